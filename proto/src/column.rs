@@ -169,13 +169,12 @@ const fn low_bits(count: u32) -> u64 {
 /// Starts at the mean, where a Rice code is best for geometric values, and walks down while that pays: an outlier
 /// (a meter swap, a rollover) lifts the mean far above what suits the rest.
 fn best_k(symbols: impl Iterator<Item = u64> + Clone) -> u32 {
-    let (count, sum) = symbols.clone().fold((0_u64, 0_u128), |(n, sum), value| (n + 1, sum + u128::from(value)));
+    let (count, sum) =
+        symbols.clone().fold((0_u64, 0_u128), |(n, sum), value| (n + 1, sum + u128::from(value)));
     if count == 0 {
         return 0;
     }
-    let cost = |k: u32| -> u64 {
-        symbols.clone().map(|value| code_bits(value, k)).sum()
-    };
+    let cost = |k: u32| -> u64 { symbols.clone().map(|value| code_bits(value, k)).sum() };
     let mut k = (sum / u128::from(count)).checked_ilog2().unwrap_or(0).min(K_MAX);
     let mut bits = cost(k);
     while k > 0 {
@@ -190,7 +189,11 @@ fn best_k(symbols: impl Iterator<Item = u64> + Clone) -> u32 {
 
 fn code_bits(value: u64, k: u32) -> u64 {
     let quotient = value >> k;
-    if quotient >= u64::from(ESCAPE_ONES) { u64::from(ESCAPE_ONES + RAW_BITS) } else { quotient + 1 + u64::from(k) }
+    if quotient >= u64::from(ESCAPE_ONES) {
+        u64::from(ESCAPE_ONES + RAW_BITS)
+    } else {
+        quotient + 1 + u64::from(k)
+    }
 }
 
 fn leb128(bytes: &[u8]) -> Result<(i64, usize), ColumnError> {

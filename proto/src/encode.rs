@@ -133,10 +133,12 @@ fn write_column(wire: &mut Writer<'_>, column: &ColumnDraft<'_>) -> Result<(), E
         wire.optional(1, Some(u64::from(column.channel)))?;
     }
     let present = column.values.iter().copied().filter(|&value| value != ABSENT);
-    wire.nested(2, |wire| {
-        wire.len += column::encode_into(present, &mut wire.out[wire.len..])?;
-        Ok(())
-    })?;
+    if present.clone().next().is_some() {
+        wire.nested(2, |wire| {
+            wire.len += column::encode_into(present, &mut wire.out[wire.len..])?;
+            Ok(())
+        })?;
+    }
     if column.values.contains(&ABSENT) {
         wire.nested(3, |wire| {
             column.values.chunks(8).try_for_each(|chunk| {

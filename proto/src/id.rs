@@ -21,7 +21,9 @@ pub type AgentId = Id;
 
 /// A text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an id has 1 to 32 characters, lower-case letters, digits and hyphens, and starts with a letter or digit")]
+#[error(
+    "an id has 1 to 32 characters, lower-case letters, digits and hyphens, and starts with a letter or digit"
+)]
 pub struct IdError;
 
 impl Id {

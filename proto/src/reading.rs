@@ -193,6 +193,8 @@ pub struct Report {
     pub qualities: Vec<u8>,
     /// Where the authentication tag's field begins in the payload, if there is one.
     pub tag_at: Option<usize>,
+    /// Columns of the block being decoded whose bitmap, a range of the payload, has yet to spread them.
+    pub(crate) sparse: Vec<(usize, Range<usize>)>,
 }
 
 impl Report {
@@ -206,6 +208,7 @@ impl Report {
         self.values.clear();
         self.qualities.clear();
         self.tag_at = None;
+        self.sparse.clear();
     }
 
     /// The number of samples.

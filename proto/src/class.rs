@@ -1,0 +1,306 @@
+//! Device classes: what a kind of device measures, as data.
+//!
+//! A class is a file in `seeds/classes`; nothing about a class is compiled. This module gives the file its types and
+//! says what is wrong with one; reading files is the shells' business.
+
+use crate::reading::TimeAxis;
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use serde::{Deserialize, Serialize};
+
+/// A text in the two languages of its readers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    /// Chinese.
+    pub zh: String,
+    /// English.
+    pub en: String,
+}
+
+/// A kind of device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    /// The measurement's name in the database: lower-case letters, digits, underscores.
+    pub name: String,
+    /// Raised with every change; a device reports the version it follows.
+    pub version: u32,
+    /// For people.
+    pub title: Text,
+    /// One tick of the class's clock in milliseconds: 3,600,000 for a meter that freezes hourly.
+    pub time_unit_ms: u32,
+    /// Time between samples, in ticks.
+    pub interval: u32,
+    /// When and how it reports.
+    pub report: Reporting,
+    /// Is its use a household's? Then its device id is a pseudonym wherever it is shown.
+    #[serde(default)]
+    pub household: bool,
+    /// What it measures; channel 1 is the principal one.
+    pub channels: Vec<Channel>,
+    /// The faults a simulated device of this class can have, by name.
+    #[serde(default)]
+    pub faults: BTreeMap<String, Fault>,
+}
+
+/// When a device reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reporting {
+    /// Samples in an ordinary report.
+    pub samples: u32,
+    /// Reports are spread over this many seconds by a hash of the device id; 0: at once.
+    #[serde(default)]
+    pub dispersal_s: u32,
+    /// A radio that sleeps between reports, and so never waits for an answer.
+    #[serde(default)]
+    pub sleeping: bool,
+    /// Silence is news after this many seconds.
+    pub silent_after_s: u32,
+    /// The most bytes of one report; 0: the protocol's own limit.
+    #[serde(default)]
+    pub bytes_max: u32,
+}
+
+/// What a number means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A measured level at an instant.
+    Gauge,
+    /// A counter that only rises, and rolls over at its width.
+    Register,
+    /// Degrees on a circle.
+    Angle,
+    /// One of few numbered states.
+    State,
+    /// A word of flags.
+    Bits,
+    /// Degrees of latitude or longitude, WGS-84.
+    Position,
+    /// A number that names something, as a meter's serial number.
+    Identity,
+}
+
+/// One measured quantity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// Its number on the wire, unique in the class; 0 is the status word.
+    pub number: u16,
+    /// The field's name in the database.
+    pub name: String,
+    /// For people.
+    pub title: Text,
+    /// UCUM code.
+    pub unit: String,
+    /// What the number means.
+    pub kind: Kind,
+    /// The wire integer is the value times 10 to this power.
+    #[serde(default)]
+    pub decimals: u8,
+    /// Steps of the instrument in wire integers: a value between two steps was never measured. 0 or 1: any.
+    #[serde(default)]
+    pub resolution: u32,
+    /// The least physically possible value; below it a value is refused.
+    pub min: f64,
+    /// The greatest physically possible value; above it a value is refused.
+    pub max: f64,
+    /// The greatest plausible change per hour, in `unit`.
+    #[serde(default)]
+    pub change_per_h_max: Option<f64>,
+    /// For a register: the value at which it starts again from zero.
+    #[serde(default)]
+    pub rollover: Option<f64>,
+    /// Which gauges deserve rollups: all but states, words and names unless said otherwise.
+    #[serde(default)]
+    pub rollup: Option<bool>,
+    /// Where the range comes from.
+    #[serde(default)]
+    pub source: String,
+    /// How a simulated device produces it.
+    #[serde(default)]
+    pub simulate: Shape,
+}
+
+/// A simulated channel's course.
+///
+/// value = base + daily·(hour of day, peaks at `peak_h`) + seasonal·(day of year, peaks in mid January) + noise, all
+/// in the channel's unit, clamped to its range. For a register the value is the use per hour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shape {
+    /// The mean.
+    pub base: f64,
+    /// Half the swing of a day.
+    pub daily: f64,
+    /// The hour of the day's peak, local time.
+    pub peak_h: f64,
+    /// Half the swing of a year; negative where summer is the peak.
+    pub seasonal: f64,
+    /// Standard deviation of the noise.
+    pub noise: f64,
+    /// The share of intervals with any value but zero; 0 means always.
+    pub active: f64,
+}
+
+/// What a simulated fault does to one channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, tag = "effect", rename_all = "snake_case")]
+pub enum Fault {
+    /// Repeats its last value.
+    Stuck {
+        /// Channel name.
+        channel: String,
+    },
+    /// Shows one value whatever happens.
+    Constant {
+        /// Channel name.
+        channel: String,
+        /// In the channel's unit.
+        value: f64,
+    },
+    /// Moves away by so much an hour.
+    Drift {
+        /// Channel name.
+        channel: String,
+        /// In the channel's unit.
+        per_h: f64,
+    },
+    /// Leaps by so much at once, as a leak does.
+    Step {
+        /// Channel name.
+        channel: String,
+        /// In the channel's unit.
+        by: f64,
+    },
+    /// The register falls to zero and another serial number appears.
+    Swap {
+        /// The register's name.
+        channel: String,
+    },
+    /// Stands just below its rollover.
+    Rollover {
+        /// The register's name.
+        channel: String,
+    },
+    /// Runs backwards.
+    Reverse {
+        /// The register's name.
+        channel: String,
+    },
+    /// Sets bits of the status word.
+    Status {
+        /// The bits, as `domain` numbers them.
+        bits: u32,
+    },
+    /// The device's clock is off.
+    Clock {
+        /// Seconds fast; negative: slow.
+        offset_s: i64,
+    },
+    /// Sends nothing.
+    Silent,
+    /// Sends each report twice.
+    Duplicate,
+    /// Sends reports in another order than it took them.
+    Disorder,
+}
+
+impl Class {
+    /// How its samples lie in time.
+    #[must_use]
+    pub fn axis(&self) -> TimeAxis {
+        TimeAxis { unit_ms: self.time_unit_ms, interval: self.interval }
+    }
+
+    /// Milliseconds between samples.
+    #[must_use]
+    pub fn interval_ms(&self) -> i64 {
+        i64::from(self.time_unit_ms) * i64::from(self.interval)
+    }
+
+    /// The channel of that name.
+    #[must_use]
+    pub fn channel(&self, name: &str) -> Option<&Channel> {
+        self.channels.iter().find(|channel| channel.name == name)
+    }
+
+    /// All that is wrong with this class, each as (key, what is wrong and what would be right).
+    #[must_use]
+    pub fn faults_found(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut fault = |key: String, what: &str| found.push((key, what.to_string()));
+        if !is_name(&self.name) {
+            fault(
+                "name".into(),
+                "must be lower-case letters, digits and underscores, starting with a letter",
+            );
+        }
+        if self.time_unit_ms == 0 || self.interval == 0 {
+            fault("interval".into(), "time_unit_ms and interval must be at least 1");
+        }
+        if !(1..=1024).contains(&self.report.samples) {
+            fault("report.samples".into(), "must be 1 to 1024");
+        }
+        if !(1..=32).contains(&self.channels.len()) {
+            fault("channels".into(), "a class has 1 to 32 channels");
+        }
+        for (index, channel) in self.channels.iter().enumerate() {
+            let at = |key: &str| format!("channels.{}.{key}", channel.name);
+            if !is_name(&channel.name) || channel.name == "quality" || channel.name.ends_with("_q") {
+                fault(at("name"), "must be a lower-case name, and not `quality` nor end in `_q`");
+            }
+            if self.channels[..index].iter().any(|c| c.name == channel.name || c.number == channel.number) {
+                fault(at("number"), "name and number must be unique in the class");
+            }
+            if channel.min.partial_cmp(&channel.max) != Some(core::cmp::Ordering::Less) {
+                fault(at("min"), "must be below max");
+            }
+            if channel.decimals > 9 {
+                fault(at("decimals"), "must be 0 to 9");
+            }
+            let bound = 9_007_199_254_740_992.0 / channel.scale();
+            if !(channel.min.abs() < bound && channel.max.abs() < bound) {
+                fault(at("max"), "times 10^decimals must stay below 2^53");
+            }
+            if channel.rollover.is_some() && channel.kind != Kind::Register {
+                fault(at("rollover"), "only a register rolls over");
+            }
+        }
+        found
+    }
+}
+
+impl Channel {
+    /// 10 to the power of `decimals`: wire integer = value × scale.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        const POWERS: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+        POWERS[usize::from(self.decimals.min(9))]
+    }
+
+    /// The value of a wire integer, in `unit`: correctly rounded, since both operands are exact.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "wire integers are below 2^53")]
+    pub fn value(&self, wire: i64) -> f64 {
+        wire as f64 / self.scale()
+    }
+
+    /// Does this channel get rollups?
+    #[must_use]
+    pub fn has_rollups(&self) -> bool {
+        self.rollup.unwrap_or(matches!(self.kind, Kind::Gauge | Kind::Register))
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= 40
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}

@@ -1,0 +1,488 @@
+//! Reads a report: one pass over the bytes into a reused [`Report`], every limit enforced before memory is taken.
+//!
+//! It reads the same protobuf as the generated types (proved against them in `tests/encoding.rs`), but flat, so that
+//! a message costs no allocation, and strictly, so that what it lets through satisfies [`Report`]'s invariants.
+//! Unknown fields are skipped. A field of ours with another wire type (a float, say) is an error, not a guess.
+
+use crate::{
+    column::{self, ColumnError},
+    reading::{
+        ABSENT, BLOCKS_MAX, BlockSpan, COLUMNS_MAX, ColumnSpan, DROPS_MAX, Drop, DropCause, Quality,
+        REPORT_BYTES_MAX, Report, SAMPLES_MAX, SEQ_END, TimeAxis, VALUES_MAX,
+    },
+};
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// Why bytes are not a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// More than [`REPORT_BYTES_MAX`] bytes.
+    #[error("report is larger than 64 KiB")]
+    Oversize,
+    /// The bytes end inside a field.
+    #[error("report ends inside a field")]
+    Truncated,
+    /// A varint of more than 64 bits, a field number 0, or an unknown wire type.
+    #[error("report is not protobuf")]
+    NotProtobuf,
+    /// A field has a wire type that is not the schema's: a float where the contract has integers, for example.
+    #[error("field {0} is not of the schema's type")]
+    WireType(u32),
+    /// An integer exceeds its field's type.
+    #[error("field {0} is out of range")]
+    FieldRange(u32),
+    /// More samples than [`SAMPLES_MAX`].
+    #[error("report has more than 4096 samples")]
+    TooManySamples,
+    /// More columns in a block than [`COLUMNS_MAX`].
+    #[error("block has more than 64 columns")]
+    TooManyColumns,
+    /// More values than [`VALUES_MAX`].
+    #[error("report has more than 65536 values")]
+    TooManyValues,
+    /// More blocks than [`BLOCKS_MAX`].
+    #[error("report has more than 256 blocks")]
+    TooManyBlocks,
+    /// More drops than [`DROPS_MAX`].
+    #[error("report has more than 64 drops")]
+    TooManyDrops,
+    /// A column's bytes are not one.
+    #[error(transparent)]
+    Column(ColumnError),
+    /// A block names no samples.
+    #[error("block has no samples")]
+    EmptyBlock,
+    /// A column, bitmap or quality list does not fit the block's number of samples.
+    #[error("column and block differ in length")]
+    Length,
+    /// A channel appears twice in a block.
+    #[error("channel appears twice in a block")]
+    DuplicateChannel,
+    /// A quality code outside the contract.
+    #[error("quality code is not known")]
+    Quality,
+    /// Two samples of a block share a time.
+    #[error("times of a block do not increase")]
+    TimeOrder,
+    /// A time beyond what 64-bit milliseconds hold.
+    #[error("time is out of range")]
+    TimeRange,
+    /// Sequence numbers reach 2^53, or a drop is empty.
+    #[error("sequence number is out of range")]
+    SeqRange,
+}
+
+impl DecodeError {
+    /// A short name for counters and lists.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Oversize => "oversize",
+            Self::Truncated => "truncated",
+            Self::NotProtobuf => "not_protobuf",
+            Self::WireType(_) => "not_an_integer",
+            Self::FieldRange(_) => "field_range",
+            Self::TooManySamples
+            | Self::TooManyColumns
+            | Self::TooManyValues
+            | Self::TooManyBlocks
+            | Self::TooManyDrops => "too_many",
+            Self::Column(ColumnError::ValueOutOfRange) => "value_overflow",
+            Self::Column(_) => "bad_column",
+            Self::EmptyBlock | Self::Length | Self::DuplicateChannel | Self::Quality => "bad_block",
+            Self::TimeOrder | Self::TimeRange => "bad_time",
+            Self::SeqRange => "bad_seq",
+        }
+    }
+}
+
+impl From<ColumnError> for DecodeError {
+    fn from(error: ColumnError) -> Self {
+        match error {
+            ColumnError::TooManyValues => Self::Length,
+            other => Self::Column(other),
+        }
+    }
+}
+
+/// Decodes `payload` into `report`, which keeps its memory.
+///
+/// # Errors
+/// [`DecodeError`]; `report` then holds nothing of use.
+pub fn decode(payload: &[u8], axis: TimeAxis, report: &mut Report) -> Result<(), DecodeError> {
+    report.clear();
+    if payload.len() > REPORT_BYTES_MAX {
+        return Err(DecodeError::Oversize);
+    }
+    let mut fields = Fields::new(payload, 0..payload.len());
+    loop {
+        let field_at = fields.at;
+        let Some((field, value)) = fields.next()? else { break };
+        let header = &mut report.header;
+        match field {
+            1 => header.boot = value.fixed32(field)?,
+            2 => header.seq = value.varint(field)?,
+            3 => header.held_from = Some(value.varint(field)?),
+            4 => header.next_seq = Some(value.varint(field)?),
+            5 => decode_drop(fields.inside(&value, field)?, report)?,
+            6 => header.sent_after_s = Some(value.sint32(field)?),
+            7 => header.uptime_ms = Some(value.varint(field)?),
+            8 => header.battery_mv = Some(value.uint32(field)?),
+            9 => header.signal_dbm = Some(value.sint32(field)?),
+            10 => decode_block(fields.inside(&value, field)?, axis, report)?,
+            11 => header.prev_boot = Some(value.fixed32(field)?),
+            12 => header.prev_next_seq = Some(value.varint(field)?),
+            13 => header.class_version = Some(value.uint32(field)?),
+            15 => {
+                value.range(field)?;
+                report.tag_at = Some(field_at);
+            }
+            _ => {}
+        }
+    }
+    let header = &report.header;
+    let bounded = [Some(header.seq), header.held_from, header.next_seq, header.prev_next_seq];
+    if bounded.into_iter().flatten().any(|seq| seq > SEQ_END - SAMPLES_MAX as u64) {
+        return Err(DecodeError::SeqRange);
+    }
+    Ok(())
+}
+
+fn decode_drop(mut fields: Fields<'_>, report: &mut Report) -> Result<(), DecodeError> {
+    if report.drops.len() == DROPS_MAX {
+        return Err(DecodeError::TooManyDrops);
+    }
+    let mut drop = Drop { seq: 0, count: 0, cause: DropCause::Unspecified };
+    while let Some((field, value)) = fields.next()? {
+        match field {
+            1 => drop.seq = value.varint(field)?,
+            2 => drop.count = value.varint(field)?,
+            3 => drop.cause = DropCause::from_code(value.varint(field)?),
+            _ => {}
+        }
+    }
+    let end = drop.seq.checked_add(drop.count).filter(|&end| drop.count > 0 && end <= SEQ_END);
+    end.ok_or(DecodeError::SeqRange)?;
+    report.drops.push(drop);
+    Ok(())
+}
+
+#[derive(Default)]
+struct BlockHead {
+    t0: i64,
+    step: u32,
+    /// As the block says, where nothing else tells.
+    samples: Option<usize>,
+    /// The length of a column without a bitmap.
+    dense: Option<usize>,
+    /// How many distances `dt` had; they wait where the block's times will stand.
+    distances: usize,
+}
+
+fn decode_block(mut fields: Fields<'_>, axis: TimeAxis, report: &mut Report) -> Result<(), DecodeError> {
+    if report.blocks.len() == BLOCKS_MAX {
+        return Err(DecodeError::TooManyBlocks);
+    }
+    let first_sample = report.times_ms.len();
+    let first_column = report.columns.len();
+    let mut block = BlockHead::default();
+    while let Some((field, value)) = fields.next()? {
+        match field {
+            1 => block.t0 = value.sint64(field)?,
+            2 => block.step = value.uint32(field)?,
+            3 => {
+                let times_ms = &mut report.times_ms;
+                fields.numbers(&value, field, |ticks| block.push_distance(ticks, times_ms))?;
+            }
+            4 if report.columns.len() - first_column == COLUMNS_MAX => {
+                return Err(DecodeError::TooManyColumns);
+            }
+            4 => {
+                let dense = decode_column(fields.inside(&value, field)?, report)?;
+                block.dense = block.dense.or(dense);
+            }
+            5 => block.samples = Some(value.uint32(field)? as usize),
+            _ => {}
+        }
+    }
+    let samples = if block.distances > 0 { Some(block.distances + 1) } else { block.dense.or(block.samples) };
+    let samples = samples.filter(|&count| count > 0).ok_or(DecodeError::EmptyBlock)?;
+    if first_sample + samples > SAMPLES_MAX {
+        return Err(DecodeError::TooManySamples);
+    }
+    place_in_time(&block, axis, samples, first_sample, &mut report.times_ms)?;
+    spread_sparse_columns(fields.bytes, samples, report)?;
+    let columns = first_column..report.columns.len();
+    check_columns(&report.columns[columns.clone()], samples)?;
+    report.blocks.push(BlockSpan { samples: first_sample..first_sample + samples, columns });
+    Ok(())
+}
+
+impl BlockHead {
+    fn push_distance(&mut self, ticks: u64, times_ms: &mut Vec<i64>) -> Result<(), DecodeError> {
+        if self.distances == 0 {
+            times_ms.push(0);
+        }
+        if times_ms.len() >= SAMPLES_MAX {
+            return Err(DecodeError::TooManySamples);
+        }
+        times_ms.push(i64::from(u32::try_from(ticks).map_err(|_| DecodeError::FieldRange(3))?));
+        self.distances += 1;
+        Ok(())
+    }
+}
+
+fn place_in_time(
+    block: &BlockHead,
+    axis: TimeAxis,
+    samples: usize,
+    first_sample: usize,
+    times_ms: &mut Vec<i64>,
+) -> Result<(), DecodeError> {
+    let unit_ms = i64::from(axis.unit_ms.max(1));
+    let first = block.t0.checked_mul(unit_ms).filter(|time| time.unsigned_abs() <= SEQ_END);
+    let mut time = first.ok_or(DecodeError::TimeRange)?;
+    if block.distances == 0 {
+        let step = if block.step == 0 { axis.interval.max(1) } else { block.step };
+        let step_ms = i64::from(step).saturating_mul(unit_ms);
+        times_ms.extend((0..samples).map(|_| {
+            let this = time;
+            time = time.saturating_add(step_ms);
+            this
+        }));
+    } else {
+        for slot in &mut times_ms[first_sample..] {
+            time = time.saturating_add(slot.saturating_mul(unit_ms));
+            *slot = time;
+        }
+        if !times_ms[first_sample..].is_sorted_by(|earlier, later| earlier < later) {
+            return Err(DecodeError::TimeOrder);
+        }
+    }
+    // Saturation shows here too: nobody samples in the year 292,000,000.
+    if time == i64::MAX { Err(DecodeError::TimeRange) } else { Ok(()) }
+}
+
+fn check_columns(columns: &[ColumnSpan], samples: usize) -> Result<(), DecodeError> {
+    for (index, column) in columns.iter().enumerate() {
+        if column.values.len() != samples || column.quality.as_ref().is_some_and(|q| q.len() != samples) {
+            return Err(DecodeError::Length);
+        }
+        if columns[..index].iter().any(|earlier| earlier.channel == column.channel) {
+            return Err(DecodeError::DuplicateChannel);
+        }
+    }
+    Ok(())
+}
+
+/// Appends the column and returns its length, unless a bitmap has yet to spread it.
+fn decode_column(mut fields: Fields<'_>, report: &mut Report) -> Result<Option<usize>, DecodeError> {
+    let mut channel = 1;
+    let mut deltas = 0..0;
+    let mut present = 0..0;
+    let quality_from = report.qualities.len();
+    let mut run_of = None;
+    while let Some((field, value)) = fields.next()? {
+        match field {
+            1 => channel = u16::try_from(value.varint(field)?).map_err(|_| DecodeError::FieldRange(field))?,
+            2 => deltas = value.range(field)?,
+            3 => present = value.range(field)?,
+            4 => {
+                let qualities = &mut report.qualities;
+                fields.numbers(&value, field, |number| push_quality(number, &mut run_of, qualities))?;
+            }
+            _ => {}
+        }
+    }
+    if run_of.is_some() {
+        return Err(DecodeError::Length);
+    }
+    let start = report.values.len();
+    let room = VALUES_MAX - start;
+    let deltas = fields.bytes.get(deltas).unwrap_or_default();
+    let count =
+        column::decode(deltas, &mut report.values, room.min(SAMPLES_MAX)).map_err(|error| match error {
+            ColumnError::TooManyValues if room < SAMPLES_MAX => DecodeError::TooManyValues,
+            ColumnError::TooManyValues => DecodeError::TooManySamples,
+            other => DecodeError::Column(other),
+        })?;
+    let quality = quality_from..report.qualities.len();
+    let dense = present.is_empty();
+    if !dense {
+        report.sparse.push((report.columns.len(), present));
+    }
+    report.columns.push(ColumnSpan {
+        channel,
+        values: start..start + count,
+        quality: (!quality.is_empty()).then_some(quality),
+    });
+    Ok(dense.then_some(count))
+}
+
+/// Pairs of (code, run length).
+fn push_quality(number: u64, run_of: &mut Option<u8>, qualities: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let Some(code) = run_of.take() else {
+        let code = u8::try_from(number).ok().filter(|&code| Quality::from_code(code).is_some());
+        *run_of = Some(code.ok_or(DecodeError::Quality)?);
+        return Ok(());
+    };
+    let room = VALUES_MAX - qualities.len();
+    let run =
+        usize::try_from(number).ok().filter(|run| (1..=room).contains(run)).ok_or(DecodeError::Length)?;
+    qualities.extend(core::iter::repeat_n(code, run));
+    Ok(())
+}
+
+/// Gives every column with a bitmap its place per sample. Only now is the block's number of samples known: a bitmap
+/// alone tells it to the byte, not to the bit.
+fn spread_sparse_columns(payload: &[u8], samples: usize, report: &mut Report) -> Result<(), DecodeError> {
+    while let Some((column, present)) = report.sparse.pop() {
+        let bitmap = payload.get(present).unwrap_or_default();
+        let compact = report.columns[column].values.clone();
+        let ones: usize = bitmap.iter().map(|byte| byte.count_ones() as usize).sum();
+        if bitmap.len() != samples.div_ceil(8) || ones != compact.len() {
+            return Err(DecodeError::Length);
+        }
+        let start = report.values.len();
+        if start + samples > VALUES_MAX {
+            return Err(DecodeError::TooManyValues);
+        }
+        let mut next = compact.start;
+        for sample in 0..samples {
+            let value = if bitmap[sample / 8] >> (sample % 8) & 1 == 1 {
+                next += 1;
+                report.values[next - 1]
+            } else {
+                ABSENT
+            };
+            report.values.push(value);
+        }
+        if next != compact.end {
+            // A bit beyond the last sample.
+            return Err(DecodeError::Length);
+        }
+        report.columns[column].values = start..start + samples;
+    }
+    Ok(())
+}
+
+enum Value {
+    Varint(u64),
+    Fixed64,
+    Bytes(Range<usize>),
+    Fixed32(u32),
+}
+
+impl Value {
+    fn varint(&self, field: u32) -> Result<u64, DecodeError> {
+        if let Self::Varint(value) = self { Ok(*value) } else { Err(DecodeError::WireType(field)) }
+    }
+
+    fn uint32(&self, field: u32) -> Result<u32, DecodeError> {
+        u32::try_from(self.varint(field)?).map_err(|_| DecodeError::FieldRange(field))
+    }
+
+    fn sint64(&self, field: u32) -> Result<i64, DecodeError> {
+        let value = self.varint(field)?;
+        Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    }
+
+    fn sint32(&self, field: u32) -> Result<i32, DecodeError> {
+        i32::try_from(self.sint64(field)?).map_err(|_| DecodeError::FieldRange(field))
+    }
+
+    fn fixed32(&self, field: u32) -> Result<u32, DecodeError> {
+        if let Self::Fixed32(value) = self { Ok(*value) } else { Err(DecodeError::WireType(field)) }
+    }
+
+    fn range(&self, field: u32) -> Result<Range<usize>, DecodeError> {
+        if let Self::Bytes(range) = self { Ok(range.clone()) } else { Err(DecodeError::WireType(field)) }
+    }
+}
+
+/// The fields of one message, which lies at `at..end` of the payload. Ranges are the payload's.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    end: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn new(bytes: &'a [u8], range: Range<usize>) -> Self {
+        Self { bytes, at: range.start, end: range.end }
+    }
+
+    fn inside(&self, value: &Value, field: u32) -> Result<Self, DecodeError> {
+        Ok(Self::new(self.bytes, value.range(field)?))
+    }
+
+    fn next(&mut self) -> Result<Option<(u32, Value)>, DecodeError> {
+        if self.at == self.end {
+            return Ok(None);
+        }
+        let key = u32::try_from(self.varint()?).map_err(|_| DecodeError::NotProtobuf)?;
+        if key >> 3 == 0 {
+            return Err(DecodeError::NotProtobuf);
+        }
+        let value = match key & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => {
+                self.take(8)?;
+                Value::Fixed64
+            }
+            2 => {
+                let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
+                Value::Bytes(self.take(length)?)
+            }
+            5 => {
+                let range = self.take(4)?;
+                let bytes = self.bytes[range].try_into().map_err(|_| DecodeError::Truncated)?;
+                Value::Fixed32(u32::from_le_bytes(bytes))
+            }
+            _ => return Err(DecodeError::NotProtobuf),
+        };
+        Ok(Some((key >> 3, value)))
+    }
+
+    fn take(&mut self, length: usize) -> Result<Range<usize>, DecodeError> {
+        if length > self.end - self.at {
+            return Err(DecodeError::Truncated);
+        }
+        let range = self.at..self.at + length;
+        self.at = range.end;
+        Ok(range)
+    }
+
+    fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0_u64;
+        for (index, &byte) in self.bytes[self.at..self.end].iter().enumerate().take(10) {
+            if index == 9 && byte > 1 {
+                return Err(DecodeError::NotProtobuf);
+            }
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte & 0x80 == 0 {
+                self.at += index + 1;
+                return Ok(value);
+            }
+        }
+        Err(if self.end - self.at < 10 { DecodeError::Truncated } else { DecodeError::NotProtobuf })
+    }
+
+    /// A repeated integer field, packed or not: a reader must take both.
+    fn numbers(
+        &self,
+        value: &Value,
+        field: u32,
+        mut each: impl FnMut(u64) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        if let Value::Varint(number) = value {
+            return each(*number);
+        }
+        let mut packed = self.inside(value, field)?;
+        while packed.at < packed.end {
+            each(packed.varint()?)?;
+        }
+        Ok(())
+    }
+}
