@@ -179,7 +179,7 @@ fn best_k(symbols: impl Iterator<Item = u64> + Clone) -> u32 {
     let mut bits = cost(k);
     while k > 0 {
         let fewer = cost(k - 1);
-        if fewer > bits {
+        if fewer >= bits {
             break;
         }
         (k, bits) = (k - 1, fewer);
