@@ -1,1 +1,3 @@
-//! stub
+//! The gateway's sockets, disks and clocks, around the decisions of `hunhe-gateway-core`.
+
+pub mod journal;
