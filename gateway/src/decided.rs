@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! every record   cause u64 (the journal record it comes from) · device: length u8, id
-//! 1 samples      boot u32 · flags u8 · announced u32 · rows u32 · first seq u64 · channels u8, numbers u16…
+//! 1 samples      boot u32 · redriven u8, if 1: record u64 · announced u32 · rows u32 · first seq u64 · channels u8, numbers u16…
 //!                times: 0, first i64, step i64 | 1, i64…  · quality: 0, u8 | 1, u8… · values i64…, channel by channel
 //! 2 window       length ms i64 · start ms i64 · revision u32 · expected u32 · channels u8,
 //!                each: number u16, count u32, sum i128, min i64, max i64, last i64
-//! 3 refused      arrival ms i64 · boot u32 · flags u8 · reason text8 · ranges u16, each: first u64, count u64, reason text8
+//! 3 refused      arrival ms i64 · boot u32 · redriven u8, if 1: record u64 · reason text8 · ranges u16, each: first u64, count u64, reason text8
 //!                · topic bytes32 · payload bytes32
 //! ```
 //! Little endian throughout. Values are plain 64-bit integers: a record is read as it stands, and lives only until the
@@ -15,9 +15,9 @@
 //! Invariants: all records of one cause are adjacent, and causes never decrease. Deliberately absent: a checksum (the
 //! log's framing has one) and compression.
 
-use crate::journal::{AppendError, Writer};
+use crate::journal::{AppendError, Lsn, Writer};
 use hunhe_gateway_core::{
-    event::{ChannelStat, Decisions, Refusal, SampleSet, WindowClosed},
+    event::{Accepted, ChannelStat, Decisions, Refusal, RefusedRange, SampleSet, Shown, WindowClosed},
     registry::Registry,
 };
 use hunhe_proto::id::Id;
@@ -26,8 +26,6 @@ use hunhe_proto::id::Id;
 const SAMPLES: u8 = 1;
 const WINDOW: u8 = 2;
 const REFUSED: u8 = 3;
-
-const REDRIVEN: u8 = 1;
 
 /// A record is not one of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,8 +52,8 @@ pub struct Samples<'a> {
     pub device: Id,
     /// Which outbox.
     pub boot: u32,
-    /// Were they in quarantine before?
-    pub redriven: bool,
+    /// The quarantine record they come from, where they were there before.
+    pub redrive_of: Option<u64>,
     /// Samples that the lane says are here: what a sink reports as handled, whatever it then stores.
     pub announced: u32,
     /// Samples that are here.
@@ -91,8 +89,12 @@ impl<'a> Samples<'a> {
     pub fn time_ms(&self, row: usize) -> i64 {
         match self.times {
             // Rows are at most 4096, and the product was a real time when it was written.
-            Times::Regular { first_ms, step_ms } => first_ms.saturating_add(step_ms.saturating_mul(row.try_into().unwrap_or(0))),
-            Times::Each(bytes) => bytes.as_chunks::<8>().0.get(row).map_or(0, |bytes| i64::from_le_bytes(*bytes)),
+            Times::Regular { first_ms, step_ms } => {
+                first_ms.saturating_add(step_ms.saturating_mul(row.try_into().unwrap_or(0)))
+            }
+            Times::Each(bytes) => {
+                bytes.as_chunks::<8>().0.get(row).map_or(0, |bytes| i64::from_le_bytes(*bytes))
+            }
         }
     }
 
@@ -172,8 +174,8 @@ pub struct Refused<'a> {
     pub device: Option<Id>,
     /// Which outbox; 0 where it is not known.
     pub boot: u32,
-    /// Was it in quarantine before?
-    pub redriven: bool,
+    /// The quarantine record it is, where it was there before.
+    pub redrive_of: Option<u64>,
     /// Why.
     pub reason: &'a str,
     /// As delivered.
@@ -209,33 +211,64 @@ pub struct Message<'a> {
     pub topic: &'a [u8],
     /// As delivered.
     pub payload: &'a [u8],
+    /// The quarantine record it is, where it was there before.
+    pub redrive_of: Option<u64>,
 }
 
-/// Appends a message's decisions to the decided log.
+/// How many of a message's decisions are in the log already: a full log may take some and not the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    written: usize,
+}
+
+impl Progress {
+    /// Calls `append` for the decision numbered `index`, unless it was written before.
+    fn step(
+        &mut self,
+        index: usize,
+        append: impl FnOnce() -> Result<Lsn, AppendError>,
+    ) -> Result<(), AppendError> {
+        if index >= self.written {
+            append()?;
+            self.written = index + 1;
+        }
+        Ok(())
+    }
+}
+
+/// Appends a message's decisions to the decided log, from where `progress` stands.
 ///
 /// # Errors
-/// The log's.
+/// The log's. After [`AppendError::Full`], call again with the same `progress`.
 pub fn append(
     log: &mut Writer,
     scratch: &mut Vec<u8>,
     registry: &Registry,
     message: Message<'_>,
     decisions: &Decisions,
+    progress: &mut Progress,
 ) -> Result<(), AppendError> {
+    let mut index = 0..;
     for set in &decisions.accepted.sets {
-        scratch.clear();
-        put_samples(scratch, registry, message.cause, decisions, set);
-        log.append(SAMPLES, &[scratch])?;
+        progress.step(index.next().unwrap_or(0), || {
+            scratch.clear();
+            put_samples(scratch, registry, &message, &decisions.accepted, set);
+            log.append(SAMPLES, &[scratch])
+        })?;
     }
     for window in &decisions.shown.windows {
-        scratch.clear();
-        put_window(scratch, registry, message.cause, window, decisions);
-        log.append(WINDOW, &[scratch])?;
+        progress.step(index.next().unwrap_or(0), || {
+            scratch.clear();
+            put_window(scratch, registry, message.cause, window, &decisions.shown);
+            log.append(WINDOW, &[scratch])
+        })?;
     }
     if let Some(refusal) = &decisions.refusal {
-        scratch.clear();
-        put_refused(scratch, registry, message, refusal, decisions);
-        log.append(REFUSED, &[scratch])?;
+        progress.step(index.next().unwrap_or(0), || {
+            scratch.clear();
+            put_refused(scratch, registry, &message, refusal, &decisions.refused);
+            log.append(REFUSED, &[scratch])
+        })?;
     }
     Ok(())
 }
@@ -252,17 +285,32 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
 }
 
+fn put_redrive(out: &mut Vec<u8>, message: &Message<'_>) {
+    match message.redrive_of {
+        None => out.push(0),
+        Some(record) => {
+            out.push(1);
+            out.extend_from_slice(&record.to_le_bytes());
+        }
+    }
+}
+
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(bytes);
 }
 
-fn put_samples(out: &mut Vec<u8>, registry: &Registry, cause: u64, decisions: &Decisions, set: &SampleSet) {
-    let accepted = &decisions.accepted;
-    put_head(out, cause, registry.device(set.device).id.as_str());
+fn put_samples(
+    out: &mut Vec<u8>,
+    registry: &Registry,
+    message: &Message<'_>,
+    accepted: &Accepted,
+    set: &SampleSet,
+) {
+    put_head(out, message.cause, registry.device(set.device).id.as_str());
     let rows = u32::try_from(set.rows.len()).unwrap_or(u32::MAX).to_le_bytes();
     out.extend_from_slice(&set.boot.to_le_bytes());
-    out.push(if decisions.redriven { REDRIVEN } else { 0 });
+    put_redrive(out, message);
     out.extend_from_slice(&rows);
     out.extend_from_slice(&rows);
     out.extend_from_slice(&accepted.seqs[set.rows.start].to_le_bytes());
@@ -294,13 +342,13 @@ fn put_times(out: &mut Vec<u8>, times_ms: &[i64]) {
     }
 }
 
-fn put_window(out: &mut Vec<u8>, registry: &Registry, cause: u64, window: &WindowClosed, decisions: &Decisions) {
+fn put_window(out: &mut Vec<u8>, registry: &Registry, cause: u64, window: &WindowClosed, shown: &Shown) {
     put_head(out, cause, registry.device(window.device).id.as_str());
     out.extend_from_slice(&window.length_ms.to_le_bytes());
     out.extend_from_slice(&window.start_ms.to_le_bytes());
     out.extend_from_slice(&window.revision.to_le_bytes());
     out.extend_from_slice(&window.expected.to_le_bytes());
-    let stats = &decisions.shown.stats[window.stats_from..window.stats_from + window.channels];
+    let stats = &shown.stats[window.stats_from..window.stats_from + window.channels];
     out.push(u8::try_from(stats.len()).unwrap_or(u8::MAX));
     for stat in stats {
         out.extend_from_slice(&stat.channel.to_le_bytes());
@@ -315,18 +363,18 @@ fn put_window(out: &mut Vec<u8>, registry: &Registry, cause: u64, window: &Windo
 fn put_refused(
     out: &mut Vec<u8>,
     registry: &Registry,
-    message: Message<'_>,
+    message: &Message<'_>,
     refusal: &Refusal,
-    decisions: &Decisions,
+    refused: &[RefusedRange],
 ) {
     let id = refusal.device.map_or("", |device| registry.device(device).id.as_str());
     put_head(out, message.cause, id);
     out.extend_from_slice(&message.arrival_ms.to_le_bytes());
     out.extend_from_slice(&refusal.boot.to_le_bytes());
-    out.push(if decisions.redriven { REDRIVEN } else { 0 });
+    put_redrive(out, message);
     put_text(out, refusal.reason.name());
-    out.extend_from_slice(&u16::try_from(decisions.refused.len()).unwrap_or(u16::MAX).to_le_bytes());
-    for range in &decisions.refused {
+    out.extend_from_slice(&u16::try_from(refused.len()).unwrap_or(u16::MAX).to_le_bytes());
+    for range in refused {
         out.extend_from_slice(&range.seq.to_le_bytes());
         out.extend_from_slice(&range.count.to_le_bytes());
         put_text(out, range.reason.name());
@@ -354,7 +402,7 @@ fn read_samples(mut fields: Fields<'_>) -> Option<Samples<'_>> {
     let cause = fields.u64()?;
     let device = Id::new(fields.text()?).ok()?;
     let boot = fields.u32()?;
-    let redriven = fields.u8()? & REDRIVEN != 0;
+    let redrive_of = fields.redrive()?;
     let announced = fields.u32()?;
     let rows = fields.u32()? as usize;
     let first_seq = fields.u64()?;
@@ -369,7 +417,19 @@ fn read_samples(mut fields: Fields<'_>) -> Option<Samples<'_>> {
         _ => Codes::Each(fields.take(rows)?),
     };
     let values = fields.take(rows.checked_mul(channel_count)?.checked_mul(8)?)?;
-    Some(Samples { cause, device, boot, redriven, announced, rows, first_seq, channels, times, quality, values })
+    Some(Samples {
+        cause,
+        device,
+        boot,
+        redrive_of,
+        announced,
+        rows,
+        first_seq,
+        channels,
+        times,
+        quality,
+        values,
+    })
 }
 
 fn read_window(mut fields: Fields<'_>) -> Option<Window<'_>> {
@@ -393,7 +453,7 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
     let device = if id.is_empty() { None } else { Some(Id::new(id).ok()?) };
     let arrival_ms = fields.i64()?;
     let boot = fields.u32()?;
-    let redriven = fields.u8()? & REDRIVEN != 0;
+    let redrive_of = fields.redrive()?;
     let reason = fields.text()?;
     let count = fields.u16()?;
     let ranges = fields;
@@ -403,7 +463,7 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
     }
     let topic = fields.bytes()?;
     let payload = fields.bytes()?;
-    Some(Refused { cause, arrival_ms, device, boot, redriven, reason, topic, payload, ranges, count })
+    Some(Refused { cause, arrival_ms, device, boot, redrive_of, reason, topic, payload, ranges, count })
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -438,6 +498,10 @@ impl<'a> Fields<'a> {
 
     fn i64(&mut self) -> Option<i64> {
         self.array().map(i64::from_le_bytes)
+    }
+
+    fn redrive(&mut self) -> Option<Option<u64>> {
+        if self.u8()? == 0 { Some(None) } else { self.u64().map(Some) }
     }
 
     fn text(&mut self) -> Option<&'a str> {

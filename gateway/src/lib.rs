@@ -1,5 +1,19 @@
-//! The gateway. In the order of a message's journey: intake, [`journal`], lane (in `hunhe-gateway-core`), [`decided`], [`sinks`].
+//! The gateway. In the order of a message's journey:
+//!
+//! - [`intake`]: three MQTT sessions; nothing is acknowledged before it is in the journal
+//! - [`journal`]: the segmented log on disk
+//! - [`record`]: what the journal's records hold
+//! - [`lane`]: the thread that drives `hunhe-gateway-core`
+//! - [`checkpoint`]: the lane's state on disk
+//! - [`decided`]: what was decided, as a second log
+//! - [`sinks`]: from there to the databases
+//! - [`watermark`]: back to the edge, what it may forget
 
+pub mod checkpoint;
 pub mod decided;
+pub mod intake;
 pub mod journal;
+pub mod lane;
+pub mod record;
 pub mod sinks;
+pub mod watermark;
