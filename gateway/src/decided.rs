@@ -43,6 +43,18 @@ pub enum Decided<'a> {
     Refused(Refused<'a>),
 }
 
+impl Decided<'_> {
+    /// The journal record it comes from.
+    #[must_use]
+    pub fn cause(&self) -> u64 {
+        match self {
+            Self::Samples(samples) => samples.cause,
+            Self::Window(window) => window.cause,
+            Self::Refused(refused) => refused.cause,
+        }
+    }
+}
+
 /// Accepted samples of one device and outbox, with consecutive sequence numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Samples<'a> {

@@ -138,8 +138,8 @@ impl Outboxes {
     pub fn confirmed(&mut self, boot: u32, confirmed: Confirmed) {
         if let Some(outbox) = self.find(boot) {
             outbox.in_flight = outbox.in_flight.saturating_sub(confirmed.handled);
-            outbox.stored += confirmed.stored;
-            outbox.quarantined += confirmed.quarantined;
+            outbox.stored = (outbox.stored + confirmed.stored).saturating_sub(confirmed.displaced);
+            outbox.quarantined += confirmed.quarantined + confirmed.displaced;
         }
     }
 
