@@ -314,8 +314,8 @@ impl Running {
         if !self.driver.handle.progress.waiting.swap(true, Ordering::Relaxed) {
             tracing::error!("the decided log is at its limit: waiting for the slowest sink");
         }
+        // Readers may have what there is; it counts as complete only when the whole cause is in.
         self.driver.decided.flush()?;
-        self.note_progress();
         self.listen(Duration::from_millis(50));
         self.release_decided()?;
         Ok(())
