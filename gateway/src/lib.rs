@@ -1,19 +1,22 @@
 //! The gateway. In the order of a message's journey:
 //!
+//! - [`config`]: what the operator wants
 //! - [`intake`]: three MQTT sessions; nothing is acknowledged before it is in the journal
 //! - [`journal`]: the segmented log on disk
 //! - [`record`]: what the journal's records hold
 //! - [`lane`]: the thread that drives `hunhe-gateway-core`
 //! - [`checkpoint`]: the lane's state on disk
 //! - [`decided`]: what was decided, as a second log
-//! - [`sinks`]: from there to the databases
+//! - [`sinks`], [`store`]: from there to the databases
 //! - [`watermark`]: back to the edge, what it may forget
 
 pub mod checkpoint;
+pub mod config;
 pub mod decided;
 pub mod intake;
 pub mod journal;
 pub mod lane;
 pub mod record;
 pub mod sinks;
+pub mod store;
 pub mod watermark;
