@@ -7,6 +7,7 @@
 //! - [`checkpoint`]: the lane's state on disk
 //! - [`decided`]: what was decided, as a second log
 //! - [`sinks`]: from there to the databases
+//! - [`store`]: the embedded history
 //! - [`watermark`]: back to the edge, what it may forget
 
 pub mod checkpoint;
@@ -16,4 +17,5 @@ pub mod journal;
 pub mod lane;
 pub mod record;
 pub mod sinks;
+pub mod store;
 pub mod watermark;
