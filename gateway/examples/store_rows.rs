@@ -21,7 +21,9 @@ const START_MS: i64 = 1_672_531_200_000;
 fn main() -> Result<()> {
     let millions: u32 = std::env::args().nth(1).map_or(Ok(5), |arg| arg.parse())?;
     let days = millions * 1_000_000 / DEVICES / 24;
-    println!("block rows  lz4  µs CPU/row  rows/s (M)  bytes/row  day cold (ms)  day warm (ms)  restart (ms)");
+    println!(
+        "block rows  lz4  µs CPU/row  rows/s (M)  bytes/row  day cold (ms)  day warm (ms)  restart (ms)"
+    );
     for block_rows in [DAY_ROWS, BLOCK_ROWS] {
         for lz4 in [false, true] {
             measure(days, block_rows, lz4)?;

@@ -15,7 +15,7 @@
 //! Invariants: all records of one cause are adjacent, and causes never decrease. Deliberately absent: a checksum (the
 //! log's framing has one) and compression.
 
-use crate::journal::{AppendError, Lsn, Writer};
+use crate::journal::{AppendError, Writer};
 use hunhe_gateway_core::{
     event::{Accepted, ChannelStat, Decisions, Refusal, RefusedRange, SampleSet, Shown, WindowClosed},
     registry::Registry,
@@ -292,62 +292,46 @@ pub struct Message<'a> {
     pub redrive_of: Option<u64>,
 }
 
-/// How many of a message's decisions are in the log already: a full log may take some and not the rest.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    written: usize,
+/// A message's decisions as records, kept for its memory.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    bytes: Vec<u8>,
+    /// Kind and end of each record.
+    records: Vec<(u8, usize)>,
 }
 
-impl Progress {
-    /// Calls `append` for the decision numbered `index`, unless it was written before.
-    fn step(
-        &mut self,
-        index: usize,
-        append: impl FnOnce() -> Result<Lsn, AppendError>,
-    ) -> Result<(), AppendError> {
-        if index >= self.written {
-            append()?;
-            self.written = index + 1;
+impl Encoder {
+    /// Takes a message's decisions.
+    pub fn encode(&mut self, registry: &Registry, message: Message<'_>, decisions: &Decisions) {
+        self.bytes.clear();
+        self.records.clear();
+        for set in &decisions.accepted.sets {
+            put_samples(&mut self.bytes, registry, &message, &decisions.accepted, set);
+            self.records.push((SAMPLES, self.bytes.len()));
+        }
+        for window in &decisions.shown.windows {
+            put_window(&mut self.bytes, registry, message.cause, window, &decisions.shown);
+            self.records.push((WINDOW, self.bytes.len()));
+        }
+        if let Some(refusal) = &decisions.refusal {
+            put_refused(&mut self.bytes, registry, &message, refusal, &decisions.refused);
+            self.records.push((REFUSED, self.bytes.len()));
+        }
+    }
+
+    /// Appends all of them, or none: no reader ever sees a part of a cause.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn append(&self, log: &mut Writer) -> Result<(), AppendError> {
+        log.reserve(self.records.len(), self.bytes.len())?;
+        let mut from = 0;
+        for &(kind, end) in &self.records {
+            log.append(kind, &[&self.bytes[from..end]])?;
+            from = end;
         }
         Ok(())
     }
-}
-
-/// Appends a message's decisions to the decided log, from where `progress` stands.
-///
-/// # Errors
-/// The log's. After [`AppendError::Full`], call again with the same `progress`.
-pub fn append(
-    log: &mut Writer,
-    scratch: &mut Vec<u8>,
-    registry: &Registry,
-    message: Message<'_>,
-    decisions: &Decisions,
-    progress: &mut Progress,
-) -> Result<(), AppendError> {
-    let mut index = 0..;
-    for set in &decisions.accepted.sets {
-        progress.step(index.next().unwrap_or(0), || {
-            scratch.clear();
-            put_samples(scratch, registry, &message, &decisions.accepted, set);
-            log.append(SAMPLES, &[scratch])
-        })?;
-    }
-    for window in &decisions.shown.windows {
-        progress.step(index.next().unwrap_or(0), || {
-            scratch.clear();
-            put_window(scratch, registry, message.cause, window, &decisions.shown);
-            log.append(WINDOW, &[scratch])
-        })?;
-    }
-    if let Some(refusal) = &decisions.refusal {
-        progress.step(index.next().unwrap_or(0), || {
-            scratch.clear();
-            put_refused(scratch, registry, &message, refusal, &decisions.refused);
-            log.append(REFUSED, &[scratch])
-        })?;
-    }
-    Ok(())
 }
 
 fn put_head(out: &mut Vec<u8>, cause: u64, id: &str) {

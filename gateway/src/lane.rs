@@ -207,7 +207,7 @@ impl Driver {
             released_at: now,
             stopping: false,
         };
-        Running { driver: self, turns, decisions: Decisions::default(), scratch: Vec::new() }.run(reader)
+        Running { driver: self, turns, decisions: Decisions::default(), encoder: decided::Encoder::default() }.run(reader)
     }
 }
 
@@ -228,7 +228,7 @@ struct Running {
     driver: Driver,
     turns: Turns,
     decisions: Decisions,
-    scratch: Vec<u8>,
+    encoder: decided::Encoder,
 }
 
 impl Running {
@@ -287,22 +287,14 @@ impl Running {
             payload: entry.payload,
             redrive_of: entry.redrive_of,
         };
-        let mut progress = decided::Progress::default();
+        self.encoder.encode(&self.driver.registry, message, &self.decisions);
         loop {
-            let appended = decided::append(
-                &mut self.driver.decided,
-                &mut self.scratch,
-                &self.driver.registry,
-                message,
-                &self.decisions,
-                &mut progress,
-            );
-            match appended {
+            match self.encoder.append(&mut self.driver.decided) {
                 Ok(()) => return Ok(()),
                 Err(AppendError::Full { .. }) => self.wait_for_room()?,
                 Err(AppendError::Log(error)) => return Err(error.into()),
                 Err(AppendError::TooLarge { bytes, bound_bytes }) => {
-                    // 4096 samples of 32 channels make a megabyte; the bound of the decided log is checked at start-up.
+                    // 4096 samples of 16 channels stay below it.
                     tracing::error!(%lsn, bytes, bound_bytes, "a decision is larger than a record: its samples stay outstanding");
                     return Ok(());
                 }
@@ -314,8 +306,8 @@ impl Running {
         if !self.driver.handle.progress.waiting.swap(true, Ordering::Relaxed) {
             tracing::error!("the decided log is at its limit: waiting for the slowest sink");
         }
-        // Readers may have what there is; it counts as complete only when the whole cause is in.
         self.driver.decided.flush()?;
+        self.note_progress();
         self.listen(Duration::from_millis(50));
         self.release_decided()?;
         Ok(())

@@ -18,7 +18,7 @@ use crate::{
         feed::{Feed, FeedError, Step},
         status::{SinkStatus, State},
     },
-    store::{Conflict, DeviceKey, Rows, Store, StoreError},
+    store::{Conflict, DeviceKey, Rollup, Rows, Store, StoreError},
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
 use hunhe_proto::{
@@ -173,7 +173,10 @@ impl Sink {
     fn run(mut self, mut feed: Feed) {
         if let Err(error) = self.follow(&mut feed) {
             let words = format!("{:#}", anyhow::Error::from(error));
-            tracing::error!(error = words, "the embedded store's sink has stopped: decisions wait in the decided log");
+            tracing::error!(
+                error = words,
+                "the embedded store's sink has stopped: decisions wait in the decided log"
+            );
             self.status.enter(State::Held, &words);
             return;
         }
@@ -249,7 +252,12 @@ impl Sink {
         }
     }
 
-    fn take_samples(&mut self, samples: &Samples<'_>, write: bool, confirm: bool) -> Result<u64, EmbeddedError> {
+    fn take_samples(
+        &mut self,
+        samples: &Samples<'_>,
+        write: bool,
+        confirm: bool,
+    ) -> Result<u64, EmbeddedError> {
         if let Some(record) = samples.redrive_of {
             self.redriven.get_or_insert((record, false));
         }
@@ -286,7 +294,11 @@ impl Sink {
     }
 
     /// The loser of two samples at one time stays in the store's own list, and moves in the ledger.
-    fn quarantine_conflict(&mut self, samples: &Samples<'_>, conflict: &Conflict) -> Result<(), EmbeddedError> {
+    fn quarantine_conflict(
+        &mut self,
+        samples: &Samples<'_>,
+        conflict: &Conflict,
+    ) -> Result<(), EmbeddedError> {
         let report = self.as_report(samples.device, conflict);
         let ranges = [(conflict.seq, 1, CONFLICT)];
         let record = RefusedParts {
@@ -337,12 +349,29 @@ impl Sink {
     fn take_window(&mut self, window: &Window<'_>) -> Result<(), EmbeddedError> {
         let device = self.key(window.device)?;
         for stat in window.stats() {
-            self.store.put_rollup(device, &crate::store::Rollup::new(window, &stat))?;
+            let rollup = Rollup {
+                resolution_s: u32::try_from(window.length_ms / 1000).unwrap_or(u32::MAX),
+                start_ms: window.start_ms,
+                revision: window.revision,
+                channel: stat.channel,
+                count: stat.count,
+                expected: window.expected,
+                sum: stat.sum,
+                min: stat.min,
+                max: stat.max,
+                last: stat.last,
+            };
+            self.store.put_rollup(device, &rollup)?;
         }
         Ok(())
     }
 
-    fn take_refused(&mut self, refused: &Refused<'_>, write: bool, confirm: bool) -> Result<(), EmbeddedError> {
+    fn take_refused(
+        &mut self,
+        refused: &Refused<'_>,
+        write: bool,
+        confirm: bool,
+    ) -> Result<(), EmbeddedError> {
         let record = refused.to_record();
         if let Some(id) = refused.redrive_of {
             self.redriven = Some((id, true));
@@ -364,8 +393,8 @@ impl Sink {
 
     /// At the quarantine's bound the oldest record goes, and its samples are declared lost.
     fn put_quarantine(&mut self, id: u64, record: &[u8]) -> Result<(), EmbeddedError> {
-        let Some((_, discarded)) = self.store.put_quarantine(id, record)? else { return Ok(()) };
-        if let Some(said) = discarded_samples(&discarded) {
+        let Some(discarded) = self.store.put_quarantine(id, record)? else { return Ok(()) };
+        if let Some(said) = discarded_samples(&discarded.bytes) {
             // The lane ends first only when all of us end.
             let _ = self.lane.say(Said::Discarded(said));
         }

@@ -133,13 +133,17 @@ fn batch() -> impl Strategy<Value = Batch> {
     let value = prop_oneof![1 => Just(ABSENT), 4 => -2..3_i64];
     let random_row = (0..70_i64, 0..5_u64, 0..8_u8, prop::collection::vec(value.clone(), 3));
     let random = prop::collection::vec(random_row, 1..20);
-    let ascending = (0..60_i64, 1..40_i64, prop::collection::vec(value, 3)).prop_map(|(from, count, values)| {
-        (from..(from + count).min(70)).map(|slot| (slot, slot.unsigned_abs(), 1, values.clone())).collect()
-    });
+    let ascending =
+        (0..60_i64, 1..40_i64, prop::collection::vec(value, 3)).prop_map(|(from, count, values)| {
+            (from..(from + count).min(70))
+                .map(|slot| (slot, slot.unsigned_abs(), 1, values.clone()))
+                .collect()
+        });
     let rows = prop_oneof![2 => random, 3 => ascending];
     let channels = prop_oneof![Just(vec![0, 1, 9]), Just(vec![1]), Just(vec![9, 1])];
     (0..3_usize, 1..4_u32, channels, rows).prop_map(|(device, boot, channels, rows)| {
-        let row = |(slot, seq, quality, values): (i64, u64, u8, Vec<i64>)| (time_at(slot), seq, quality, values);
+        let row =
+            |(slot, seq, quality, values): (i64, u64, u8, Vec<i64>)| (time_at(slot), seq, quality, values);
         Batch { device, boot, channels, rows: rows.into_iter().map(row).collect() }
     })
 }
@@ -181,7 +185,10 @@ fn run(steps: &[Step]) {
                 drop(store.take());
                 let reopened = open(&dir);
                 let cursor = reopened.cursor().unwrap();
-                assert_eq!(cursor.map_or(0, |bytes| usize::from_be_bytes(bytes.try_into().unwrap())), at_cursor.0);
+                assert_eq!(
+                    cursor.map_or(0, |bytes| usize::from_be_bytes(bytes.try_into().unwrap())),
+                    at_cursor.0
+                );
                 at_cursor.1.assert_equals(&reopened, &(0..0));
                 for step in &steps[at_cursor.0..at] {
                     if let Step::Write(batch) = step {
@@ -270,14 +277,11 @@ fn a_conflict_names_the_loser_even_when_it_was_stored_before() {
     assert_eq!(outcome, WriteOutcome { stored: 1, conflicts: 1, ..WriteOutcome::default() });
     // Better quality goes before the lower seq.
     sample(9, 6, 90).write(&store, &mut conflicts).unwrap();
-    let lost: Vec<_> = conflicts.iter().map(|c| (c.seq, c.was_stored, c.winner_seq, c.values.clone())).collect();
+    let lost: Vec<_> =
+        conflicts.iter().map(|c| (c.seq, c.was_stored, c.winner_seq, c.values.clone())).collect();
     assert_eq!(
         lost,
-        [
-            (6, false, 5, vec![(1, 60)]),
-            (5, true, 4, vec![(1, 50)]),
-            (4, true, 9, vec![(1, 40)])
-        ]
+        [(6, false, 5, vec![(1, 60)]), (5, true, 4, vec![(1, 50)]), (4, true, 9, vec![(1, 40)])]
     );
     assert_eq!(series(&store, 0, 0..i64::MAX).values, [90]);
 }
@@ -313,7 +317,6 @@ fn retention_drops_whole_months_by_age_and_keeps_every_younger_sample() {
         // The silent device goes on.
         hourly(1, now_ms, 9, 2).write(&store, &mut vec![]).unwrap();
         assert_eq!(series(&store, 1, 0..i64::MAX).seqs, [9, 10]);
-
     }
 }
 
@@ -439,12 +442,10 @@ fn device_keys_are_dense_and_outlive_the_process() {
     store.device("lost").unwrap();
     drop(store);
     let store = open(&dir);
-    assert_eq!(["a", "b", "c", "lost"].map(|name| store.find_device(name).map(|key| key.0)), [
-        Some(1),
-        Some(0),
-        Some(2),
-        None
-    ]);
+    assert_eq!(
+        ["a", "b", "c", "lost"].map(|name| store.find_device(name).map(|key| key.0)),
+        [Some(1), Some(0), Some(2), None]
+    );
     assert_eq!(store.device("d").unwrap(), DeviceKey(3));
     assert!(matches!(store.scan(DeviceKey(9), 0..1, &[]), Err(StoreError::UnknownDevice(9))));
 }
@@ -476,7 +477,10 @@ fn a_newer_format_is_refused_by_name() {
     store.disk.meta.insert("format", 7_u32.to_be_bytes()).unwrap();
     drop(store);
     let message = Store::open(options(&dir)).err().unwrap().to_string();
-    assert!(message.contains("holds store format 7") && message.contains(&*dir.path().to_string_lossy()), "{message}");
+    assert!(
+        message.contains("holds store format 7") && message.contains(&*dir.path().to_string_lossy()),
+        "{message}"
+    );
 }
 
 #[test]
@@ -541,7 +545,9 @@ fn a_reader_beside_the_writer_always_sees_an_unbroken_beginning() {
             }
         });
         for at in 0..300_u64 {
-            hourly(0, BASE_MS + at.cast_signed() * 3 * HOUR_MS, at * 3, 3).write(&store, &mut vec![]).unwrap();
+            hourly(0, BASE_MS + at.cast_signed() * 3 * HOUR_MS, at * 3, 3)
+                .write(&store, &mut vec![])
+                .unwrap();
             store.checkpoint(&[]).unwrap();
         }
         done.store(true, Ordering::Release);

@@ -137,7 +137,13 @@ pub(crate) fn decisions_of(device: u32, boot: u32, first_seq: u64, rows: &[Row])
     decisions
 }
 
-pub(crate) fn window_of(device: u32, length_ms: i64, start_ms: i64, revision: u32, values: &[i64]) -> Decisions {
+pub(crate) fn window_of(
+    device: u32,
+    length_ms: i64,
+    start_ms: i64,
+    revision: u32,
+    values: &[i64],
+) -> Decisions {
     let mut decisions = Decisions::default();
     decisions.shown.windows.push(WindowClosed {
         device: DeviceIx(device),

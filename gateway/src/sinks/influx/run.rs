@@ -199,7 +199,12 @@ impl Sink {
 
     fn lose(&self, records: u64, how: &'static str) {
         if records > 0 {
-            tracing::error!(sink = self.status.name(), records, how, "decided records are missing at this sink");
+            tracing::error!(
+                sink = self.status.name(),
+                records,
+                how,
+                "decided records are missing at this sink"
+            );
             self.status.warn(format!("{records} decided records are missing here: {how}"));
             self.status.lost(records);
         }
@@ -383,7 +388,11 @@ impl Sink {
         let rows = self.skipped.since_last(&metrics);
         if rows > 0 {
             let total = self.status.skipped(rows);
-            tracing::error!(sink = self.status.name(), rows, "the database skipped rows that it had accepted");
+            tracing::error!(
+                sink = self.status.name(),
+                rows,
+                "the database skipped rows that it had accepted"
+            );
             self.status.warn(format!(
                 "the database skipped {total} rows that it had accepted, from here or from another writer: \
                  see its log, its retention and its clock"
