@@ -89,7 +89,12 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
         },
     };
     if response.status().is_server_error() {
-        tracing::warn!(request_id = id_text, path, status = response.status().as_u16(), "request not answered");
+        tracing::warn!(
+            request_id = id_text,
+            path,
+            status = response.status().as_u16(),
+            "request not answered"
+        );
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
@@ -103,11 +108,8 @@ fn shape(response: Response, id: &str) -> Response {
     if !status.is_client_error() && !status.is_server_error() {
         return response;
     }
-    let error = response
-        .extensions()
-        .get::<ApiError>()
-        .cloned()
-        .unwrap_or_else(|| ApiError::from_status(status));
+    let error =
+        response.extensions().get::<ApiError>().cloned().unwrap_or_else(|| ApiError::from_status(status));
     let mut shaped = error.render(id);
     if let Some(allow) = response.headers().get(header::ALLOW) {
         shaped.headers_mut().insert(header::ALLOW, allow.clone());

@@ -266,13 +266,21 @@ impl Hub {
                 MetricKind::Gauge,
                 f64::from(clients),
             ),
-            counter("hunhe_live_refused_total", "Clients refused because every place was taken.", &self.refused),
+            counter(
+                "hunhe_live_refused_total",
+                "Clients refused because every place was taken.",
+                &self.refused,
+            ),
             counter(
                 "hunhe_live_resets_total",
                 "Clients told to read anew because their events fell out.",
                 &self.resets,
             ),
-            counter("hunhe_live_values_omitted_total", "Values that no live event had room for.", &self.omitted),
+            counter(
+                "hunhe_live_values_omitted_total",
+                "Values that no live event had room for.",
+                &self.omitted,
+            ),
         ]
     }
 
@@ -382,7 +390,8 @@ impl Subscription {
 
     fn chosen(&self, values: &[Latest], omitted: u64) -> Samples {
         if !self.devices.is_empty() {
-            let values = values.iter().filter(|latest| self.devices.contains(&*latest.device)).cloned().collect();
+            let values =
+                values.iter().filter(|latest| self.devices.contains(&*latest.device)).cloned().collect();
             return Samples { values, omitted: 0 };
         }
         let sent = values.len().min(self.hub.limits.values_per_event);

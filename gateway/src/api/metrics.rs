@@ -181,12 +181,15 @@ mod tests {
         };
         let text = render(&[metric]);
         let lines: Vec<&str> = text.lines().skip(2).collect();
-        assert_eq!(lines, [
-            "hunhe_commit_seconds_bucket{le=\"0.005\"} 2",
-            "hunhe_commit_seconds_bucket{le=\"0.5\"} 3",
-            "hunhe_commit_seconds_bucket{le=\"+Inf\"} 4",
-            "hunhe_commit_seconds_sum 1.25",
-            "hunhe_commit_seconds_count 4",
-        ]);
+        assert_eq!(
+            lines,
+            [
+                "hunhe_commit_seconds_bucket{le=\"0.005\"} 2",
+                "hunhe_commit_seconds_bucket{le=\"0.5\"} 3",
+                "hunhe_commit_seconds_bucket{le=\"+Inf\"} 4",
+                "hunhe_commit_seconds_sum 1.25",
+                "hunhe_commit_seconds_count 4",
+            ]
+        );
     }
 }

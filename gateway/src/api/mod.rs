@@ -125,7 +125,9 @@ pub fn router(api: Api) -> Router {
     routes
         .route(
             "/api/openapi.json",
-            get(move |_: query::Asked<query::Nothing>| async move { (json, document.to_string()).into_response() }),
+            get(move |_: query::Asked<query::Nothing>| async move {
+                (json, document.to_string()).into_response()
+            }),
         )
         .fallback(page::file)
         .with_state(api)

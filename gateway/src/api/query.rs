@@ -61,7 +61,9 @@ pub(super) fn step_s(text: &str) -> Result<u32, ApiError> {
         .and_then(|number| number.checked_mul(unit_s))
         .filter(|step| (1..=366 * 86_400).contains(step))
         .ok_or_else(|| {
-            ApiError::BadRequest("query: `step` is not a step: write 900, 30s, 15m, 1h or 1d, up to 366d".into())
+            ApiError::BadRequest(
+                "query: `step` is not a step: write 900, 30s, 15m, 1h or 1d, up to 366d".into(),
+            )
         })
 }
 
@@ -86,7 +88,10 @@ mod tests {
             assert_eq!(instant_ms("from", text), Ok(1_767_312_000_000), "{text}");
         }
         for text in ["", "yesterday", "2026-13-01", "2026-01-02T00:00:00", "1e3"] {
-            assert!(instant_ms("from", text).is_err_and(|error| error.to_string().contains("`from`")), "{text}");
+            assert!(
+                instant_ms("from", text).is_err_and(|error| error.to_string().contains("`from`")),
+                "{text}"
+            );
         }
     }
 

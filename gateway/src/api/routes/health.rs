@@ -13,10 +13,7 @@ use crate::api::{Api, ApiError, Problem};
     (status = 200, content_type = "text/plain", body = String),
     (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(in crate::api) async fn metrics(
-    State(api): State<Api>,
-    _: Asked<Nothing>,
-) -> Result<Response, ApiError> {
+pub(in crate::api) async fn metrics(State(api): State<Api>, _: Asked<Nothing>) -> Result<Response, ApiError> {
     let mut metrics = api.backend.metrics().await?;
     metrics.extend(api.hub.metrics());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];

@@ -68,8 +68,9 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
         return Ok(None);
     };
     let id = value.to_str().ok().and_then(|text| text.parse().ok());
-    id.map(Some)
-        .ok_or_else(|| ApiError::BadRequest("header: `last-event-id` is not an id that this stream gave".into()))
+    id.map(Some).ok_or_else(|| {
+        ApiError::BadRequest("header: `last-event-id` is not an id that this stream gave".into())
+    })
 }
 
 fn events(subscription: Subscription) -> impl Stream<Item = Result<Event, Infallible>> {

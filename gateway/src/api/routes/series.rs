@@ -14,8 +14,7 @@ use crate::api::{Api, ApiError, Problem};
 const DAY_MS: i64 = 86_400_000;
 
 /// Steps that a reader expects on an axis, seconds.
-const USUAL_STEPS_S: [u32; 13] =
-    [1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400];
+const USUAL_STEPS_S: [u32; 13] = [1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400];
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +65,11 @@ pub(in crate::api) async fn series(
         return Err(too_long(from_ms, to_ms, limit_points));
     }
     if series.values.len() != series.times.len() || series.quality.len() != series.times.len() {
-        tracing::error!(device = series.device, channel = series.channel, "columns of a series differ in length");
+        tracing::error!(
+            device = series.device,
+            channel = series.channel,
+            "columns of a series differ in length"
+        );
         return Err(ApiError::Internal);
     }
     Ok(Json(series))
