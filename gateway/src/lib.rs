@@ -1,6 +1,6 @@
 //! The gateway. In the order of a message's journey:
 //!
-//! - [`config`]: what the operator wants
+//! - [`config`], [`enrol`]: what the operator wants, and who may report what
 //! - [`intake`]: three MQTT sessions; nothing is acknowledged before it is in the journal
 //! - [`journal`]: the segmented log on disk
 //! - [`record`]: what the journal's records hold
@@ -9,14 +9,20 @@
 //! - [`decided`]: what was decided, as a second log
 //! - [`sinks`], [`store`]: from there to the databases
 //! - [`watermark`]: back to the edge, what it may forget
+//! - [`api`], [`answers`]: what people and programs ask
+//! - [`run`]: all of it put together
 
+pub mod answers;
+pub mod api;
 pub mod checkpoint;
 pub mod config;
 pub mod decided;
+pub mod enrol;
 pub mod intake;
 pub mod journal;
 pub mod lane;
 pub mod record;
+pub mod run;
 pub mod sinks;
 pub mod store;
 pub mod watermark;
