@@ -42,7 +42,7 @@ pub enum Said {
     /// A sink did something; nothing before `cause` will be confirmed again by it.
     Confirmed {
         /// Which sink.
-        sink: &'static str,
+        sink: Arc<str>,
         /// Everything caused up to this journal record is done.
         cause: u64,
         /// What it did.
@@ -207,7 +207,8 @@ impl Driver {
             released_at: now,
             stopping: false,
         };
-        Running { driver: self, turns, decisions: Decisions::default(), encoder: decided::Encoder::default() }.run(reader)
+        Running { driver: self, turns, decisions: Decisions::default(), encoder: decided::Encoder::default() }
+            .run(reader)
     }
 }
 
@@ -337,7 +338,7 @@ impl Running {
                         self.driver.lane.confirmed(device, row.boot, row.confirmed);
                     }
                 }
-                self.driver.confirmed.insert(sink.into(), cause);
+                self.driver.confirmed.insert(sink.as_ref().to_owned(), cause);
             }
             Said::Discarded(row) => {
                 if let Some(device) = self.driver.registry.find(row.device) {

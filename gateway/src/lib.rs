@@ -15,9 +15,10 @@
 pub mod answers;
 pub mod api;
 pub mod checkpoint;
+pub mod clock;
 pub mod config;
 pub mod decided;
-pub mod enrol;
+
 pub mod intake;
 pub mod journal;
 pub mod lane;

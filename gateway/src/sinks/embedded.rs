@@ -9,6 +9,7 @@
 //! retried on the same handle: the sink stops, says so, and what follows stays in the decided log until a restart.
 
 use crate::{
+    clock::Clock,
     decided::{Decided, Refused, RefusedParts, Samples, Window},
     journal::{Lsn, ReadError, Tail},
     lane::{LaneHandle, Said},
@@ -51,6 +52,8 @@ pub struct Options {
     pub confirmed: u64,
     /// How often the store's memory goes to disk.
     pub checkpoint_every: Duration,
+    /// For retention.
+    pub clock: Clock,
 }
 
 /// A running sink.
@@ -196,7 +199,7 @@ impl Sink {
             }
             if retain_at.elapsed() >= Duration::from_secs(3600) {
                 retain_at = Instant::now();
-                self.store.retain(crate::intake::now_ms())?;
+                self.store.retain(self.options.clock.now_ms())?;
             }
             if caught_up && stopping {
                 return self.checkpoint(feed);
@@ -304,7 +307,7 @@ impl Sink {
         let record = RefusedParts {
             cause: samples.cause,
             device: Some(samples.device),
-            arrival_ms: crate::intake::now_ms(),
+            arrival_ms: self.options.clock.now_ms(),
             boot: conflict.boot,
             redrive_of: None,
             reason: CONFLICT,
@@ -417,7 +420,7 @@ impl Sink {
         }
         self.confirmed = complete;
         let rows = std::mem::take(&mut self.done);
-        let _ = self.lane.say(Said::Confirmed { sink: NAME, cause: complete, rows });
+        let _ = self.lane.say(Said::Confirmed { sink: NAME.into(), cause: complete, rows });
     }
 
     fn checkpoint(&mut self, feed: &Feed) -> Result<(), EmbeddedError> {
@@ -443,10 +446,10 @@ impl Sink {
     }
 }
 
-/// Above every journal record's number: conflicts share the quarantine with refused messages.
+/// Above every journal record's number, since conflicts share the quarantine with refused messages, and below 2^53.
 fn conflict_id(cause: u64, conflict: &Conflict) -> u64 {
     let identity = crc32c::crc32c_append(conflict.boot, &conflict.seq.to_le_bytes());
-    (1 << 63) | ((cause & 0x7fff_ffff) << 32) | u64::from(identity)
+    (1 << 52) | ((cause & 0xf_ffff) << 32) | u64::from(identity)
 }
 
 fn discarded_samples(record: &[u8]) -> Option<Confirmation> {
