@@ -49,7 +49,8 @@ pub(super) fn encode(table: &Table, level: u8, out: &mut Vec<u8>) -> Result<(), 
     let step = usual_step(&table.times_ms);
     varint(step.unsigned_abs(), out);
     let off_axis = |row: usize, time_ms: i64| time_ms - first_ms - step * signed(row);
-    scratch.residuals(table.times_ms.iter().enumerate().map(|(row, &time_ms)| off_axis(row, time_ms)), out)?;
+    scratch
+        .residuals(table.times_ms.iter().enumerate().map(|(row, &time_ms)| off_axis(row, time_ms)), out)?;
 
     let first_seq = table.seqs[0];
     varint(first_seq, out);
@@ -146,7 +147,8 @@ pub(super) fn decode(bytes: &[u8], first_ms: i64, channels: Option<&[u16]>) -> R
     for _ in 0..reader.varint("channels")? {
         channel += reader.varint("channels")?.min(1 << 16);
         let id = u16::try_from(channel).map_err(|_| Malformed("channels"))?;
-        let bitmap = if reader.byte("flags")? & 1 == 1 { reader.take(rows.div_ceil(8), "bitmap")? } else { &[] };
+        let bitmap =
+            if reader.byte("flags")? & 1 == 1 { reader.take(rows.div_ceil(8), "bitmap")? } else { &[] };
         let column = reader.bytes("channel")?;
         if channels.is_none_or(|wanted| wanted.binary_search(&id).is_ok()) {
             table.channels.push(id);
@@ -165,7 +167,9 @@ fn channel_values(column: &[u8], bitmap: &[u8], rows: usize) -> Result<Vec<i64>,
             return Err(Malformed("bitmap"));
         }
         let mut values = present.into_iter();
-        return Ok((0..rows).map(|row| if has(&row) { values.next() } else { None }.unwrap_or(ABSENT)).collect());
+        return Ok((0..rows)
+            .map(|row| if has(&row) { values.next() } else { None }.unwrap_or(ABSENT))
+            .collect());
     }
     if present.len() == rows { Ok(present) } else { Err(Malformed("channel")) }
 }
@@ -260,12 +264,7 @@ impl<'a> Reader<'a> {
         self.take(length, what)
     }
 
-    fn residuals(
-        &mut self,
-        rows: usize,
-        what: &'static str,
-        out: &mut Vec<i64>,
-    ) -> Result<(), Malformed> {
+    fn residuals(&mut self, rows: usize, what: &'static str, out: &mut Vec<i64>) -> Result<(), Malformed> {
         let column = self.bytes(what)?;
         out.reserve(rows);
         if column.is_empty() {
@@ -329,7 +328,9 @@ mod tests {
                 (0..3).for_each(|at| table.columns[at].push(values[at]));
                 time_ms += step;
             }
-            for at in (0..3).rev().filter(|&at| table.columns[at].iter().all(|&v| v == ABSENT)).collect::<Vec<_>>() {
+            for at in
+                (0..3).rev().filter(|&at| table.columns[at].iter().all(|&v| v == ABSENT)).collect::<Vec<_>>()
+            {
                 table.channels.remove(at);
                 table.columns.remove(at);
             }

@@ -55,11 +55,7 @@ impl Store {
 
 impl Memory {
     /// Fills the batch with all that is unwritten; returns the runs that each open block then has.
-    fn prepare(
-        &self,
-        disk: &Disk,
-        batch: &mut OwnedWriteBatch,
-    ) -> Result<Vec<(u32, Vec<Run>)>, StoreError> {
+    fn prepare(&self, disk: &Disk, batch: &mut OwnedWriteBatch) -> Result<Vec<(u32, Vec<Run>)>, StoreError> {
         let mut blocks = Blocks::new();
         for (&key, block) in &self.blocks {
             let bytes = match block {

@@ -11,7 +11,11 @@ use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode,
     config::{BlockSizePolicy, CompressionPolicy},
 };
-use jiff::{Timestamp, civil::{Date, Time}, tz::TimeZone};
+use jiff::{
+    Timestamp,
+    civil::{Date, Time},
+    tz::TimeZone,
+};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -34,7 +38,8 @@ pub struct Month(i32);
 impl Month {
     /// The month of a time in milliseconds since 1970; times out of `0..TIME_END_MS` count as the nearest in it.
     pub(super) fn of(time_ms: i64) -> Self {
-        let time = Timestamp::from_millisecond(time_ms.clamp(0, TIME_END_MS - 1)).unwrap_or(Timestamp::UNIX_EPOCH);
+        let time =
+            Timestamp::from_millisecond(time_ms.clamp(0, TIME_END_MS - 1)).unwrap_or(Timestamp::UNIX_EPOCH);
         let date = TimeZone::UTC.to_datetime(time).date();
         Self(i32::from(date.year()) * 12 + i32::from(date.month()) - 1)
     }

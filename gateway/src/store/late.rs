@@ -136,7 +136,8 @@ impl Memory {
         }
         let changed = self.changed_neighbour(device, (from_ms, to_ms), ascending)?;
         let spaces = disk.month(month)?;
-        let mut stored = spaces.blocks.range(disk::block_key(device, from_ms)..disk::block_key(device, to_ms));
+        let mut stored =
+            spaces.blocks.range(disk::block_key(device, from_ms)..disk::block_key(device, to_ms));
         while let Some(block) = if ascending { stored.next() } else { stored.next_back() } {
             let (key, bytes) = block.into_inner()?;
             let first_ms = disk::first_ms_of(&key)?;
@@ -162,7 +163,8 @@ impl Memory {
         let mut changed = (self.blocks)
             .range((Bound::Included((device, from_ms)), Bound::Excluded((device, to_ms))))
             .filter(|(_, block)| !matches!(block, Dirty::Removed));
-        let Some((&(_, first_ms), block)) = (if ascending { changed.next() } else { changed.next_back() }) else {
+        let Some((&(_, first_ms), block)) = (if ascending { changed.next() } else { changed.next_back() })
+        else {
             return Ok(None);
         };
         let (rows, last_ms) = match block {

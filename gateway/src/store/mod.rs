@@ -118,7 +118,9 @@ pub enum StoreError {
     #[error("the embedded store refuses writes since one failed; open it again")]
     Poisoned,
     /// Made by another version.
-    #[error("{dir} holds store format {found}, this program knows {known}; use the newer program or another folder")]
+    #[error(
+        "{dir} holds store format {found}, this program knows {known}; use the newer program or another folder"
+    )]
     Format {
         /// The store's folder.
         dir: PathBuf,
@@ -128,7 +130,9 @@ pub enum StoreError {
         known: u32,
     },
     /// Bytes on disk that this store did not write.
-    #[error("the embedded store holds a malformed {what}; restore it from a backup or start with an empty folder")]
+    #[error(
+        "the embedded store holds a malformed {what}; restore it from a backup or start with an empty folder"
+    )]
     Corrupt {
         /// Which part.
         what: &'static str,

@@ -91,7 +91,9 @@ impl Quarantine {
     }
 
     fn discard_oldest(&mut self, disk: &Disk) -> Result<Option<Discarded>, StoreError> {
-        let Some((id, bytes)) = self.list(disk, Bound::Included(self.floor), 1)?.pop() else { return Ok(None) };
+        let Some((id, bytes)) = self.list(disk, Bound::Included(self.floor), 1)?.pop() else {
+            return Ok(None);
+        };
         self.dirty.insert(id, None);
         self.count -= 1;
         self.floor = id.saturating_add(1);
