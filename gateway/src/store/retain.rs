@@ -5,6 +5,7 @@ use super::{
     disk::{Disk, Month},
     memory::Memory,
 };
+use fjall::PersistMode;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -61,7 +62,12 @@ impl Store {
     pub fn compact(&self) -> Result<(), StoreError> {
         for (_, spaces) in self.disk.months() {
             for space in [spaces.blocks, spaces.rollups] {
-                space.rotate_memtable_and_wait()?;
+                space.rotate_memtable()?;
+                while space.sealed_memtable_count() > 0 {
+                    // Says so if the thread that should flush has died.
+                    self.disk.db.persist(PersistMode::Buffer)?;
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
                 space.major_compact()?;
             }
         }
