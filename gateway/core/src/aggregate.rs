@@ -78,7 +78,7 @@ pub fn window_start(time_ms: i64, length_ms: i64) -> i64 {
 }
 
 impl Windows {
-    /// Adds an accepted set of samples and returns how many samples came too late for any kept window.
+    /// Adds an accepted set of samples and returns how many samples came too late, counted for each length.
     pub fn add(
         &mut self,
         rules: &ClassRules,

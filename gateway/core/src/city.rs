@@ -77,8 +77,9 @@ impl City {
         }
     }
 
-    /// The agents touched since the last call.
+    /// The agents touched since the last call, ascending.
     pub fn take_touched(&mut self) -> Vec<AgentIx> {
+        self.touched.sort_unstable();
         for agent in &self.touched {
             self.agents[agent.at()].touched = false;
         }

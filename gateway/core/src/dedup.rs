@@ -205,7 +205,8 @@ impl Outboxes {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         let ranges: usize = self.list.iter().map(|o| o.known.heap_bytes() + o.lost.heap_bytes()).sum();
-        let folded = self.folded.as_ref().map_or(0, |folded| size_of::<Folded>() + 4 * folded.boots.capacity());
+        let folded =
+            self.folded.as_ref().map_or(0, |folded| size_of::<Folded>() + 4 * folded.boots.capacity());
         self.list.capacity() * size_of::<Outbox>() + ranges + folded
     }
 }

@@ -100,7 +100,8 @@ impl DeviceState {
         let times = &accepted.times_ms[set.rows.clone()];
         let (Some(&first_ms), Some(&last_ms)) = (times.first(), times.last()) else { return };
         let interval_ms = rules.interval_ms;
-        let regular = i64::try_from(times.len() - 1).is_ok_and(|steps| last_ms - first_ms == steps * interval_ms);
+        let regular =
+            i64::try_from(times.len() - 1).is_ok_and(|steps| last_ms - first_ms == steps * interval_ms);
         if !regular || !on_grid(first_ms, interval_ms) {
             let off = times.iter().filter(|&&time_ms| !on_grid(time_ms, interval_ms)).count();
             self.off_grid = self.off_grid.saturating_add(u32::try_from(off).unwrap_or(u32::MAX));

@@ -241,9 +241,10 @@ impl Judge<'_> {
             self.rules.position(number).is_some_and(|at| {
                 let known = self.state.last[at];
                 self.rules.channels[at].kind == Kind::Identity
-                    && out.column(set, column).iter().any(|&value| {
-                        value != ABSENT && known != ABSENT && value != known
-                    })
+                    && out
+                        .column(set, column)
+                        .iter()
+                        .any(|&value| value != ABSENT && known != ABSENT && value != known)
             })
         })
     }

@@ -63,7 +63,7 @@ pub struct Counters {
     pub samples_refused: BTreeMap<String, u64>,
     /// Samples that a rule doubted, by rule.
     pub doubted: BTreeMap<String, u64>,
-    /// Samples too late for their window.
+    /// Samples too late for their window, counted for each length.
     pub late_for_window: u64,
 }
 

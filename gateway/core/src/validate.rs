@@ -75,7 +75,8 @@ pub fn judge_values(rules: &ChannelRules, values: &[i64], out: &mut Vec<i64>) ->
     let from = out.len();
     out.extend_from_slice(values);
     // Two passes without branches, since nearly every column is whole and fine. ABSENT lies below every `low`.
-    let in_range = values.iter().fold(true, |fine, &value| fine & (value >= rules.low) & (value <= rules.high));
+    let in_range =
+        values.iter().fold(true, |fine, &value| fine & (value >= rules.low) & (value <= rules.high));
     let on_step = || rules.step == 1 || values.iter().all(|&value| value % rules.step == 0);
     if in_range && on_step() {
         return Judged { accepted: values.len(), refused: 0 };

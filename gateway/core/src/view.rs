@@ -121,7 +121,9 @@ impl Lane {
             let rules = self.registry.class_of(device);
             let before = snapshot.classes.get(class as usize);
             let same = before.is_some_and(|(name, version)| {
-                *name == rules.class.name && *version == rules.class.version && state.last.len() == rules.channels.len()
+                *name == rules.class.name
+                    && *version == rules.class.version
+                    && state.last.len() == rules.channels.len()
             });
             if !same {
                 state.change_class(rules);
