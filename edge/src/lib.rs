@@ -7,6 +7,7 @@
 
 pub mod classes;
 pub mod clock;
+pub mod config;
 pub mod drivers;
 pub mod fleet;
 pub mod mqtt;

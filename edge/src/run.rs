@@ -330,12 +330,32 @@ impl Agent {
                 self.core.stored(index, seat.samples.next_seq(), time_ms, alarm);
             }
         }
+        self.expire();
         for (device, range) in self.spool.as_ref().map(Spool::excess).unwrap_or_default() {
             self.core.give_up(device, range, DropCause::Full);
         }
         self.note_changes();
         // A drop must be durable before a report tells it.
         self.commit().await
+    }
+
+    /// Gives up what is older than its class lets a sample be.
+    fn expire(&mut self) {
+        let event_ms = self.setup.clock.now().event_ms;
+        for (index, seat) in self.seats.iter().enumerate() {
+            let keep_s = seat.equipment.class.report.keep_s;
+            let held = Range { start: seat.samples.first_seq(), end: seat.samples.next_seq() };
+            if keep_s == 0 || held.count() == 0 {
+                continue;
+            }
+            let oldest_ms = event_ms.saturating_sub(i64::from(keep_s) * 1000);
+            let expired =
+                seat.samples.rows(held).take_while(|row| row.first().is_some_and(|&time| time < oldest_ms));
+            let end = held.start + expired.count() as u64;
+            if end > held.start {
+                self.core.give_up(index, Range { start: held.start, end }, DropCause::Expired);
+            }
+        }
     }
 
     fn note_changes(&mut self) {

@@ -1,6 +1,6 @@
 //! A recording: series that somebody measured, in CSV, replayed value by value.
 //!
-//! A folder holds `recording.toml` (title, licence, citation, classes) and one CSV file per class. The header is
+//! A folder holds `recording.toml` (title, licence, citation, and per file its path and class) and CSV files. A header is
 //! `time,<device>:<channel>,…`, times are RFC 3339 in UTC and rise, an empty cell is a missing value. A row without
 //! any value of a device is a gap of that device: nothing is sampled.
 //!
@@ -96,15 +96,14 @@ pub fn load(folder: &Path, classes: &Classes) -> Result<Vec<Arc<Series>>, Record
     let table: toml::Table =
         toml::from_str(&text).map_err(|e| error(e.to_string().trim_end().to_string()))?;
     for key in ["title", "licence", "citation"] {
-        if !table.get(key).is_some_and(toml::Value::is_str) {
-            return Err(error(format!("{key}: must be a text; a recording says what it is and whose")));
+        if !table.contains_key(key) {
+            return Err(error(format!("{key}: is missing; a recording says what it is and whose")));
         }
     }
     let mut series = Vec::new();
-    for name in class_names(&table).map_err(error)? {
-        let class =
-            classes.get(&name).ok_or_else(|| error(format!("classes: no class is called {name:?}")))?;
-        let file = folder.join(format!("{name}.csv"));
+    for (path, name) in files(&table).map_err(error)? {
+        let class = classes.get(name).ok_or_else(|| error(format!("file: no class is called {name:?}")))?;
+        let file = folder.join(path);
         let text = std::fs::read_to_string(&file).map_err(|e| RecordingError {
             file: file.clone(),
             line: 0,
@@ -116,13 +115,22 @@ pub fn load(folder: &Path, classes: &Classes) -> Result<Vec<Arc<Series>>, Record
     Ok(series)
 }
 
-/// `classes = ["dma_flow", …]`; the file of each is `{class}.csv`.
-fn class_names(table: &toml::Table) -> Result<Vec<String>, String> {
-    let names = table
-        .get("classes")
+/// `[[file]]` with `path`, a plain file name, and `class`.
+fn files(table: &toml::Table) -> Result<Vec<(&str, &str)>, String> {
+    let files = table
+        .get("file")
         .and_then(toml::Value::as_array)
-        .map(|names| names.iter().map(|name| name.as_str().map(str::to_string)).collect::<Option<Vec<_>>>());
-    names.flatten().ok_or_else(|| "classes: must be a list of class names, each with its {class}.csv".into())
+        .ok_or("file: is missing; name each CSV as [[file]]")?;
+    files
+        .iter()
+        .map(|file| {
+            let (path, class) = (file.get("path"), file.get("class"));
+            match (path.and_then(toml::Value::as_str), class.and_then(toml::Value::as_str)) {
+                (Some(path), Some(class)) if !path.contains(['/', '\\']) => Ok((path, class)),
+                _ => Err("file: needs path, a file name in the same folder, and class".to_string()),
+            }
+        })
+        .collect()
 }
 
 /// Parses one class's CSV text; the error is (line, what).

@@ -96,7 +96,7 @@ impl Simulated {
                 continue;
             }
             self.read(time_ms, faulty, row);
-            let alarm = self.taken == self.onset && matches!(self.fault, Some(Fault::Step { .. }));
+            let alarm = self.taken == self.onset && self.alarms();
             let unit_ms = i64::from(self.class.time_unit_ms);
             let offset_ms = match self.fault {
                 Some(Fault::Clock { offset_s }) if faulty => (offset_s * 1000).div_euclid(unit_ms) * unit_ms,
@@ -106,10 +106,19 @@ impl Simulated {
         }
     }
 
+    /// A leap of a gauge is what a class that alarms by itself alarms for.
+    fn alarms(&self) -> bool {
+        let gauge = self.affected.and_then(|index| self.class.channels.get(index));
+        self.class.report.on_alarm.is_some()
+            && gauge.is_some_and(|channel| channel.kind == Kind::Gauge)
+            && matches!(self.fault, Some(Fault::Step { .. }))
+    }
+
     fn read(&mut self, time_ms: i64, faulty: bool, row: &mut [i64]) {
         let onset = self.taken == self.onset;
         let since_onset_h = hours(time_ms - self.onset_ms);
         let interval_h = hours(self.class.interval_ms());
+        let instant = time_ms.div_euclid(self.class.interval_ms());
         for (index, channel) in self.class.channels.iter().enumerate() {
             let (Some(last), Some(carry), Some(slot)) =
                 (self.last.get_mut(index), self.carry.get_mut(index), row.get_mut(index))
@@ -124,6 +133,11 @@ impl Simulated {
                 (_, Some(&Fault::Constant { value, .. })) => to_wire(value * channel.scale()),
                 (Kind::Register, Some(Fault::Swap { .. })) if onset => 0,
                 (Kind::Register, fault) => {
+                    let level = match fault {
+                        Some(&Fault::Step { by, .. }) => level.max(0.0) + by,
+                        Some(&Fault::Drift { per_h, .. }) => level.max(0.0) + per_h * since_onset_h,
+                        _ => level,
+                    };
                     let sign = if matches!(fault, Some(Fault::Reverse { .. })) { -1.0 } else { 1.0 };
                     advance(channel, *last, carry, sign * level.max(0.0) * interval_h)
                 }
@@ -135,25 +149,20 @@ impl Simulated {
                 (_, Some(&Fault::Status { bits })) => i64::from(bits),
                 _ => on_steps(channel, level),
             };
-            *slot = if last.unsigned_abs() < MAGNITUDE_END.unsigned_abs() { *last } else { ABSENT };
+            let carried = channel.every < 2 || instant.rem_euclid(i64::from(channel.every)) == 0;
+            let on_wire = last.unsigned_abs() < MAGNITUDE_END.unsigned_abs();
+            *slot = if carried && on_wire { *last } else { ABSENT };
         }
     }
 }
 
 /// The class's channel that a fault changes.
 fn affected_channel(class: &Class, fault: &Fault) -> Option<usize> {
-    let named = |name: &str| class.channels.iter().position(|channel| channel.name == name);
-    match fault {
-        Fault::Stuck { channel }
-        | Fault::Constant { channel, .. }
-        | Fault::Drift { channel, .. }
-        | Fault::Step { channel, .. }
-        | Fault::Swap { channel }
-        | Fault::Rollover { channel }
-        | Fault::Reverse { channel } => named(channel),
-        Fault::Status { .. } => class.channels.iter().position(|channel| channel.number == STATUS_CHANNEL),
-        Fault::Clock { .. } | Fault::Silent | Fault::Duplicate | Fault::Disorder => None,
-    }
+    let is_affected = |channel: &Channel| match fault {
+        Fault::Status { .. } => channel.number == STATUS_CHANNEL,
+        _ => fault.channel() == Some(channel.name.as_str()),
+    };
+    class.channels.iter().position(is_affected)
 }
 
 /// The value of a channel's shape, in its unit, before noise is cut to the range.
