@@ -14,6 +14,7 @@
 //! that says 204 is believed, except that VictoriaMetrics' own counters of skipped rows are watched.
 
 mod batch;
+mod begin;
 mod deliver;
 mod run;
 mod watch;
@@ -144,7 +145,9 @@ pub enum StartError {
         name: String,
     },
     /// The token cannot be sent in a header.
-    #[error("sink {name}: token has characters that no header can carry: check the secret's file for line ends")]
+    #[error(
+        "sink {name}: token has characters that no header can carry: check the secret's file for line ends"
+    )]
     Token {
         /// The sink.
         name: String,
@@ -201,7 +204,12 @@ impl Handle {
 ///
 /// # Errors
 /// [`StartError`] for what no waiting mends. A database that is down is no error: see its status.
-pub fn start(options: Options, registry: Arc<Registry>, tail: Tail, reports: Reports) -> Result<Handle, StartError> {
+pub fn start(
+    options: Options,
+    registry: Arc<Registry>,
+    tail: Tail,
+    reports: Reports,
+) -> Result<Handle, StartError> {
     let system = |action| {
         let name = options.name.clone();
         move |source: Box<dyn std::error::Error + Send + Sync>| StartError::System { name, action, source }
@@ -216,7 +224,8 @@ pub fn start(options: Options, registry: Arc<Registry>, tail: Tail, reports: Rep
     let (stop, stopped) = signal::channel(false);
     let no_thread = system("start a thread");
     let thread_name = format!("sink-{}", options.name);
-    let sink = run::Sink::new(options, encoder, database, tail, cursor, Arc::clone(&status), reports, stopped);
+    let sink =
+        run::Sink::new(options, encoder, database, tail, cursor, Arc::clone(&status), reports, stopped);
     let thread = std::thread::Builder::new()
         .name(thread_name)
         .spawn(move || runtime.block_on(sink.run(held)))

@@ -216,7 +216,9 @@ impl Encoder {
         put_field(out, b"expected=", |out| decimal::put(out, window.expected.into(), 0));
         if window.expected > 0 {
             // The best of its channels: a channel that only some samples have does not make a window incomplete.
-            put_field(out, b"completeness=", |out| decimal::put_quotient(out, most.into(), window.expected, 0));
+            put_field(out, b"completeness=", |out| {
+                decimal::put_quotient(out, most.into(), window.expected, 0)
+            });
         }
         out.extend_from_slice(b"revision=");
         decimal::put(out, window.revision.into(), 0);
@@ -284,9 +286,14 @@ impl ClassText {
         for channel in &class.channels {
             let name = &channel.name;
             check(name).map_err(|what| error("channel", name, what))?;
-            let taken = name == "quality" || name == "time" || style.provenance && (name == "boot" || name == "seq");
+            let taken =
+                name == "quality" || name == "time" || style.provenance && (name == "boot" || name == "seq");
             if taken {
-                return Err(error("channel", name, "is the name of a field that every class has: choose another"));
+                return Err(error(
+                    "channel",
+                    name,
+                    "is the name of a field that every class has: choose another",
+                ));
             }
             let key = |suffix: &str| {
                 let mut key = Vec::new();
@@ -329,7 +336,9 @@ fn check(name: &str) -> Result<(), &'static str> {
         return Err("has a control character, which would end the line: use letters, digits and underscores");
     }
     if name.contains(['\\', '"', '#']) {
-        return Err("has a backslash, quote or hash sign, which databases read differently: use letters, digits and underscores");
+        return Err(
+            "has a backslash, quote or hash sign, which databases read differently: use letters, digits and underscores",
+        );
     }
     Ok(())
 }

@@ -70,7 +70,9 @@ pub enum ProbeError {
         words: String,
     },
     /// No such organisation.
-    #[error("database at {url} has no organisation {org:?} that the token may see: create it, or correct the name")]
+    #[error(
+        "database at {url} has no organisation {org:?} that the token may see: create it, or correct the name"
+    )]
     Organisation {
         /// As configured.
         url: String,
@@ -109,7 +111,8 @@ async fn influxdb(options: &Options, create: bool) -> Result<Found, ProbeError> 
         return Err(ProbeError::NotReady { url: options.url.clone(), words });
     }
     ask(options, client.ready()).await?;
-    let request = ListOrganizationRequest { org: Some(options.org.clone()), ..ListOrganizationRequest::new() };
+    let request =
+        ListOrganizationRequest { org: Some(options.org.clone()), ..ListOrganizationRequest::new() };
     let no_org = || ProbeError::Organisation { url: options.url.clone(), org: options.org.clone() };
     let organizations = match ask(options, client.list_organizations(request)).await {
         // InfluxDB says so of a name that it does not know, or does not show to this token.
@@ -130,12 +133,14 @@ async fn influxdb(options: &Options, create: bool) -> Result<Found, ProbeError> 
     let mut warnings = Vec::new();
     let created_bucket = match found {
         Some(bucket) => {
-            warnings.extend(bucket.retention_rules.iter().filter(|rule| rule.every_seconds > 0).map(|rule| {
-                format!(
-                    "bucket {:?} refuses points older than {} s: they go to quarantine",
-                    options.bucket, rule.every_seconds
-                )
-            }));
+            warnings.extend(bucket.retention_rules.iter().filter(|rule| rule.every_seconds > 0).map(
+                |rule| {
+                    format!(
+                        "bucket {:?} refuses points older than {} s: they go to quarantine",
+                        options.bucket, rule.every_seconds
+                    )
+                },
+            ));
             false
         }
         None if create => {
@@ -155,16 +160,20 @@ async fn ask<T>(
     question: impl Future<Output = Result<T, RequestError>>,
 ) -> Result<T, ProbeError> {
     let url = || options.url.clone();
-    let answer = tokio::time::timeout(ANSWER_WITHIN, question).await.map_err(|_| ProbeError::Silent { url: url() })?;
+    let answer =
+        tokio::time::timeout(ANSWER_WITHIN, question).await.map_err(|_| ProbeError::Silent { url: url() })?;
     answer.map_err(|error| match error {
         RequestError::Http { status, text } => {
-            let words = format!("{} {}", status.as_u16(), text.split_whitespace().collect::<Vec<_>>().join(" "));
+            let words =
+                format!("{} {}", status.as_u16(), text.split_whitespace().collect::<Vec<_>>().join(" "));
             match status.as_u16() {
                 401 | 403 => ProbeError::Token { url: url(), words },
                 _ => ProbeError::NotReady { url: url(), words },
             }
         }
-        RequestError::ReqwestProcessing { source } if !source.is_decode() => ProbeError::Silent { url: url() },
+        RequestError::ReqwestProcessing { source } if !source.is_decode() => {
+            ProbeError::Silent { url: url() }
+        }
         _ => ProbeError::Other { url: url(), expected: "InfluxDB 2" },
     })
 }
@@ -198,7 +207,10 @@ async fn victoriametrics(options: &Options, url: reqwest::Url) -> Result<Found, 
 fn flag_warnings(flags: &str) -> Vec<String> {
     let flag = |name: &str| {
         let values = flags.lines().filter_map(|line| line.trim().trim_start_matches('-').split_once('='));
-        values.into_iter().find(|(found, _)| *found == name).map(|(_, value)| value.trim_matches('"').to_owned())
+        values
+            .into_iter()
+            .find(|(found, _)| *found == name)
+            .map(|(_, value)| value.trim_matches('"').to_owned())
     };
     let mut warnings = Vec::new();
     let interval = flag("dedup.minScrapeInterval").unwrap_or_default();
@@ -227,7 +239,11 @@ mod tests {
         let page = "-dedup.minScrapeInterval=\"1s\"\n-httpListenAddr=\":8428\"\n-retentionPeriod=\"10y\"\n";
         assert_eq!(flag_warnings(page), Vec::<String>::new());
         let warnings = flag_warnings("-httpListenAddr=\":8428\"\n");
-        assert!(warnings.len() == 2 && warnings[0].contains("minScrapeInterval") && warnings[1].contains("retention"));
+        assert!(
+            warnings.len() == 2
+                && warnings[0].contains("minScrapeInterval")
+                && warnings[1].contains("retention")
+        );
         assert_eq!(flag_warnings(&page.replace("\"1s\"", "\"1m0s\"")).len(), 1);
     }
 }

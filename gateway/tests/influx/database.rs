@@ -55,7 +55,11 @@ impl Victoria {
         let mut series = BTreeMap::new();
         for line in text.lines() {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            let name = format!("{}{{{}}}", line["metric"]["__name__"].as_str().unwrap(), line["metric"]["device"].as_str().unwrap());
+            let name = format!(
+                "{}{{{}}}",
+                line["metric"]["__name__"].as_str().unwrap(),
+                line["metric"]["device"].as_str().unwrap()
+            );
             let times = line["timestamps"].as_array().unwrap().iter().map(|time| time.as_i64().unwrap());
             let values = line["values"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap());
             let entry: &mut Vec<(i64, f64)> = series.entry(name).or_default();
@@ -77,8 +81,19 @@ fn options(dir: &Path, url: &str) -> Options {
     Options::new("victoria", url, Dialect::Victoriametrics, dir.join("victoria.cursor"))
 }
 
-fn write(dir: &Path, victoria: &Victoria, registry: &Arc<hunhe_gateway_core::registry::Registry>, log: &Log) -> influx::Handle {
-    let handle = influx::start(options(dir, &victoria.url()), Arc::clone(registry), log.writer.subscribe(), Box::new(|report| panic!("{report:?}"))).unwrap();
+fn write(
+    dir: &Path,
+    victoria: &Victoria,
+    registry: &Arc<hunhe_gateway_core::registry::Registry>,
+    log: &Log,
+) -> influx::Handle {
+    let handle = influx::start(
+        options(dir, &victoria.url()),
+        Arc::clone(registry),
+        log.writer.subscribe(),
+        Box::new(|report| panic!("{report:?}")),
+    )
+    .unwrap();
     let status = handle.status();
     eventually("everything is written", || status.cursor().hint == log.head());
     handle
@@ -96,14 +111,22 @@ fn what_was_decided_is_what_victoriametrics_exports() {
             let rows = hourly(START_MS + i64::from(device) * 977, message * 24, 24);
             log.append_rows(device, 1, u64::try_from(message * 24).unwrap(), &rows);
             for row in &rows {
-                for (channel, (name, scale)) in [("volume", 1000.0), ("pressure", 10.0), ("valve", 1.0)].into_iter().enumerate() {
+                for (channel, (name, scale)) in
+                    [("volume", 1000.0), ("pressure", 10.0), ("valve", 1.0)].into_iter().enumerate()
+                {
                     if row.values[channel] != ABSENT {
                         let value = f64::from(i32::try_from(row.values[channel]).unwrap()) / scale;
-                        expected.entry(format!("gas_meter_{name}{{p-{device}}}")).or_default().push((row.time_ms, value));
+                        expected
+                            .entry(format!("gas_meter_{name}{{p-{device}}}"))
+                            .or_default()
+                            .push((row.time_ms, value));
                     }
                 }
                 if row.quality != Quality::Valid as u8 {
-                    expected.entry(format!("gas_meter_quality{{p-{device}}}")).or_default().push((row.time_ms, row.quality.into()));
+                    expected
+                        .entry(format!("gas_meter_quality{{p-{device}}}"))
+                        .or_default()
+                        .push((row.time_ms, row.quality.into()));
                 }
             }
         }
@@ -127,7 +150,9 @@ fn a_revised_window_returns_its_newest_revision_even_where_that_is_smaller() {
     let victoria = Victoria::start(dir.path(), &["-retentionPeriod=10y", "-dedup.minScrapeInterval=1s"]);
     let registry = registry(1);
     let mut log = Log::new(dir.path(), &registry);
-    for (revision, values) in [(0, vec![9000, 9000]), (1, vec![9000, 9000, 9500]), (2, vec![1000, 2000, 2500, 3000])] {
+    for (revision, values) in
+        [(0, vec![9000, 9000]), (1, vec![9000, 9000, 9500]), (2, vec![1000, 2000, 2500, 3000])]
+    {
         log.append(&window_of(0, 3_600_000, START_MS, revision, &values));
     }
     let handle = write(dir.path(), &victoria, &registry, &log);
@@ -181,12 +206,20 @@ fn influxdb(bucket_exists: bool) -> Server {
         let org = r#"{"orgs":[{"id":"0000111100001111","name":"my org"}]}"#;
         let bucket = r#"{"buckets":[{"id":"2222333322223333","name":"city","orgID":"0000111100001111","retentionRules":[{"type":"expire","everySeconds":86400}]}]}"#;
         match path {
-            "/health" => Reply::Answer(200, "Content-Type: application/json\r\n", r#"{"name":"influxdb","status":"pass","version":"2.7.11"}"#.into()),
+            "/health" => Reply::Answer(
+                200,
+                "Content-Type: application/json\r\n",
+                r#"{"name":"influxdb","status":"pass","version":"2.7.11"}"#.into(),
+            ),
             "/ready" => Reply::status(200, "{}"),
-            _ if request.authorization.as_deref() != Some("Token secret") => Reply::status(401, "unauthorized"),
+            _ if request.authorization.as_deref() != Some("Token secret") => {
+                Reply::status(401, "unauthorized")
+            }
             "/api/v2/orgs" if request.target.contains("my+org") => Reply::status(200, org),
             "/api/v2/orgs" => Reply::status(404, "organization name not found"),
-            "/api/v2/buckets" if request.lines.concat().contains("\"name\":\"city\"") => Reply::status(201, "{}"),
+            "/api/v2/buckets" if request.lines.concat().contains("\"name\":\"city\"") => {
+                Reply::status(201, "{}")
+            }
             "/api/v2/buckets" if bucket_exists => Reply::status(200, bucket),
             "/api/v2/buckets" => Reply::status(200, r#"{"buckets":[]}"#),
             _ => Reply::status(404, ""),

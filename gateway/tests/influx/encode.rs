@@ -64,7 +64,8 @@ fn a_sample_is_one_line_of_its_pseudonym_with_sorted_tags_and_exact_values() {
 fn provenance_adds_boot_and_seq() {
     let style = Style { provenance: true, ..INFLUX };
     let rows = fixture::hourly(0, 1, 3);
-    let read = points(&encode(&registry(1), style, &[fixture::decisions_of(0, u32::MAX, 1 << 52, &rows)]).unwrap());
+    let read =
+        points(&encode(&registry(1), style, &[fixture::decisions_of(0, u32::MAX, 1 << 52, &rows)]).unwrap());
     let expected: Vec<_> = (0..3).map(|n| (f64::from(u32::MAX), 2_f64.powi(52) + f64::from(n))).collect();
     assert_eq!(read.iter().map(|p| (p.fields["boot"], p.fields["seq"])).collect::<Vec<_>>(), expected);
 }
@@ -92,7 +93,9 @@ fn a_window_has_its_statistics_and_on_victoriametrics_a_millisecond_a_revision()
         let read = points(&encode(&registry(1), VICTORIA, &[window(revision)]).unwrap());
         assert_eq!(read[0].time_ms - start_ms, offset);
     }
-    for (length_ms, name) in [(60_000, "gas_meter_1m"), (900_000, "gas_meter_15m"), (86_400_000, "gas_meter_1d")] {
+    for (length_ms, name) in
+        [(60_000, "gas_meter_1m"), (900_000, "gas_meter_15m"), (86_400_000, "gas_meter_1d")]
+    {
         let window = fixture::window_of(0, length_ms, 0, 0, &[1]);
         assert_eq!(points(&encode(&registry(1), INFLUX, &[window]).unwrap())[0].measurement, name);
     }
@@ -114,7 +117,10 @@ fn hostile_names_in_the_registry_are_refused_or_escaped_and_never_break_a_line()
             assert_eq!(read.len(), 3);
             let named = |point: &Point| match part {
                 "class" => point.measurement == hostile || point.measurement == format!("{hostile}_15m"),
-                _ => point.fields.contains_key(hostile) || point.fields.contains_key(&format!("{hostile}_mean")),
+                _ => {
+                    point.fields.contains_key(hostile)
+                        || point.fields.contains_key(&format!("{hostile}_mean"))
+                }
             };
             assert!(read.iter().all(named), "{part} {hostile:?}: {read:?}");
             assert!(read.iter().all(|point| point.tags.len() == 4));

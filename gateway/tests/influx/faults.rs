@@ -48,12 +48,18 @@ fn finish(handle: Handle, log: &Log) {
 
 fn letters(seen: &Seen) -> Vec<DeadLetter> {
     let seen = seen.lock().unwrap();
-    seen.iter().filter_map(|report| if let Report::DeadLetter(letter) = report { Some(letter.clone()) } else { None }).collect()
+    seen.iter()
+        .filter_map(
+            |report| if let Report::DeadLetter(letter) = report { Some(letter.clone()) } else { None },
+        )
+        .collect()
 }
 
 fn confirmations(seen: &Seen) -> Vec<Confirmation> {
     let seen = seen.lock().unwrap();
-    let confirmed = seen.iter().filter_map(|report| if let Report::Confirmed(all) = report { Some(all.clone()) } else { None });
+    let confirmed = seen
+        .iter()
+        .filter_map(|report| if let Report::Confirmed(all) = report { Some(all.clone()) } else { None });
     confirmed.flatten().collect()
 }
 
@@ -78,7 +84,9 @@ fn distinct(lines: &[String]) -> usize {
 }
 
 fn whenever(condition: impl Fn(usize, &Request) -> bool + Send + 'static, reply: Reply) -> Server {
-    Server::start(move |n, request| if condition(n, request) { reply.clone() } else { Reply::status(204, "") })
+    Server::start(
+        move |n, request| if condition(n, request) { reply.clone() } else { Reply::status(204, "") },
+    )
 }
 
 #[test]
@@ -170,7 +178,9 @@ fn one_bad_line(reply: impl Fn(&Request) -> Reply + Send + 'static) {
     let of_cause = confirmations(&seen).into_iter().find(|confirmation| confirmation.cause == 11).unwrap();
     assert_eq!(of_cause.confirmed, Confirmed { handled: 5, stored: 4, quarantined: 1 });
     let seen = seen.lock().unwrap();
-    let first_confirmation_of_11 = seen.iter().position(|report| matches!(report, Report::Confirmed(all) if all.iter().any(|c| c.cause == 11)));
+    let first_confirmation_of_11 = seen
+        .iter()
+        .position(|report| matches!(report, Report::Confirmed(all) if all.iter().any(|c| c.cause == 11)));
     let letter_at = seen.iter().position(|report| matches!(report, Report::DeadLetter(_)));
     assert!(letter_at < first_confirmation_of_11, "the letter comes before what counts it");
 }
@@ -252,7 +262,10 @@ fn a_batch_holds_whole_causes() {
     options.batch_rows = NonZero::new(7).unwrap();
     let (handle, _) = start(options, registry, &log);
     finish(handle, &log);
-    assert!(server.requests().iter().all(|request| request.lines.len() == 10), "5 samples a cause, at least 7 a batch");
+    assert!(
+        server.requests().iter().all(|request| request.lines.len() == 10),
+        "5 samples a cause, at least 7 a batch"
+    );
 }
 
 #[test]
@@ -309,7 +322,8 @@ fn what_makes_no_line_is_a_dead_letter_and_counted() {
     // Device 1 left the registry.
     let (handle, seen) = start(options(dir.path(), &server.url()), registry(1), &log);
     finish(handle, &log);
-    let ranges: Vec<_> = letters(&seen).iter().map(|letter| (letter.cause, letter.seq, letter.samples)).collect();
+    let ranges: Vec<_> =
+        letters(&seen).iter().map(|letter| (letter.cause, letter.seq, letter.samples)).collect();
     assert_eq!(ranges, [(1, 50, 4), (2, 12, 2)]);
     assert_eq!(totals(&seen), (10, 4, 6));
     assert_eq!(server.stored().len(), 4);

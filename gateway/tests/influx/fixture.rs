@@ -137,7 +137,13 @@ pub(crate) fn decisions_of(device: u32, boot: u32, first_seq: u64, rows: &[Row])
     decisions
 }
 
-pub(crate) fn window_of(device: u32, length_ms: i64, start_ms: i64, revision: u32, values: &[i64]) -> Decisions {
+pub(crate) fn window_of(
+    device: u32,
+    length_ms: i64,
+    start_ms: i64,
+    revision: u32,
+    values: &[i64],
+) -> Decisions {
     let mut decisions = Decisions::default();
     decisions.shown.windows.push(WindowClosed {
         device: DeviceIx(device),
@@ -160,9 +166,8 @@ pub(crate) fn window_of(device: u32, length_ms: i64, start_ms: i64, revision: u3
 }
 
 pub(crate) fn refusal() -> Decisions {
-    let mut decisions = Decisions::default();
-    decisions.refusal = Some(Refusal { device: None, boot: 0, reason: Reason::UnknownDevice });
-    decisions
+    let refusal = Refusal { device: None, boot: 0, reason: Reason::UnknownDevice };
+    Decisions { refusal: Some(refusal), ..Decisions::default() }
 }
 
 /// Hourly rows with a rising register, a wavering pressure, and a valve that is sometimes absent.

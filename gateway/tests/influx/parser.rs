@@ -39,7 +39,9 @@ fn unescape(text: &str, special: &[char]) -> String {
 
 pub(crate) fn point(line: &str) -> Result<Point, String> {
     let sections = split(line, ' ');
-    let [series, fields, time] = sections.as_slice() else { return Err(format!("{} sections", sections.len())) };
+    let [series, fields, time] = sections.as_slice() else {
+        return Err(format!("{} sections", sections.len()));
+    };
     let mut series = split(series, ',').into_iter();
     let measurement = unescape(series.next().ok_or("no measurement")?, &[',', ' ']);
     let (mut tags, mut tag_order) = (BTreeMap::new(), Vec::new());
@@ -58,7 +60,10 @@ pub(crate) fn point(line: &str) -> Result<Point, String> {
         let pair = split(field, '=');
         let [key, value] = pair.as_slice() else { return Err(format!("field {field}")) };
         let value: f64 = value.parse().map_err(|_| format!("value {value}"))?;
-        if key.is_empty() || !value.is_finite() || values.insert(unescape(key, &[',', ' ', '=']), value).is_some() {
+        if key.is_empty()
+            || !value.is_finite()
+            || values.insert(unescape(key, &[',', ' ', '=']), value).is_some()
+        {
             return Err(format!("field {field}"));
         }
     }

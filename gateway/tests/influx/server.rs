@@ -91,7 +91,8 @@ impl Server {
             if matches!(reply, Reply::CutUnanswered) {
                 return;
             }
-            let length = if code == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+            let length =
+                if code == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
             let answer = format!("HTTP/1.1 {code} X\r\n{headers}{length}\r\n{body}");
             if stream.write_all(answer.as_bytes()).is_err() || matches!(reply, Reply::ThenCut) {
                 return;

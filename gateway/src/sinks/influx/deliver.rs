@@ -46,7 +46,11 @@ impl Database {
     pub(super) fn new(options: &Options) -> Result<Self, StartError> {
         let bad_url = || StartError::Url { name: options.name.clone() };
         let base = Url::parse(&options.url).map_err(|_| bad_url())?;
-        if base.scheme() != "http" || !base.has_host() || !matches!(base.path(), "" | "/") || base.query().is_some() {
+        if base.scheme() != "http"
+            || !base.has_host()
+            || !matches!(base.path(), "" | "/")
+            || base.query().is_some()
+        {
             return Err(bad_url());
         }
         let mut write = base.clone();
@@ -161,7 +165,11 @@ pub(super) async fn deliver(
         };
         let words = answer.words();
         if held {
-            tracing::error!(sink = status.name(), words, "the database refuses this gateway; everything is kept");
+            tracing::error!(
+                sink = status.name(),
+                words,
+                "the database refuses this gateway; everything is kept"
+            );
         } else {
             tracing::warn!(sink = status.name(), words, wait_ms, "the database takes nothing; trying again");
         }

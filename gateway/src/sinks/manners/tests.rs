@@ -65,12 +65,17 @@ fn one_bad_line_of_ten_thousand_is_found_in_thirty_requests() {
 #[test]
 fn waits_grow_are_random_and_stay_within_bounds() {
     let mut backoff = Backoff::default();
-    let most: Vec<u64> = (0..12).map(|_| backoff.clone().next_ms(None, 0).min(backoff.next_ms(None, u64::MAX))).collect();
+    let most: Vec<u64> =
+        (0..12).map(|_| backoff.clone().next_ms(None, 0).min(backoff.next_ms(None, u64::MAX))).collect();
     assert!(most.iter().all(|wait| (WAIT_MS_MIN..=WAIT_MS_GROWN).contains(wait)));
     let mut backoff = Backoff::default();
-    let spread: Vec<u64> = (0..40_u64).map(|i| backoff.next_ms(None, i.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let spread: Vec<u64> =
+        (0..40_u64).map(|i| backoff.next_ms(None, i.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
     assert!(spread[..2].iter().all(|&wait| wait <= 2 * WAIT_MS_FIRST));
-    assert!(spread.iter().any(|&wait| wait > WAIT_MS_GROWN / 2) && spread.iter().all(|&wait| wait <= WAIT_MS_GROWN));
+    assert!(
+        spread.iter().any(|&wait| wait > WAIT_MS_GROWN / 2)
+            && spread.iter().all(|&wait| wait <= WAIT_MS_GROWN)
+    );
 }
 
 #[test]
@@ -91,7 +96,10 @@ fn retry_after_is_honoured_up_to_a_bound() {
 fn a_wrong_token_holds_everything() {
     let mut delivery = Delivery::new(100, 0);
     for _ in 0..3 {
-        assert_eq!(delivery.answered(&status(401, "unauthorized"), 0), Step::Wait { wait_ms: HELD_MS, held: true });
+        assert_eq!(
+            delivery.answered(&status(401, "unauthorized"), 0),
+            Step::Wait { wait_ms: HELD_MS, held: true }
+        );
         assert_eq!(delivery.lines(), Some(0..100));
     }
     assert_eq!(delivery.answered(&status(204, ""), 0), Step::Done);
