@@ -14,6 +14,7 @@
 //! that says 204 is believed, except that VictoriaMetrics' own counters of skipped rows are watched.
 
 mod batch;
+mod begin;
 mod deliver;
 mod run;
 mod watch;

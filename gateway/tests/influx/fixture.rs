@@ -166,9 +166,8 @@ pub(crate) fn window_of(
 }
 
 pub(crate) fn refusal() -> Decisions {
-    let mut decisions = Decisions::default();
-    decisions.refusal = Some(Refusal { device: None, boot: 0, reason: Reason::UnknownDevice });
-    decisions
+    let refusal = Refusal { device: None, boot: 0, reason: Reason::UnknownDevice };
+    Decisions { refusal: Some(refusal), ..Decisions::default() }
 }
 
 /// Hourly rows with a rising register, a wavering pressure, and a valve that is sometimes absent.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     Options, Report, Reports,
     batch::{Batch, Sealed},
+    begin,
     deliver::{self, Database, Delivered},
     watch::SkippedRows,
 };
@@ -106,7 +107,7 @@ impl Sink {
     }
 
     pub(super) async fn run(mut self, held: Held) {
-        let from = self.begin_at(held);
+        let from = begin::cursor_of(held, &self.status, &self.options.cursor);
         self.status.moved(from);
         self.watch().await;
         let Some(mut reader) = self.open(from).await else { return self.status.enter(State::Ended, "") };
@@ -137,27 +138,10 @@ impl Sink {
         *self.stopped.borrow() || self.stopped.has_changed().is_err()
     }
 
-    fn begin_at(&self, held: Held) -> Cursor {
-        let name = self.status.name();
-        match held {
-            Held::Cursor(cursor) => cursor,
-            Held::Nothing => {
-                tracing::info!(sink = name, "sink is new: it begins with the oldest decided record");
-                Cursor::default()
-            }
-            Held::Damaged => {
-                let path = self.options.cursor.display();
-                tracing::error!(sink = name, %path, "cursor is damaged: starting over from the oldest decided record");
-                self.status.warn("cursor was damaged: started over from the oldest decided record".into());
-                Cursor::default()
-            }
-        }
-    }
-
     /// Opens the log at the cursor, retrying while it cannot be read; `None`: stopped.
     async fn open(&mut self, from: Cursor) -> Option<Reader> {
         loop {
-            match open_at(&self.tail, from) {
+            match begin::open_at(&self.tail, from) {
                 Ok((reader, missing)) => {
                     self.lose(missing, "released before this sink had read them");
                     return Some(reader);
@@ -234,7 +218,7 @@ impl Sink {
                     continue;
                 }
             };
-            let cause = cause_of(&decided);
+            let cause = begin::cause_of(&decided);
             let full = self.is_full() && cause != self.batch.through().cause;
             let sealed = full.then(|| {
                 let next = self.spare.pop().unwrap_or_default();
@@ -412,37 +396,4 @@ impl Sink {
         }
         self.status.enter(State::Ended, "");
     }
-}
-
-fn cause_of(decided: &Decided<'_>) -> u64 {
-    match decided {
-        Decided::Samples(samples) => samples.cause,
-        Decided::Window(window) => window.cause,
-        Decided::Refused(refused) => refused.cause,
-    }
-}
-
-/// Opens the log where the cursor says, and returns how many records it should have had before that and has not.
-///
-/// The hint is believed only if the record there belongs to the cursor's cause or one before; else the search begins at the
-/// oldest record, where everything up to the cursor's cause is skipped.
-fn open_at(tail: &Tail, cursor: Cursor) -> Result<(Reader, u64), ReadError> {
-    if cursor.hint > Lsn::NONE && hint_holds(tail, cursor)? {
-        return Ok((Reader::open(tail.clone(), cursor.hint)?, 0));
-    }
-    let oldest = tail.oldest();
-    let reader = Reader::open(tail.clone(), oldest)?;
-    let missing = if cursor.hint == Lsn::NONE { 0 } else { oldest.0.saturating_sub(cursor.hint.next().0) };
-    Ok((reader, missing))
-}
-
-fn hint_holds(tail: &Tail, cursor: Cursor) -> Result<bool, ReadError> {
-    let mut reader = match Reader::open(tail.clone(), cursor.hint) {
-        Ok(reader) => reader,
-        Err(ReadError::Released { .. } | ReadError::Ahead { .. }) => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    let Next::Record(record) = reader.next()? else { return Ok(false) };
-    let decided = decided::read(record.kind, record.payload);
-    Ok(decided.is_ok_and(|decided| cause_of(&decided) <= cursor.cause))
 }

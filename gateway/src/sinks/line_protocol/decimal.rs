@@ -3,48 +3,49 @@
 //! A database parses the text into the 64-bit float nearest to it, which is the value's own best float; formatting a
 //! float here would only add a rounding and cost more.
 
-/// Sign, 39 digits of an `i128`, point, and leading zeros up to the most decimals.
-const ROOM: usize = 64;
+/// All digits of a 64-bit integer, in pairs; also at least one digit before the most decimals, which are 15.
+const ROOM: usize = 20;
+/// `00` to `99`.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [*b"00"; 100];
+    let mut number = 1;
+    while number < pairs.len() {
+        let [tens, ones] = pairs[number - 1];
+        pairs[number] = if ones == b'9' { [tens + 1, b'0'] } else { [tens, ones + 1] };
+        number += 1;
+    }
+    pairs
+};
 
-/// Writes `wire` × 10^-`decimals` without superfluous zeros.
+/// Writes `wire` × 10^-`decimals` without superfluous zeros; at most 15 decimals.
 #[inline]
 pub(super) fn put(out: &mut Vec<u8>, wire: i64, decimals: u8) {
-    let mut rest = wire.unsigned_abs();
-    let mut decimals = if rest == 0 { 0 } else { decimals };
-    while decimals > 0 && rest.is_multiple_of(10) {
-        rest /= 10;
-        decimals -= 1;
-    }
-    let mut text = [0; ROOM];
+    let mut text = [b'0'; ROOM];
     let mut at = ROOM;
-    if decimals > 0 {
-        for _ in 0..decimals {
-            at -= 1;
-            text[at] = digit(rest);
-            rest /= 10;
-        }
-        at -= 1;
-        text[at] = b'.';
-    }
+    let mut rest = wire.unsigned_abs();
     loop {
-        at -= 1;
-        text[at] = digit(rest);
-        rest /= 10;
+        at -= 2;
+        // Below a hundred, so its lowest byte is all of it.
+        let [pair, ..] = (rest % 100).to_le_bytes();
+        text[at..at + 2].copy_from_slice(&PAIRS[usize::from(pair)]);
+        rest /= 100;
         if rest == 0 {
             break;
         }
     }
-    if wire < 0 {
-        at -= 1;
-        text[at] = b'-';
+    if text[at] == b'0' && at < ROOM - 1 {
+        at += 1;
     }
-    out.extend_from_slice(&text[at..]);
-}
-
-/// The last digit of a number.
-#[inline]
-fn digit(number: u64) -> u8 {
-    b'0' + (number % 10).to_le_bytes()[0]
+    if wire < 0 {
+        out.push(b'-');
+    }
+    let point = ROOM - usize::from(decimals);
+    out.extend_from_slice(&text[at.min(point - 1)..point]);
+    let zeros = text[point..].iter().rev().take_while(|&&digit| digit == b'0').count();
+    if point < ROOM - zeros {
+        out.push(b'.');
+        out.extend_from_slice(&text[point..ROOM - zeros]);
+    }
 }
 
 /// The same for sums, which may not fit 64 bits.
