@@ -7,7 +7,7 @@ import { CanvasRenderer } from "echarts/renderers";
 
 import { ask, type Device, type LiveValue, type Series } from "./api.ts";
 import { el, mark, put } from "./dom.ts";
-import { age, clock, figure, isOld, moment, span } from "./format.ts";
+import { age, clock, figure, isOld, moment, span, tick } from "./format.ts";
 import { current, say } from "./language.ts";
 import { append, lines, stepFor, type Point } from "./points.ts";
 
@@ -40,6 +40,7 @@ export class Chart {
   private series: Series | undefined;
   private readAt = 0;
   private asking: AbortController | undefined;
+  private failure: string | undefined;
 
   constructor(private readonly now: () => number) {
     this.channels.addEventListener("change", () => {
@@ -85,11 +86,11 @@ export class Chart {
     const query = { channel: this.channel, from: to - this.rangeS * 1000, to: to + 1, step };
     try {
       this.series = await ask<Series>(`devices/${encodeURIComponent(device.id)}/series`, query, asking.signal);
-      put(this.empty, say("noSamples"));
+      this.failure = undefined;
     } catch (error) {
       if (asking.signal.aborted) return;
       this.series = undefined;
-      put(this.empty, say("failed", { n: error instanceof Error ? error.message : "" }));
+      this.failure = error instanceof Error ? error.message : "";
     }
     this.draw();
   }
@@ -110,7 +111,6 @@ export class Chart {
     for (const button of this.ranges.querySelectorAll("button")) {
       put(button, span(Number(button.dataset["range"])));
     }
-    if (!this.device) put(this.empty, say("chooseDevice"));
     this.draw();
   }
 
@@ -122,6 +122,8 @@ export class Chart {
     const series = this.series;
     const filled = series !== undefined && series.values.some((value) => value !== null);
     this.empty.hidden = filled;
+    const lacking = say(this.device ? "noSamples" : "chooseDevice");
+    put(this.empty, this.failure === undefined ? lacking : say("failed", { n: this.failure }));
     this.canvas.hidden = !filled;
     mark(this.canvas, "data-points", String(series?.times.length ?? 0));
     if (!series || !filled || !this.chart || !this.device) return;
@@ -189,7 +191,7 @@ function option(series: Series, intervalS: number, from: number, to: number) {
     yAxis: {
       type: "value" as const, scale: true, splitNumber: 4,
       splitLine: { lineStyle: { color: line } },
-      axisLabel: { color: quiet, formatter: (value: number) => figure(value) },
+      axisLabel: { color: quiet, formatter: tick },
     },
     tooltip: {
       trigger: "axis" as const, renderMode: "richText" as const, confine: true,

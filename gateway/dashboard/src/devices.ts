@@ -40,6 +40,7 @@ export class Devices {
   private chosen: string | undefined;
   private opened: string | undefined;
   private asking: AbortController | undefined;
+  private failure: string | undefined;
 
   constructor(private readonly actions: DeviceActions) {
     this.more.addEventListener("click", () => void this.read(true));
@@ -66,13 +67,14 @@ export class Devices {
       const page = await ask<DevicePage>("devices", { text: this.text, limit, after }, asking.signal);
       this.items = further ? [...this.items, ...page.items].slice(0, LISTED_MOST) : page.items;
       this.next = page.next;
+      this.failure = undefined;
       this.total = page.total;
       this.draw();
       this.actions.listed(this.items.map((device) => device.id));
     } catch (error) {
       if (asking.signal.aborted) return;
-      put(this.empty, say("failed", { n: error instanceof Error ? error.message : "" }));
-      this.empty.hidden = false;
+      this.failure = error instanceof Error ? error.message : "";
+      this.draw();
     }
   }
 
@@ -123,8 +125,8 @@ export class Devices {
       this.show(row, device),
     );
     put(this.count, say("devicesCount", { shown: whole(this.items.length), n: whole(this.total) }));
-    put(this.empty, say("noDevice"));
-    this.empty.hidden = this.items.length > 0;
+    put(this.empty, this.failure === undefined ? say("noDevice") : say("failed", { n: this.failure }));
+    this.empty.hidden = this.items.length > 0 && this.failure === undefined;
     this.more.hidden = this.next === null || this.items.length >= LISTED_MOST;
     if (this.chosen) this.list.setAttribute("aria-activedescendant", `device-${this.chosen}`);
   }

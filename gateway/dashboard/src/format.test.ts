@@ -15,9 +15,9 @@ test("both languages have every text, with the same parts to fill in", () => {
 });
 
 test("a text is filled in, and a reason without a text keeps its own name", () => {
-  expect(say("reportingOf", { n: "12" })).toBe("应报 12");
+  expect(say("journalWaiting", { n: "12" })).toBe("待落盘 12 条");
   setLanguage("en");
-  expect(say("reportingOf", { n: "12" })).toBe("of 12 expected");
+  expect(say("journalWaiting", { n: "12" })).toBe("12 not synced");
   expect(reason("out_of_range")).toBe("out of range");
   expect(reason("<b>")).toBe("<b>");
 });

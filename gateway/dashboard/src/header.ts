@@ -29,11 +29,19 @@ export class Header {
     this.name, this.connection, this.search, el("nav", {}, this.language, this.theme, this.help),
   );
 
+  private state: Connection = "connecting";
+
   constructor(actions: HeaderActions) {
     let waiting: ReturnType<typeof setTimeout> | undefined;
     this.search.addEventListener("input", () => {
       clearTimeout(waiting);
       waiting = setTimeout(() => actions.search(this.search.value.trim()), 200);
+    });
+    this.search.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.preventDefault();
+      this.search.value = "";
+      this.search.dispatchEvent(new Event("input"));
     });
     this.language.addEventListener("click", actions.language);
     this.theme.addEventListener("click", actions.theme);
@@ -45,6 +53,7 @@ export class Header {
     this.search.placeholder = `/  ${say("search")}`;
     this.search.setAttribute("aria-label", say("search"));
     put(this.language, say("language"));
+    this.show(this.state);
     for (const [button, text] of [[this.theme, say("theme")], [this.help, say("help")]] as const) {
       button.title = text;
       button.setAttribute("aria-label", text);
@@ -52,6 +61,7 @@ export class Header {
   }
 
   show(connection: Connection): void {
+    this.state = connection;
     mark(this.connection, "data-connection", connection);
     put(this.shape, SHAPES[connection]);
     put(this.word, say(connection));

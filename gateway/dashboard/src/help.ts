@@ -66,7 +66,10 @@ export function listen(keyboard: Keyboard): void {
 
 function action(key: string, keyboard: Keyboard): (() => void) | undefined {
   switch (key) {
-    case "/": return () => keyboard.search.select();
+    case "/": return () => {
+      keyboard.search.focus();
+      keyboard.search.select();
+    };
     case "j": case "ArrowDown": return () => keyboard.move(1);
     case "k": case "ArrowUp": return () => keyboard.move(-1);
     case "Enter": return keyboard.open;

@@ -98,8 +98,8 @@ export class Strip {
   private draw(status: Status): void {
     put(this.readings.figure, whole(Math.round(status.readings_per_s)));
     put(this.reporting.figure, percent(status.devices_reporting, status.devices_known));
-    const reporting = `${whole(status.devices_reporting)} · ${say("reportingOf", { n: whole(status.devices_known) })}`;
-    put(this.reporting.note, reporting);
+    const parts = { m: whole(status.devices_reporting), n: whole(status.devices_known) };
+    put(this.reporting.note, say("reportingOf", parts));
     this.drawLedger(status.ledger);
     put(this.journal.figure, bytes(status.journal.bytes));
     const waiting = status.journal.head - status.journal.durable;
