@@ -1,3 +1,6 @@
 //! The Hunhe gateway: MQTT in, journal, validation, ledger, time-series stores out.
 
+pub mod cli;
 pub mod config;
+pub mod enrol;
+pub mod observe;

@@ -101,7 +101,9 @@ impl Raw {
             Kind::Whole(..) => text.replace('_', "").parse().map_or_else(|_| as_text(), Self::Whole),
             Kind::Switch => text.parse().map_or_else(|_| as_text(), Self::Switch),
             Kind::SeedPaths if text.is_empty() => Self::List(Vec::new()),
-            Kind::SeedPaths => Self::List(text.split(',').map(|item| Self::Text(item.trim().into())).collect()),
+            Kind::SeedPaths => {
+                Self::List(text.split(',').map(|item| Self::Text(item.trim().into())).collect())
+            }
             _ => as_text(),
         }
     }
@@ -137,7 +139,9 @@ impl Kind {
                 .collect::<Result<Vec<_>, _>>()
                 .map(Into::into)
                 .or_else(|inner| wrong(format!("an item of the list {}", inner.what))),
-            (Self::Whole(..) | Self::Switch | Self::SeedPaths, other) => wrong(format!("is {}", other.named())),
+            (Self::Whole(..) | Self::Switch | Self::SeedPaths, other) => {
+                wrong(format!("is {}", other.named()))
+            }
             (_, Raw::Text(text)) => match self.text_fault(&text) {
                 Some(what) => wrong(what),
                 None => Ok(text.into()),

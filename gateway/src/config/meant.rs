@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::fault::{Fault, Place};
+use super::fault::Fault;
 use super::period::Period;
 use super::schema::Config;
 use super::secret::Secret;
@@ -71,7 +71,11 @@ impl<'a> Judge<'a> {
         let record = config.sink_of_record.as_str();
         if record == "embedded" && !config.embedded.enabled {
             let remedy = format!("enable it, or write one of \"{}\"", names.join("\", \""));
-            self.fault(&["sink_of_record", "embedded.enabled"], "names the store that is switched off", remedy);
+            self.fault(
+                &["sink_of_record", "embedded.enabled"],
+                "names the store that is switched off",
+                remedy,
+            );
         } else if record != "embedded" && !names.contains(&record) {
             let known: Vec<&str> = ["embedded"].into_iter().chain(names).collect();
             let remedy = format!("write one of \"{}\"", known.join("\", \""));
@@ -103,7 +107,8 @@ impl<'a> Judge<'a> {
         }
         let every = config.checkpoint.every_journal_bytes;
         if every > config.journal.limit_bytes / 2 {
-            let what = format!("{every} is more than half the journal: it would be full before it is released");
+            let what =
+                format!("{every} is more than half the journal: it would be full before it is released");
             let remedy = format!("write at most {}", config.journal.limit_bytes / 2);
             self.fault(&["checkpoint.every_journal_bytes", "journal.limit_bytes"], what, remedy);
         }
@@ -151,7 +156,11 @@ impl<'a> Judge<'a> {
         self.secret("broker.password", &mut broker.password, broker.password_file.as_ref());
         if broker.password.is_some() && broker.username.is_none() {
             let keys = ["broker.password_file", "broker.password", "broker.username"];
-            self.fault(&keys, "a password without a user is forbidden by MQTT", "write broker.username as well");
+            self.fault(
+                &keys,
+                "a password without a user is forbidden by MQTT",
+                "write broker.username as well",
+            );
         }
         for (index, influx) in config.influx.iter_mut().enumerate() {
             let key = format!("influx[{index}].token");
@@ -210,4 +219,3 @@ fn can_become_folder(path: &Path) -> io::Result<()> {
     }
     Ok(())
 }
-

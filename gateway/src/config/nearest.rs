@@ -47,7 +47,8 @@ mod tests {
 
     #[test]
     fn distance_counts_single_changes() {
-        for (a, b, expected) in [("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("ab", "ba", 2)] {
+        for (a, b, expected) in [("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("ab", "ba", 2)]
+        {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
     }

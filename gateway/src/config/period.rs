@@ -22,7 +22,9 @@ pub struct Period {
 
 /// A text is not a length of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a length of time is a whole number with one of the units s, m, h, d, w, y, as 45d, and at most 200y")]
+#[error(
+    "a length of time is a whole number with one of the units s, m, h, d, w, y, as 45d, and at most 200y"
+)]
 pub struct PeriodError;
 
 impl Period {
@@ -98,7 +100,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_shown_alike() {
-        for (text, s) in [("90s", 90), ("15m", 900), ("36h", 129_600), ("45d", 3_888_000), ("10y", 315_360_000)] {
+        for (text, s) in
+            [("90s", 90), ("15m", 900), ("36h", 129_600), ("45d", 3_888_000), ("10y", 315_360_000)]
+        {
             let period: Period = text.parse().unwrap();
             assert_eq!(period.as_s(), s);
             assert_eq!(period.to_string(), text);

@@ -291,7 +291,9 @@ fn variables_reach_databases_by_name_and_a_single_one_without() {
     assert_eq!(config.influx[0].token.as_ref().unwrap().expose(), "t-1");
     assert_eq!(config.influx[0].url, "http://b:1");
 
-    layers = site.layers("[[influx]]\nname = \"a\"\nurl = \"http://a\"\n[[influx]]\nname = \"b-2\"\nurl = \"http://b\"");
+    layers = site.layers(
+        "[[influx]]\nname = \"a\"\nurl = \"http://a\"\n[[influx]]\nname = \"b-2\"\nurl = \"http://b\"",
+    );
     layers.environment = pairs(&[("HUNHE_INFLUX_B_2_ORG", "city")]);
     let config = layers.load().unwrap().config;
     assert_eq!((config.influx[0].org.as_str(), config.influx[1].org.as_str()), ("hunhe", "city"));
@@ -327,7 +329,8 @@ fn secrets_come_from_files_or_environment_and_are_never_shown() {
 fn what_is_shown_loads_again_to_the_same() {
     let site = Site::new();
     fs::write(site.path("seeds/f.toml"), "").unwrap();
-    let text = "[registry]\nfleets = [\"f.toml\"]\n[[influx]]\nurl = \"http://a\"\nkind = \"victoriametrics\"";
+    let text =
+        "[registry]\nfleets = [\"f.toml\"]\n[[influx]]\nurl = \"http://a\"\nkind = \"victoriametrics\"";
     let loaded = site.loaded(text);
     let file = site.path("again.toml");
     fs::write(&file, loaded.to_toml()).unwrap();

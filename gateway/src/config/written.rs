@@ -123,8 +123,7 @@ impl Written {
         match known.iter().find(|(known, _)| known == path) {
             Some((_, key)) => self.put_text(FLAGS, path, key, text, place),
             None => {
-                let remedy =
-                    did_you_mean(path, known.iter().map(|(path, _)| path.as_str()), "leave it out");
+                let remedy = did_you_mean(path, known.iter().map(|(path, _)| path.as_str()), "leave it out");
                 self.faults.push(Fault::new(place, path, "there is no such key", remedy));
             }
         }
@@ -306,7 +305,9 @@ impl Reader<'_> {
     fn unknown(&mut self, within: Option<(&Section, &str)>, name: &str, at: usize) {
         let in_scope: Vec<&str> = match within {
             Some((section, _)) => section.keys.iter().map(|key| key.name).collect(),
-            None => SECTIONS[0].keys.iter().map(|key| key.name).chain(SECTIONS.iter().map(|s| s.name)).collect(),
+            None => {
+                SECTIONS[0].keys.iter().map(|key| key.name).chain(SECTIONS.iter().map(|s| s.name)).collect()
+            }
         };
         let elsewhere = || {
             let section = SECTIONS.iter().find(|section| section.key(name).is_some())?;
