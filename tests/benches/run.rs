@@ -100,14 +100,5 @@ pub(crate) fn gateway(messages: &Messages, embedded: bool) -> Figures {
 fn await_stored(gateway: &Gateway, database: &VictoriaMetrics, samples: u64) {
     // The database is asked first: an answer of the gateway's goes over every device, which would be part of the figure.
     eventually(WITHIN, "the database has the rows", || (database.rows_inserted() >= samples).then_some(()));
-    let mut patience = Instant::now();
-    eventually(WITHIN, "the gateway has everything confirmed", || {
-        if patience.elapsed() < Duration::from_millis(100) {
-            return None;
-        }
-        let status = gateway.http.json("/api/v1/status");
-        patience = Instant::now();
-        let idle = status["sinks"].as_array()?.iter().all(|sink| sink["lag_records"] == 0);
-        (idle && status["ledger"]["stored"].as_u64()? >= samples).then_some(())
-    });
+    gateway.await_settled(samples, WITHIN);
 }

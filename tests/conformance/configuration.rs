@@ -2,9 +2,9 @@
 
 #![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{fs, net::TcpListener};
 
-use hunhe_tests::{process::free_port, program, seeds};
+use hunhe_tests::{command_of, process::free_port, seeds};
 
 /// (line in the file, what stands there, the key the fault must name).
 const FAULTY: [(&str, &str); 5] = [
@@ -12,7 +12,7 @@ const FAULTY: [(&str, &str); 5] = [
     ("inflght_max = 64", "broker.inflght_max"),
     ("segment_bytes = \"large\"", "journal.segment_bytes"),
     ("retention = \"1d\"", "embedded.retention"),
-    ("level = \"chatty\"", "log.level"),
+    ("format = \"xml\"", "log.format"),
 ];
 
 #[test]
@@ -31,12 +31,8 @@ fn five_faults_are_told_with_their_lines_before_anything_opens() {
     let held = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
 
     for command in ["run", "check"] {
-        let output = Command::new(program("hunhe-gateway"))
-            .arg(command)
-            .arg("--config")
-            .arg(&file)
-            .output()
-            .expect("it runs");
+        let output =
+            command_of("hunhe-gateway").arg(command).arg("--config").arg(&file).output().expect("it runs");
         let said =
             String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(2), "{command}: {said}");

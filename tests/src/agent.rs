@@ -3,12 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use crate::{
+    command_of,
     process::Process,
-    program,
     recording::{self, Recording},
     seeds,
 };
@@ -56,7 +55,7 @@ impl Agent {
 }
 
 fn spawn(dir: &Path) -> Process {
-    let mut command = Command::new(program("hunhe-edge"));
+    let mut command = command_of("hunhe-edge");
     command.arg("run").arg("--json").arg("--config").arg(dir.join("edge.toml")).env("RUST_LOG", "info");
     Process::spawn("hunhe-edge", command, &dir.join("edge.log"), Some(&dir.join("edge.json")))
 }

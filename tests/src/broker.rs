@@ -43,7 +43,7 @@ impl Mosquitto {
             Saving::OnChanges => "autosave_on_changes true\nautosave_interval 100",
         };
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_queued_bytes 1073741824\n\
+            "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_queued_bytes 1073741824\n\
              max_inflight_messages 4096\nset_tcp_nodelay true\nmax_packet_size 131072\npersistence true\n\
              persistence_location {}/\n{saving}\n\
              persistent_client_expiration 14d\nlog_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\n",

@@ -25,7 +25,7 @@ pub mod report;
 pub mod stored;
 pub mod wire;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
 /// The project's folder.
 #[must_use]
@@ -55,4 +55,16 @@ pub fn program(name: &str) -> PathBuf {
     let path = dir.join(name);
     assert!(path.is_file(), "{} is missing: run `make build` first, or set HUNHE_BIN_DIR", path.display());
     path
+}
+
+/// A command of this project's program, without what of this process's environment would configure it.
+#[must_use]
+pub fn command_of(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("HUNHE_") {
+            command.env_remove(variable);
+        }
+    }
+    command
 }

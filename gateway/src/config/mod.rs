@@ -40,6 +40,11 @@ const VARIABLE_PREFIX: &str = "HUNHE_";
 /// Variables of the edge agent, which may run in the same environment.
 const FOREIGN_PREFIX: &str = "HUNHE_EDGE_";
 
+/// Whether a variable is read elsewhere, and only by a program built for tests.
+fn is_for_tests(name: &str) -> bool {
+    cfg!(feature = "planted") && name == "HUNHE_PLANT_DROP"
+}
+
 /// What lies above the defaults, from the weakest to the strongest.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
@@ -56,7 +61,9 @@ impl Layers {
     #[must_use]
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        let ours = |name: &str| name.starts_with(VARIABLE_PREFIX) && !name.starts_with(FOREIGN_PREFIX);
+        let ours = |name: &str| {
+            name.starts_with(VARIABLE_PREFIX) && !name.starts_with(FOREIGN_PREFIX) && !is_for_tests(name)
+        };
         let variables = std::env::vars_os().map(|(name, value)| (text(name), value));
         let environment = variables.filter(|(name, _)| ours(name)).map(|(name, value)| (name, text(value)));
         Self { file, environment: environment.collect(), flags }
