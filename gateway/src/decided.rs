@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! every record   cause u64 (the journal record it comes from) · device: length u8, id
-//! 1 samples      boot u32 · flags u8 · announced u32 · rows u32 · first seq u64 · channels u8, numbers u16…
+//! 1 samples      boot u32 · redriven u8, if 1: record u64 · announced u32 · rows u32 · first seq u64 · channels u8, numbers u16…
 //!                times: 0, first i64, step i64 | 1, i64…  · quality: 0, u8 | 1, u8… · values i64…, channel by channel
 //! 2 window       length ms i64 · start ms i64 · revision u32 · expected u32 · channels u8,
 //!                each: number u16, count u32, sum i128, min i64, max i64, last i64
-//! 3 refused      arrival ms i64 · boot u32 · flags u8 · reason text8 · ranges u16, each: first u64, count u64, reason text8
+//! 3 refused      arrival ms i64 · boot u32 · redriven u8, if 1: record u64 · reason text8 · ranges u16, each: first u64, count u64, reason text8
 //!                · topic bytes32 · payload bytes32
 //! ```
 //! Little endian throughout. Values are plain 64-bit integers: a record is read as it stands, and lives only until the
@@ -17,7 +17,7 @@
 
 use crate::journal::{AppendError, Writer};
 use hunhe_gateway_core::{
-    event::{ChannelStat, Decisions, Refusal, SampleSet, WindowClosed},
+    event::{Accepted, ChannelStat, Decisions, Refusal, RefusedRange, SampleSet, Shown, WindowClosed},
     registry::Registry,
 };
 use hunhe_proto::id::Id;
@@ -26,8 +26,6 @@ use hunhe_proto::id::Id;
 const SAMPLES: u8 = 1;
 const WINDOW: u8 = 2;
 const REFUSED: u8 = 3;
-
-const REDRIVEN: u8 = 1;
 
 /// A record is not one of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +43,18 @@ pub enum Decided<'a> {
     Refused(Refused<'a>),
 }
 
+impl Decided<'_> {
+    /// The journal record it comes from.
+    #[must_use]
+    pub fn cause(&self) -> u64 {
+        match self {
+            Self::Samples(samples) => samples.cause,
+            Self::Window(window) => window.cause,
+            Self::Refused(refused) => refused.cause,
+        }
+    }
+}
+
 /// Accepted samples of one device and outbox, with consecutive sequence numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Samples<'a> {
@@ -54,8 +64,8 @@ pub struct Samples<'a> {
     pub device: Id,
     /// Which outbox.
     pub boot: u32,
-    /// Were they in quarantine before?
-    pub redriven: bool,
+    /// The quarantine record they come from, where they were there before.
+    pub redrive_of: Option<u64>,
     /// Samples that the lane says are here: what a sink reports as handled, whatever it then stores.
     pub announced: u32,
     /// Samples that are here.
@@ -91,8 +101,12 @@ impl<'a> Samples<'a> {
     pub fn time_ms(&self, row: usize) -> i64 {
         match self.times {
             // Rows are at most 4096, and the product was a real time when it was written.
-            Times::Regular { first_ms, step_ms } => first_ms.saturating_add(step_ms.saturating_mul(row.try_into().unwrap_or(0))),
-            Times::Each(bytes) => bytes.as_chunks::<8>().0.get(row).map_or(0, |bytes| i64::from_le_bytes(*bytes)),
+            Times::Regular { first_ms, step_ms } => {
+                first_ms.saturating_add(step_ms.saturating_mul(row.try_into().unwrap_or(0)))
+            }
+            Times::Each(bytes) => {
+                bytes.as_chunks::<8>().0.get(row).map_or(0, |bytes| i64::from_le_bytes(*bytes))
+            }
         }
     }
 
@@ -172,8 +186,8 @@ pub struct Refused<'a> {
     pub device: Option<Id>,
     /// Which outbox; 0 where it is not known.
     pub boot: u32,
-    /// Was it in quarantine before?
-    pub redriven: bool,
+    /// The quarantine record it is, where it was there before.
+    pub redrive_of: Option<u64>,
     /// Why.
     pub reason: &'a str,
     /// As delivered.
@@ -186,9 +200,11 @@ pub struct Refused<'a> {
 
 impl<'a> Refused<'a> {
     /// Which samples, as (first, count, reason); none where the message could not be read at all.
-    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64, &'a str)> + use<'a> {
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = (u64, u64, &'a str)> + use<'a> {
         let mut fields = self.ranges;
-        (0..self.count).map_while(move |_| Some((fields.u64()?, fields.u64()?, fields.text()?)))
+        // They were read once, whole, when the record was.
+        let mut range = move || Some((fields.u64()?, fields.u64()?, fields.text()?));
+        (0..self.count).map(move |_| range().unwrap_or((0, 0, "")))
     }
 
     /// How many samples.
@@ -196,6 +212,69 @@ impl<'a> Refused<'a> {
     pub fn samples(&self) -> u64 {
         self.ranges().map(|(_, count, _)| count).sum()
     }
+
+    /// As a record of the quarantine; [`read_refused_record`] reads it.
+    #[must_use]
+    pub fn to_record(&self) -> Vec<u8> {
+        let Self { cause, arrival_ms, device, boot, redrive_of, reason, topic, payload, .. } = *self;
+        RefusedParts { cause, device, arrival_ms, boot, redrive_of, reason, topic, payload }
+            .to_record(self.ranges())
+    }
+}
+
+/// What a refused record is made of, but for its ranges.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusedParts<'a> {
+    /// See [`Refused`].
+    pub cause: u64,
+    /// See [`Refused`].
+    pub device: Option<Id>,
+    /// See [`Refused`].
+    pub arrival_ms: i64,
+    /// See [`Refused`].
+    pub boot: u32,
+    /// See [`Refused`].
+    pub redrive_of: Option<u64>,
+    /// See [`Refused`].
+    pub reason: &'a str,
+    /// See [`Refused`].
+    pub topic: &'a [u8],
+    /// See [`Refused`].
+    pub payload: &'a [u8],
+}
+
+impl RefusedParts<'_> {
+    /// The record, with ranges of (first, count, reason).
+    #[must_use]
+    pub fn to_record<'r>(&self, ranges: impl ExactSizeIterator<Item = (u64, u64, &'r str)>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128 + self.topic.len() + self.payload.len());
+        self.put(&mut out, ranges);
+        out
+    }
+
+    fn put<'r>(&self, out: &mut Vec<u8>, ranges: impl ExactSizeIterator<Item = (u64, u64, &'r str)>) {
+        put_head(out, self.cause, self.device.as_ref().map_or("", Id::as_str));
+        out.extend_from_slice(&self.arrival_ms.to_le_bytes());
+        out.extend_from_slice(&self.boot.to_le_bytes());
+        put_redrive(out, self.redrive_of);
+        put_text(out, self.reason);
+        out.extend_from_slice(&u16::try_from(ranges.len()).unwrap_or(u16::MAX).to_le_bytes());
+        for (first, count, reason) in ranges {
+            out.extend_from_slice(&first.to_le_bytes());
+            out.extend_from_slice(&count.to_le_bytes());
+            put_text(out, reason);
+        }
+        put_bytes(out, self.topic);
+        put_bytes(out, self.payload);
+    }
+}
+
+/// Reads a record of the quarantine.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn read_refused_record(record: &[u8]) -> Result<Refused<'_>, Unreadable> {
+    read_refused(Fields(record)).ok_or(Unreadable(REFUSED))
 }
 
 /// The message that caused decisions, as journaled.
@@ -209,35 +288,50 @@ pub struct Message<'a> {
     pub topic: &'a [u8],
     /// As delivered.
     pub payload: &'a [u8],
+    /// The quarantine record it is, where it was there before.
+    pub redrive_of: Option<u64>,
 }
 
-/// Appends a message's decisions to the decided log.
-///
-/// # Errors
-/// The log's.
-pub fn append(
-    log: &mut Writer,
-    scratch: &mut Vec<u8>,
-    registry: &Registry,
-    message: Message<'_>,
-    decisions: &Decisions,
-) -> Result<(), AppendError> {
-    for set in &decisions.accepted.sets {
-        scratch.clear();
-        put_samples(scratch, registry, message.cause, decisions, set);
-        log.append(SAMPLES, &[scratch])?;
+/// A message's decisions as records, kept for its memory.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    bytes: Vec<u8>,
+    /// Kind and end of each record.
+    records: Vec<(u8, usize)>,
+}
+
+impl Encoder {
+    /// Takes a message's decisions.
+    pub fn encode(&mut self, registry: &Registry, message: Message<'_>, decisions: &Decisions) {
+        self.bytes.clear();
+        self.records.clear();
+        for set in &decisions.accepted.sets {
+            put_samples(&mut self.bytes, registry, &message, &decisions.accepted, set);
+            self.records.push((SAMPLES, self.bytes.len()));
+        }
+        for window in &decisions.shown.windows {
+            put_window(&mut self.bytes, registry, message.cause, window, &decisions.shown);
+            self.records.push((WINDOW, self.bytes.len()));
+        }
+        if let Some(refusal) = &decisions.refusal {
+            put_refused(&mut self.bytes, registry, &message, refusal, &decisions.refused);
+            self.records.push((REFUSED, self.bytes.len()));
+        }
     }
-    for window in &decisions.shown.windows {
-        scratch.clear();
-        put_window(scratch, registry, message.cause, window, decisions);
-        log.append(WINDOW, &[scratch])?;
+
+    /// Appends all of them, or none: no reader ever sees a part of a cause.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn append(&self, log: &mut Writer) -> Result<(), AppendError> {
+        log.reserve(self.records.len(), self.bytes.len())?;
+        let mut from = 0;
+        for &(kind, end) in &self.records {
+            log.append(kind, &[&self.bytes[from..end]])?;
+            from = end;
+        }
+        Ok(())
     }
-    if let Some(refusal) = &decisions.refusal {
-        scratch.clear();
-        put_refused(scratch, registry, message, refusal, decisions);
-        log.append(REFUSED, &[scratch])?;
-    }
-    Ok(())
 }
 
 fn put_head(out: &mut Vec<u8>, cause: u64, id: &str) {
@@ -252,17 +346,32 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
 }
 
+fn put_redrive(out: &mut Vec<u8>, redrive_of: Option<u64>) {
+    match redrive_of {
+        None => out.push(0),
+        Some(record) => {
+            out.push(1);
+            out.extend_from_slice(&record.to_le_bytes());
+        }
+    }
+}
+
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(bytes);
 }
 
-fn put_samples(out: &mut Vec<u8>, registry: &Registry, cause: u64, decisions: &Decisions, set: &SampleSet) {
-    let accepted = &decisions.accepted;
-    put_head(out, cause, registry.device(set.device).id.as_str());
+fn put_samples(
+    out: &mut Vec<u8>,
+    registry: &Registry,
+    message: &Message<'_>,
+    accepted: &Accepted,
+    set: &SampleSet,
+) {
+    put_head(out, message.cause, registry.device(set.device).id.as_str());
     let rows = u32::try_from(set.rows.len()).unwrap_or(u32::MAX).to_le_bytes();
     out.extend_from_slice(&set.boot.to_le_bytes());
-    out.push(if decisions.redriven { REDRIVEN } else { 0 });
+    put_redrive(out, message.redrive_of);
     out.extend_from_slice(&rows);
     out.extend_from_slice(&rows);
     out.extend_from_slice(&accepted.seqs[set.rows.start].to_le_bytes());
@@ -294,13 +403,13 @@ fn put_times(out: &mut Vec<u8>, times_ms: &[i64]) {
     }
 }
 
-fn put_window(out: &mut Vec<u8>, registry: &Registry, cause: u64, window: &WindowClosed, decisions: &Decisions) {
+fn put_window(out: &mut Vec<u8>, registry: &Registry, cause: u64, window: &WindowClosed, shown: &Shown) {
     put_head(out, cause, registry.device(window.device).id.as_str());
     out.extend_from_slice(&window.length_ms.to_le_bytes());
     out.extend_from_slice(&window.start_ms.to_le_bytes());
     out.extend_from_slice(&window.revision.to_le_bytes());
     out.extend_from_slice(&window.expected.to_le_bytes());
-    let stats = &decisions.shown.stats[window.stats_from..window.stats_from + window.channels];
+    let stats = &shown.stats[window.stats_from..window.stats_from + window.channels];
     out.push(u8::try_from(stats.len()).unwrap_or(u8::MAX));
     for stat in stats {
         out.extend_from_slice(&stat.channel.to_le_bytes());
@@ -315,24 +424,21 @@ fn put_window(out: &mut Vec<u8>, registry: &Registry, cause: u64, window: &Windo
 fn put_refused(
     out: &mut Vec<u8>,
     registry: &Registry,
-    message: Message<'_>,
+    message: &Message<'_>,
     refusal: &Refusal,
-    decisions: &Decisions,
+    refused: &[RefusedRange],
 ) {
-    let id = refusal.device.map_or("", |device| registry.device(device).id.as_str());
-    put_head(out, message.cause, id);
-    out.extend_from_slice(&message.arrival_ms.to_le_bytes());
-    out.extend_from_slice(&refusal.boot.to_le_bytes());
-    out.push(if decisions.redriven { REDRIVEN } else { 0 });
-    put_text(out, refusal.reason.name());
-    out.extend_from_slice(&u16::try_from(decisions.refused.len()).unwrap_or(u16::MAX).to_le_bytes());
-    for range in &decisions.refused {
-        out.extend_from_slice(&range.seq.to_le_bytes());
-        out.extend_from_slice(&range.count.to_le_bytes());
-        put_text(out, range.reason.name());
-    }
-    put_bytes(out, message.topic);
-    put_bytes(out, message.payload);
+    let parts = RefusedParts {
+        cause: message.cause,
+        device: refusal.device.map(|device| registry.device(device).id),
+        arrival_ms: message.arrival_ms,
+        boot: refusal.boot,
+        redrive_of: message.redrive_of,
+        reason: refusal.reason.name(),
+        topic: message.topic,
+        payload: message.payload,
+    };
+    parts.put(out, refused.iter().map(|range| (range.seq, range.count, range.reason.name())));
 }
 
 /// Reads a record.
@@ -354,7 +460,7 @@ fn read_samples(mut fields: Fields<'_>) -> Option<Samples<'_>> {
     let cause = fields.u64()?;
     let device = Id::new(fields.text()?).ok()?;
     let boot = fields.u32()?;
-    let redriven = fields.u8()? & REDRIVEN != 0;
+    let redrive_of = fields.redrive()?;
     let announced = fields.u32()?;
     let rows = fields.u32()? as usize;
     let first_seq = fields.u64()?;
@@ -369,7 +475,19 @@ fn read_samples(mut fields: Fields<'_>) -> Option<Samples<'_>> {
         _ => Codes::Each(fields.take(rows)?),
     };
     let values = fields.take(rows.checked_mul(channel_count)?.checked_mul(8)?)?;
-    Some(Samples { cause, device, boot, redriven, announced, rows, first_seq, channels, times, quality, values })
+    Some(Samples {
+        cause,
+        device,
+        boot,
+        redrive_of,
+        announced,
+        rows,
+        first_seq,
+        channels,
+        times,
+        quality,
+        values,
+    })
 }
 
 fn read_window(mut fields: Fields<'_>) -> Option<Window<'_>> {
@@ -393,7 +511,7 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
     let device = if id.is_empty() { None } else { Some(Id::new(id).ok()?) };
     let arrival_ms = fields.i64()?;
     let boot = fields.u32()?;
-    let redriven = fields.u8()? & REDRIVEN != 0;
+    let redrive_of = fields.redrive()?;
     let reason = fields.text()?;
     let count = fields.u16()?;
     let ranges = fields;
@@ -403,7 +521,7 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
     }
     let topic = fields.bytes()?;
     let payload = fields.bytes()?;
-    Some(Refused { cause, arrival_ms, device, boot, redriven, reason, topic, payload, ranges, count })
+    Some(Refused { cause, arrival_ms, device, boot, redrive_of, reason, topic, payload, ranges, count })
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -438,6 +556,10 @@ impl<'a> Fields<'a> {
 
     fn i64(&mut self) -> Option<i64> {
         self.array().map(i64::from_le_bytes)
+    }
+
+    fn redrive(&mut self) -> Option<Option<u64>> {
+        if self.u8()? == 0 { Some(None) } else { self.u64().map(Some) }
     }
 
     fn text(&mut self) -> Option<&'a str> {

@@ -6,6 +6,8 @@
 //! The sink of record also counts what it wrote, by device and outbox, for the ledger: see [`Confirmation`].
 
 pub mod cursor;
+pub mod embedded;
+pub mod feed;
 pub mod influx;
 pub mod line_protocol;
 pub mod manners;

@@ -201,6 +201,7 @@ impl Sealed {
                 handled: origin.announced.into(),
                 stored: (origin.written - refused).into(),
                 quarantined: (origin.unwritable + refused).into(),
+                displaced: 0,
             },
         });
         let confirmations = confirmations.collect();
