@@ -74,7 +74,7 @@ fn confirmations(seen: &Seen) -> Vec<Confirmation> {
 
 fn totals(seen: &Seen) -> (u64, u64, u64) {
     confirmations(seen).iter().fold((0, 0, 0), |(handled, stored, quarantined), confirmation| {
-        let Confirmed { handled: h, stored: s, quarantined: q } = confirmation.confirmed;
+        let Confirmed { handled: h, stored: s, quarantined: q, .. } = confirmation.confirmed;
         (handled + h, stored + s, quarantined + q)
     })
 }
@@ -187,7 +187,7 @@ fn one_bad_line(reply: impl Fn(&Request) -> Reply + Send + 'static) {
     assert_eq!(distinct(&server.stored()), 99);
     assert_eq!(totals(&seen), (100, 99, 1));
     let of_cause = confirmations(&seen).into_iter().find(|confirmation| confirmation.cause == 11).unwrap();
-    assert_eq!(of_cause.confirmed, Confirmed { handled: 5, stored: 4, quarantined: 1 });
+    assert_eq!(of_cause.confirmed, Confirmed { handled: 5, stored: 4, quarantined: 1, displaced: 0 });
     let seen = seen.lock().unwrap();
     let first_confirmation_of_11 = seen
         .iter()
