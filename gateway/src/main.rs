@@ -41,7 +41,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Journal(command) => journal(&command, &mut out),
         Command::Openapi => {
-            writeln!(out, "{}", api::openapi_json())?;
+            writeln!(out, "{}", api::openapi())?;
             Ok(ExitCode::SUCCESS)
         }
     }

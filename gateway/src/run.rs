@@ -465,8 +465,25 @@ fn influx_reports(name: &str, store: Arc<Store>, lane: LaneHandle, clock: Clock)
 /// Runs until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// What ended the run.
-pub async fn run(config: Config, registry: Registry, extras: Extras) -> anyhow::Result<()> {
+/// What is wrong with the registry's files, before anything opens; what ended the run.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let registry = crate::enrol::enrol(&config)?;
+    tracing::info!(devices = registry.devices().len(), agents = registry.agents().len(), "registry read");
+    let extras = Extras { planted_drop: planted_drop()?, ..Extras::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run_until_signal(config, registry, extras))
+}
+
+/// A test of the ledger may ask for a sample to vanish. Only a program built for tests listens.
+fn planted_drop() -> anyhow::Result<Option<u64>> {
+    if !cfg!(feature = "planted") {
+        return Ok(None);
+    }
+    let Ok(nth) = std::env::var("HUNHE_PLANT_DROP") else { return Ok(None) };
+    Ok(Some(nth.parse().context("HUNHE_PLANT_DROP is the number of the sample to drop")?))
+}
+
+async fn run_until_signal(config: Config, registry: Registry, extras: Extras) -> anyhow::Result<()> {
     let mut gateway = Gateway::start(config, registry, extras).await?;
     tracing::info!(address = %gateway.address, "the gateway runs: page and API are there");
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

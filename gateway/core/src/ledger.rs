@@ -82,8 +82,10 @@ impl Tally {
 
     pub(crate) fn confirmed(&mut self, confirmed: Confirmed) {
         self.in_flight = self.in_flight.saturating_sub_unsigned(confirmed.handled);
-        self.stored =
-            self.stored.saturating_add_unsigned(confirmed.stored).saturating_sub_unsigned(confirmed.displaced);
+        self.stored = self
+            .stored
+            .saturating_add_unsigned(confirmed.stored)
+            .saturating_sub_unsigned(confirmed.displaced);
         self.quarantined = self
             .quarantined
             .saturating_add_unsigned(confirmed.quarantined)
