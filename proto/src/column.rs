@@ -125,17 +125,19 @@ pub fn decode(bytes: &[u8], out: &mut Vec<i64>, limit: usize) -> Result<usize, C
     let mut value = if header & NEGATIVE == 0 { magnitude } else { -magnitude };
     out.push(value);
     let mut count = 1;
-    let mut bits = BitReader { bytes: &rest[used..], position: 0 };
-    while !bits.at_end() {
+    let bytes = &rest[used..];
+    let short = padded(bytes);
+    let mut bits = BitReader {
+        bytes: if bytes.len() < WORD { &short } else { bytes },
+        position: 0,
+        end: bytes.len() * 8,
+    };
+    while let Some(symbol) = bits.symbol(k)? {
         if count == limit {
             return Err(ColumnError::TooManyValues);
         }
-        let delta = if header & ZIGZAG == 0 {
-            i64::try_from(bits.symbol(k)?).map_err(|_| ColumnError::ValueOutOfRange)?
-        } else {
-            unzigzag(bits.symbol(k)?)
-        };
-        // Neither operand reaches 2^59, so the sum cannot overflow.
+        let delta = if header & ZIGZAG == 0 { symbol.cast_signed() } else { unzigzag(symbol) };
+        // A symbol stays below 2^59 and a value below 2^53, so the sum cannot overflow.
         value += delta;
         if value.unsigned_abs() >= MAGNITUDE_END.unsigned_abs() {
             return Err(ColumnError::ValueOutOfRange);
@@ -247,63 +249,77 @@ impl BitWriter<'_> {
     }
 }
 
+const WORD: usize = 8;
+
+/// The start of `bytes`, with ones behind it.
+fn padded(bytes: &[u8]) -> [u8; WORD] {
+    let mut word = [0xff; WORD];
+    for (slot, &byte) in word.iter_mut().zip(bytes) {
+        *slot = byte;
+    }
+    word
+}
+
 struct BitReader<'a> {
+    /// At least a word.
     bytes: &'a [u8],
+    /// In bits, as `end`, behind which `bytes` holds ones at most.
     position: usize,
+    end: usize,
 }
 
 impl BitReader<'_> {
-    /// At least 57 bits from the current position, left-aligned; ones behind the end.
+    /// The bits from the current position on, left-aligned: 57 or as many as are left; ones behind the end.
     fn window(&self) -> u64 {
-        let start = self.position / 8;
-        let word = match self.bytes.get(start..start + 8) {
-            Some(&[a, b, c, d, e, f, g, h]) => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            _ => {
-                let mut word = [0xff; 8];
-                let rest = self.bytes.get(start..).unwrap_or_default();
-                word[..rest.len()].copy_from_slice(rest);
-                u64::from_be_bytes(word)
-            }
-        };
-        let shift = self.position % 8;
-        word << shift | low_bits(u32::try_from(shift).unwrap_or(0))
-    }
-
-    fn left(&self) -> usize {
-        self.bytes.len() * 8 - self.position
-    }
-
-    fn at_end(&self) -> bool {
-        self.left() < 8 && self.window() == u64::MAX
+        let base = (self.position / 8).min(self.bytes.len() - WORD);
+        let Some(&[a, b, c, d, e, f, g, h]) = self.bytes.get(base..base + WORD) else { return u64::MAX };
+        let shift = self.position - base * 8;
+        if shift >= 64 {
+            return u64::MAX;
+        }
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]) << shift | ((1 << shift) - 1)
     }
 
     fn skip(&mut self, bits: u32) -> Result<(), ColumnError> {
-        let bits = bits as usize;
-        if bits > self.left() {
+        let position = self.position + bits as usize;
+        if position > self.end {
             return Err(ColumnError::Truncated);
         }
-        self.position += bits;
+        self.position = position;
         Ok(())
     }
 
     fn take(&mut self, count: u32) -> Result<u64, ColumnError> {
-        if count == 0 {
-            return Ok(0);
-        }
-        let value = self.window() >> (64 - count);
+        let value = top_bits(self.window(), count);
         self.skip(count)?;
         Ok(value)
     }
 
-    fn symbol(&mut self, k: u32) -> Result<u64, ColumnError> {
-        let ones = self.window().leading_ones();
+    /// The next symbol, below 2^59, or none where only padding is left.
+    #[inline]
+    fn symbol(&mut self, k: u32) -> Result<Option<u64>, ColumnError> {
+        let window = self.window();
+        let ones = window.leading_ones();
         if ones >= ESCAPE_ONES {
+            if window == u64::MAX && self.end - self.position < 8 {
+                return Ok(None);
+            }
             self.skip(ESCAPE_ONES)?;
-            return self.take(RAW_BITS);
+            return self.take(RAW_BITS).map(Some);
+        }
+        let high = u64::from(ones) << k;
+        if ones + 1 + k <= 57 {
+            self.skip(ones + 1 + k)?;
+            return Ok(Some(high | top_bits(window << (ones + 1), k)));
         }
         self.skip(ones + 1)?;
-        Ok(u64::from(ones) << k | self.take(k)?)
+        Ok(Some(high | self.take(k)?))
     }
+}
+
+/// The first `count` bits, fewer than 64, as a number.
+const fn top_bits(window: u64, count: u32) -> u64 {
+    window >> 1 >> (63 - count)
 }
 
 #[cfg(test)]

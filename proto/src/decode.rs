@@ -354,7 +354,7 @@ fn spread_sparse_columns(payload: &[u8], samples: usize, report: &mut Report) ->
     while let Some(Sparse { column, deltas, present }) = report.sparse.pop() {
         let bitmap = payload.get(present).unwrap_or_default();
         let ones: usize = bitmap.iter().map(|byte| byte.count_ones() as usize).sum();
-        let beyond = bitmap.last().is_some_and(|&byte| samples % 8 != 0 && byte >> (samples % 8) != 0);
+        let beyond = bitmap.last().is_some_and(|&byte| !samples.is_multiple_of(8) && byte >> (samples % 8) != 0);
         if bitmap.len() != samples.div_ceil(8) || beyond {
             return Err(DecodeError::Length);
         }
