@@ -1,0 +1,124 @@
+//! What crosses devices: agents, what they must be told, and who is heard of.
+//!
+//! Bounds: one entry per registered agent; at most [`Lane`](crate::lane::Lane)'s bound of refused payloads each,
+//! oldest forgotten first (the edge then sends that report again, and it is refused again).
+
+use crate::{
+    event::Reason,
+    registry::{AgentIx, Registry},
+};
+use alloc::{collections::VecDeque, vec::Vec};
+use hunhe_proto::{decode::DecodeError, id::AgentId, v1::AgentState};
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+/// What crosses devices.
+#[derive(Debug, Clone, Default)]
+pub struct City {
+    /// The gateway's clock at the last tick, milliseconds since 1970.
+    pub now_ms: i64,
+    agents: Vec<Agent>,
+    touched: Vec<AgentIx>,
+}
+
+/// What a restart needs of it, by agent id: the watermark names the refused payloads and nobody would tell them again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Notes {
+    now_ms: i64,
+    agents: Vec<(AgentId, Agent)>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Agent {
+    online: Option<bool>,
+    since_ms: i64,
+    touched: bool,
+    refused: VecDeque<u32>,
+}
+
+impl City {
+    /// A city that has heard of nobody.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let agents = alloc::vec![Agent::default(); registry.agents().len()];
+        Self { now_ms: 0, agents, touched: Vec::new() }
+    }
+
+    /// Takes an agent's state or last will.
+    ///
+    /// # Errors
+    /// Where the payload is no state.
+    pub fn agent_state(&mut self, agent: AgentIx, payload: &[u8]) -> Result<(), Reason> {
+        let state = AgentState::decode(payload).map_err(|_| Reason::Undecodable(DecodeError::NotProtobuf))?;
+        let known = &mut self.agents[agent.at()];
+        known.online = Some(state.online);
+        known.since_ms = state.since_ms;
+        Ok(())
+    }
+
+    /// Is the agent connected, as far as it said, and since when (milliseconds since 1970)?
+    #[must_use]
+    pub fn online(&self, agent: AgentIx) -> Option<(bool, i64)> {
+        let agent = self.agents.get(agent.at())?;
+        Some((agent.online?, agent.since_ms))
+    }
+
+    /// How many agents say they are connected.
+    #[must_use]
+    pub fn agents_online(&self) -> usize {
+        self.agents.iter().filter(|agent| agent.online == Some(true)).count()
+    }
+
+    /// The agent's watermark may have moved.
+    pub fn touch(&mut self, agent: AgentIx) {
+        let known = &mut self.agents[agent.at()];
+        if !core::mem::replace(&mut known.touched, true) {
+            self.touched.push(agent);
+        }
+    }
+
+    /// The agents touched since the last call, ascending.
+    pub fn take_touched(&mut self) -> Vec<AgentIx> {
+        self.touched.sort_unstable();
+        for agent in &self.touched {
+            self.agents[agent.at()].touched = false;
+        }
+        core::mem::take(&mut self.touched)
+    }
+
+    /// Remembers a payload that no resend will make readable.
+    pub fn refuse(&mut self, agent: AgentIx, payload_crc32c: u32, most: usize) {
+        let refused = &mut self.agents[agent.at()].refused;
+        if refused.contains(&payload_crc32c) {
+            return;
+        }
+        if refused.len() == most {
+            refused.pop_front();
+        }
+        refused.push_back(payload_crc32c);
+    }
+
+    /// CRC-32C of the payloads that the agent should give up.
+    pub fn refused(&self, agent: AgentIx) -> impl Iterator<Item = u32> {
+        self.agents[agent.at()].refused.iter().copied()
+    }
+
+    pub(crate) fn notes(&self, registry: &Registry) -> Notes {
+        let known = registry.agents().iter().zip(&self.agents);
+        let told = known.filter(|(_, agent)| **agent != Agent::default());
+        Notes { now_ms: self.now_ms, agents: told.map(|(known, agent)| (known.id, agent.clone())).collect() }
+    }
+
+    /// Takes up notes; agents that are no longer registered are left out.
+    pub(crate) fn restore(&mut self, notes: Notes, registry: &Registry) {
+        *self = Self::new(registry);
+        self.now_ms = notes.now_ms;
+        for (id, agent) in notes.agents {
+            let Some(at) = registry.find_agent(id) else { continue };
+            if agent.touched {
+                self.touched.push(at);
+            }
+            self.agents[at.at()] = agent;
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! All state of a shard of devices, driven by journaled events alone: the same journal gives the same decisions.
+//!
+//! The path of a message, [`Lane::handle`]: topic → device → report → class → outbox (deduplication) → times → values
+//! → registers → windows. What falls out on the way is a refusal with its reason; what comes through is a set of
+//! columns. The ledger's counters move in step, but `stored` and `quarantined` only by a sink's word
+//! ([`Lane::confirmed`]).
+//!
+//! Every method may be called in any order between events, and decisions never depend on what sinks have said. A sink
+//! says of every decided sample once that it is done with it, after the event that decided it; saying it for fewer or
+//! more shows in the ledger as outstanding or unexplained.
+//!
+//! **Redrive.** A quarantine record names the samples of one message that were refused. [`Event::Redrive`] judges them
+//! again past deduplication, so whoever keeps the records makes it safe, by record id: it takes the record out of the
+//! list, or marks it, in the same step that journals the redrive, and refuses another one of that record meanwhile.
+//! Accepted samples then leave the record, move from quarantined to outstanding here, and to stored by a sink's word.
+//! Samples that are refused again stay in quarantine: they are not announced anew, so no sink confirms them as handled,
+//! and the record stays with them, listed again. A message that was refused whole (unknown device, undecodable,
+//! `dedup_window`) never entered the ledger; its redrive names no samples and is decided like a message come now.
+//!
+//! Lanes share nothing. Deliberately absent: clocks (time is an argument), storage, alerts.
+
+use crate::{
+    city::City,
+    event::{Arrival, Confirmed, Decisions, Event, Reason, Refusal, RefusedRange},
+    judge::{Counted, Judge},
+    registry::{AgentIx, ClassRules, DeviceIx, Registry},
+    validate::TimeWindow,
+};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use core::ops::Range;
+use hunhe_proto::{
+    decode::{DecodeError, decode},
+    reading::{Quality, Report},
+    topic::{self, Topic},
+};
+use serde::{Deserialize, Serialize};
+
+pub use crate::device::DeviceState;
+
+/// What a lane may be told beside the registry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Samples this much older than their arrival are taken, even from before 2020; milliseconds.
+    pub accept_past_ms: i64,
+    /// For tests of the ledger: the n-th accepted sample vanishes without a trace.
+    pub planted_drop: Option<u64>,
+}
+
+/// What a lane has counted since its first start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Messages handled.
+    pub messages: u64,
+    /// Samples accepted.
+    pub samples: u64,
+    /// Values accepted.
+    pub readings: u64,
+    /// Values refused in accepted samples.
+    pub values_refused: u64,
+    /// Messages refused whole, by reason.
+    pub messages_refused: BTreeMap<String, u64>,
+    /// Samples refused, by reason.
+    pub samples_refused: BTreeMap<String, u64>,
+    /// Samples that a rule doubted, by rule.
+    pub doubted: BTreeMap<String, u64>,
+    /// Samples too late for their window, counted for each length.
+    pub late_for_window: u64,
+}
+
+/// All state of a shard of devices.
+#[derive(Debug)]
+pub struct Lane {
+    pub(crate) registry: Arc<Registry>,
+    policy: Policy,
+    pub(crate) devices: Vec<Option<Box<DeviceState>>>,
+    pub(crate) counters: Counters,
+    pub(crate) city: City,
+    report: Report,
+    fresh: Vec<Range<u64>>,
+}
+
+/// How many payloads an agent is told of that no resend will make readable.
+const REFUSED_MAX: usize = 16;
+/// Silent devices are looked for once in so much time: their open windows are shown no later than this, milliseconds.
+const SWEEP_MS: i64 = 60_000;
+
+impl Lane {
+    /// A lane that has seen nothing.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, policy: Policy) -> Self {
+        let devices = alloc::vec![None; registry.devices().len()];
+        let city = City::new(&registry);
+        Self {
+            registry,
+            policy,
+            devices,
+            counters: Counters::default(),
+            city,
+            report: Report::default(),
+            fresh: Vec::new(),
+        }
+    }
+
+    /// Decides on an event. `decisions` is empty before.
+    pub fn handle(&mut self, event: Event<'_>, decisions: &mut Decisions) {
+        match event {
+            Event::Message { arrival, topic, payload } => {
+                self.counters.messages += 1;
+                if let Err(refusal) = self.message(arrival, topic, payload, None, decisions) {
+                    *self.counters.messages_refused.entry(refusal.reason.name().into()).or_default() += 1;
+                    decisions.refusal = Some(refusal);
+                }
+            }
+            Event::Redrive { arrival, topic, payload, refused } => {
+                decisions.redriven = !refused.is_empty();
+                if let Err(refusal) = self.message(arrival, topic, payload, Some(refused), decisions) {
+                    decisions.refusal = Some(refusal);
+                }
+            }
+            Event::Tick { now_ms, .. } => self.tick(now_ms, decisions),
+        }
+    }
+
+    fn message(
+        &mut self,
+        arrival: Arrival,
+        topic: &[u8],
+        payload: &[u8],
+        redrive: Option<&[(u64, u64)]>,
+        decisions: &mut Decisions,
+    ) -> Result<(), Refusal> {
+        let redrive = redrive.filter(|refused| !refused.is_empty());
+        let registry = Arc::clone(&self.registry);
+        let unknown = |reason| Refusal { device: None, boot: 0, reason };
+        let id = match topic::parse(topic).map_err(|error| unknown(Reason::Topic(error)))? {
+            Topic::Up(id) | Topic::Alarm(id) => id,
+            Topic::State(agent) => {
+                let agent = registry.find_agent(agent).ok_or(unknown(Reason::UnknownDevice))?;
+                return self.city.agent_state(agent, payload).map_err(unknown);
+            }
+        };
+        let device = registry.find(id).ok_or(unknown(Reason::UnknownDevice))?;
+        let rules = registry.class_of(device);
+        let agent = registry.device(device).agent;
+        let mut report = core::mem::take(&mut self.report);
+        let outcome = match decode(payload, rules.axis, &mut report) {
+            Ok(()) => self.report(arrival, device, rules, &report, redrive, decisions),
+            Err(error) => {
+                self.city.refuse(agent, crc32c::crc32c(payload), REFUSED_MAX);
+                Err(Refusal { device: Some(device), boot: 0, reason: Reason::Undecodable(error) })
+            }
+        };
+        self.report = report;
+        self.city.touch(agent);
+        outcome
+    }
+
+    fn report(
+        &mut self,
+        arrival: Arrival,
+        device: DeviceIx,
+        rules: &ClassRules,
+        report: &Report,
+        redrive: Option<&[(u64, u64)]>,
+        decisions: &mut Decisions,
+    ) -> Result<(), Refusal> {
+        let boot = report.header.boot;
+        let refuse = |reason| Refusal { device: Some(device), boot, reason };
+        let state = self.devices[device.at()].get_or_insert_with(|| Box::new(DeviceState::new(rules)));
+        self.fresh.clear();
+        let mut doubt = Quality::Valid;
+        match redrive {
+            Some(refused) => ascending(refused, report, &mut self.fresh),
+            None => {
+                let fresh = &mut self.fresh;
+                state.note_message(arrival, report);
+                doubt = state.judge_clock(arrival, report);
+                state
+                    .outboxes
+                    .admit(report, |range| fresh.push(range))
+                    .map_err(|_| refuse(Reason::DedupWindow))?;
+            }
+        }
+        let wrong_class = report.header.class_version.is_some_and(|version| version != rules.class.version);
+        let window = TimeWindow::at(arrival.at_ms, self.policy.accept_past_ms);
+        let counted = Counted::default();
+        let mut judge = Judge { device, rules, report, window, doubt, state, decisions, counted };
+        for fresh in &self.fresh {
+            if wrong_class {
+                judge.refuse(fresh.start, fresh.end - fresh.start, Reason::WrongClass);
+                continue;
+            }
+            for block in &report.blocks {
+                judge.block(block, fresh);
+            }
+        }
+        let counted = judge.counted;
+        self.settle(device, rules, boot, doubt, counted, decisions);
+        Ok(())
+    }
+
+    /// Moves the ledger's counters in step with the decisions, and folds what was accepted into windows.
+    fn settle(
+        &mut self,
+        device: DeviceIx,
+        rules: &ClassRules,
+        boot: u32,
+        doubt: Quality,
+        counted: Counted,
+        decisions: &mut Decisions,
+    ) {
+        let Some(state) = self.devices[device.at()].as_deref_mut() else { return };
+        let accepted = decisions.accepted.times_ms.len() as u64;
+        let refused: u64 = decisions.refused.iter().map(|range| range.count).sum();
+        for set in &decisions.accepted.sets {
+            self.counters.late_for_window +=
+                state.windows.add(rules, set, &decisions.accepted, &mut decisions.shown);
+        }
+        if accepted > 0 {
+            state.windows.show_due(rules, device, state.last_ms, &mut decisions.shown);
+        }
+        if decisions.redriven {
+            state.outboxes.redriven(boot, accepted);
+        } else if accepted + refused > 0 {
+            state.outboxes.decided(boot, accepted + refused);
+        }
+        self.counters.samples += accepted;
+        self.counters.readings += counted.readings as u64;
+        self.counters.values_refused += counted.values_refused as u64;
+        self.counters.doubt("V01", if doubt == Quality::Suspect { accepted } else { 0 });
+        self.counters.doubt("V06", counted.reversed);
+        if let Some(&RefusedRange { reason, .. }) = decisions.refused.first() {
+            decisions.refusal = Some(Refusal { device: Some(device), boot, reason });
+        }
+        // What is refused again was counted when it was refused first.
+        for range in decisions.refused.iter().filter(|_| !decisions.redriven) {
+            *self.counters.samples_refused.entry(range.reason.name().into()).or_default() += range.count;
+        }
+        self.plant(decisions, boot, device, accepted);
+    }
+
+    /// See [`Policy::planted_drop`].
+    fn plant(&mut self, decisions: &mut Decisions, boot: u32, device: DeviceIx, accepted: u64) {
+        let samples = self.counters.samples;
+        let reached = |nth: u64| samples >= nth && samples - accepted < nth;
+        if !self.policy.planted_drop.is_some_and(reached) {
+            return;
+        }
+        decisions.accepted.forget_last_row();
+        if let Some(state) = self.devices[device.at()].as_deref_mut() {
+            // The sample left for a sink, and nobody will hear of it again.
+            state.outboxes.confirmed(boot, Confirmed { handled: 1, ..Confirmed::default() });
+        }
+    }
+
+    fn tick(&mut self, now_ms: i64, decisions: &mut Decisions) {
+        let before_ms = core::mem::replace(&mut self.city.now_ms, now_ms);
+        if now_ms.div_euclid(SWEEP_MS) == before_ms.div_euclid(SWEEP_MS) {
+            return;
+        }
+        for (device, state) in self.registry.indices().zip(&mut self.devices) {
+            let Some(state) = state.as_deref_mut().filter(|state| state.windows.has_unshown()) else {
+                continue;
+            };
+            let rules = self.registry.class_of(device);
+            let silent_ms = i64::from(rules.class.report.silent_after_s) * 1000;
+            if now_ms.saturating_sub(state.arrival_ms) > silent_ms {
+                state.windows.show_due(rules, device, i64::MAX, &mut decisions.shown);
+            }
+        }
+    }
+
+    /// Notes what a sink did with a device's decided samples.
+    pub fn confirmed(&mut self, device: DeviceIx, boot: u32, confirmed: Confirmed) {
+        if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
+            state.outboxes.confirmed(boot, confirmed);
+        }
+    }
+
+    /// Notes that quarantined samples were discarded, by an operator or at the quarantine's bound.
+    pub fn discarded(&mut self, device: DeviceIx, boot: u32, samples: u64) {
+        if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
+            state.outboxes.discarded(boot, samples);
+        }
+    }
+
+    /// The agents whose watermark may have moved since the last call.
+    pub fn take_touched_agents(&mut self) -> Vec<AgentIx> {
+        self.city.take_touched()
+    }
+}
+
+impl Counters {
+    fn doubt(&mut self, rule: &str, samples: u64) {
+        if samples > 0 {
+            *self.doubted.entry(rule.into()).or_default() += samples;
+        }
+    }
+}
+
+/// The parts of a report that `refused` names, each sample once whatever it says.
+fn ascending(refused: &[(u64, u64)], report: &Report, out: &mut Vec<Range<u64>>) {
+    let mut from = report.header.seq;
+    for &(seq, count) in refused {
+        let end = seq.saturating_add(count).min(report.end_seq());
+        let start = seq.max(from);
+        if start < end {
+            out.push(start..end);
+            from = end;
+        }
+    }
+}
+
+/// A payload too large for the broker's and our own packet limits is refused before decoding, under the same name.
+pub const OVERSIZE: Reason = Reason::Undecodable(DecodeError::Oversize);

@@ -1,0 +1,332 @@
+//! Who may report what: devices, their classes and agents, with every rule resolved to integers once.
+//!
+//! Nothing a device sends adds to the registry. Ids are looked up, never stored from the wire, so the number of
+//! series is bounded by registry × schema. Indices are dense and valid for one registry only: whatever outlives a
+//! run names devices by id.
+
+use alloc::{string::String, vec::Vec};
+use core::hash::BuildHasherDefault;
+use hashbrown::HashMap;
+use hunhe_proto::{
+    class::{Channel, Class, Kind},
+    id::{AgentId, DeviceId, Id},
+    reading::TimeAxis,
+};
+use siphasher::sip::SipHasher13;
+
+/// A hash map that hashes alike in every run.
+pub type IdMap<V> = HashMap<Id, V, BuildHasherDefault<SipHasher13>>;
+
+macro_rules! index {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u32);
+        impl $name {
+            /// As an array index.
+            #[must_use]
+            pub const fn at(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+index!(
+    /// A device of this registry.
+    DeviceIx
+);
+index!(
+    /// A class of this registry.
+    ClassIx
+);
+index!(
+    /// An agent of this registry.
+    AgentIx
+);
+
+/// A registered device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Device {
+    /// As it names itself in topics.
+    pub id: DeviceId,
+    /// As it is named wherever people or databases see it.
+    pub pseudonym: Id,
+    /// What it measures.
+    pub class: ClassIx,
+    /// What holds its connection.
+    pub agent: AgentIx,
+    /// Who runs it.
+    pub operator: Id,
+    /// District code.
+    pub district: u32,
+    /// DMA, pressure zone, station or farm.
+    pub zone: Id,
+    /// WGS-84 degrees of longitude and latitude.
+    pub position: (f64, f64),
+}
+
+/// What holds connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// As it names itself.
+    pub id: AgentId,
+    /// The devices behind it.
+    pub devices: Vec<DeviceIx>,
+}
+
+/// A device before registration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Enrolment {
+    /// As it will name itself in topics.
+    pub id: DeviceId,
+    /// As it will be named wherever people or databases see it.
+    pub pseudonym: Id,
+    /// Its class's name.
+    pub class: String,
+    /// What will hold its connection.
+    pub agent: AgentId,
+    /// Who runs it.
+    pub operator: Id,
+    /// District code.
+    pub district: u32,
+    /// DMA, pressure zone, station or farm.
+    pub zone: Id,
+    /// WGS-84 degrees of longitude and latitude.
+    pub position: (f64, f64),
+}
+
+/// An enrolment that cannot stand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnrolmentError {
+    /// No class of that name.
+    #[error("device {device}: no class is named {class}")]
+    UnknownClass {
+        /// The device.
+        device: DeviceId,
+        /// The name.
+        class: String,
+    },
+    /// The id or pseudonym is taken.
+    #[error("device {device}: its id or pseudonym is taken")]
+    Taken {
+        /// The device.
+        device: DeviceId,
+    },
+    /// More devices or agents than indices.
+    #[error("registry is full at {0} devices")]
+    Full(usize),
+}
+
+/// The most devices in one registry.
+pub const DEVICES_MAX: usize = 4_000_000;
+
+/// A class with its rules as integers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassRules {
+    /// As written.
+    pub class: Class,
+    /// How its samples lie in time.
+    pub axis: TimeAxis,
+    /// Time between samples, in milliseconds.
+    pub interval_ms: i64,
+    /// In the order of the class's file.
+    pub channels: Vec<ChannelRules>,
+    /// Positions in `channels` by wire number; `u8::MAX` where there is none.
+    by_number: [u8; 256],
+    /// Window lengths in milliseconds that hold at least four intervals, ascending.
+    pub windows_ms: Vec<i64>,
+    /// Positions in `channels` that get rollups.
+    pub rolled_up: Vec<u8>,
+}
+
+/// A channel with its rules as wire integers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelRules {
+    /// Wire number.
+    pub number: u16,
+    /// What the number means.
+    pub kind: Kind,
+    /// The least possible wire integer.
+    pub low: i64,
+    /// The greatest possible wire integer.
+    pub high: i64,
+    /// Steps of the instrument; 1: any.
+    pub step: i64,
+    /// For a register: the wire integer at which it starts again.
+    pub rollover: Option<i64>,
+    /// The greatest plausible change per hour, in wire integers.
+    pub change_per_h_max: Option<i64>,
+}
+
+/// Who may report what.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    classes: Vec<ClassRules>,
+    devices: Vec<Device>,
+    agents: Vec<Agent>,
+    device_by_id: IdMap<DeviceIx>,
+    device_by_pseudonym: IdMap<DeviceIx>,
+    agent_by_id: IdMap<AgentIx>,
+}
+
+/// The windows a class may have: a minute, a quarter, an hour, a day.
+const WINDOWS_MS: [i64; 4] = [60_000, 900_000, 3_600_000, 86_400_000];
+
+impl Registry {
+    /// A registry without devices. Classes have been found faultless (`Class::faults_found`).
+    #[must_use]
+    pub fn new(classes: Vec<Class>) -> Self {
+        Self { classes: classes.into_iter().map(ClassRules::new).collect(), ..Self::default() }
+    }
+
+    /// Adds a device.
+    ///
+    /// # Errors
+    /// [`EnrolmentError`]; the registry is then unchanged.
+    pub fn enrol(&mut self, enrolment: Enrolment) -> Result<DeviceIx, EnrolmentError> {
+        let Enrolment { id, pseudonym, class, agent, operator, district, zone, position } = enrolment;
+        let Some(class_at) = self.classes.iter().position(|rules| rules.class.name == class) else {
+            return Err(EnrolmentError::UnknownClass { device: id, class });
+        };
+        if self.device_by_id.contains_key(&id) || self.device_by_pseudonym.contains_key(&pseudonym) {
+            return Err(EnrolmentError::Taken { device: id });
+        }
+        if self.devices.len() >= DEVICES_MAX {
+            return Err(EnrolmentError::Full(DEVICES_MAX));
+        }
+        let full = |_| EnrolmentError::Full(DEVICES_MAX);
+        let index = DeviceIx(u32::try_from(self.devices.len()).map_err(full)?);
+        let class = ClassIx(u32::try_from(class_at).map_err(full)?);
+        let next_agent = AgentIx(u32::try_from(self.agents.len()).map_err(full)?);
+        let agent_at = *self.agent_by_id.entry(agent).or_insert(next_agent);
+        if agent_at == next_agent {
+            self.agents.push(Agent { id: agent, devices: Vec::new() });
+        }
+        self.agents[agent_at.at()].devices.push(index);
+        self.device_by_id.insert(id, index);
+        self.device_by_pseudonym.insert(pseudonym, index);
+        self.devices.push(Device {
+            id,
+            pseudonym,
+            class,
+            agent: agent_at,
+            operator,
+            district,
+            zone,
+            position,
+        });
+        Ok(index)
+    }
+
+    /// The device of that id.
+    #[must_use]
+    pub fn find(&self, id: DeviceId) -> Option<DeviceIx> {
+        self.device_by_id.get(&id).copied()
+    }
+
+    /// The device that is shown under that name.
+    #[must_use]
+    pub fn find_pseudonym(&self, pseudonym: Id) -> Option<DeviceIx> {
+        self.device_by_pseudonym.get(&pseudonym).copied()
+    }
+
+    /// The agent of that id.
+    #[must_use]
+    pub fn find_agent(&self, id: AgentId) -> Option<AgentIx> {
+        self.agent_by_id.get(&id).copied()
+    }
+
+    /// A device.
+    #[must_use]
+    pub fn device(&self, index: DeviceIx) -> &Device {
+        &self.devices[index.at()]
+    }
+
+    /// A device's class.
+    #[must_use]
+    pub fn class_of(&self, index: DeviceIx) -> &ClassRules {
+        &self.classes[self.device(index).class.at()]
+    }
+
+    /// An agent.
+    #[must_use]
+    pub fn agent(&self, index: AgentIx) -> &Agent {
+        &self.agents[index.at()]
+    }
+
+    /// All devices, by index.
+    #[must_use]
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// All devices' indices.
+    pub fn indices(&self) -> impl Iterator<Item = DeviceIx> + use<> {
+        (0..u32::try_from(self.devices.len()).unwrap_or(u32::MAX)).map(DeviceIx)
+    }
+
+    /// All agents, by index.
+    #[must_use]
+    pub fn agents(&self) -> &[Agent] {
+        &self.agents
+    }
+
+    /// All classes, by index.
+    #[must_use]
+    pub fn classes(&self) -> &[ClassRules] {
+        &self.classes
+    }
+}
+
+impl ClassRules {
+    fn new(class: Class) -> Self {
+        let mut by_number = [u8::MAX; 256];
+        for (position, channel) in (0_u8..).zip(&class.channels) {
+            if let Some(slot) = by_number.get_mut(usize::from(channel.number)) {
+                *slot = position;
+            }
+        }
+        // The bounds only keep arithmetic safe: no class comes near.
+        let interval_ms = class.interval_ms().clamp(1, 1 << 53);
+        Self {
+            axis: class.axis(),
+            interval_ms,
+            channels: class.channels.iter().map(ChannelRules::new).collect(),
+            by_number,
+            windows_ms: WINDOWS_MS.into_iter().filter(|&window| window >= 4 * interval_ms).collect(),
+            rolled_up: (0_u8..)
+                .zip(&class.channels)
+                .filter(|(_, c)| c.has_rollups())
+                .map(|(at, _)| at)
+                .collect(),
+            class,
+        }
+    }
+
+    /// The position in `channels` of a wire number.
+    #[must_use]
+    pub fn position(&self, number: u16) -> Option<usize> {
+        let at = *self.by_number.get(usize::from(number))?;
+        (at != u8::MAX).then_some(usize::from(at))
+    }
+}
+
+impl ChannelRules {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a class's bounds times scale were checked to stay below 2^53"
+    )]
+    fn new(channel: &Channel) -> Self {
+        let scale = channel.scale();
+        let wire = |value: f64| libm::round(value * scale) as i64;
+        Self {
+            number: channel.number,
+            kind: channel.kind,
+            low: libm::ceil(channel.min * scale - 1e-6) as i64,
+            high: libm::floor(channel.max * scale + 1e-6) as i64,
+            step: i64::from(channel.resolution.max(1)),
+            rollover: channel.rollover.map(wire),
+            change_per_h_max: channel.change_per_h_max.map(wire),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What people and programs ask of a lane: the ledger, watermarks, devices, and its state for a checkpoint.
+
+use crate::{
+    city::Notes,
+    lane::{Counters, DeviceState, Lane},
+    ledger::Totals,
+    registry::{AgentIx, ClassRules, DeviceIx},
+};
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    vec::Vec,
+};
+use hunhe_proto::{
+    id::DeviceId,
+    v1::{BootDurable, DeviceDurable, Durable, Range},
+};
+use serde::{Deserialize, Serialize};
+
+/// A lane's state between two journal records, by device id, so that it outlives a change of registry.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    counters: Counters,
+    city: Notes,
+    /// Names and versions, in the order of the registry then.
+    classes: Vec<(String, u32)>,
+    /// Each with its class then.
+    devices: Vec<(DeviceId, u32, Box<DeviceState>)>,
+}
+
+impl Lane {
+    /// What has been counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The ledger over devices that `wanted` lets through, and how many of them have reported.
+    pub fn ledger(&self, mut wanted: impl FnMut(DeviceIx) -> bool) -> (Totals, u64) {
+        let mut sum = Totals::default();
+        let mut reporting = 0;
+        for (device, state) in self.states() {
+            if wanted(device) {
+                sum.add(&state.outboxes.totals());
+                reporting += 1;
+            }
+        }
+        (sum, reporting)
+    }
+
+    /// Devices that have reported.
+    pub fn states(&self) -> impl Iterator<Item = (DeviceIx, &DeviceState)> {
+        self.registry
+            .indices()
+            .zip(&self.devices)
+            .filter_map(|(device, state)| Some((device, state.as_deref()?)))
+    }
+
+    /// One device's state, if it has reported.
+    #[must_use]
+    pub fn state(&self, device: DeviceIx) -> Option<&DeviceState> {
+        self.devices.get(device.at())?.as_deref()
+    }
+
+    /// What crosses devices.
+    #[must_use]
+    pub fn city(&self) -> &crate::city::City {
+        &self.city
+    }
+
+    /// What the agent's outboxes may forget, and should send again.
+    #[must_use]
+    pub fn watermark(&self, agent: AgentIx) -> Durable {
+        let known = self.registry.agent(agent);
+        let devices = known.devices.iter().filter_map(|&device| {
+            let state = self.state(device)?;
+            let boots = state.outboxes.watermarks().map(|mark| BootDurable {
+                boot: mark.boot,
+                through: mark.through,
+                missing: mark
+                    .missing
+                    .iter()
+                    .map(|gap| Range { start: gap.start, count: gap.end - gap.start })
+                    .collect(),
+            });
+            Some(DeviceDurable {
+                device: self.registry.device(device).id.to_string(),
+                boots: boots.collect(),
+            })
+        });
+        Durable { devices: devices.collect(), refused: self.city.refused(agent).collect() }
+    }
+
+    /// All that a restart needs.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let device = |(index, state): (DeviceIx, &DeviceState)| {
+            let device = self.registry.device(index);
+            (device.id, device.class.0, Box::new(state.clone()))
+        };
+        let class = |rules: &ClassRules| (rules.class.name.clone(), rules.class.version);
+        Snapshot {
+            counters: self.counters.clone(),
+            city: self.city.notes(&self.registry),
+            classes: self.registry.classes().iter().map(class).collect(),
+            devices: self.states().map(device).collect(),
+        }
+    }
+
+    /// Takes up a snapshot. Devices that are no longer registered are left out, and their number is returned; a device
+    /// whose class changed keeps its ledger, and loses its windows and newest values.
+    pub fn restore(&mut self, snapshot: Snapshot) -> usize {
+        self.counters = snapshot.counters;
+        self.city.restore(snapshot.city, &self.registry);
+        let mut left_out = 0;
+        for (id, class, mut state) in snapshot.devices {
+            let Some(device) = self.registry.find(id) else {
+                left_out += 1;
+                continue;
+            };
+            let rules = self.registry.class_of(device);
+            let before = snapshot.classes.get(class as usize);
+            let same = before.is_some_and(|(name, version)| {
+                *name == rules.class.name
+                    && *version == rules.class.version
+                    && state.last.len() == rules.channels.len()
+            });
+            if !same {
+                state.change_class(rules);
+            }
+            self.devices[device.at()] = Some(state);
+        }
+        left_out
+    }
+}
