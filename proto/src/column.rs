@@ -126,12 +126,9 @@ pub fn decode(bytes: &[u8], out: &mut Vec<i64>, limit: usize) -> Result<usize, C
     out.push(value);
     let mut count = 1;
     let bytes = &rest[used..];
-    let short = padded(bytes);
-    let mut bits = BitReader {
-        bytes: if bytes.len() < WORD { &short } else { bytes },
-        position: 0,
-        end: bytes.len() * 8,
-    };
+    let (short, end) = (padded(bytes), bytes.len() * 8);
+    let bytes = if bytes.len() < WORD { &short } else { bytes };
+    let mut bits = BitReader { bytes, position: 0, end, window: 0, valid: 0 };
     while let Some(symbol) = bits.symbol(k)? {
         if count == limit {
             return Err(ColumnError::TooManyValues);
@@ -263,34 +260,48 @@ fn padded(bytes: &[u8]) -> [u8; WORD] {
 struct BitReader<'a> {
     /// At least a word.
     bytes: &'a [u8],
-    /// In bits, as `end`, behind which `bytes` holds ones at most.
+    /// In bits, as `end`; behind that stand ones.
     position: usize,
     end: usize,
+    /// The bits from `position` on, left-aligned, of which `valid` have been loaded; zeros behind them.
+    window: u64,
+    valid: u32,
 }
 
 impl BitReader<'_> {
-    /// The bits from the current position on, left-aligned: 57 or as many as are left; ones behind the end.
-    fn window(&self) -> u64 {
+    /// Loads the window: 57 bits or more.
+    fn load(&mut self) {
         let base = (self.position / 8).min(self.bytes.len() - WORD);
-        let Some(&[a, b, c, d, e, f, g, h]) = self.bytes.get(base..base + WORD) else { return u64::MAX };
-        let shift = self.position - base * 8;
-        if shift >= 64 {
-            return u64::MAX;
+        let word = match self.bytes.get(base..base + WORD) {
+            Some(&[a, b, c, d, e, f, g, h]) => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            _ => u64::MAX,
+        };
+        // 64 at the end, less than 8 before the last word.
+        let shift = u32::try_from(self.position - base * 8).unwrap_or(64);
+        let ones = !u64::MAX.checked_shl(shift).unwrap_or(0);
+        self.window = word.checked_shl(shift).unwrap_or(0);
+        let padded = base + WORD == self.bytes.len();
+        if padded {
+            self.window |= ones;
         }
-        u64::from_be_bytes([a, b, c, d, e, f, g, h]) << shift | ((1 << shift) - 1)
+        // One bit fewer than there may be, so that no shift reaches the word's width.
+        self.valid = if padded { 63 } else { (64 - shift).min(63) };
     }
 
     fn skip(&mut self, bits: u32) -> Result<(), ColumnError> {
-        let position = self.position + bits as usize;
-        if position > self.end {
+        self.position += bits as usize;
+        if self.position > self.end {
             return Err(ColumnError::Truncated);
         }
-        self.position = position;
+        self.window <<= bits;
+        self.valid -= bits;
         Ok(())
     }
 
+    /// Fewer than 57 bits, whatever is loaded.
     fn take(&mut self, count: u32) -> Result<u64, ColumnError> {
-        let value = top_bits(self.window(), count);
+        self.load();
+        let value = top_bits(self.window, count);
         self.skip(count)?;
         Ok(value)
     }
@@ -298,22 +309,28 @@ impl BitReader<'_> {
     /// The next symbol, below 2^59, or none where only padding is left.
     #[inline]
     fn symbol(&mut self, k: u32) -> Result<Option<u64>, ColumnError> {
-        let window = self.window();
-        let ones = window.leading_ones();
+        let ones = self.window.leading_ones();
+        if ones >= ESCAPE_ONES || ones + 1 + k > self.valid {
+            return self.symbol_across_words(k);
+        }
+        let symbol = u64::from(ones) << k | top_bits(self.window << (ones + 1), k);
+        self.skip(ones + 1 + k)?;
+        Ok(Some(symbol))
+    }
+
+    #[inline(never)]
+    fn symbol_across_words(&mut self, k: u32) -> Result<Option<u64>, ColumnError> {
+        self.load();
+        let ones = self.window.leading_ones();
         if ones >= ESCAPE_ONES {
-            if window == u64::MAX && self.end - self.position < 8 {
+            if self.window == u64::MAX && self.end - self.position < 8 {
                 return Ok(None);
             }
             self.skip(ESCAPE_ONES)?;
             return self.take(RAW_BITS).map(Some);
         }
-        let high = u64::from(ones) << k;
-        if ones + 1 + k <= 57 {
-            self.skip(ones + 1 + k)?;
-            return Ok(Some(high | top_bits(window << (ones + 1), k)));
-        }
         self.skip(ones + 1)?;
-        Ok(Some(high | self.take(k)?))
+        Ok(Some(u64::from(ones) << k | self.take(k)?))
     }
 }
 
