@@ -111,7 +111,7 @@ pub fn encode_into(
 /// Appends the decoded values to `out` and returns their number, at most `limit`.
 ///
 /// # Errors
-/// Where `bytes` is no column; `out` may then hold some of its values.
+/// Where `bytes` is no column; `out` may then be longer, by no more than `limit`.
 pub fn decode(bytes: &[u8], out: &mut Vec<i64>, limit: usize) -> Result<usize, ColumnError> {
     let Some((&header, rest)) = bytes.split_first() else { return Ok(0) };
     if limit == 0 {
@@ -122,26 +122,29 @@ pub fn decode(bytes: &[u8], out: &mut Vec<i64>, limit: usize) -> Result<usize, C
         return Err(ColumnError::Header);
     }
     let (magnitude, used) = leb128(rest)?;
-    let mut value = if header & NEGATIVE == 0 { magnitude } else { -magnitude };
-    out.push(value);
-    let mut count = 1;
     let bytes = &rest[used..];
     let (short, end) = (padded(bytes), bytes.len() * 8);
     let bytes = if bytes.len() < WORD { &short } else { bytes };
     let mut bits = BitReader { bytes, position: 0, end, window: 0, valid: 0 };
+    // No symbol is shorter than k + 1 bits: as much room as there can be values, or are allowed.
+    let start = out.len();
+    out.resize(start + limit.min(1 + end / (k as usize + 1)), 0);
+    let slots = &mut out[start..];
+    let mut value = if header & NEGATIVE == 0 { magnitude } else { -magnitude };
+    slots[0] = value;
+    let mut count = 1;
     while let Some(symbol) = bits.symbol(k)? {
-        if count == limit {
-            return Err(ColumnError::TooManyValues);
-        }
+        let slot = slots.get_mut(count).ok_or(ColumnError::TooManyValues)?;
         let delta = if header & ZIGZAG == 0 { symbol.cast_signed() } else { unzigzag(symbol) };
         // A symbol stays below 2^59 and a value below 2^53, so the sum cannot overflow.
         value += delta;
         if value.unsigned_abs() >= MAGNITUDE_END.unsigned_abs() {
             return Err(ColumnError::ValueOutOfRange);
         }
-        out.push(value);
+        *slot = value;
         count += 1;
     }
+    out.truncate(start + count);
     Ok(count)
 }
 
@@ -257,6 +260,8 @@ fn padded(bytes: &[u8]) -> [u8; WORD] {
     word
 }
 
+/// Handed over as a copy where symbols are long, so that it stays in registers elsewhere.
+#[derive(Clone, Copy)]
 struct BitReader<'a> {
     /// At least a word.
     bytes: &'a [u8],
@@ -270,6 +275,7 @@ struct BitReader<'a> {
 
 impl BitReader<'_> {
     /// Loads the window: 57 bits or more.
+    #[inline]
     fn load(&mut self) {
         let base = (self.position / 8).min(self.bytes.len() - WORD);
         let word = match self.bytes.get(base..base + WORD) {
@@ -309,28 +315,35 @@ impl BitReader<'_> {
     /// The next symbol, below 2^59, or none where only padding is left.
     #[inline]
     fn symbol(&mut self, k: u32) -> Result<Option<u64>, ColumnError> {
-        let ones = self.window.leading_ones();
+        let mut ones = self.window.leading_ones();
         if ones >= ESCAPE_ONES || ones + 1 + k > self.valid {
-            return self.symbol_across_words(k);
+            self.load();
+            ones = self.window.leading_ones();
+            if ones >= ESCAPE_ONES || ones + 1 + k > self.valid {
+                let (symbol, next) = self.long_symbol(k)?;
+                *self = next;
+                return Ok(symbol);
+            }
         }
         let symbol = u64::from(ones) << k | top_bits(self.window << (ones + 1), k);
         self.skip(ones + 1 + k)?;
         Ok(Some(symbol))
     }
 
+    /// A symbol longer than a loaded window, an escape, or the end.
     #[inline(never)]
-    fn symbol_across_words(&mut self, k: u32) -> Result<Option<u64>, ColumnError> {
-        self.load();
+    fn long_symbol(mut self, k: u32) -> Result<(Option<u64>, Self), ColumnError> {
         let ones = self.window.leading_ones();
-        if ones >= ESCAPE_ONES {
-            if self.window == u64::MAX && self.end - self.position < 8 {
-                return Ok(None);
-            }
-            self.skip(ESCAPE_ONES)?;
-            return self.take(RAW_BITS).map(Some);
+        if ones < ESCAPE_ONES {
+            self.skip(ones + 1)?;
+            let low = self.take(k)?;
+            return Ok((Some(u64::from(ones) << k | low), self));
         }
-        self.skip(ones + 1)?;
-        Ok(Some(u64::from(ones) << k | self.take(k)?))
+        if self.window == u64::MAX && self.end - self.position < 8 {
+            return Ok((None, self));
+        }
+        self.skip(ESCAPE_ONES)?;
+        Ok((Some(self.take(RAW_BITS)?), self))
     }
 }
 

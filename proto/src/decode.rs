@@ -260,30 +260,29 @@ fn place_in_time(
 ) -> Result<(), DecodeError> {
     let unit_ms = i64::from(axis.unit_ms.max(1));
     let first = block.t0.checked_mul(unit_ms).filter(|time| time.unsigned_abs() <= SEQ_END);
-    let mut time = first.ok_or(DecodeError::TimeRange)?;
+    let first = first.ok_or(DecodeError::TimeRange)?;
+    let in_range = |last: i64| last <= SEQ_END.cast_signed();
     if block.distances == 0 {
         let step = if block.step == 0 { axis.interval.max(1) } else { block.step };
         let step_ms = i64::from(step).saturating_mul(unit_ms);
-        times_ms.extend((0..samples).map(|_| {
-            let this = time;
-            time = time.saturating_add(step_ms);
-            this
-        }));
-    } else {
-        for slot in &mut times_ms[first_sample..] {
-            time = time.saturating_add(slot.saturating_mul(unit_ms));
-            *slot = time;
+        let steps = i64::try_from(samples - 1).unwrap_or(i64::MAX);
+        if !in_range(first.saturating_add(step_ms.saturating_mul(steps))) {
+            return Err(DecodeError::TimeRange);
         }
+        times_ms.extend((0..=steps).map(|index| first + index * step_ms));
+        return Ok(());
     }
-    let times = &times_ms[first_sample..];
-    // Distances are never negative, so the last is the greatest; additions saturate far above this bound.
-    if times.last().is_none_or(|&last| last > SEQ_END.cast_signed()) {
+    let times = &mut times_ms[first_sample..];
+    let mut time = first;
+    for slot in &mut *times {
+        time = time.saturating_add(slot.saturating_mul(unit_ms));
+        *slot = time;
+    }
+    // Distances are never negative, so the last is the greatest; additions saturate far above the bound.
+    if !in_range(time) {
         return Err(DecodeError::TimeRange);
     }
-    if block.distances > 0 && !times.is_sorted_by(|earlier, later| earlier < later) {
-        return Err(DecodeError::TimeOrder);
-    }
-    Ok(())
+    if times.is_sorted_by(|earlier, later| earlier < later) { Ok(()) } else { Err(DecodeError::TimeOrder) }
 }
 
 fn check_columns(columns: &[ColumnSpan], samples: usize) -> Result<(), DecodeError> {
