@@ -179,9 +179,10 @@ fn days_of_real_meters_fit() {
     }
     assert_eq!(impossible, 0, "days whose quartiles contradict their total");
     let (median, p95) = distribution("real meters' days", sizes);
-    let (_, holding_p95) = distribution("the same with the day before still held", holding);
     assert!(median <= MEDIAN_MAX && p95 <= P95_MAX, "median {median}, p95 {p95}");
-    assert!(holding_p95 <= P95_MAX);
+    // A sleeping radio learns only at the next connection that its last report is durable.
+    let (median, p95) = distribution("the same with the day before still held", holding);
+    assert!(median <= MEDIAN_MAX && p95 <= P95_MAX, "still holding: median {median}, p95 {p95}");
 }
 
 /// Zero in half of the hours, an exponential use in the others, six times as much in winter as in summer.
