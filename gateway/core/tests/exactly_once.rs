@@ -1,6 +1,8 @@
 //! Each sample is admitted exactly once, and the ledger says where each one is, against a model that keeps every
 //! sample by name.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
+
 mod support;
 
 use hunhe_gateway_core::{
