@@ -1,6 +1,8 @@
 //! Each sample is admitted exactly once, and the ledger says where each one is, against a model that keeps every
 //! sample by name.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
+
 mod support;
 
 use hunhe_gateway_core::{
@@ -116,14 +118,15 @@ impl Model {
         let samples = sent.blocks.first().map_or(0, |block| block.columns[0].1.len() as u64);
         for seq in header.seq..header.seq + samples {
             let fate = if value(seq) < 0 { Fate::Refused } else { Fate::Accepted };
-            if told.fates.contains_key(&seq) {
-                assert!(!decided.remove(&seq), "{seq} was admitted twice");
+            let admitted = decided.remove(&seq);
+            if let Some(before) = told.fates.get(&seq) {
+                assert!(!admitted, "{seq} was admitted twice, first {before:?}");
                 told.duplicates += 1;
-            } else {
-                assert!(decided.remove(&seq), "{seq} was not admitted");
-                assert_eq!(refused.contains(&seq), fate == Fate::Refused);
-                told.fates.insert(seq, fate);
+                continue;
             }
+            assert!(admitted, "{seq} was not admitted");
+            assert_eq!(refused.contains(&seq), fate == Fate::Refused);
+            told.fates.insert(seq, fate);
         }
         assert!(decided.is_empty(), "invented: {decided:?}");
     }
@@ -242,7 +245,7 @@ impl World {
         for fate in told.fates.values_mut().skip(usize::try_from(second % 5).unwrap()).step_by(2) {
             // The store may refuse what the lane accepted, as in a conflict.
             let (becomes, count) = match fate {
-                Fate::Accepted if second % 4 != 0 => (Fate::Stored, &mut word.stored),
+                Fate::Accepted if !second.is_multiple_of(4) => (Fate::Stored, &mut word.stored),
                 Fate::Accepted | Fate::Refused => (Fate::Quarantined, &mut word.quarantined),
                 Fate::Stored | Fate::Quarantined => continue,
             };

@@ -1,5 +1,7 @@
 //! A restart changes no decision: snapshot, bytes, restore, and on, wherever the cut falls.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
+
 mod support;
 
 use hunhe_gateway_core::{
