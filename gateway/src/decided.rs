@@ -15,7 +15,7 @@
 //! Invariants: all records of one cause are adjacent, and causes never decrease. Deliberately absent: a checksum (the
 //! log's framing has one) and compression.
 
-use crate::journal::{AppendError, Lsn, Writer};
+use crate::journal::{AppendError, Writer};
 use hunhe_gateway_core::{
     event::{Accepted, ChannelStat, Decisions, Refusal, RefusedRange, SampleSet, Shown, WindowClosed},
     registry::Registry,
@@ -200,9 +200,11 @@ pub struct Refused<'a> {
 
 impl<'a> Refused<'a> {
     /// Which samples, as (first, count, reason); none where the message could not be read at all.
-    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64, &'a str)> + use<'a> {
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = (u64, u64, &'a str)> + use<'a> {
         let mut fields = self.ranges;
-        (0..self.count).map_while(move |_| Some((fields.u64()?, fields.u64()?, fields.text()?)))
+        // They were read once, whole, when the record was.
+        let mut range = move || Some((fields.u64()?, fields.u64()?, fields.text()?));
+        (0..self.count).map(move |_| range().unwrap_or((0, 0, "")))
     }
 
     /// How many samples.
@@ -210,6 +212,69 @@ impl<'a> Refused<'a> {
     pub fn samples(&self) -> u64 {
         self.ranges().map(|(_, count, _)| count).sum()
     }
+
+    /// As a record of the quarantine; [`read_refused_record`] reads it.
+    #[must_use]
+    pub fn to_record(&self) -> Vec<u8> {
+        let Self { cause, arrival_ms, device, boot, redrive_of, reason, topic, payload, .. } = *self;
+        RefusedParts { cause, device, arrival_ms, boot, redrive_of, reason, topic, payload }
+            .to_record(self.ranges())
+    }
+}
+
+/// What a refused record is made of, but for its ranges.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusedParts<'a> {
+    /// See [`Refused`].
+    pub cause: u64,
+    /// See [`Refused`].
+    pub device: Option<Id>,
+    /// See [`Refused`].
+    pub arrival_ms: i64,
+    /// See [`Refused`].
+    pub boot: u32,
+    /// See [`Refused`].
+    pub redrive_of: Option<u64>,
+    /// See [`Refused`].
+    pub reason: &'a str,
+    /// See [`Refused`].
+    pub topic: &'a [u8],
+    /// See [`Refused`].
+    pub payload: &'a [u8],
+}
+
+impl RefusedParts<'_> {
+    /// The record, with ranges of (first, count, reason).
+    #[must_use]
+    pub fn to_record<'r>(&self, ranges: impl ExactSizeIterator<Item = (u64, u64, &'r str)>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128 + self.topic.len() + self.payload.len());
+        self.put(&mut out, ranges);
+        out
+    }
+
+    fn put<'r>(&self, out: &mut Vec<u8>, ranges: impl ExactSizeIterator<Item = (u64, u64, &'r str)>) {
+        put_head(out, self.cause, self.device.as_ref().map_or("", Id::as_str));
+        out.extend_from_slice(&self.arrival_ms.to_le_bytes());
+        out.extend_from_slice(&self.boot.to_le_bytes());
+        put_redrive(out, self.redrive_of);
+        put_text(out, self.reason);
+        out.extend_from_slice(&u16::try_from(ranges.len()).unwrap_or(u16::MAX).to_le_bytes());
+        for (first, count, reason) in ranges {
+            out.extend_from_slice(&first.to_le_bytes());
+            out.extend_from_slice(&count.to_le_bytes());
+            put_text(out, reason);
+        }
+        put_bytes(out, self.topic);
+        put_bytes(out, self.payload);
+    }
+}
+
+/// Reads a record of the quarantine.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn read_refused_record(record: &[u8]) -> Result<Refused<'_>, Unreadable> {
+    read_refused(Fields(record)).ok_or(Unreadable(REFUSED))
 }
 
 /// The message that caused decisions, as journaled.
@@ -227,62 +292,46 @@ pub struct Message<'a> {
     pub redrive_of: Option<u64>,
 }
 
-/// How many of a message's decisions are in the log already: a full log may take some and not the rest.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    written: usize,
+/// A message's decisions as records, kept for its memory.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    bytes: Vec<u8>,
+    /// Kind and end of each record.
+    records: Vec<(u8, usize)>,
 }
 
-impl Progress {
-    /// Calls `append` for the decision numbered `index`, unless it was written before.
-    fn step(
-        &mut self,
-        index: usize,
-        append: impl FnOnce() -> Result<Lsn, AppendError>,
-    ) -> Result<(), AppendError> {
-        if index >= self.written {
-            append()?;
-            self.written = index + 1;
+impl Encoder {
+    /// Takes a message's decisions.
+    pub fn encode(&mut self, registry: &Registry, message: Message<'_>, decisions: &Decisions) {
+        self.bytes.clear();
+        self.records.clear();
+        for set in &decisions.accepted.sets {
+            put_samples(&mut self.bytes, registry, &message, &decisions.accepted, set);
+            self.records.push((SAMPLES, self.bytes.len()));
+        }
+        for window in &decisions.shown.windows {
+            put_window(&mut self.bytes, registry, message.cause, window, &decisions.shown);
+            self.records.push((WINDOW, self.bytes.len()));
+        }
+        if let Some(refusal) = &decisions.refusal {
+            put_refused(&mut self.bytes, registry, &message, refusal, &decisions.refused);
+            self.records.push((REFUSED, self.bytes.len()));
+        }
+    }
+
+    /// Appends all of them, or none: no reader ever sees a part of a cause.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn append(&self, log: &mut Writer) -> Result<(), AppendError> {
+        log.reserve(self.records.len(), self.bytes.len())?;
+        let mut from = 0;
+        for &(kind, end) in &self.records {
+            log.append(kind, &[&self.bytes[from..end]])?;
+            from = end;
         }
         Ok(())
     }
-}
-
-/// Appends a message's decisions to the decided log, from where `progress` stands.
-///
-/// # Errors
-/// The log's. After [`AppendError::Full`], call again with the same `progress`.
-pub fn append(
-    log: &mut Writer,
-    scratch: &mut Vec<u8>,
-    registry: &Registry,
-    message: Message<'_>,
-    decisions: &Decisions,
-    progress: &mut Progress,
-) -> Result<(), AppendError> {
-    let mut index = 0..;
-    for set in &decisions.accepted.sets {
-        progress.step(index.next().unwrap_or(0), || {
-            scratch.clear();
-            put_samples(scratch, registry, &message, &decisions.accepted, set);
-            log.append(SAMPLES, &[scratch])
-        })?;
-    }
-    for window in &decisions.shown.windows {
-        progress.step(index.next().unwrap_or(0), || {
-            scratch.clear();
-            put_window(scratch, registry, message.cause, window, &decisions.shown);
-            log.append(WINDOW, &[scratch])
-        })?;
-    }
-    if let Some(refusal) = &decisions.refusal {
-        progress.step(index.next().unwrap_or(0), || {
-            scratch.clear();
-            put_refused(scratch, registry, &message, refusal, &decisions.refused);
-            log.append(REFUSED, &[scratch])
-        })?;
-    }
-    Ok(())
 }
 
 fn put_head(out: &mut Vec<u8>, cause: u64, id: &str) {
@@ -297,8 +346,8 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
 }
 
-fn put_redrive(out: &mut Vec<u8>, message: &Message<'_>) {
-    match message.redrive_of {
+fn put_redrive(out: &mut Vec<u8>, redrive_of: Option<u64>) {
+    match redrive_of {
         None => out.push(0),
         Some(record) => {
             out.push(1);
@@ -322,7 +371,7 @@ fn put_samples(
     put_head(out, message.cause, registry.device(set.device).id.as_str());
     let rows = u32::try_from(set.rows.len()).unwrap_or(u32::MAX).to_le_bytes();
     out.extend_from_slice(&set.boot.to_le_bytes());
-    put_redrive(out, message);
+    put_redrive(out, message.redrive_of);
     out.extend_from_slice(&rows);
     out.extend_from_slice(&rows);
     out.extend_from_slice(&accepted.seqs[set.rows.start].to_le_bytes());
@@ -379,20 +428,17 @@ fn put_refused(
     refusal: &Refusal,
     refused: &[RefusedRange],
 ) {
-    let id = refusal.device.map_or("", |device| registry.device(device).id.as_str());
-    put_head(out, message.cause, id);
-    out.extend_from_slice(&message.arrival_ms.to_le_bytes());
-    out.extend_from_slice(&refusal.boot.to_le_bytes());
-    put_redrive(out, message);
-    put_text(out, refusal.reason.name());
-    out.extend_from_slice(&u16::try_from(refused.len()).unwrap_or(u16::MAX).to_le_bytes());
-    for range in refused {
-        out.extend_from_slice(&range.seq.to_le_bytes());
-        out.extend_from_slice(&range.count.to_le_bytes());
-        put_text(out, range.reason.name());
-    }
-    put_bytes(out, message.topic);
-    put_bytes(out, message.payload);
+    let parts = RefusedParts {
+        cause: message.cause,
+        device: refusal.device.map(|device| registry.device(device).id),
+        arrival_ms: message.arrival_ms,
+        boot: refusal.boot,
+        redrive_of: message.redrive_of,
+        reason: refusal.reason.name(),
+        topic: message.topic,
+        payload: message.payload,
+    };
+    parts.put(out, refused.iter().map(|range| (range.seq, range.count, range.reason.name())));
 }
 
 /// Reads a record.

@@ -12,6 +12,7 @@
 //! fatal, said in words. Deliberately absent: any look into a payload.
 
 use crate::{
+    clock::Clock,
     journal::{AppendError, Error as JournalError, Intake, Priority, Refused, Settled, Settlement},
     record::{Delivery, Entering},
 };
@@ -25,7 +26,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 /// How to reach the broker.
@@ -170,13 +171,6 @@ impl Settlement<Entering> for Settler {
     }
 }
 
-/// Milliseconds since 1970 by the machine's clock.
-#[must_use]
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// A session cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -199,6 +193,7 @@ pub async fn run_session(
     role: Role,
     journal: Intake<Entering>,
     acknowledger: Acknowledger,
+    clock: Clock,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<(), SessionError> {
     let session = Role::ALL.iter().position(|known| *known == role).unwrap_or(0);
@@ -216,6 +211,7 @@ pub async fn run_session(
             role,
             journal: &journal,
             acknowledger: &acknowledger,
+            clock,
             ready_at: None,
             last_at: Instant::now(),
             live: true,
@@ -302,6 +298,7 @@ struct Connection<'a> {
     role: Role,
     journal: &'a Intake<Entering>,
     acknowledger: &'a Acknowledger,
+    clock: Clock,
     ready_at: Option<Instant>,
     last_at: Instant,
     /// Messages come as they are sent, and not from a backlog.
@@ -353,7 +350,7 @@ impl Connection<'_> {
         self.last_at = now;
         let alarm = self.role == Role::Alarm;
         let live = self.live && !publish.dup && !publish.retain;
-        let arrival = Arrival { lsn: 0, at_ms: now_ms(), live, alarm };
+        let arrival = Arrival { lsn: 0, at_ms: self.clock.now_ms(), live, alarm };
         let delivery = Delivery { session: self.session, epoch: self.epoch, packet: publish.pkid };
         let acknowledged = publish.qos != QoS::AtMostOnce;
         let entering =
@@ -379,7 +376,7 @@ impl Backoff {
     const LAST: Duration = Duration::from_secs(30);
 
     pub(crate) fn new(seed: &str) -> Self {
-        let clock = now_ms().cast_unsigned();
+        let clock = Clock::system().now_ms().cast_unsigned();
         Self {
             bound: Self::FIRST,
             random: (u64::from(crc32c::crc32c(seed.as_bytes())) << 32 | 1) ^ clock << 1,

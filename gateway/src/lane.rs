@@ -42,7 +42,7 @@ pub enum Said {
     /// A sink did something; nothing before `cause` will be confirmed again by it.
     Confirmed {
         /// Which sink.
-        sink: &'static str,
+        sink: Arc<str>,
         /// Everything caused up to this journal record is done.
         cause: u64,
         /// What it did.
@@ -207,7 +207,8 @@ impl Driver {
             released_at: now,
             stopping: false,
         };
-        Running { driver: self, turns, decisions: Decisions::default(), scratch: Vec::new() }.run(reader)
+        Running { driver: self, turns, decisions: Decisions::default(), encoder: decided::Encoder::default() }
+            .run(reader)
     }
 }
 
@@ -228,7 +229,7 @@ struct Running {
     driver: Driver,
     turns: Turns,
     decisions: Decisions,
-    scratch: Vec<u8>,
+    encoder: decided::Encoder,
 }
 
 impl Running {
@@ -287,22 +288,14 @@ impl Running {
             payload: entry.payload,
             redrive_of: entry.redrive_of,
         };
-        let mut progress = decided::Progress::default();
+        self.encoder.encode(&self.driver.registry, message, &self.decisions);
         loop {
-            let appended = decided::append(
-                &mut self.driver.decided,
-                &mut self.scratch,
-                &self.driver.registry,
-                message,
-                &self.decisions,
-                &mut progress,
-            );
-            match appended {
+            match self.encoder.append(&mut self.driver.decided) {
                 Ok(()) => return Ok(()),
                 Err(AppendError::Full { .. }) => self.wait_for_room()?,
                 Err(AppendError::Log(error)) => return Err(error.into()),
                 Err(AppendError::TooLarge { bytes, bound_bytes }) => {
-                    // 4096 samples of 32 channels make a megabyte; the bound of the decided log is checked at start-up.
+                    // 4096 samples of 16 channels stay below it.
                     tracing::error!(%lsn, bytes, bound_bytes, "a decision is larger than a record: its samples stay outstanding");
                     return Ok(());
                 }
@@ -345,7 +338,7 @@ impl Running {
                         self.driver.lane.confirmed(device, row.boot, row.confirmed);
                     }
                 }
-                self.driver.confirmed.insert(sink.into(), cause);
+                self.driver.confirmed.insert(sink.as_ref().to_owned(), cause);
             }
             Said::Discarded(row) => {
                 if let Some(device) = self.driver.registry.find(row.device) {

@@ -135,7 +135,7 @@ pub fn decode(bytes: &[u8], out: &mut Vec<i64>, limit: usize) -> Result<usize, C
         } else {
             unzigzag(bits.symbol(k)?)
         };
-        // Neither operand reaches 2^56, so the sum cannot overflow.
+        // Neither operand reaches 2^59, so the sum cannot overflow.
         value += delta;
         if value.unsigned_abs() >= MAGNITUDE_END.unsigned_abs() {
             return Err(ColumnError::ValueOutOfRange);

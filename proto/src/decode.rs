@@ -2,13 +2,13 @@
 //!
 //! It reads the same protobuf as the generated types (proved against them in `tests/encoding.rs`), but flat, so that
 //! a message costs no allocation, and strictly, so that what it lets through satisfies [`Report`]'s invariants.
-//! Unknown fields are skipped. A field of ours with another wire type (a float, say) is an error, not a guess.
+//! Unknown fields are skipped, but none may follow the tag. A field of ours with another wire type (a float, say) is an error, not a guess.
 
 use crate::{
     column::{self, ColumnError},
     reading::{
         ABSENT, BLOCKS_MAX, BlockSpan, COLUMNS_MAX, ColumnSpan, DROPS_MAX, Drop, DropCause, Quality,
-        REPORT_BYTES_MAX, Report, SAMPLES_MAX, SEQ_END, TimeAxis, VALUES_MAX,
+        REPORT_BYTES_MAX, Report, SAMPLES_MAX, SEQ_END, Sparse, TimeAxis, VALUES_MAX,
     },
 };
 use alloc::vec::Vec;
@@ -71,6 +71,9 @@ pub enum DecodeError {
     /// Sequence numbers reach 2^53, or a drop is empty.
     #[error("sequence number is out of range")]
     SeqRange,
+    /// A field follows the authentication tag, which cannot vouch for it.
+    #[error("report goes on after its tag")]
+    AfterTag,
 }
 
 impl DecodeError {
@@ -93,15 +96,7 @@ impl DecodeError {
             Self::EmptyBlock | Self::Length | Self::DuplicateChannel | Self::Quality => "bad_block",
             Self::TimeOrder | Self::TimeRange => "bad_time",
             Self::SeqRange => "bad_seq",
-        }
-    }
-}
-
-impl From<ColumnError> for DecodeError {
-    fn from(error: ColumnError) -> Self {
-        match error {
-            ColumnError::TooManyValues => Self::Length,
-            other => Self::Column(other),
+            Self::AfterTag => "after_tag",
         }
     }
 }
@@ -119,6 +114,9 @@ pub fn decode(payload: &[u8], axis: TimeAxis, report: &mut Report) -> Result<(),
     loop {
         let field_at = fields.at;
         let Some((field, value)) = fields.next()? else { break };
+        if report.tag_at.is_some() {
+            return Err(DecodeError::AfterTag);
+        }
         let header = &mut report.header;
         match field {
             1 => header.boot = value.fixed32(field)?,
@@ -208,8 +206,11 @@ fn decode_block(mut fields: Fields<'_>, axis: TimeAxis, report: &mut Report) -> 
     }
     let samples = if block.distances > 0 { Some(block.distances + 1) } else { block.dense.or(block.samples) };
     let samples = samples.filter(|&count| count > 0).ok_or(DecodeError::EmptyBlock)?;
-    if first_sample + samples > SAMPLES_MAX {
+    if samples > SAMPLES_MAX - first_sample {
         return Err(DecodeError::TooManySamples);
+    }
+    if block.samples.is_some_and(|count| count != samples) {
+        return Err(DecodeError::Length);
     }
     place_in_time(&block, axis, samples, first_sample, &mut report.times_ms)?;
     spread_sparse_columns(fields.bytes, samples, report)?;
@@ -221,11 +222,12 @@ fn decode_block(mut fields: Fields<'_>, axis: TimeAxis, report: &mut Report) -> 
 
 impl BlockHead {
     fn push_distance(&mut self, ticks: u64, times_ms: &mut Vec<i64>) -> Result<(), DecodeError> {
-        if self.distances == 0 {
-            times_ms.push(0);
-        }
-        if times_ms.len() >= SAMPLES_MAX {
+        let first = usize::from(self.distances == 0);
+        if times_ms.len() + first >= SAMPLES_MAX {
             return Err(DecodeError::TooManySamples);
+        }
+        if first == 1 {
+            times_ms.push(0);
         }
         times_ms.push(i64::from(u32::try_from(ticks).map_err(|_| DecodeError::FieldRange(3))?));
         self.distances += 1;
@@ -256,12 +258,16 @@ fn place_in_time(
             time = time.saturating_add(slot.saturating_mul(unit_ms));
             *slot = time;
         }
-        if !times_ms[first_sample..].is_sorted_by(|earlier, later| earlier < later) {
-            return Err(DecodeError::TimeOrder);
-        }
     }
-    // Saturation shows here too: nobody samples in the year 292,000,000.
-    if time == i64::MAX { Err(DecodeError::TimeRange) } else { Ok(()) }
+    let times = &times_ms[first_sample..];
+    // Distances are never negative, so the last is the greatest; additions saturate far above this bound.
+    if times.last().is_none_or(|&last| last > SEQ_END.cast_signed()) {
+        return Err(DecodeError::TimeRange);
+    }
+    if block.distances > 0 && !times.is_sorted_by(|earlier, later| earlier < later) {
+        return Err(DecodeError::TimeOrder);
+    }
+    Ok(())
 }
 
 fn check_columns(columns: &[ColumnSpan], samples: usize) -> Result<(), DecodeError> {
@@ -298,26 +304,34 @@ fn decode_column(mut fields: Fields<'_>, report: &mut Report) -> Result<Option<u
     if run_of.is_some() {
         return Err(DecodeError::Length);
     }
-    let start = report.values.len();
-    let room = VALUES_MAX - start;
-    let deltas = fields.bytes.get(deltas).unwrap_or_default();
-    let count =
-        column::decode(deltas, &mut report.values, room.min(SAMPLES_MAX)).map_err(|error| match error {
-            ColumnError::TooManyValues if room < SAMPLES_MAX => DecodeError::TooManyValues,
-            ColumnError::TooManyValues => DecodeError::TooManySamples,
-            other => DecodeError::Column(other),
-        })?;
     let quality = quality_from..report.qualities.len();
+    let quality = (!quality.is_empty()).then_some(quality);
+    let start = report.values.len();
     let dense = present.is_empty();
-    if !dense {
-        report.sparse.push((report.columns.len(), present));
-    }
-    report.columns.push(ColumnSpan {
-        channel,
-        values: start..start + count,
-        quality: (!quality.is_empty()).then_some(quality),
-    });
-    Ok(dense.then_some(count))
+    let end = if dense {
+        start + decode_values(fields.bytes, deltas, SAMPLES_MAX, &mut report.values)?
+    } else {
+        report.sparse.push(Sparse { column: report.columns.len(), deltas, present });
+        start
+    };
+    report.columns.push(ColumnSpan { channel, values: start..end, quality });
+    Ok(dense.then_some(end - start))
+}
+
+/// Appends at most `limit` values and returns their number.
+fn decode_values(
+    payload: &[u8],
+    deltas: Range<usize>,
+    limit: usize,
+    values: &mut Vec<i64>,
+) -> Result<usize, DecodeError> {
+    let room = VALUES_MAX - values.len();
+    let deltas = payload.get(deltas).unwrap_or_default();
+    column::decode(deltas, values, room.min(limit)).map_err(|error| match error {
+        ColumnError::TooManyValues if room < limit => DecodeError::TooManyValues,
+        ColumnError::TooManyValues => DecodeError::TooManySamples,
+        other => DecodeError::Column(other),
+    })
 }
 
 /// Pairs of (code, run length).
@@ -334,37 +348,45 @@ fn push_quality(number: u64, run_of: &mut Option<u8>, qualities: &mut Vec<u8>) -
     Ok(())
 }
 
-/// Gives every column with a bitmap its place per sample. Only now is the block's number of samples known: a bitmap
-/// alone tells it to the byte, not to the bit.
+/// Decodes the columns with a bitmap and gives every value its sample's place. Only now is the block's number of
+/// samples known: a bitmap alone tells it to the byte, not to the bit.
 fn spread_sparse_columns(payload: &[u8], samples: usize, report: &mut Report) -> Result<(), DecodeError> {
-    while let Some((column, present)) = report.sparse.pop() {
+    while let Some(Sparse { column, deltas, present }) = report.sparse.pop() {
         let bitmap = payload.get(present).unwrap_or_default();
-        let compact = report.columns[column].values.clone();
         let ones: usize = bitmap.iter().map(|byte| byte.count_ones() as usize).sum();
-        if bitmap.len() != samples.div_ceil(8) || ones != compact.len() {
+        let beyond = bitmap.last().is_some_and(|&byte| samples % 8 != 0 && byte >> (samples % 8) != 0);
+        if bitmap.len() != samples.div_ceil(8) || beyond {
             return Err(DecodeError::Length);
         }
         let start = report.values.len();
-        if start + samples > VALUES_MAX {
+        if samples > VALUES_MAX - start {
             return Err(DecodeError::TooManyValues);
         }
-        let mut next = compact.start;
-        for sample in 0..samples {
-            let value = if bitmap[sample / 8] >> (sample % 8) & 1 == 1 {
-                next += 1;
-                report.values[next - 1]
-            } else {
-                ABSENT
-            };
-            report.values.push(value);
-        }
-        if next != compact.end {
-            // A bit beyond the last sample.
+        let decoded = decode_values(payload, deltas, ones, &mut report.values);
+        if decoded
+            .map_err(|error| if error == DecodeError::TooManySamples { DecodeError::Length } else { error })?
+            != ones
+        {
             return Err(DecodeError::Length);
         }
+        report.values.resize(start + samples, ABSENT);
+        spread(&mut report.values[start..], bitmap, ones);
         report.columns[column].values = start..start + samples;
     }
     Ok(())
+}
+
+/// Moves the first `ones` values to where `bitmap` has its ones, from the last on: none is overwritten unread.
+fn spread(values: &mut [i64], bitmap: &[u8], ones: usize) {
+    let mut next = ones;
+    for sample in (0..values.len()).rev() {
+        values[sample] = if bitmap[sample / 8] >> (sample % 8) & 1 == 1 {
+            next -= 1;
+            values[next]
+        } else {
+            ABSENT
+        };
+    }
 }
 
 enum Value {

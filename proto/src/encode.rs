@@ -54,9 +54,12 @@ pub enum EncodeError {
     /// A value reaches 2^53.
     #[error("value reaches 2^53")]
     ValueOutOfRange,
-    /// A column or `dt` has another length than its block.
+    /// A block without samples, or a column or `dt` of another length than its block.
     #[error("column and block differ in length")]
     Length,
+    /// A quality code outside the contract.
+    #[error("quality code is not known")]
+    Quality,
 }
 
 impl From<ColumnError> for EncodeError {
@@ -106,7 +109,7 @@ pub fn encode(draft: &Draft<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
 
 fn write_block(wire: &mut Writer<'_>, block: &BlockDraft<'_>) -> Result<(), EncodeError> {
     let samples = block.samples as usize;
-    if !block.dt.is_empty() && block.dt.len() + 1 != samples {
+    if samples == 0 || !(block.dt.is_empty() || block.dt.len() + 1 == samples) {
         return Err(EncodeError::Length);
     }
     wire.uint_field(1, zigzag(block.t0))?;
@@ -146,6 +149,9 @@ fn write_column(wire: &mut Writer<'_>, column: &ColumnDraft<'_>) -> Result<(), E
                 wire.bytes(&[chunk.iter().enumerate().map(bit).sum()])
             })
         })?;
+    }
+    if column.quality.iter().any(|&code| Quality::from_code(code).is_none()) {
+        return Err(EncodeError::Quality);
     }
     if column.quality.iter().any(|&code| code != Quality::Valid.code()) {
         wire.nested(4, |wire| {

@@ -173,8 +173,8 @@ pub struct ColumnSpan {
 /// A decoded and checked report.
 ///
 /// Invariants: ranges lie within their arrays; the blocks' samples follow each other and cover all of `times_ms`;
-/// within a block times strictly increase, channels are distinct, and every column is as long as the block; every
-/// value is [`ABSENT`] or below 2^53 in magnitude; `seq + samples ≤ 2^53`.
+/// within a block times strictly increase, channels are distinct, and every column is as long as the block; times
+/// stay within 2^53 of 1970; every value is [`ABSENT`] or below 2^53 in magnitude; `seq + samples ≤ 2^53`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Everything but samples and drops.
@@ -193,8 +193,16 @@ pub struct Report {
     pub qualities: Vec<u8>,
     /// Where the authentication tag's field begins in the payload, if there is one.
     pub tag_at: Option<usize>,
-    /// Columns of the block being decoded whose bitmap, a range of the payload, has yet to spread them.
-    pub(crate) sparse: Vec<(usize, Range<usize>)>,
+    /// Columns of the block being decoded that wait for its number of samples.
+    pub(crate) sparse: Vec<Sparse>,
+}
+
+/// A column with a bitmap, as ranges of the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sparse {
+    pub(crate) column: usize,
+    pub(crate) deltas: Range<usize>,
+    pub(crate) present: Range<usize>,
 }
 
 impl Report {

@@ -55,13 +55,18 @@ impl Stat {
     const EMPTY: Self =
         Self { sum: 0, count: 0, min: i64::MAX, max: i64::MIN, last: 0, last_key: (i64::MIN, 0, 0) };
 
-    fn add(&mut self, value: i64, key: (i64, u64, u32)) {
-        self.sum += i128::from(value);
-        self.count += 1;
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
+    /// Adds values of ascending keys: `key` says the key of an index.
+    fn add(&mut self, values: &[i64], key: impl Fn(usize) -> (i64, u64, u32)) {
+        let Some(newest) = values.iter().rposition(|&value| value != ABSENT) else { return };
+        let key = key(newest);
         if key >= self.last_key {
-            (self.last, self.last_key) = (value, key);
+            (self.last, self.last_key) = (values[newest], key);
+        }
+        for &value in values.iter().filter(|&&value| value != ABSENT) {
+            self.sum += i128::from(value);
+            self.count += 1;
+            self.min = self.min.min(value);
+            self.max = self.max.max(value);
         }
     }
 }
@@ -73,7 +78,7 @@ pub fn window_start(time_ms: i64, length_ms: i64) -> i64 {
 }
 
 impl Windows {
-    /// Adds an accepted set of samples and returns how many samples came too late for any kept window.
+    /// Adds an accepted set of samples and returns how many samples came too late, counted for each length.
     pub fn add(
         &mut self,
         rules: &ClassRules,
@@ -115,6 +120,8 @@ impl Windows {
         let alike = || self.list.iter().enumerate().filter(|(_, window)| window.length_ms == length_ms);
         if alike().count() < KEPT {
             let stats = vec![Stat::EMPTY; rules.rolled_up.len()].into_boxed_slice();
+            // There will be no more than KEPT of each length, and they come one by one.
+            self.list.reserve_exact(1);
             self.list.push(Window { length_ms, start_ms, shown: 0, changed: false, stats });
             return self.list.last_mut();
         }
@@ -129,12 +136,19 @@ impl Windows {
 
     /// Shows every window that changed and is due: complete, or ended at or before `passed_ms`.
     pub fn show_due(&mut self, rules: &ClassRules, device: DeviceIx, passed_ms: i64, shown: &mut Shown) {
-        for window in &mut self.list {
+        for window in self.list.iter_mut().filter(|window| window.changed) {
             let complete = || window.stats.iter().any(|stat| stat.count >= window.expected(rules));
             if window.start_ms + window.length_ms <= passed_ms || complete() {
                 window.show(rules, device, shown);
             }
         }
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let stats: usize = self.list.iter().map(|window| size_of_val::<[Stat]>(&window.stats)).sum();
+        self.list.capacity() * size_of::<Window>() + stats
     }
 
     /// Is there anything that [`Self::show_due`] could still show?
@@ -150,12 +164,12 @@ impl Window {
         for (&at, stat) in rules.rolled_up.iter().zip(&mut self.stats) {
             let number = rules.channels[usize::from(at)].number;
             let Some(column) = channels.iter().position(|&channel| channel == number) else { continue };
-            let values = accepted.column(set, column);
-            for row in rows.clone().filter(|&row| values[row] != ABSENT) {
-                let at = set.rows.start + row;
-                stat.add(values[row], (accepted.times_ms[at], accepted.seqs[at], set.boot));
-                self.changed = true;
-            }
+            let before = stat.count;
+            let first = set.rows.start + rows.start;
+            stat.add(&accepted.column(set, column)[rows.clone()], |index| {
+                (accepted.times_ms[first + index], accepted.seqs[first + index], set.boot)
+            });
+            self.changed |= stat.count != before;
         }
     }
 

@@ -8,8 +8,9 @@ use crate::{
     registry::{AgentIx, Registry},
 };
 use alloc::{collections::VecDeque, vec::Vec};
-use hunhe_proto::{decode::DecodeError, v1::AgentState};
+use hunhe_proto::{decode::DecodeError, id::AgentId, v1::AgentState};
 use prost::Message as _;
+use serde::{Deserialize, Serialize};
 
 /// What crosses devices.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +21,14 @@ pub struct City {
     touched: Vec<AgentIx>,
 }
 
-#[derive(Debug, Clone, Default)]
+/// What a restart needs of it, by agent id: the watermark names the refused payloads and nobody would tell them again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Notes {
+    now_ms: i64,
+    agents: Vec<(AgentId, Agent)>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Agent {
     online: Option<bool>,
     since_ms: i64,
@@ -69,8 +77,9 @@ impl City {
         }
     }
 
-    /// The agents touched since the last call.
+    /// The agents touched since the last call, ascending.
     pub fn take_touched(&mut self) -> Vec<AgentIx> {
+        self.touched.sort_unstable();
         for agent in &self.touched {
             self.agents[agent.at()].touched = false;
         }
@@ -92,5 +101,24 @@ impl City {
     /// CRC-32C of the payloads that the agent should give up.
     pub fn refused(&self, agent: AgentIx) -> impl Iterator<Item = u32> {
         self.agents[agent.at()].refused.iter().copied()
+    }
+
+    pub(crate) fn notes(&self, registry: &Registry) -> Notes {
+        let known = registry.agents().iter().zip(&self.agents);
+        let told = known.filter(|(_, agent)| **agent != Agent::default());
+        Notes { now_ms: self.now_ms, agents: told.map(|(known, agent)| (known.id, agent.clone())).collect() }
+    }
+
+    /// Takes up notes; agents that are no longer registered are left out.
+    pub(crate) fn restore(&mut self, notes: Notes, registry: &Registry) {
+        *self = Self::new(registry);
+        self.now_ms = notes.now_ms;
+        for (id, agent) in notes.agents {
+            let Some(at) = registry.find_agent(id) else { continue };
+            if agent.touched {
+                self.touched.push(at);
+            }
+            self.agents[at.at()] = agent;
+        }
     }
 }

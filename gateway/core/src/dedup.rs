@@ -1,45 +1,60 @@
 //! What has been received of each outbox: deduplication by (device, boot, seq), and the numbers the ledger needs.
 //!
-//! Invariants: a sequence number is in at most one of `received` and `lost`; a sample is admitted once, whatever the
-//! order and number of deliveries; memory is bounded by [`OUTBOXES_MAX`] × `RANGES_MAX`. At the first bound the oldest
-//! outbox that is complete is folded into totals; where none is, or at the second bound, the report is refused
-//! (`dedup_window`) and stays at the edge, which sends it again once the gaps have closed.
+//! Invariants: a sequence number is admitted once, whatever the order and number of deliveries; what is admitted, lost
+//! or refused follows from the reports alone, never from what sinks have confirmed, so that a replay decides alike;
+//! sinks' words may come in any order and pieces.
+//!
+//! Bounds, and what happens there:
+//! - [`OUTBOXES_MAX`] outboxes a device. Another one folds the oldest with nothing missing, else the oldest, into
+//!   totals; what it still missed becomes unexplained. A report from a folded outbox is refused (`dedup_window`).
+//! - `RANGES_MAX` ranges of an outbox. There the oldest gap that is lost, else the oldest that the edge no longer holds,
+//!   is closed for good. Where the edge holds every gap, the report is refused (`dedup_window`) and stays at the edge,
+//!   which sends it again once what the watermark calls missing has come.
+//! - [`FOLDED_BOOTS_MAX`] folded outboxes are known by name; older ones would be taken for new.
 
 use crate::{
     event::Confirmed,
-    ledger::Totals,
+    ledger::{Tally, Totals},
     ranges::{Ranges, TooScattered},
 };
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 use hunhe_proto::reading::Report;
 use serde::{Deserialize, Serialize};
 
 /// The most outboxes remembered for a device.
 pub const OUTBOXES_MAX: usize = 4;
+/// The most outboxes whose samples are no longer told apart, and whose name still is.
+pub const FOLDED_BOOTS_MAX: usize = 32;
 /// The most gaps named in a watermark.
 pub const MISSING_MAX: usize = 8;
 
 /// One outbox of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outbox {
+struct Outbox {
     /// Its identity.
-    pub boot: u32,
-    /// In the journal.
-    received: Ranges,
-    /// Given up and never received.
+    boot: u32,
+    /// In the journal, or closed for good: nothing here is admitted again.
+    known: Ranges,
+    /// Given up and not in `known`.
     lost: Ranges,
+    /// Given up and closed for good.
+    lost_closed: u64,
     /// One past the newest sampled, as reported.
     next_seq: u64,
     /// The oldest the edge still holds, as reported.
     held_from: u64,
-    /// Decided and not yet handled by a sink.
-    in_flight: u64,
-    stored: u64,
-    quarantined: u64,
-    /// Was in quarantine, and an operator or its bound let it go.
-    discarded: u64,
-    duplicates: u64,
+    tally: Tally,
+}
+
+/// Outboxes that gave way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Folded {
+    /// Newest last.
+    boots: Vec<u32>,
+    sampled: u64,
+    lost: u64,
+    tally: Tally,
 }
 
 /// The outboxes of a device.
@@ -47,10 +62,7 @@ pub struct Outbox {
 pub struct Outboxes {
     /// By age of first contact.
     list: Vec<Outbox>,
-    /// The sum of outboxes that were complete and gave way.
-    folded: Totals,
-    /// Their boots, newest last: what still comes from one of them can no longer be told from a duplicate.
-    folded_boots: Vec<u32>,
+    folded: Option<Box<Folded>>,
 }
 
 /// What the edge may forget of an outbox, and should send again.
@@ -68,99 +80,118 @@ impl Outboxes {
     /// Notes a report's counters and drops, and calls `fresh` for each part of its samples that was never received.
     ///
     /// # Errors
-    /// [`TooScattered`] where the bounds leave no room; nothing has been noted then, and what `fresh` was told is void.
-    pub fn admit(&mut self, report: &Report, mut fresh: impl FnMut(Range<u64>)) -> Result<(), TooScattered> {
+    /// [`TooScattered`] where the bounds leave no room; no sample has been admitted then, and what `fresh` was told is
+    /// void.
+    pub fn admit(&mut self, report: &Report, fresh: impl FnMut(Range<u64>)) -> Result<(), TooScattered> {
         let header = &report.header;
-        let samples = header.seq..report.end_seq();
-        if self.folded_boots.contains(&header.boot) {
-            return Err(TooScattered);
-        }
-        let at = self.find_or_add(header.boot)?;
-        let outbox = &mut self.list[at];
-        let received = outbox.received.count();
-        outbox.received.missing_in(samples.clone(), &mut fresh);
-        outbox.received.insert(samples.clone())?;
-        outbox.duplicates += samples.end - samples.start - (outbox.received.count() - received);
-        outbox.next_seq = outbox.next_seq.max(report.next_seq());
-        outbox.held_from = outbox.held_from.max(report.held_from());
-        // What was received after all is not lost. A split too many leaves it counted as lost, and visibly so.
-        let _ = outbox.lost.remove(samples);
-        for drop in &report.drops {
-            outbox.declare_lost(drop.seq..drop.seq + drop.count);
-        }
-        if let Some(boot) = header.prev_boot {
+        if let Some(boot) = header.prev_boot.filter(|&boot| boot != header.boot) {
             self.give_up(boot, header.prev_next_seq.unwrap_or(0));
         }
-        Ok(())
+        if self.is_folded(header.boot) {
+            return Err(TooScattered);
+        }
+        let outbox = self.find_or_add(header.boot);
+        outbox.next_seq = outbox.next_seq.max(report.next_seq());
+        outbox.held_from = outbox.held_from.max(report.held_from());
+        for drop in &report.drops {
+            outbox.declare_lost(drop.seq..drop.seq.saturating_add(drop.count));
+        }
+        outbox.admit(header.seq..report.end_seq(), fresh)
     }
 
     /// A new outbox names an older one: what that one sampled and never delivered is lost.
     fn give_up(&mut self, boot: u32, next_seq: u64) {
-        let Some(outbox) = self.list.iter_mut().find(|outbox| outbox.boot == boot) else { return };
+        if self.is_folded(boot) || (next_seq == 0 && self.find(boot).is_none()) {
+            return;
+        }
+        let outbox = self.find_or_add(boot);
         outbox.next_seq = outbox.next_seq.max(next_seq);
         outbox.held_from = outbox.next_seq;
         outbox.declare_lost(0..outbox.next_seq);
     }
 
-    fn find_or_add(&mut self, boot: u32) -> Result<usize, TooScattered> {
-        if let Some(at) = self.list.iter().rposition(|outbox| outbox.boot == boot) {
-            return Ok(at);
-        }
-        if self.list.len() == OUTBOXES_MAX {
-            let complete = self.list.iter().position(Outbox::is_complete).ok_or(TooScattered)?;
-            let outbox = self.list.remove(complete);
-            self.folded.add(&outbox.totals());
-            if self.folded_boots.len() == OUTBOXES_MAX {
-                self.folded_boots.remove(0);
-            }
-            self.folded_boots.push(outbox.boot);
-        }
-        self.list.push(Outbox::new(boot));
-        Ok(self.list.len() - 1)
-    }
-
-    /// Notes that `samples` were decided and now wait for a sink.
-    pub fn decided(&mut self, boot: u32, samples: u64) {
-        if let Some(outbox) = self.find(boot) {
-            outbox.in_flight += samples;
-        }
-    }
-
-    /// Notes that quarantined samples were decided anew and now wait for a sink.
-    pub fn redriven(&mut self, boot: u32, samples: u64) {
-        if let Some(outbox) = self.find(boot) {
-            outbox.quarantined = outbox.quarantined.saturating_sub(samples);
-            outbox.in_flight += samples;
-        }
-    }
-
-    /// Notes what a sink did.
-    pub fn confirmed(&mut self, boot: u32, confirmed: Confirmed) {
-        if let Some(outbox) = self.find(boot) {
-            outbox.in_flight = outbox.in_flight.saturating_sub(confirmed.handled);
-            outbox.stored = (outbox.stored + confirmed.stored).saturating_sub(confirmed.displaced);
-            outbox.quarantined += confirmed.quarantined + confirmed.displaced;
-        }
-    }
-
-    /// Notes that quarantined samples were discarded.
-    pub fn discarded(&mut self, boot: u32, samples: u64) {
-        if let Some(outbox) = self.find(boot) {
-            outbox.quarantined = outbox.quarantined.saturating_sub(samples);
-            outbox.discarded += samples;
-        }
+    fn is_folded(&self, boot: u32) -> bool {
+        self.folded.as_ref().is_some_and(|folded| folded.boots.contains(&boot))
     }
 
     fn find(&mut self, boot: u32) -> Option<&mut Outbox> {
         self.list.iter_mut().find(|outbox| outbox.boot == boot)
     }
 
+    fn find_or_add(&mut self, boot: u32) -> &mut Outbox {
+        let at = match self.list.iter().position(|outbox| outbox.boot == boot) {
+            Some(at) => at,
+            None => {
+                if self.list.len() == OUTBOXES_MAX {
+                    self.fold();
+                }
+                // Nearly every device has one.
+                self.list.reserve_exact(1);
+                self.list.push(Outbox::new(boot));
+                self.list.len() - 1
+            }
+        };
+        &mut self.list[at]
+    }
+
+    fn fold(&mut self) {
+        let at = self.list.iter().position(|outbox| outbox.missing() == 0).unwrap_or(0);
+        let outbox = self.list.remove(at);
+        let folded = self.folded.get_or_insert_default();
+        if folded.boots.len() == FOLDED_BOOTS_MAX {
+            folded.boots.remove(0);
+        }
+        folded.boots.push(outbox.boot);
+        folded.sampled = folded.sampled.saturating_add(outbox.next_seq);
+        folded.lost = folded.lost.saturating_add(outbox.lost_count());
+        folded.tally.add(&outbox.tally);
+    }
+
+    /// The counters of an outbox, or of all that were folded.
+    fn tally(&mut self, boot: u32) -> Option<&mut Tally> {
+        match self.list.iter_mut().find(|outbox| outbox.boot == boot) {
+            Some(outbox) => Some(&mut outbox.tally),
+            None => self.folded.as_mut().map(|folded| &mut folded.tally),
+        }
+    }
+
+    /// Notes that `samples` were decided and now wait for a sink.
+    pub fn decided(&mut self, boot: u32, samples: u64) {
+        if let Some(tally) = self.tally(boot) {
+            tally.decided(samples);
+        }
+    }
+
+    /// Notes that quarantined samples were decided anew and now wait for a sink.
+    pub fn redriven(&mut self, boot: u32, samples: u64) {
+        if let Some(tally) = self.tally(boot) {
+            tally.redriven(samples);
+        }
+    }
+
+    /// Notes what a sink did.
+    pub fn confirmed(&mut self, boot: u32, confirmed: Confirmed) {
+        if let Some(tally) = self.tally(boot) {
+            tally.confirmed(confirmed);
+        }
+    }
+
+    /// Notes that quarantined samples were discarded.
+    pub fn discarded(&mut self, boot: u32, samples: u64) {
+        if let Some(tally) = self.tally(boot) {
+            tally.discarded(samples);
+        }
+    }
+
     /// The ledger of the device.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let mut totals = self.folded;
+        let mut totals = Totals::default();
         for outbox in &self.list {
-            totals.add(&outbox.totals());
+            totals.add(&outbox.tally.totals(outbox.next_seq, outbox.lost_count(), outbox.missing()));
+        }
+        if let Some(folded) = &self.folded {
+            totals.add(&folded.tally.totals(folded.sampled, folded.lost, 0));
         }
         totals
     }
@@ -169,66 +200,116 @@ impl Outboxes {
     pub fn watermarks(&self) -> impl Iterator<Item = Watermark> {
         self.list.iter().map(Outbox::watermark)
     }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let ranges: usize = self.list.iter().map(|o| o.known.heap_bytes() + o.lost.heap_bytes()).sum();
+        let folded =
+            self.folded.as_ref().map_or(0, |folded| size_of::<Folded>() + 4 * folded.boots.capacity());
+        self.list.capacity() * size_of::<Outbox>() + ranges + folded
+    }
 }
 
 impl Outbox {
     fn new(boot: u32) -> Self {
         Self {
             boot,
-            received: Ranges::default(),
+            known: Ranges::default(),
             lost: Ranges::default(),
+            lost_closed: 0,
             next_seq: 0,
             held_from: 0,
-            in_flight: 0,
-            stored: 0,
-            quarantined: 0,
-            discarded: 0,
-            duplicates: 0,
+            tally: Tally::default(),
         }
+    }
+
+    fn admit(&mut self, samples: Range<u64>, fresh: impl FnMut(Range<u64>)) -> Result<(), TooScattered> {
+        self.known.missing_in(samples.clone(), fresh);
+        // What comes after all is not lost; this is rare enough for a copy.
+        let before = (self.lost.count_in(samples.clone()) > 0).then(|| self.clone());
+        let known = self.known.count_in(samples.clone());
+        let mut admitted = self.with_room(Some(&samples), |outbox| outbox.known.insert(samples.clone()));
+        if before.is_some() && admitted.is_ok() {
+            admitted = self.with_room(Some(&samples), |outbox| outbox.lost.remove(samples.clone()));
+        }
+        match (admitted, before) {
+            (Ok(()), _) => self.tally.duplicates += known,
+            (Err(_), Some(before)) => *self = before,
+            (Err(_), None) => {}
+        }
+        admitted
     }
 
     fn declare_lost(&mut self, range: Range<u64>) {
         self.next_seq = self.next_seq.max(range.end);
-        let received = &self.received;
-        let lost = &mut self.lost;
-        received.missing_in(range, |gap| {
-            // At the bound the drop stays uncounted, and the ledger shows it as unexplained.
-            let _ = lost.insert(gap);
+        // Without room a drop stays uncounted: the edge repeats it until everything before it has come, and then all
+        // gaps before it can be closed.
+        let _ = self.with_room(None, |outbox| {
+            let mut outcome = Ok(());
+            outbox.known.missing_in(range.clone(), |gap| outcome = outcome.and(outbox.lost.insert(gap)));
+            outcome
         });
+    }
+
+    /// Tries `step`, closing gaps for as long as there is no room for it: such as are lost, and to make room for
+    /// `samples` also such as the edge no longer holds.
+    fn with_room(
+        &mut self,
+        samples: Option<&Range<u64>>,
+        mut step: impl FnMut(&mut Self) -> Result<(), TooScattered>,
+    ) -> Result<(), TooScattered> {
+        loop {
+            let outcome = step(self);
+            if outcome.is_ok() || !self.close_a_gap(samples) {
+                return outcome;
+            }
+        }
+    }
+
+    fn close_a_gap(&mut self, samples: Option<&Range<u64>>) -> bool {
+        let (mut lost, mut gone) = (None, None);
+        self.known.missing_in(0..self.known.end(), |gap| {
+            if samples.is_some_and(|samples| gap.start < samples.end && samples.start < gap.end) {
+                return;
+            }
+            if self.lost.count_in(gap.clone()) == gap.end - gap.start {
+                lost.get_or_insert(gap);
+            } else if samples.is_some() && gap.end <= self.held_from {
+                gone.get_or_insert(gap);
+            }
+        });
+        let Some(gap) = lost.or(gone) else { return false };
+        // A gap is what separates two ranges, or lies before the first: closing one never adds a range, and what is
+        // lost in it lies in it wholly.
+        self.lost_closed += self.lost.count_in(gap.clone());
+        self.lost.remove(gap.clone()).is_ok() && self.known.insert(gap).is_ok()
     }
 
     /// Held by the edge, as reported, and not received.
     fn each_missing(&self, mut each: impl FnMut(Range<u64>)) {
-        self.received.missing_in(self.held_from..self.next_seq, |gap| self.lost.missing_in(gap, &mut each));
+        self.known.missing_in(self.held_from..self.next_seq, |gap| self.lost.missing_in(gap, &mut each));
     }
 
-    fn totals(&self) -> Totals {
-        let mut held = 0;
-        self.each_missing(|gap| held += gap.end - gap.start);
-        Totals {
-            sampled: self.next_seq,
-            stored: self.stored,
-            quarantined: self.quarantined,
-            declared_lost: self.lost.count() + self.discarded,
-            outstanding: held + self.in_flight,
-            duplicates: self.duplicates,
-        }
+    fn missing(&self) -> u64 {
+        let mut missing = 0;
+        self.each_missing(|gap| missing += gap.end - gap.start);
+        missing
     }
 
-    fn is_complete(&self) -> bool {
-        let totals = self.totals();
-        totals.outstanding == 0 && totals.unexplained() == 0
+    fn lost_count(&self) -> u64 {
+        self.lost.count() + self.lost_closed
     }
 
     fn watermark(&self) -> Watermark {
         let mut missing = Vec::new();
-        let received_end = self.received.end();
+        let known_end = self.known.end();
         let mut through = self.next_seq;
         self.each_missing(|gap| {
             through = through.min(gap.start);
             // Behind the newest received nothing is missing: it is on its way.
-            if gap.start < received_end && missing.len() < MISSING_MAX {
-                missing.push(gap.start..gap.end.min(received_end));
+            if gap.start < known_end && missing.len() < MISSING_MAX {
+                missing.push(gap.start..gap.end.min(known_end));
             }
         });
         Watermark { boot: self.boot, through, missing }

@@ -13,6 +13,7 @@
 //!
 //! Duplicates never enter.
 
+use crate::event::Confirmed;
 use serde::{Deserialize, Serialize};
 
 /// Samples by class.
@@ -36,18 +37,85 @@ impl Totals {
     /// Samples in no class; negative where some are in two.
     #[must_use]
     pub fn unexplained(&self) -> i64 {
-        let explained = self.stored + self.quarantined + self.declared_lost + self.outstanding;
-        // Both stay below 2^53 per outbox and far below 2^63 in sum.
-        self.sampled.cast_signed().wrapping_sub(explained.cast_signed())
+        let classes = [self.stored, self.quarantined, self.declared_lost, self.outstanding];
+        let explained: i128 = classes.into_iter().map(i128::from).sum();
+        let unexplained = i128::from(self.sampled) - explained;
+        i64::try_from(unexplained).unwrap_or(if unexplained < 0 { i64::MIN } else { i64::MAX })
     }
 
-    /// Adds another's samples.
+    /// Adds another's samples. Sums stop at the type's end: only devices that lie about their counters get there.
     pub fn add(&mut self, other: &Self) {
-        self.sampled += other.sampled;
-        self.stored += other.stored;
-        self.quarantined += other.quarantined;
-        self.declared_lost += other.declared_lost;
-        self.outstanding += other.outstanding;
-        self.duplicates += other.duplicates;
+        self.sampled = self.sampled.saturating_add(other.sampled);
+        self.stored = self.stored.saturating_add(other.stored);
+        self.quarantined = self.quarantined.saturating_add(other.quarantined);
+        self.declared_lost = self.declared_lost.saturating_add(other.declared_lost);
+        self.outstanding = self.outstanding.saturating_add(other.outstanding);
+        self.duplicates = self.duplicates.saturating_add(other.duplicates);
+    }
+}
+
+/// What became of one outbox's received samples.
+///
+/// Signed, so that words of sinks and operators may overtake each other: a sample can leave quarantine in these books
+/// before it is known to have got there. The sums are right whenever all words are in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    /// Decided and not yet handled by a sink.
+    in_flight: i64,
+    stored: i64,
+    quarantined: i64,
+    /// Was in quarantine, and an operator or its bound let it go.
+    discarded: u64,
+    /// Received again.
+    pub(crate) duplicates: u64,
+}
+
+impl Tally {
+    pub(crate) fn decided(&mut self, samples: u64) {
+        self.in_flight = self.in_flight.saturating_add_unsigned(samples);
+    }
+
+    pub(crate) fn redriven(&mut self, samples: u64) {
+        self.quarantined = self.quarantined.saturating_sub_unsigned(samples);
+        self.in_flight = self.in_flight.saturating_add_unsigned(samples);
+    }
+
+    pub(crate) fn confirmed(&mut self, confirmed: Confirmed) {
+        self.in_flight = self.in_flight.saturating_sub_unsigned(confirmed.handled);
+        self.stored = self
+            .stored
+            .saturating_add_unsigned(confirmed.stored)
+            .saturating_sub_unsigned(confirmed.displaced);
+        self.quarantined = self
+            .quarantined
+            .saturating_add_unsigned(confirmed.quarantined)
+            .saturating_add_unsigned(confirmed.displaced);
+    }
+
+    pub(crate) fn discarded(&mut self, samples: u64) {
+        self.quarantined = self.quarantined.saturating_sub_unsigned(samples);
+        self.discarded = self.discarded.saturating_add(samples);
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.in_flight = self.in_flight.saturating_add(other.in_flight);
+        self.stored = self.stored.saturating_add(other.stored);
+        self.quarantined = self.quarantined.saturating_add(other.quarantined);
+        self.discarded = self.discarded.saturating_add(other.discarded);
+        self.duplicates = self.duplicates.saturating_add(other.duplicates);
+    }
+
+    /// The ledger, with what the edge reported: `missing` is held there and was not received.
+    pub(crate) fn totals(&self, sampled: u64, lost: u64, missing: u64) -> Totals {
+        let positive = |count: i128| u64::try_from(count.max(0)).unwrap_or(u64::MAX);
+        let overdrawn = self.quarantined.min(0);
+        Totals {
+            sampled,
+            stored: positive(self.stored.into()),
+            quarantined: positive(self.quarantined.into()),
+            declared_lost: lost.saturating_add(self.discarded),
+            outstanding: positive(i128::from(missing) + i128::from(self.in_flight) + i128::from(overdrawn)),
+            duplicates: self.duplicates,
+        }
     }
 }

@@ -5,8 +5,10 @@
 //! - [`registry`]: who may report what
 //! - [`validate`]: which samples and values are plausible, and why not
 //! - [`ranges`], [`dedup`]: what has been received of each outbox
+//! - `judge`: what becomes of a report's fresh samples
 //! - [`ledger`]: where every sample is
 //! - [`aggregate`]: tumbling windows over event time
+//! - [`device`]: all that is known of one device
 //! - [`lane`]: all state of a shard of devices; composes the above
 //! - [`city`]: what crosses devices: agents, and who is silent
 //! - [`view`]: what people and programs ask of a lane
@@ -16,7 +18,9 @@ extern crate alloc;
 pub mod aggregate;
 pub mod city;
 pub mod dedup;
+pub mod device;
 pub mod event;
+mod judge;
 pub mod lane;
 pub mod ledger;
 pub mod ranges;

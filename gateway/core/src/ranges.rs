@@ -34,6 +34,12 @@ impl Ranges {
         &self.list
     }
 
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.list.capacity() * size_of::<Range<u64>>()
+    }
+
     /// One past the greatest number; 0 for the empty set.
     #[must_use]
     pub fn end(&self) -> u64 {
@@ -92,6 +98,10 @@ impl Ranges {
                 return Err(TooScattered);
             }
             self.count += range.end - range.start;
+            if self.list.is_empty() {
+                // Most sets never have another.
+                self.list.reserve_exact(1);
+            }
             self.list.insert(from, range);
             return Ok(());
         }

@@ -286,7 +286,8 @@ impl ClassRules {
                 *slot = position;
             }
         }
-        let interval_ms = class.interval_ms();
+        // The bounds only keep arithmetic safe: no class comes near.
+        let interval_ms = class.interval_ms().clamp(1, 1 << 53);
         Self {
             axis: class.axis(),
             interval_ms,

@@ -1,11 +1,16 @@
 //! What people and programs ask of a lane: the ledger, watermarks, devices, and its state for a checkpoint.
 
 use crate::{
+    city::Notes,
     lane::{Counters, DeviceState, Lane},
     ledger::Totals,
-    registry::{AgentIx, DeviceIx},
+    registry::{AgentIx, ClassRules, DeviceIx},
 };
-use alloc::{boxed::Box, string::ToString, vec::Vec};
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    vec::Vec,
+};
 use hunhe_proto::{
     id::DeviceId,
     v1::{BootDurable, DeviceDurable, Durable, Range},
@@ -16,7 +21,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     counters: Counters,
-    devices: Vec<(DeviceId, Box<DeviceState>)>,
+    city: Notes,
+    /// Names and versions, in the order of the registry then.
+    classes: Vec<(String, u32)>,
+    /// Each with its class then.
+    devices: Vec<(DeviceId, u32, Box<DeviceState>)>,
 }
 
 impl Lane {
@@ -85,28 +94,41 @@ impl Lane {
     /// All that a restart needs.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let devices =
-            self.states().map(|(device, state)| (self.registry.device(device).id, Box::new(state.clone())));
-        Snapshot { counters: self.counters.clone(), devices: devices.collect() }
+        let device = |(index, state): (DeviceIx, &DeviceState)| {
+            let device = self.registry.device(index);
+            (device.id, device.class.0, Box::new(state.clone()))
+        };
+        let class = |rules: &ClassRules| (rules.class.name.clone(), rules.class.version);
+        Snapshot {
+            counters: self.counters.clone(),
+            city: self.city.notes(&self.registry),
+            classes: self.registry.classes().iter().map(class).collect(),
+            devices: self.states().map(device).collect(),
+        }
     }
 
-    /// Takes up a snapshot. Devices that are no longer registered, or now have a class with another number of
-    /// channels, are left out; their number is returned.
+    /// Takes up a snapshot. Devices that are no longer registered are left out, and their number is returned; a device
+    /// whose class changed keeps its ledger, and loses its windows and newest values.
     pub fn restore(&mut self, snapshot: Snapshot) -> usize {
         self.counters = snapshot.counters;
+        self.city.restore(snapshot.city, &self.registry);
         let mut left_out = 0;
-        for (id, mut state) in snapshot.devices {
-            match self.registry.find(id) {
-                Some(device) => {
-                    let channels = self.registry.class_of(device).channels.len();
-                    if state.last.len() != channels {
-                        state.last = alloc::vec![crate::event::ABSENT; channels].into_boxed_slice();
-                        state.windows = Default::default();
-                    }
-                    self.devices[device.at()] = Some(state);
-                }
-                None => left_out += 1,
+        for (id, class, mut state) in snapshot.devices {
+            let Some(device) = self.registry.find(id) else {
+                left_out += 1;
+                continue;
+            };
+            let rules = self.registry.class_of(device);
+            let before = snapshot.classes.get(class as usize);
+            let same = before.is_some_and(|(name, version)| {
+                *name == rules.class.name
+                    && *version == rules.class.version
+                    && state.last.len() == rules.channels.len()
+            });
+            if !same {
+                state.change_class(rules);
             }
+            self.devices[device.at()] = Some(state);
         }
         left_out
     }

@@ -104,9 +104,9 @@ impl Reader {
                 }
                 continue;
             };
-            let step = scanner
-                .step()
-                .map_err(Error::io("read", &segment::path_of(&self.tail.shared.dir, self.segment)))?;
+            let step = scanner.step().map_err(|error| {
+                Error::io("read", &segment::path_of(&self.tail.shared.dir, self.segment))(error)
+            })?;
             match step {
                 Step::Record { lsn, .. } if lsn < self.next => {}
                 Step::Record { lsn, kind, payload, .. } => {

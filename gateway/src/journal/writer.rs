@@ -115,6 +115,29 @@ impl Writer {
         Ok(lsn)
     }
 
+    /// Makes room for `records` appends of `payload_bytes` in all, so that they share a segment and none of them can find the
+    /// log full: with one [`flush`](Self::flush) behind them, readers see all of them or none.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn reserve(&mut self, records: usize, payload_bytes: usize) -> Result<(), AppendError> {
+        self.check()?;
+        let bound_bytes = self.payload_bound_bytes();
+        if payload_bytes > bound_bytes {
+            return Err(AppendError::TooLarge { bytes: payload_bytes, bound_bytes });
+        }
+        let needed = FRAME_LEN * (records as u64 + 1) + payload_bytes as u64;
+        let rolls = self.active_end() > HEADER_LEN && self.active_end() + needed > self.options.segment_bytes;
+        let extra = if rolls { FRAME_LEN + HEADER_LEN } else { 0 };
+        if self.bytes_on_disk() + extra + needed > self.options.limit_bytes {
+            return Err(AppendError::Full { limit_bytes: self.options.limit_bytes });
+        }
+        if rolls {
+            self.roll(self.next)?;
+        }
+        Ok(())
+    }
+
     /// Hands everything appended to the operating system and makes it visible to readers; returns the head. It survives the
     /// process, not the machine.
     ///

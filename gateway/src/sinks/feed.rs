@@ -72,7 +72,7 @@ impl Feed {
     ///
     /// # Errors
     /// Where the log cannot be read, or holds what this version does not write.
-    pub fn next(&mut self) -> Result<Step<'_>, FeedError> {
+    pub fn step(&mut self) -> Result<Step<'_>, FeedError> {
         // Before the log is looked at: what was decided by then is in it.
         let decided = self.lane.progress().decided.load(Ordering::Acquire);
         match self.reader.next()? {

@@ -78,6 +78,47 @@ fn a_doubled_segment_is_read_once() {
 }
 
 #[test]
+fn an_empty_segment_doubled_is_used_once() {
+    let dir = folder();
+    open(dir.path());
+    let path = dir.path().join("00000000000000000001.seg");
+    fs::copy(&path, dir.path().join("00000000000000000005.seg")).unwrap();
+    let (mut writer, recovery) = open(dir.path());
+    assert!(
+        matches!(recovery.findings[..], [Finding::Aside { reason: AsideReason::Copy, .. }]),
+        "{recovery}"
+    );
+    write_through(&mut writer, 100);
+    assert_eq!(read_from(writer.subscribe(), 1).records, (1..=100).collect::<Vec<_>>());
+}
+
+#[test]
+fn damage_in_a_sealed_segment_is_reported_by_the_reader_that_meets_it() {
+    let (dir, paths, firsts) = log();
+    let mut bytes = fs::read(&paths[1]).unwrap();
+    bytes[32 + 4] ^= 1;
+    fs::write(&paths[1], &bytes).unwrap();
+    let got = read_all(dir.path());
+    assert_eq!((got.records, got.lost), (all_but(firsts[1], firsts[1]), vec![(firsts[1], firsts[1])]));
+}
+
+#[test]
+fn cutting_back_to_a_lost_record_keeps_the_numbering() {
+    let (dir, paths, firsts) = log();
+    let mut bytes = fs::read(&paths[1]).unwrap();
+    bytes[32 + 4] ^= 1;
+    fs::write(&paths[1], &bytes).unwrap();
+    let lost = firsts[1];
+    let (mut writer, _) = open(dir.path());
+    writer.truncate_after(Lsn(lost)).unwrap();
+    assert_eq!((writer.head(), writer.durable()), (Lsn(lost), Lsn(lost)));
+    write_through(&mut writer, RECORDS);
+    drop(writer);
+    let got = read_all(dir.path());
+    assert_eq!((got.records, got.lost), (all_but(lost, lost), vec![(lost, lost)]));
+}
+
+#[test]
 fn a_segment_overwritten_by_its_neighbour_is_a_reported_range() {
     let (dir, paths, firsts) = log();
     fs::copy(&paths[0], &paths[1]).unwrap();

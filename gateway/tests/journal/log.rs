@@ -140,7 +140,17 @@ fn release_deletes_only_whole_passed_segments_and_names_the_oldest() {
     for lsn in 2..=130 {
         assert!(matches!(inside.next().unwrap(), Next::Record(record) if record.lsn == Lsn(lsn)), "{lsn}");
     }
+    let mut overtaken = Reader::open(writer.subscribe(), writer.oldest()).unwrap();
+    assert!(matches!(overtaken.next().unwrap(), Next::Record(_)));
     writer.release_through(Lsn(u64::MAX)).unwrap();
+    let error = loop {
+        match overtaken.next() {
+            Ok(Next::Record(record)) => assert!(record.lsn < Lsn(firsts[2])),
+            Ok(other) => panic!("{other:?} instead of an error"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, ReadError::Released { wanted, .. } if wanted == Lsn(firsts[2])), "{error}");
     assert_eq!(files(dir.path()).len(), 1, "the active segment stays");
     drop(writer);
     let (mut writer, recovery) = open(dir.path());

@@ -1,4 +1,10 @@
 //! The promises of `hunhe_gateway::journal`, from outside.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken promise fails loudly here"
+)]
 
 mod commit;
 mod damage;
