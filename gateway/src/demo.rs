@@ -194,11 +194,10 @@ mod city {
         broker: SocketAddr,
     ) -> anyhow::Result<crate::config::Config> {
         let absolute = |path: &Path| std::path::absolute(path).map(|path| path.display().to_string());
-        let quoted = |text: &str| toml::Value::from(text).to_string();
         let set = [
             ("data_dir", absolute(dir)?),
             ("seeds_dir", absolute(seeds)?),
-            ("registry.fleets", format!("[{}]", quoted(&absolute(fleet)?))),
+            ("registry.fleets", absolute(fleet)?),
             ("broker.host", broker.ip().to_string()),
             ("broker.port", broker.port().to_string()),
             ("http.listen", options.listen.to_string()),
@@ -230,7 +229,8 @@ mod city {
             recording,
             speed: options.speed.into(),
             recording_speed: Some(RECORDING_SPEED),
-            from_ms: Some(clock.now_ms()),
+            // At the clock's own speed devices say how old their samples are, and the gateway compares clocks.
+            from_ms: (options.speed != 1).then(|| clock.now_ms()),
             ..FleetOptions::new(classes, broker)
         })
     }
