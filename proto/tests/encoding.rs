@@ -1,6 +1,16 @@
 //! The wire is the schema's protobuf, proved three ways: any report comes back from our own reader; the generated
 //! types write and read the same bytes; and byte strings written by hand say what the bits mean.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test may fail loudly, and its numbers are its own"
+)]
+
 mod model;
 
 use hunhe_proto::{

@@ -4,6 +4,16 @@
 //! It needs no nightly compiler. The corpus is `seeds/corpus/report` and generated reports. An input that fails is
 //! printed in hexadecimal: put it into the corpus as a file, and it is tried first for ever.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test may fail loudly, and its numbers are its own"
+)]
+
 mod model;
 
 use hunhe_proto::{

@@ -1,6 +1,16 @@
 //! Every limit of the contract holds at its last allowed step, is refused one beyond, and is enforced before memory
 //! is taken: hostile bytes never make the reader allocate more than [`ALLOCATED_MAX`].
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test may fail loudly, and its numbers are its own"
+)]
+
 mod model;
 
 use hunhe_proto::{
