@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 lane.confirmed(
                     set.device,
                     set.boot,
-                    Confirmed { handled: rows, stored: rows, quarantined: 0 },
+                    Confirmed { handled: rows, stored: rows, quarantined: 0, displaced: 0 },
                 );
             }
         }
