@@ -28,6 +28,17 @@ impl Clock {
         Self { origin: Instant::now(), start_ms, speed, live: false }
     }
 
+    /// The same clock, set forward to `event_ms` where it stands before that: an agent goes on where it was stopped.
+    /// A live clock is left alone.
+    #[must_use]
+    pub fn not_before(mut self, event_ms: i64) -> Self {
+        let behind_ms = event_ms.saturating_sub(self.now().event_ms);
+        if !self.live && behind_ms > 0 {
+            self.start_ms = self.start_ms.saturating_add(behind_ms);
+        }
+        self
+    }
+
     /// Does event time equal real time?
     #[must_use]
     pub const fn is_live(&self) -> bool {
@@ -144,6 +155,8 @@ mod tests {
             clock.until(601_000) <= Duration::from_secs(10) && clock.until(601_000) > Duration::from_secs(9)
         );
         assert_eq!(clock.until(0), Duration::ZERO);
+        assert!((50_000..60_000).contains(&clock.not_before(50_000).now().event_ms));
+        assert!(clock.not_before(0).now().event_ms < 10_000);
         assert!(!clock.is_live() && Clock::live().is_live());
     }
 }

@@ -176,7 +176,7 @@ pub async fn run(
 }
 
 impl Agent {
-    fn open(setup: Setup, equipment: Vec<Equipment>, progress: Arc<Progress>) -> Result<Self, RunError> {
+    fn open(mut setup: Setup, equipment: Vec<Equipment>, progress: Arc<Progress>) -> Result<Self, RunError> {
         let entry = |equipment: &Equipment| Entry {
             device: equipment.device,
             channels: equipment.class.channels.iter().map(|channel| channel.number).collect(),
@@ -187,6 +187,9 @@ impl Agent {
                 .map_err(|source| RunError::Spool { agent: setup.id, source })?,
             None => Spool::in_memory(&entries),
         };
+        if let Some(newest_ms) = recovered.iter().filter_map(|device| device.newest_ms).max() {
+            setup.clock = setup.clock.not_before(newest_ms);
+        }
         let now = setup.clock.now();
         let mut devices = Vec::with_capacity(equipment.len());
         let mut seats = Vec::with_capacity(equipment.len());

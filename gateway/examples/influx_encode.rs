@@ -50,6 +50,10 @@ fn class(channels: u16) -> Class {
         resolution: 1,
         min: -1e9,
         max: 1e9,
+        usual_min: None,
+        usual_max: None,
+        report_on_change: None,
+        every: 0,
         change_per_h_max: None,
         rollover: None,
         rollup: None,
@@ -68,6 +72,8 @@ fn class(channels: u16) -> Class {
             sleeping: false,
             silent_after_s: 200_000,
             bytes_max: 0,
+            keep_s: 0,
+            on_alarm: None,
         },
         household: true,
         channels: (1..=channels).map(channel).collect(),
@@ -117,10 +123,17 @@ fn records(shape: &ReportShape, registry: &Registry) -> Result<Vec<(u8, Vec<u8>)
     let dir = tempfile::tempdir()?;
     let options = Options { dir: dir.path().join("decided"), segment_bytes: 64 << 20, limit_bytes: 1 << 30 };
     let (mut log, _) = Writer::open(options)?;
-    let mut scratch = Vec::new();
+    let mut written = decided::Encoder::default();
     for device in 0..DEVICES {
-        let message = Message { cause: u64::from(device) + 1, arrival_ms: 0, topic: b"", payload: b"" };
-        decided::append(&mut log, &mut scratch, registry, message, &decisions(shape, device))?;
+        let message = Message {
+            cause: u64::from(device) + 1,
+            arrival_ms: 0,
+            topic: b"",
+            payload: b"",
+            redrive_of: None,
+        };
+        written.encode(registry, message, &decisions(shape, device));
+        written.append(&mut log)?;
     }
     log.flush()?;
     let mut reader = Reader::open(log.subscribe(), Lsn::FIRST)?;

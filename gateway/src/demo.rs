@@ -194,17 +194,16 @@ mod city {
         broker: SocketAddr,
     ) -> anyhow::Result<crate::config::Config> {
         let absolute = |path: &Path| std::path::absolute(path).map(|path| path.display().to_string());
-        let quoted = |text: &str| toml::Value::from(text).to_string();
         let set = [
-            ("data_dir", quoted(&absolute(dir)?)),
-            ("seeds_dir", quoted(&absolute(seeds)?)),
-            ("registry.fleets", format!("[{}]", quoted(&absolute(fleet)?))),
-            ("broker.host", quoted(&broker.ip().to_string())),
+            ("data_dir", absolute(dir)?),
+            ("seeds_dir", absolute(seeds)?),
+            ("registry.fleets", absolute(fleet)?),
+            ("broker.host", broker.ip().to_string()),
             ("broker.port", broker.port().to_string()),
-            ("http.listen", quoted(&options.listen.to_string())),
-            ("validate.accept_past", quoted("10y")),
-            ("embedded.retention", quoted("11y")),
-            ("log.level", quoted("warn,rumqttd=off")),
+            ("http.listen", options.listen.to_string()),
+            ("validate.accept_past", "10y".into()),
+            ("embedded.retention", "11y".into()),
+            ("log.level", "warn,rumqttd=off".into()),
         ];
         let set = set.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Ok(Layers { file: None, environment: Vec::new(), flags: set }.load()?.config)
@@ -230,7 +229,8 @@ mod city {
             recording,
             speed: options.speed.into(),
             recording_speed: Some(RECORDING_SPEED),
-            from_ms: Some(clock.now_ms()),
+            // At the clock's own speed devices say how old their samples are, and the gateway compares clocks.
+            from_ms: (options.speed != 1).then(|| clock.now_ms()),
             ..FleetOptions::new(classes, broker)
         })
     }

@@ -53,6 +53,8 @@ fn journal(command: &JournalCommand, out: &mut dyn Write) -> anyhow::Result<Exit
         JournalCommand::Stat(asked) => (asked, inspect::stat),
         JournalCommand::Repair(asked) => (asked, inspect::repair),
     };
+    let dir = asked.dir.display();
+    anyhow::ensure!(asked.dir.is_dir(), "{dir} is no folder: name a journal's, as /var/lib/hunhe/journal");
     let report = look(&asked.dir)?;
     if asked.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;

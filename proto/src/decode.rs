@@ -7,8 +7,9 @@
 use crate::{
     column::{self, ColumnError},
     reading::{
-        ABSENT, BLOCKS_MAX, BlockSpan, COLUMNS_MAX, ColumnSpan, DROPS_MAX, Drop, DropCause, Quality,
-        REPORT_BYTES_MAX, Report, SAMPLES_MAX, SEQ_END, Sparse, TimeAxis, VALUES_MAX,
+        ABSENT, BLOCKS_MAX, BlockSpan, COLUMNS_MAX, ColumnSpan, DROPS_MAX, Drop, DropCause,
+        PRINCIPAL_CHANNEL, Quality, REPORT_BYTES_MAX, Report, SAMPLES_MAX, SEQ_END, STATUS_CHANNEL, Sparse,
+        TimeAxis, VALUES_MAX,
     },
 };
 use alloc::vec::Vec;
@@ -111,6 +112,7 @@ pub fn decode(payload: &[u8], axis: TimeAxis, report: &mut Report) -> Result<(),
         return Err(DecodeError::Oversize);
     }
     let mut fields = Fields::new(payload, 0..payload.len());
+    let mut held = 0;
     loop {
         let field_at = fields.at;
         let Some((field, value)) = fields.next()? else { break };
@@ -121,7 +123,7 @@ pub fn decode(payload: &[u8], axis: TimeAxis, report: &mut Report) -> Result<(),
         match field {
             1 => header.boot = value.fixed32(field)?,
             2 => header.seq = value.varint(field)?,
-            3 => header.held_from = Some(value.varint(field)?),
+            3 => held = value.varint(field)?,
             4 => header.next_seq = Some(value.varint(field)?),
             5 => decode_drop(fields.inside(&value, field)?, report)?,
             6 => header.sent_after_s = Some(value.sint32(field)?),
@@ -139,7 +141,10 @@ pub fn decode(payload: &[u8], axis: TimeAxis, report: &mut Report) -> Result<(),
             _ => {}
         }
     }
-    let header = &report.header;
+    let header = &mut report.header;
+    if held > 0 {
+        header.held_from = Some(header.seq.checked_sub(held).ok_or(DecodeError::SeqRange)?);
+    }
     let bounded = [Some(header.seq), header.held_from, header.next_seq, header.prev_next_seq];
     if bounded.into_iter().flatten().any(|seq| seq > SEQ_END - SAMPLES_MAX as u64) {
         return Err(DecodeError::SeqRange);
@@ -193,14 +198,25 @@ fn decode_block(mut fields: Fields<'_>, axis: TimeAxis, report: &mut Report) -> 
                 let times_ms = &mut report.times_ms;
                 fields.numbers(&value, field, |ticks| block.push_distance(ticks, times_ms))?;
             }
-            4 if report.columns.len() - first_column == COLUMNS_MAX => {
+            4 | 5 if report.columns.len() - first_column == COLUMNS_MAX => {
                 return Err(DecodeError::TooManyColumns);
             }
             4 => {
+                let start = report.values.len();
+                let count =
+                    decode_values(fields.bytes, value.range(field)?, SAMPLES_MAX, &mut report.values)?;
+                report.columns.push(ColumnSpan {
+                    channel: PRINCIPAL_CHANNEL,
+                    values: start..start + count,
+                    quality: None,
+                });
+                block.dense = block.dense.or(Some(count));
+            }
+            5 => {
                 let dense = decode_column(fields.inside(&value, field)?, report)?;
                 block.dense = block.dense.or(dense);
             }
-            5 => block.samples = Some(value.uint32(field)? as usize),
+            6 => block.samples = Some(value.uint32(field)? as usize),
             _ => {}
         }
     }
@@ -244,30 +260,29 @@ fn place_in_time(
 ) -> Result<(), DecodeError> {
     let unit_ms = i64::from(axis.unit_ms.max(1));
     let first = block.t0.checked_mul(unit_ms).filter(|time| time.unsigned_abs() <= SEQ_END);
-    let mut time = first.ok_or(DecodeError::TimeRange)?;
+    let first = first.ok_or(DecodeError::TimeRange)?;
+    let in_range = |last: i64| last <= SEQ_END.cast_signed();
     if block.distances == 0 {
         let step = if block.step == 0 { axis.interval.max(1) } else { block.step };
         let step_ms = i64::from(step).saturating_mul(unit_ms);
-        times_ms.extend((0..samples).map(|_| {
-            let this = time;
-            time = time.saturating_add(step_ms);
-            this
-        }));
-    } else {
-        for slot in &mut times_ms[first_sample..] {
-            time = time.saturating_add(slot.saturating_mul(unit_ms));
-            *slot = time;
+        let steps = i64::try_from(samples - 1).unwrap_or(i64::MAX);
+        if !in_range(first.saturating_add(step_ms.saturating_mul(steps))) {
+            return Err(DecodeError::TimeRange);
         }
+        times_ms.extend((0..=steps).map(|index| first + index * step_ms));
+        return Ok(());
     }
-    let times = &times_ms[first_sample..];
-    // Distances are never negative, so the last is the greatest; additions saturate far above this bound.
-    if times.last().is_none_or(|&last| last > SEQ_END.cast_signed()) {
+    let times = &mut times_ms[first_sample..];
+    let mut time = first;
+    for slot in &mut *times {
+        time = time.saturating_add(slot.saturating_mul(unit_ms));
+        *slot = time;
+    }
+    // Distances are never negative, so the last is the greatest; additions saturate far above the bound.
+    if !in_range(time) {
         return Err(DecodeError::TimeRange);
     }
-    if block.distances > 0 && !times.is_sorted_by(|earlier, later| earlier < later) {
-        return Err(DecodeError::TimeOrder);
-    }
-    Ok(())
+    if times.is_sorted_by(|earlier, later| earlier < later) { Ok(()) } else { Err(DecodeError::TimeOrder) }
 }
 
 fn check_columns(columns: &[ColumnSpan], samples: usize) -> Result<(), DecodeError> {
@@ -284,7 +299,7 @@ fn check_columns(columns: &[ColumnSpan], samples: usize) -> Result<(), DecodeErr
 
 /// Appends the column and returns its length, unless a bitmap has yet to spread it.
 fn decode_column(mut fields: Fields<'_>, report: &mut Report) -> Result<Option<usize>, DecodeError> {
-    let mut channel = 1;
+    let mut channel = STATUS_CHANNEL;
     let mut deltas = 0..0;
     let mut present = 0..0;
     let quality_from = report.qualities.len();
@@ -354,7 +369,8 @@ fn spread_sparse_columns(payload: &[u8], samples: usize, report: &mut Report) ->
     while let Some(Sparse { column, deltas, present }) = report.sparse.pop() {
         let bitmap = payload.get(present).unwrap_or_default();
         let ones: usize = bitmap.iter().map(|byte| byte.count_ones() as usize).sum();
-        let beyond = bitmap.last().is_some_and(|&byte| samples % 8 != 0 && byte >> (samples % 8) != 0);
+        let beyond =
+            bitmap.last().is_some_and(|&byte| !samples.is_multiple_of(8) && byte >> (samples % 8) != 0);
         if bitmap.len() != samples.div_ceil(8) || beyond {
             return Err(DecodeError::Length);
         }
@@ -425,22 +441,23 @@ impl Value {
 
 /// The fields of one message, which lies at `at..end` of the payload. Ranges are the payload's.
 struct Fields<'a> {
+    /// The payload up to the message's end.
     bytes: &'a [u8],
     at: usize,
-    end: usize,
 }
 
 impl<'a> Fields<'a> {
     fn new(bytes: &'a [u8], range: Range<usize>) -> Self {
-        Self { bytes, at: range.start, end: range.end }
+        Self { bytes: bytes.get(..range.end).unwrap_or(bytes), at: range.start }
     }
 
     fn inside(&self, value: &Value, field: u32) -> Result<Self, DecodeError> {
         Ok(Self::new(self.bytes, value.range(field)?))
     }
 
+    #[inline]
     fn next(&mut self) -> Result<Option<(u32, Value)>, DecodeError> {
-        if self.at == self.end {
+        if self.at == self.bytes.len() {
             return Ok(None);
         }
         let key = u32::try_from(self.varint()?).map_err(|_| DecodeError::NotProtobuf)?;
@@ -468,7 +485,7 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, length: usize) -> Result<Range<usize>, DecodeError> {
-        if length > self.end - self.at {
+        if length > self.bytes.len() - self.at {
             return Err(DecodeError::Truncated);
         }
         let range = self.at..self.at + length;
@@ -476,9 +493,20 @@ impl<'a> Fields<'a> {
         Ok(range)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
-        for (index, &byte) in self.bytes[self.at..self.end].iter().enumerate().take(10) {
+        for (index, &byte) in self.bytes[self.at..].iter().enumerate().take(10) {
             if index == 9 && byte > 1 {
                 return Err(DecodeError::NotProtobuf);
             }
@@ -488,7 +516,7 @@ impl<'a> Fields<'a> {
                 return Ok(value);
             }
         }
-        Err(if self.end - self.at < 10 { DecodeError::Truncated } else { DecodeError::NotProtobuf })
+        Err(if self.bytes.len() - self.at < 10 { DecodeError::Truncated } else { DecodeError::NotProtobuf })
     }
 
     /// A repeated integer field, packed or not: a reader must take both.
@@ -502,7 +530,7 @@ impl<'a> Fields<'a> {
             return each(*number);
         }
         let mut packed = self.inside(value, field)?;
-        while packed.at < packed.end {
+        while packed.at < packed.bytes.len() {
             each(packed.varint()?)?;
         }
         Ok(())

@@ -24,6 +24,8 @@ pub const SEQ_END: u64 = 1 << 53;
 pub const ABSENT: i64 = i64::MIN;
 /// The channel of the status word.
 pub const STATUS_CHANNEL: u16 = 0;
+/// A class's principal channel, which has the shortest form on the wire.
+pub const PRINCIPAL_CHANNEL: u16 = 1;
 
 /// How far a value can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -121,7 +123,7 @@ pub struct Header {
     pub boot: u32,
     /// Sequence number of the first sample.
     pub seq: u64,
-    /// Oldest sample still in the outbox; absent: `seq`.
+    /// Oldest sample still in the outbox, never beyond `seq`; absent: `seq`.
     pub held_from: Option<u64>,
     /// One past the newest sampled; absent: one past the last sample here.
     pub next_seq: Option<u64>,

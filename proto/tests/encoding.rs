@@ -1,6 +1,16 @@
 //! The wire is the schema's protobuf, proved three ways: any report comes back from our own reader; the generated
 //! types write and read the same bytes; and byte strings written by hand say what the bits mean.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test may fail loudly, and its numbers are its own"
+)]
+
 mod model;
 
 use hunhe_proto::{
@@ -167,7 +177,7 @@ impl Scramble {
         let fields = vec![
             self.field(1, 5, &report.boot.to_le_bytes()),
             self.number(2, Some(report.seq)),
-            self.number(3, report.held_from),
+            self.number(3, Some(report.held)),
             self.number(4, report.next_seq),
             drops.iter().flat_map(|body| self.field(5, 2, body)).collect(),
             self.number(6, report.sent_after_s.map(|value| zigzag(value.into()))),
@@ -199,15 +209,20 @@ impl Scramble {
             self.number(1, Some(zigzag(block.t0))),
             self.number(2, Some(block.step.into())),
             self.numbers(3, &block.dt),
-            columns.iter().flat_map(|body| self.field(4, 2, body)).collect(),
-            self.number(5, samples),
+            columns.iter().flat_map(|body| self.field(5, 2, body)).collect(),
+            self.number(6, samples),
         ];
-        self.shuffled(fields)
+        let mut out = self.shuffled(fields);
+        // Our reader lists columns as they come, and the principal one comes first.
+        if !block.principal.is_empty() {
+            out.splice(0..0, self.field(4, 2, &block.principal));
+        }
+        out
     }
 
     fn column(&mut self, column: &v1::Column) -> Vec<u8> {
         let fields = vec![
-            self.number(1, column.channel.map(u64::from)),
+            self.number(1, Some(column.channel.into())),
             self.field(2, 2, &column.deltas),
             self.field(3, 2, &column.present),
             self.numbers(4, &column.quality),
@@ -238,12 +253,11 @@ fn golden_gas_report() {
         &[0x0d, 0x04, 0x03, 0x02, 0x01][..], // 1 boot, little-endian
         &[0x10, 0xac, 0x02],                 // 2 seq = 300
         &[0x30, 0xb4, 0x01],                 // 6 sent_after_s = 90, zigzag 180
-        &[0x52, 0x0c],                       // 10 block of 12 bytes
+        &[0x52, 0x0a],                       // 10 block of 10 bytes
         &[0x08, 0xc0, 0x84, 0x3d],           // .. 1 t0 = 500,000 hours, zigzag 1,000,000
-        &[0x22, 0x06],                       // .. 4 column of 6 bytes, channel 1 unsaid
-        &[0x12, 0x04],                       // .... 2 deltas of 4 bytes
-        &[0x00, 0xac, 0x02],                 // ...... k = 0, rising; first value 300
-        &[0b0100_1111],                      // ...... 0, 10, 0 are the deltas 0, 1, 0; ones to the end
+        &[0x22, 0x04],                       // .. 4 deltas of channel 1, 4 bytes
+        &[0x00, 0xac, 0x02],                 // .... k = 0, rising; first value 300
+        &[0b0100_1111],                      // .... 0, 10, 0 are the deltas 0, 1, 0; ones to the end
     ]
     .concat();
     assert_eq!(model.bytes(), golden);
@@ -289,37 +303,51 @@ fn golden_full_report() {
                     Column { channel: 300, values: vec![ABSENT; 2], quality: vec![] },
                 ],
             },
+            Block {
+                t0: 0,
+                step: 0,
+                dt: vec![],
+                samples: 1,
+                columns: vec![
+                    Column { channel: 1, values: vec![7], quality: vec![] },
+                    Column { channel: 3, values: vec![-128], quality: vec![] },
+                ],
+            },
         ],
     };
     let golden = [
         &[0x0d, 0x01, 0x00, 0x00, 0x00][..],               // 1 boot
         &[0x10, 0x05],                                     // 2 seq
-        &[0x18, 0x02],                                     // 3 held_from
+        &[0x18, 0x03],                                     // 3 held = 3: held from 2
         &[0x20, 0x08],                                     // 4 next_seq
         &[0x2a, 0x06, 0x08, 0x03, 0x10, 0x02, 0x18, 0x01], // 5 drop: seq 3, count 2, cause full
         &[0x30, 0x01],                                     // 6 sent_after_s = -1
         &[0x38, 0x80, 0x01],                               // 7 uptime_ms = 128
         &[0x40, 0x90, 0x1c],                               // 8 battery_mv = 3600
         &[0x48, 0xdb, 0x01],                               // 9 signal_dbm = -110, zigzag 219
-        &[0x52, 0x13],                                     // 10 block of 19 bytes
+        &[0x52, 0x11],                                     // 10 block of 17 bytes
         &[0x08, 0x14],                                     // .. 1 t0 = 10
         &[0x1a, 0x03, 0x01, 0xac, 0x02],                   // .. 3 dt = 1, 300, packed
-        &[0x22, 0x0a],                                     // .. 4 column of 10 bytes
-        &[0x08, 0x00],                                     // .... 1 channel 0, said
+        &[0x2a, 0x08],                                     // .. 5 column of 8 bytes, channel 0 unsaid
         &[0x12, 0x03, 0x01, 0x00, 0b1001_1111],            // .... 2 k = 1; first 0; delta 2 is 10 0; ones
         &[0x1a, 0x01, 0b101],                              // .... 3 present: samples 0 and 2
         &[0x52, 0x1f],                                     // 10 block of 31 bytes
         &[0x08, 0x01],                                     // .. 1 t0 = -1
         &[0x10, 0x0f],                                     // .. 2 step = 15
-        &[0x22, 0x0f],                                     // .. 4 column of 15 bytes
+        &[0x2a, 0x0f],                                     // .. 5 column of 15 bytes
         &[0x08, 0x02],                                     // .... 1 channel 2
         &[0x12, 0x02, 0x80, 0x05],                         // .... 2 first -5
         &[0x1a, 0x01, 0b10],                               // .... 3 present: sample 1
         &[0x22, 0x04, 0x05, 0x01, 0x02, 0x01],             // .... 4 quality: missing once, suspect once
-        &[0x22, 0x06],                                     // .. 4 column of 6 bytes
+        &[0x2a, 0x06],                                     // .. 5 column of 6 bytes
         &[0x08, 0xac, 0x02],                               // .... 1 channel 300
         &[0x1a, 0x01, 0x00],                               // .... 3 present: none
-        &[0x28, 0x02],                                     // .. 5 samples: nothing else tells
+        &[0x30, 0x02],                                     // .. 6 samples: nothing else tells
+        &[0x52, 0x0d],                                     // 10 block of 13 bytes
+        &[0x22, 0x02, 0x00, 0x07],                         // .. 4 deltas of channel 1: first 7
+        &[0x2a, 0x07],                                     // .. 5 column of 7 bytes
+        &[0x08, 0x03],                                     // .... 1 channel 3
+        &[0x12, 0x03, 0x80, 0x80, 0x01],                   // .... 2 first -128
         &[0x5d, 0xef, 0xbe, 0xad, 0xde],                   // 11 prev_boot
         &[0x60, 0x00],                                     // 12 prev_next_seq = 0, said
         &[0x68, 0x03],                                     // 13 class_version
@@ -335,6 +363,22 @@ fn golden_full_report() {
 fn an_empty_payload_is_an_empty_report() {
     let report = decoded(&[], HOURLY).unwrap();
     assert_eq!((report.samples(), report.header), (0, Header::default()));
+}
+
+/// What a report carries is still held, so nothing is held from beyond it; and nothing from before the beginning.
+#[test]
+fn held_from_lies_between_zero_and_the_report() {
+    let model = |held_from| Model {
+        header: Header { seq: 9, held_from, ..Header::default() },
+        drops: vec![],
+        blocks: vec![],
+    };
+    assert_eq!(decoded(&model(Some(0)).bytes(), HOURLY).unwrap().held_from(), 0);
+    for unsaid in [None, Some(9), Some(10)] {
+        assert_eq!(model(unsaid).bytes(), [0x10, 0x09]);
+    }
+    assert_eq!(decoded(&[0x18, 0x09, 0x10, 0x09], HOURLY).unwrap().held_from(), 0);
+    assert_eq!(decoded(&[0x10, 0x09, 0x18, 0x0a], HOURLY).err(), Some(DecodeError::SeqRange));
 }
 
 #[test]

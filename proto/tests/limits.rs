@@ -1,6 +1,16 @@
 //! Every limit of the contract holds at its last allowed step, is refused one beyond, and is enforced before memory
 //! is taken: hostile bytes never make the reader allocate more than [`ALLOCATED_MAX`].
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test may fail loudly, and its numbers are its own"
+)]
+
 mod model;
 
 use hunhe_proto::{
@@ -68,7 +78,7 @@ fn deltas(values: &[i64]) -> Vec<u8> {
 }
 
 fn channel(channel: u64, values: &[i64]) -> Vec<u8> {
-    nested(4, &[&number(1, channel), &nested(2, &[&deltas(values)])])
+    nested(5, &[&number(1, channel), &nested(2, &[&deltas(values)])])
 }
 
 fn block(parts: &[&[u8]]) -> Vec<u8> {
@@ -97,17 +107,21 @@ fn a_report_has_at_most_4096_samples() {
     assert_eq!(outcome(&two).unwrap().samples(), SAMPLES_MAX);
     assert_eq!(error(&[two, column(1)].concat()), Some(DecodeError::TooManySamples));
 
+    let principal = |count: usize| block(&[&nested(4, &[&deltas(&vec![7; count])])]);
+    assert_eq!(outcome(&principal(SAMPLES_MAX)).unwrap().samples(), SAMPLES_MAX);
+    assert_eq!(error(&principal(SAMPLES_MAX + 1)), Some(DecodeError::TooManySamples));
+
     let irregular = |count: usize| block(&[&nested(3, &[&vec![1; count - 1]])]);
     assert_eq!(outcome(&irregular(SAMPLES_MAX)).unwrap().samples(), SAMPLES_MAX);
     assert_eq!(error(&irregular(SAMPLES_MAX + 1)), Some(DecodeError::TooManySamples));
     let unpacked = block(&[&number(3, 1).repeat(SAMPLES_MAX)]);
     assert_eq!(error(&unpacked), Some(DecodeError::TooManySamples));
 
-    let said = |count: u64| block(&[&number(5, count)]);
+    let said = |count: u64| block(&[&number(6, count)]);
     assert_eq!(outcome(&said(SAMPLES_MAX as u64)).unwrap().samples(), SAMPLES_MAX);
     assert_eq!(error(&said(SAMPLES_MAX as u64 + 1)), Some(DecodeError::TooManySamples));
     assert_eq!(error(&said(u64::from(u32::MAX))), Some(DecodeError::TooManySamples));
-    assert_eq!(error(&said(1 << 32)), Some(DecodeError::FieldRange(5)));
+    assert_eq!(error(&said(1 << 32)), Some(DecodeError::FieldRange(6)));
     assert_eq!(error(&said(0)), Some(DecodeError::EmptyBlock));
 }
 
@@ -116,6 +130,11 @@ fn a_block_has_at_most_64_columns() {
     let columns = |count: u64| block(&[&(0..count).flat_map(|at| channel(at, &[1])).collect::<Vec<_>>()]);
     assert_eq!(outcome(&columns(COLUMNS_MAX as u64)).unwrap().columns.len(), COLUMNS_MAX);
     assert_eq!(error(&columns(COLUMNS_MAX as u64 + 1)), Some(DecodeError::TooManyColumns));
+    let principal = nested(4, &[&deltas(&[1])]);
+    let others = |count: u64| (2..2 + count).flat_map(|at| channel(at, &[1])).collect::<Vec<_>>();
+    assert_eq!(error(&block(&[&principal, &others(63)])), None);
+    assert_eq!(error(&block(&[&principal, &others(64)])), Some(DecodeError::TooManyColumns));
+    assert_eq!(error(&block(&[&others(64), &principal])), Some(DecodeError::TooManyColumns));
 }
 
 #[test]
@@ -126,7 +145,7 @@ fn a_report_has_at_most_65536_values_whether_dense_or_sparse() {
     sparse[0] = ABSENT;
     let bitmap = [&[0xfe][..], &vec![0xff; SAMPLES_MAX / 8 - 1]].concat();
     let with_bitmap =
-        |at: u64| nested(4, &[&number(1, at), &nested(2, &[&deltas(&sparse[1..])]), &nested(3, &[&bitmap])]);
+        |at: u64| nested(5, &[&number(1, at), &nested(2, &[&deltas(&sparse[1..])]), &nested(3, &[&bitmap])]);
     let dense = |at: u64| channel(at, &vec![9; SAMPLES_MAX]);
     for sparse_columns in [0, 1, columns - 1] {
         let body: Vec<u8> = (0..columns as u64)
@@ -141,7 +160,7 @@ fn a_report_has_at_most_65536_values_whether_dense_or_sparse() {
     }
     // All sparse: then the block itself says how many samples it has.
     let body: Vec<u8> = (0..columns as u64).flat_map(with_bitmap).collect();
-    let all = block(&[&body, &number(5, SAMPLES_MAX as u64)]);
+    let all = block(&[&body, &number(6, SAMPLES_MAX as u64)]);
     assert_eq!(outcome(&all).unwrap().values.len(), VALUES_MAX);
 }
 
@@ -161,7 +180,7 @@ fn values_stay_below_two_to_the_53() {
     let report = outcome(&block(&[&channel(1, &[edge, -edge, edge])])).unwrap();
     assert_eq!(report.values, [edge, -edge, edge]);
     let refused = |bytes: &[u8]| {
-        let column = nested(4, &[&nested(2, &[bytes])]);
+        let column = nested(5, &[&nested(2, &[bytes])]);
         assert_eq!(error(&block(&[&column])), Some(DecodeError::Column(ColumnError::ValueOutOfRange)));
     };
     // First values 2^53 and -2^53, then 2^53 - 1 and one more.
@@ -175,7 +194,8 @@ fn values_stay_below_two_to_the_53() {
 #[test]
 fn sequence_numbers_and_drops_stay_below_two_to_the_53() {
     let last = SEQ_END - SAMPLES_MAX as u64;
-    for field in [2, 3, 4, 12] {
+    assert_eq!(error(&number(3, 1)), Some(DecodeError::SeqRange), "held from before the first sample");
+    for field in [2, 4, 12] {
         assert_eq!(error(&number(field, last)), None, "field {field}");
         for beyond in [last + 1, SEQ_END, u64::MAX] {
             assert_eq!(error(&number(field, beyond)), Some(DecodeError::SeqRange), "field {field}");
@@ -208,7 +228,7 @@ fn times_stay_within_two_to_the_53_ms_and_increase() {
     assert_eq!(error(&at(0, &nested(3, &[&[0]]))), Some(DecodeError::TimeOrder));
     // The longest step over the most samples, in the slowest clock there could be.
     let slow = TimeAxis { unit_ms: u32::MAX, interval: u32::MAX };
-    let long = block(&[&number(5, SAMPLES_MAX as u64)]);
+    let long = block(&[&number(6, SAMPLES_MAX as u64)]);
     assert_eq!(decode(&long, slow, &mut Report::default()), Err(DecodeError::TimeRange));
     let leaps = block(&[&nested(3, &[&varint(u64::from(u32::MAX)).repeat(SAMPLES_MAX - 1)])]);
     assert_eq!(decode(&leaps, slow, &mut Report::default()), Err(DecodeError::TimeRange));
@@ -232,11 +252,11 @@ fn floats_are_refused_wherever_an_integer_belongs() {
         }
     }
     let double = |field: u64| [varint(field << 3 | 1), f64::NAN.to_le_bytes().to_vec()].concat();
-    for field in 1..=5 {
+    for field in 1..=6 {
         assert_eq!(error(&block(&[&double(field)])), Some(DecodeError::WireType(field as u32)));
     }
     for field in 1..=4 {
-        let column = nested(4, &[&double(field)]);
+        let column = nested(5, &[&double(field)]);
         assert_eq!(error(&block(&[&column])), Some(DecodeError::WireType(field as u32)));
     }
     for field in 1..=3 {
@@ -247,7 +267,7 @@ fn floats_are_refused_wherever_an_integer_belongs() {
     // Packed doubles in place of a column: bytes, so it is the column's own rules that decide. Never a panic, and
     // never more values than bytes have bits.
     let packed: Vec<u8> = (0..24).flat_map(|_| f64::NAN.to_le_bytes()).collect();
-    if let Ok(report) = outcome(&block(&[&nested(4, &[&nested(2, &[&packed])])])) {
+    if let Ok(report) = outcome(&block(&[&nested(5, &[&nested(2, &[&packed])])])) {
         assert!(report.values.len() <= packed.len() * 8);
     }
 }
@@ -285,7 +305,7 @@ fn a_length_beyond_the_end_takes_no_memory() {
 /// The reader does not recurse: what lies deeper than the schema is a field like another, or skipped bytes.
 #[test]
 fn deep_nesting_is_only_bytes() {
-    for field in [10, 4, 100] {
+    for field in [10, 4, 5, 100] {
         let mut deep = Vec::new();
         while deep.len() < 60_000 {
             deep = nested(field, &[&deep]);
@@ -299,7 +319,7 @@ fn deep_nesting_is_only_bytes() {
 #[test]
 fn a_bitmap_fits_its_block_to_the_bit() {
     let with = |bitmap: &[u8], values: &[i64]| {
-        let column = nested(4, &[&nested(2, &[&deltas(values)]), &nested(3, &[bitmap])]);
+        let column = nested(5, &[&nested(2, &[&deltas(values)]), &nested(3, &[bitmap])]);
         block(&[&column, &channel(2, &[1; 9])])
     };
     assert_eq!(outcome(&with(&[0b1, 0b1], &[5, 6])).unwrap().columns.len(), 2);
@@ -314,7 +334,7 @@ fn a_bitmap_fits_its_block_to_the_bit() {
     ] {
         assert_eq!(error(&with(bitmap, values)), Some(DecodeError::Length), "{values:?}");
     }
-    let alone = block(&[&nested(4, &[&nested(3, &[&[0xff]])])]);
+    let alone = block(&[&nested(5, &[&nested(3, &[&[0xff]])])]);
     assert_eq!(error(&alone), Some(DecodeError::EmptyBlock), "a bitmap does not tell the number of samples");
 }
 
@@ -322,7 +342,7 @@ fn a_bitmap_fits_its_block_to_the_bit() {
 fn runs_of_quality_are_no_bomb() {
     let with = |runs: &[u64]| {
         let packed: Vec<u8> = runs.iter().flat_map(|&number| varint(number)).collect();
-        block(&[&nested(4, &[&nested(2, &[&deltas(&[1; 9])]), &nested(4, &[&packed])])])
+        block(&[&nested(5, &[&nested(2, &[&deltas(&[1; 9])]), &nested(4, &[&packed])])])
     };
     let report = outcome(&with(&[2, 4, 1, 5])).unwrap();
     assert_eq!(report.qualities, [2, 2, 2, 2, 1, 1, 1, 1, 1]);
@@ -343,17 +363,22 @@ fn runs_of_quality_are_no_bomb() {
         assert_eq!(error(&with(&[code, 9])), Some(DecodeError::Quality));
     }
     let bombs: Vec<u8> = [2, VALUES_MAX as u64].iter().flat_map(|&number| varint(number)).collect();
-    let column = nested(4, &[&nested(4, &[&bombs.repeat(10_000)])]);
+    let column = nested(5, &[&nested(4, &[&bombs.repeat(10_000)])]);
     assert_eq!(error(&block(&[&column])), Some(DecodeError::Length));
 }
 
 #[test]
 fn blocks_agree_with_themselves() {
-    let cases: [(&[&[u8]], DecodeError); 6] = [
+    let principal = nested(4, &[&deltas(&[1])]);
+    let cases: [(&[&[u8]], DecodeError); 10] = [
+        (&[&principal, &principal], DecodeError::DuplicateChannel),
+        (&[&principal, &channel(1, &[1])], DecodeError::DuplicateChannel),
+        (&[&principal, &channel(2, &[1, 2])], DecodeError::Length),
+        (&[&nested(4, &[])], DecodeError::EmptyBlock),
         (&[&channel(1, &[1]), &channel(1, &[1])], DecodeError::DuplicateChannel),
         (&[&channel(1, &[1]), &channel(2, &[1, 2])], DecodeError::Length),
         (&[&channel(1, &[1, 2]), &nested(3, &[&[1, 1]])], DecodeError::Length),
-        (&[&channel(1, &[1, 2]), &number(5, 3)], DecodeError::Length),
+        (&[&channel(1, &[1, 2]), &number(6, 3)], DecodeError::Length),
         (&[], DecodeError::EmptyBlock),
         (&[&channel(1, &[])], DecodeError::EmptyBlock),
     ];
@@ -367,10 +392,10 @@ fn blocks_agree_with_themselves() {
 fn the_most_that_64_kib_can_claim_stays_within_the_bound() {
     let mut dense = vec![0x00, 0x00];
     dense.resize(60_000, 0x00);
-    let _ = outcome(&block(&[&nested(4, &[&nested(2, &[&dense])])]));
-    let column = nested(4, &[&nested(2, &[&vec![0; 600]])]);
+    let _ = outcome(&block(&[&nested(5, &[&nested(2, &[&dense])])]));
+    let column = nested(5, &[&nested(2, &[&vec![0; 600]])]);
     let _ = outcome(&block(&[&column.repeat(COLUMNS_MAX)]));
-    let _ = outcome(&block(&[&[0x22, 0x00].repeat(30_000)]));
+    let _ = outcome(&block(&[&[0x2a, 0x00].repeat(30_000)]));
     let _ = outcome(&[0x52, 0x00].repeat(30_000));
     let _ = outcome(&[0x2a, 0x00].repeat(30_000));
     let _ = outcome(&block(&[&nested(3, &[&vec![1; 60_000]])]));
@@ -406,6 +431,6 @@ proptest! {
         times in 1..40_usize,
     ) {
         let _ = outcome(&bytes.repeat(times));
-        let _ = outcome(&block(&[&nested(4, &[&nested(2, &[&bytes.repeat(times.min(30))])])]));
+        let _ = outcome(&block(&[&nested(5, &[&nested(2, &[&bytes.repeat(times.min(30))])])]));
     }
 }

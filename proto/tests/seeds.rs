@@ -1,5 +1,15 @@
 //! The files in `seeds` mean what their readers take them to mean.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test may fail loudly, and its numbers are its own"
+)]
+
 use hunhe_proto::{
     class::{Class, Fault, Kind},
     fleet::{City, Fleet},

@@ -1,6 +1,16 @@
 //! A day of 24 hourly gas registers fits a sleeping radio: median at most 48 bytes of payload, 95th percentile at
 //! most 72, without health fields and tag. On days shaped on 45 real meters, and on modelled ones that always run.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test may fail loudly, and its numbers are its own"
+)]
+
 use hunhe_proto::{
     decode::decode,
     encode::{BlockDraft, ColumnDraft, Draft, encode},
@@ -149,7 +159,6 @@ fn days_of_real_meters_fit() {
     let path = recordings().join("gas_fluvius/gas_daily_45meters_2024.csv");
     let Ok(text) = fs::read_to_string(&path) else {
         println!("NOT PROVED: {} is absent; name its folder in HUNHE_RECORDINGS", path.display());
-        eprintln!("NOT PROVED: {} is absent; name its folder in HUNHE_RECORDINGS", path.display());
         return;
     };
     let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split(',').collect()).collect();
@@ -179,9 +188,10 @@ fn days_of_real_meters_fit() {
     }
     assert_eq!(impossible, 0, "days whose quartiles contradict their total");
     let (median, p95) = distribution("real meters' days", sizes);
-    let (_, holding_p95) = distribution("the same with the day before still held", holding);
     assert!(median <= MEDIAN_MAX && p95 <= P95_MAX, "median {median}, p95 {p95}");
-    assert!(holding_p95 <= P95_MAX);
+    // A sleeping radio learns only at the next connection that its last report is durable.
+    let (median, p95) = distribution("the same with the day before still held", holding);
+    assert!(median <= MEDIAN_MAX && p95 <= P95_MAX, "still holding: median {median}, p95 {p95}");
 }
 
 /// Zero in half of the hours, an exponential use in the others, six times as much in winter as in summer.

@@ -1,7 +1,5 @@
 //! A bad configuration is told whole: five faults, five lines, before anything opens.
 
-#![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
-
 use std::{fs, net::TcpListener};
 
 use hunhe_tests::{command_of, process::free_port, seeds};

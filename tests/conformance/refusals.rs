@@ -44,7 +44,12 @@ fn nested(field: u8, content: &[u8]) -> Vec<u8> {
 fn doubles_for_integers() -> Vec<u8> {
     // Column: deltas as a 64-bit field instead of bytes.
     let column = [&[2 << 3 | 1][..], &f64::NAN.to_le_bytes()].concat();
-    nested(10, &nested(4, &column))
+    nested(10, &nested(5, &column))
+}
+
+/// The same where the principal channel's values should be.
+fn doubles_for_the_principal_channel() -> Vec<u8> {
+    nested(10, &[&[4 << 3 | 1][..], &f64::INFINITY.to_le_bytes()].concat())
 }
 
 /// A report whose start time is a double.
@@ -77,6 +82,7 @@ fn cases() -> Vec<Case> {
         message("not_protobuf", to("meter-1"), vec![0xff; 20]),
         message("truncated", to("meter-1"), fine[..fine.len() - 1].to_vec()),
         message("not_an_integer", to("meter-1"), doubles_for_integers()),
+        message("not_an_integer", to("meter-1"), doubles_for_the_principal_channel()),
         message("not_an_integer", to("meter-1"), double_for_time()),
         message("wrong_shard", other_shard, fine.clone()),
         message("bad_id", b"hunhe/v1/00/<script>alert(1)<\\script>/up".to_vec(), fine.clone()),
@@ -166,7 +172,7 @@ fn each_bad_input_is_refused_with_its_own_reason_and_the_connection_lives_on() {
         assert_eq!(status["quarantined_by_reason"][case.reason], case.samples, "{}: {status}", case.reason);
     }
     let metrics = gateway.http.text("/metrics");
-    assert!(metrics.contains("hunhe_messages_refused_total{reason=\"oversize\"} 1"), "{metrics}");
+    assert!(metrics.contains("hunhe_refused_total{reason=\"oversize\"} 1"), "{metrics}");
 
     refused_again(&gateway, "out_of_range", quarantined);
 }

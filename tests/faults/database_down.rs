@@ -54,7 +54,7 @@ impl Load {
                 let mut number = 0;
                 while !stop.load(Relaxed) {
                     let due = u64::try_from(begun.elapsed().as_millis()).unwrap_or(0) * REPORTS_PER_S / 1000;
-                    for _ in number..due {
+                    while number < due {
                         let (meter, day) = (number % METERS, number / METERS);
                         let hour = FIRST_HOUR + 24 * i64::try_from(day).unwrap_or(0);
                         let payload = wire::gas_day(BOOT, 24 * day, hour, meter);

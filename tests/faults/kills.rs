@@ -4,8 +4,6 @@
 //! The moments are drawn from a seed (`HUNHE_KILL_SEED`), as counts of samples that the gateway has received, so that a
 //! slow machine is not hit at other stages than a fast one.
 
-#![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
-
 use std::{
     fs,
     time::{Duration, Instant},

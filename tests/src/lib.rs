@@ -6,7 +6,6 @@
 //! the reason, because here it is a failed test. Deliberately absent: the gateway's and the agent's own code.
 
 #![expect(
-    clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "a step of a test that cannot be done is a failed test"

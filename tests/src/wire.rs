@@ -67,7 +67,7 @@ pub fn gas_day(boot: u32, seq: u64, hour: i64, meter: u64) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let use_litres = if state % 3 == 0 { 0 } else { (state >> 8) % 220 };
+        let use_litres = if state.is_multiple_of(3) { 0 } else { (state >> 8) % 220 };
         litres += i64::try_from(use_litres).unwrap_or(0);
         litres
     });

@@ -36,10 +36,11 @@ impl Schedule {
 
     /// The instant that is due, if one is. Each instant is returned once.
     ///
-    /// A clock that stepped back by more than an interval moves the grid back with it: times then repeat, under
-    /// new sequence numbers, and the gateway sees the step.
+    /// A sensor's clock that stepped back by more than an interval moves the grid back with it: times then repeat,
+    /// under new sequence numbers, and the gateway sees the step. A model waits until its time comes again.
     pub const fn take_due(&mut self, event_ms: i64) -> Option<i64> {
-        if self.next_ms.saturating_sub(event_ms) > self.interval_ms {
+        let stepped_back = self.next_ms.saturating_sub(event_ms) > self.interval_ms;
+        if stepped_back && matches!(self.late, Late::Skip) {
             self.next_ms = next_multiple(event_ms, self.interval_ms);
         }
         if event_ms < self.next_ms {
@@ -89,5 +90,7 @@ mod tests {
         let mut sensor = Schedule::new(10, 1_000_000, Late::Skip);
         assert_eq!(sensor.take_due(1_000_000), Some(1_000_000));
         assert_eq!(sensor.take_due(500), Some(500));
+        let mut model = Schedule::new(10, 1_000, Late::CatchUp);
+        assert_eq!((model.take_due(500), model.take_due(1_000)), (None, Some(1_000)));
     }
 }

@@ -272,15 +272,15 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    fn series(fault: Option<&str>, count: usize, name: &str) -> (Arc<Class>, Vec<(i64, Vec<i64>)>) {
+    fn series(fault: Option<&str>, count: u32, name: &str) -> (Arc<Class>, Vec<(i64, Vec<i64>)>) {
         let class = testing::gas_meter();
         let fault = fault.map(|name| class.faults[name].clone());
         let device = DeviceId::new(name).unwrap();
         let mut model = Simulated::new(Arc::clone(&class), device, 7, fault, 0, Late::CatchUp);
         let mut row = vec![0; class.channels.len()];
         let mut rows = Vec::new();
-        while rows.len() < count {
-            match model.take(count as i64 * 2 * HOUR_MS, &mut row) {
+        while rows.len() < count as usize {
+            match model.take(i64::from(count) * 2 * HOUR_MS, &mut row) {
                 Some(taken) => rows.push((taken.time_ms, row.clone())),
                 None => break,
             }
@@ -319,7 +319,7 @@ mod tests {
         assert!(register(&swapped).contains(&0));
         assert!(of("silent").len() < 18);
         assert!(of("tamper").iter().any(|(_, row)| row[2] == 8));
-        assert!(of("fast_clock").iter().enumerate().any(|(i, (time, _))| *time != i as i64 * HOUR_MS));
+        assert!(of("fast_clock").iter().zip(0_i64..).any(|((time, _), hour)| *time != hour * HOUR_MS));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub struct Options {
     /// How long to sample; absent: until told to stop, or until the recording ends where nothing else is simulated.
     pub duration: Option<Duration>,
     /// Event time at the start, in milliseconds since 1970; absent: so that the present is reached at the end, and
-    /// for a recording its first sample.
+    /// for a recording its first sample. A recording with a speed of its own starts at its first sample in any case.
     pub from_ms: Option<i64>,
     /// What models and faults are drawn from.
     pub seed: u64,
@@ -314,7 +314,8 @@ impl Clocks {
         let is_live = options.from_ms.is_none() && options.speed == 1.0;
         let models_from_ms = options.from_ms.unwrap_or_else(|| wall_ms() - if is_live { 0 } else { span_ms });
         let first = options.recording.iter().filter_map(|series| series.times_ms().first().copied()).min();
-        let recording_from_ms = options.from_ms.or(first).unwrap_or(0);
+        let shared = options.from_ms.filter(|_| options.recording_speed.is_none());
+        let recording_from_ms = shared.or(first).unwrap_or(0);
         let recording_speed = options.recording_speed.unwrap_or(options.speed);
         Self {
             models: if is_live { Clock::live() } else { Clock::virtual_from(models_from_ms, options.speed) },

@@ -261,7 +261,7 @@ impl<'a> Found<'a> {
                 });
                 numbered.push((index, places.collect()));
                 if let Some(index) = index {
-                    self.meet(index, state, newest_ms);
+                    self.meet(index, *state, newest_ms);
                 }
             }
             Record::Sample { device, seq, time_ms, values } => {

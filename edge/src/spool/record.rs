@@ -26,7 +26,7 @@ const STATE: u8 = 3;
 /// One record as read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    Device { device: DeviceId, state: State, newest_ms: Option<i64>, channels: Vec<u16> },
+    Device { device: DeviceId, state: Box<State>, newest_ms: Option<i64>, channels: Vec<u16> },
     Sample { device: usize, seq: u64, time_ms: i64, values: Vec<i64> },
     State { device: usize, through: u64, drops: Vec<Drop> },
 }
@@ -131,7 +131,7 @@ impl Reader<'_> {
                 let drops = self.drops()?.into_iter().collect();
                 Some(Record::Device {
                     device,
-                    state: State { boot, previous, through, next_seq, drops },
+                    state: Box::new(State { boot, previous, through, next_seq, drops }),
                     newest_ms,
                     channels,
                 })

@@ -129,9 +129,9 @@ fn segments_go_when_all_in_them_is_passed_and_the_bound_declares_the_oldest() {
     let mut outboxes: Vec<_> = found.into_iter().map(|device| Outbox::new(device.state)).collect();
     let mut seq = 0;
     let mut append = |spool: &mut Spool, outboxes: &mut [Outbox]| {
-        for device in 0..2 {
+        for (device, outbox) in outboxes.iter_mut().enumerate() {
             spool.append(device, seq, 1_000_000 * seq.cast_signed(), &[1 << 40, 1 << 41]);
-            outboxes[device].stored(seq + 1);
+            outbox.stored(seq + 1);
         }
         let held: Vec<_> = outboxes.iter().map(Outbox::held_from).collect();
         spool.commit(&held).unwrap();

@@ -1,6 +1,7 @@
 //! What a lane costs: decode and decide, in one thread, for a city of gas meters that report once a day.
 //!
-//! `lane [DEVICES [DAYS [shuffled]]]`: the last line of the output is JSON. Reports are made beforehand, a day at a time.
+//! `lane [DEVICES [DAYS [shuffled]]]`: the last line of the output is JSON. Reports are made beforehand, a day at a time, and
+//! lie one behind the other as in a journal; shuffled, they come in another order than devices are registered.
 //! Time is this thread's CPU time, as Linux accounts it.
 
 use hunhe_gateway_core::{
@@ -15,7 +16,7 @@ use hunhe_proto::{
     reading::Header,
     topic,
 };
-use std::{error::Error, fs, sync::Arc};
+use std::{error::Error, fs, ops::Range, sync::Arc};
 
 const HOURS: usize = 24;
 /// 2026-08-01T00:00:00+08:00, in hours since 1970.
@@ -35,29 +36,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut decisions = Decisions::default();
     let mut best_ns = f64::INFINITY;
     for day in 0..days {
-        let payloads = day_of_reports(devices, day)?;
+        let (bytes, messages) = day_of_reports(&order, &topics, day)?;
         let begun = cpu_ns()?;
         let mut samples = 0_u64;
-        for &number in &order {
-            let arrival = Arrival {
-                lsn: u64::from(number),
-                at_ms: (START_H + 24 * (day + 1)) * 3_600_000,
-                live: true,
-                alarm: false,
-            };
-            let at = number as usize;
+        for (lsn, (topic, payload)) in (0..).zip(&messages) {
+            let at_ms = (START_H + 24 * (day + 1)) * 3_600_000;
+            let arrival = Arrival { lsn, at_ms, live: true, alarm: false };
+            let (topic, payload) = (&bytes[topic.clone()], &bytes[payload.clone()]);
             decisions.clear();
-            lane.handle(
-                Event::Message { arrival, topic: &topics[at], payload: &payloads[at] },
-                &mut decisions,
-            );
+            lane.handle(Event::Message { arrival, topic, payload }, &mut decisions);
             for set in &decisions.accepted.sets {
                 let rows = set.rows.len() as u64;
                 samples += rows;
                 lane.confirmed(
                     set.device,
                     set.boot,
-                    Confirmed { handled: rows, stored: rows, quarantined: 0 },
+                    Confirmed { handled: rows, stored: rows, quarantined: 0, displaced: 0 },
                 );
             }
         }
@@ -123,6 +117,8 @@ fn gas_meter() -> Class {
             sleeping: true,
             silent_after_s: 172_800,
             bytes_max: 480,
+            keep_s: 0,
+            on_alarm: None,
         },
         household: true,
         channels: vec![Channel {
@@ -135,6 +131,10 @@ fn gas_meter() -> Class {
             resolution: 10,
             min: 0.0,
             max: 99_999.999,
+            usual_min: None,
+            usual_max: None,
+            report_on_change: None,
+            every: 0,
             change_per_h_max: Some(7.2),
             rollover: Some(100_000.0),
             rollup: None,
@@ -145,30 +145,36 @@ fn gas_meter() -> Class {
     }
 }
 
+/// Bytes, and where in them each message's topic and payload lie.
+type Messages = (Vec<u8>, Vec<(Range<usize>, Range<usize>)>);
+
 /// One report a meter, of the hours of that day.
-fn day_of_reports(devices: u32, day: i64) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
+fn day_of_reports(order: &[u32], topics: &[Vec<u8>], day: i64) -> Result<Messages, Box<dyn Error>> {
+    let (mut bytes, mut messages) = (Vec::new(), Vec::new());
     let mut out = [0; 480];
-    (0..devices)
-        .map(|number| {
-            let mut seed = u64::from(number) << 20 | day.unsigned_abs();
-            let mut volume = i64::from(number) * 10 + day * 24 * 400;
-            let mut values = [0; HOURS];
-            for value in &mut values {
-                let use_l = random(&mut seed) % 4 * (random(&mut seed) % 10);
-                volume += i64::try_from(use_l)? * 10;
-                *value = volume;
-            }
-            let columns = [ColumnDraft { channel: 1, values: &values, quality: &[] }];
-            let samples = u32::try_from(HOURS)?;
-            let blocks =
-                [BlockDraft { t0: START_H + 24 * day, step: 0, dt: &[], samples, columns: &columns }];
-            let seq = day.unsigned_abs() * HOURS as u64;
-            let sent_after_s = Some(3600);
-            let header = Header { boot: number + 1, seq, sent_after_s, ..Header::default() };
-            let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out)?;
-            Ok(out[..length].to_vec())
-        })
-        .collect()
+    for &number in order {
+        let mut seed = u64::from(number) << 20 | day.unsigned_abs();
+        let mut volume = i64::from(number) * 10 + day * 24 * 400;
+        let mut values = [0; HOURS];
+        for value in &mut values {
+            let use_l = random(&mut seed) % 4 * (random(&mut seed) % 10);
+            volume += i64::try_from(use_l)? * 10;
+            *value = volume;
+        }
+        let columns = [ColumnDraft { channel: 1, values: &values, quality: &[] }];
+        let samples = u32::try_from(HOURS)?;
+        let blocks = [BlockDraft { t0: START_H + 24 * day, step: 0, dt: &[], samples, columns: &columns }];
+        let seq = day.unsigned_abs() * HOURS as u64;
+        let sent_after_s = Some(3600);
+        let header = Header { boot: number + 1, seq, sent_after_s, ..Header::default() };
+        let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out)?;
+        let from = bytes.len();
+        bytes.extend_from_slice(&topics[number as usize]);
+        let topic = from..bytes.len();
+        bytes.extend_from_slice(&out[..length]);
+        messages.push((topic.clone(), topic.end..bytes.len()));
+    }
+    Ok((bytes, messages))
 }
 
 /// splitmix64

@@ -23,7 +23,7 @@ use crate::{
     city::City,
     event::{Arrival, Confirmed, Decisions, Event, Reason, Refusal, RefusedRange},
     judge::{Counted, Judge},
-    registry::{AgentIx, ClassRules, DeviceIx, Registry},
+    registry::{AgentIx, ClassRules, DeviceIx, Registry, Resolved},
     validate::TimeWindow,
 };
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
@@ -139,9 +139,8 @@ impl Lane {
                 return self.city.agent_state(agent, payload).map_err(unknown);
             }
         };
-        let device = registry.find(id).ok_or(unknown(Reason::UnknownDevice))?;
-        let rules = registry.class_of(device);
-        let agent = registry.device(device).agent;
+        let Resolved { device, class, agent } = registry.resolve(id).ok_or(unknown(Reason::UnknownDevice))?;
+        let rules = registry.class(class);
         let mut report = core::mem::take(&mut self.report);
         let outcome = match decode(payload, rules.axis, &mut report) {
             Ok(()) => self.report(arrival, device, rules, &report, redrive, decisions),

@@ -158,13 +158,24 @@ pub struct ChannelRules {
     pub change_per_h_max: Option<i64>,
 }
 
+/// What a message's device id stands for. It lies beside the id, so that a message costs one look into the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved {
+    /// The device.
+    pub device: DeviceIx,
+    /// Its class.
+    pub class: ClassIx,
+    /// What holds its connection.
+    pub agent: AgentIx,
+}
+
 /// Who may report what.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     classes: Vec<ClassRules>,
     devices: Vec<Device>,
     agents: Vec<Agent>,
-    device_by_id: IdMap<DeviceIx>,
+    device_by_id: IdMap<Resolved>,
     device_by_pseudonym: IdMap<DeviceIx>,
     agent_by_id: IdMap<AgentIx>,
 }
@@ -203,7 +214,7 @@ impl Registry {
             self.agents.push(Agent { id: agent, devices: Vec::new() });
         }
         self.agents[agent_at.at()].devices.push(index);
-        self.device_by_id.insert(id, index);
+        self.device_by_id.insert(id, Resolved { device: index, class, agent: agent_at });
         self.device_by_pseudonym.insert(pseudonym, index);
         self.devices.push(Device {
             id,
@@ -221,7 +232,19 @@ impl Registry {
     /// The device of that id.
     #[must_use]
     pub fn find(&self, id: DeviceId) -> Option<DeviceIx> {
+        Some(self.resolve(id)?.device)
+    }
+
+    /// The device of that id, with its class and agent.
+    #[must_use]
+    pub fn resolve(&self, id: DeviceId) -> Option<Resolved> {
         self.device_by_id.get(&id).copied()
+    }
+
+    /// A class.
+    #[must_use]
+    pub fn class(&self, index: ClassIx) -> &ClassRules {
+        &self.classes[index.at()]
     }
 
     /// The device that is shown under that name.

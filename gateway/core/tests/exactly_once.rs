@@ -1,6 +1,8 @@
 //! Each sample is admitted exactly once, and the ledger says where each one is, against a model that keeps every
 //! sample by name.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
+
 mod support;
 
 use hunhe_gateway_core::{
@@ -116,14 +118,15 @@ impl Model {
         let samples = sent.blocks.first().map_or(0, |block| block.columns[0].1.len() as u64);
         for seq in header.seq..header.seq + samples {
             let fate = if value(seq) < 0 { Fate::Refused } else { Fate::Accepted };
-            if told.fates.contains_key(&seq) {
-                assert!(!decided.remove(&seq), "{seq} was admitted twice");
+            let admitted = decided.remove(&seq);
+            if let Some(before) = told.fates.get(&seq) {
+                assert!(!admitted, "{seq} was admitted twice, first {before:?}");
                 told.duplicates += 1;
-            } else {
-                assert!(decided.remove(&seq), "{seq} was not admitted");
-                assert_eq!(refused.contains(&seq), fate == Fate::Refused);
-                told.fates.insert(seq, fate);
+                continue;
             }
+            assert!(admitted, "{seq} was not admitted");
+            assert_eq!(refused.contains(&seq), fate == Fate::Refused);
+            told.fates.insert(seq, fate);
         }
         assert!(decided.is_empty(), "invented: {decided:?}");
     }
@@ -242,7 +245,7 @@ impl World {
         for fate in told.fates.values_mut().skip(usize::try_from(second % 5).unwrap()).step_by(2) {
             // The store may refuse what the lane accepted, as in a conflict.
             let (becomes, count) = match fate {
-                Fate::Accepted if second % 4 != 0 => (Fate::Stored, &mut word.stored),
+                Fate::Accepted if !second.is_multiple_of(4) => (Fate::Stored, &mut word.stored),
                 Fate::Accepted | Fate::Refused => (Fate::Quarantined, &mut word.quarantined),
                 Fate::Stored | Fate::Quarantined => continue,
             };
@@ -368,7 +371,7 @@ fn a_device_may_reboot_for_ever_and_a_late_word_of_a_sink_still_counts() {
     let seen = ledger(&lane);
     assert_eq!((seen.sampled, seen.declared_lost, seen.outstanding), (1200, 198, 1002));
     for boot in 1..=100 {
-        lane.confirmed(device, boot, Confirmed { handled: 10, stored: 10, quarantined: 0 });
+        lane.confirmed(device, boot, Confirmed { handled: 10, stored: 10, quarantined: 0, displaced: 0 });
     }
     let seen = ledger(&lane);
     assert_eq!((seen.stored, seen.outstanding, seen.unexplained()), (1000, 2, 0));
@@ -405,7 +408,7 @@ fn a_planted_drop_makes_exactly_one_unexplained() {
         lane.confirmed(
             device("gas-0"),
             1,
-            Confirmed { handled: announced, stored: announced, quarantined: 0 },
+            Confirmed { handled: announced, stored: announced, quarantined: 0, displaced: 0 },
         );
         assert_eq!(
             (announced, ledger(&lane).unexplained(), ledger(&lane).outstanding),
@@ -457,7 +460,7 @@ fn a_redrive_moves_samples_from_quarantine_to_stored_once_and_keeps_the_rest() {
     let decisions = send(&mut lane, NOW_MS, "gas-0", &sent);
     let refused: Vec<_> = decisions.refused.iter().map(|range| (range.seq, range.count)).collect();
     assert_eq!((accepted_seqs(&decisions), refused.as_slice()), (vec![0], [(1, 3)].as_slice()));
-    lane.confirmed(device, 1, Confirmed { handled: 4, stored: 1, quarantined: 3 });
+    lane.confirmed(device, 1, Confirmed { handled: 4, stored: 1, quarantined: 3, displaced: 0 });
 
     let mut restored = Lane::new(registry(), Policy::default());
     restored.restore(lane.snapshot());
@@ -471,7 +474,7 @@ fn a_redrive_moves_samples_from_quarantine_to_stored_once_and_keeps_the_rest() {
     assert_eq!(first.refused.iter().map(|range| (range.seq, range.count)).collect::<Vec<_>>(), [(3, 1)]);
     let seen = ledger(&lane);
     assert_eq!((seen.stored, seen.outstanding, seen.quarantined, seen.unexplained()), (1, 2, 1, 0));
-    lane.confirmed(device, 1, Confirmed { handled: 2, stored: 2, quarantined: 0 });
+    lane.confirmed(device, 1, Confirmed { handled: 2, stored: 2, quarantined: 0, displaced: 0 });
     quarantine.done(9, &first);
     let seen = ledger(&lane);
     assert_eq!((seen.stored, seen.outstanding, seen.quarantined, seen.unexplained()), (3, 0, 1, 0));
@@ -498,9 +501,9 @@ fn a_redrive_may_overtake_the_word_that_its_samples_are_in_quarantine() {
     wide.restore(lane.snapshot());
     assert_eq!(accepted_seqs(&redrive(&mut wide, NOW_MS, "gas-0", &sent, &[(0, 2), (0, 9), (1, 1)])), [0, 1]);
     assert_eq!((ledger(&wide).outstanding, ledger(&wide).unexplained()), (2, 0));
-    wide.confirmed(device, 1, Confirmed { handled: 2, stored: 0, quarantined: 2 });
+    wide.confirmed(device, 1, Confirmed { handled: 2, stored: 0, quarantined: 2, displaced: 0 });
     assert_eq!((ledger(&wide).outstanding, ledger(&wide).unexplained()), (2, 0));
-    wide.confirmed(device, 1, Confirmed { handled: 2, stored: 2, quarantined: 0 });
+    wide.confirmed(device, 1, Confirmed { handled: 2, stored: 2, quarantined: 0, displaced: 0 });
     assert_eq!((ledger(&wide).stored, ledger(&wide).outstanding, ledger(&wide).unexplained()), (2, 0, 0));
 }
 

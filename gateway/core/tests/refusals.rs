@@ -1,5 +1,7 @@
 //! Bad input is data: each kind is refused with its own reason, counted, and harms nothing that comes after.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
+
 mod support;
 
 use hunhe_gateway_core::lane::Lane;
@@ -13,8 +15,11 @@ fn good(seq: u64) -> Sent {
     Sent::new(7, seq).block(START_H, 1, &[1000, 1010, 1020])
 }
 
+/// Refused samples as (first, count, reason).
+type Ranges = Vec<(u64, u64, &'static str)>;
+
 /// Sends it, then a good report, which must be accepted whole; returns reasons of message and samples.
-fn refused(topic: &[u8], payload: &[u8]) -> (Option<&'static str>, Vec<(u64, u64, &'static str)>, Lane) {
+fn refused(topic: &[u8], payload: &[u8]) -> (Option<&'static str>, Ranges, Lane) {
     let mut lane = lane();
     let decisions = message(&mut lane, NOW_MS, topic, payload);
     assert!(decisions.accepted.sets.is_empty());
@@ -112,7 +117,7 @@ fn each_bad_sample_is_refused_with_its_own_reason_and_its_message_with_the_first
         sent
     };
     let now_h = NOW_MS / HOUR_MS;
-    let cases: Vec<(Sent, Vec<(u64, u64, &str)>)> = vec![
+    let cases: Vec<(Sent, Ranges)> = vec![
         (wrong_version(good(0)), vec![(0, 3, "wrong_class")]),
         (Sent::new(7, 0).block(START_H, 200, &[1, 2]), vec![(0, 2, "no_known_channel")]),
         (Sent::new(7, 0).block(START_H, 60_000, &[1, 2]), vec![(0, 2, "no_known_channel")]),
@@ -249,9 +254,9 @@ proptest! {
             let refused = [(0, u64::MAX), (u64::MAX, u64::MAX), (3, 4)];
             redrive(&mut lane, at_ms, names[name], &sent, &refused);
             tick(&mut lane, at_ms);
-            lane.ledger(|_| true).0.unexplained();
+            let _ = lane.ledger(|_| true).0.unexplained();
             for agent in lane.take_touched_agents() {
-                lane.watermark(agent);
+                let _ = lane.watermark(agent);
             }
         }
     }

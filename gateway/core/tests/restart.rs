@@ -1,5 +1,7 @@
 //! A restart changes no decision: snapshot, bytes, restore, and on, wherever the cut falls.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
+
 mod support;
 
 use hunhe_gateway_core::{
@@ -73,7 +75,7 @@ fn take(lane: &mut Lane, step: &Step) -> String {
             lane.confirmed(
                 device("gas-0"),
                 1,
-                Confirmed { handled: stored + quarantined, stored, quarantined },
+                Confirmed { handled: stored + quarantined, stored, quarantined, displaced: 0 },
             );
         }
         Step::Redrive(seq) => {

@@ -1,5 +1,7 @@
 //! The rules V01 to V06 of one device, and what it costs to remember it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
+
 mod support;
 
 use hunhe_gateway_core::{
@@ -112,7 +114,8 @@ fn v05_a_sample_that_loses_one_value_is_kept_and_suspect() {
 #[test]
 fn v06_a_register_may_roll_over_and_be_swapped_but_not_run_backwards() {
     // Register, serial number, then what the next three samples make of it: 1 valid, 2 suspect.
-    let cases: [(&str, [i64; 3], [i64; 3], [u8; 3]); 5] = [
+    type Case = (&'static str, [i64; 3], [i64; 3], [u8; 3]);
+    let cases: [Case; 5] = [
         ("forward", [99_990_010, 99_990_010, 99_999_990], [5, 5, 5], [1, 1, 1]),
         ("rollover", [99_999_990, 1000, 2000], [5, 5, 5], [1, 1, 1]),
         ("swap", [99_990_010, 0, 10], [5, 6, 6], [1, 1, 1]),

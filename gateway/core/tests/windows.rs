@@ -1,5 +1,7 @@
 //! A window is a function of the set of its samples, never of the order in which they came.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
+
 mod support;
 
 use hunhe_gateway_core::{
@@ -12,6 +14,8 @@ use std::collections::BTreeMap;
 use support::*;
 
 const QUARTER_MS: i64 = 900_000;
+const KEPT_QUARTERS: i64 = 3;
+const _: () = assert!(KEPT == 3);
 
 type Content = (u32, Vec<ChannelStat>);
 
@@ -82,7 +86,7 @@ fn expected(samples: &[(u64, i64, i64, i64)]) -> BTreeMap<(i64, i64), Content> {
 prop_compose! {
     /// Samples within as many quarters of an hour as are kept, some at one time, with values up to the type's end.
     fn samples()(list in prop::collection::vec(
-        (0..KEPT as i64 * 900, prop_oneof![Just(900_000_000_000_000), Just(-900_000_000_000_000), -500..500_i64],
+        (0..KEPT_QUARTERS * 900, prop_oneof![Just(900_000_000_000_000), Just(-900_000_000_000_000), -500..500_i64],
             prop_oneof![2 => 0..12_000_i64, 1 => Just(ABSENT)]), 1..60),
     ) -> Vec<(u64, i64, i64, i64)> {
         list.into_iter().zip(0_u64..).map(|((after_s, flow, pressure), seq)| (seq, START_MS / 1000 + after_s, flow, pressure)).collect()
@@ -150,7 +154,7 @@ fn a_complete_window_is_shown_at_once_and_an_incomplete_one_when_time_has_passed
 fn what_is_too_late_for_the_kept_windows_is_counted_and_changes_none() {
     let now_ms = START_MS + DAY_MS;
     let (mut lane, mut database) = (lane(), Database::default());
-    for number in 0..KEPT as i64 + 2 {
+    for number in 0..KEPT_QUARTERS + 2 {
         database.take(&send(&mut lane, now_ms, "flow-0", &quarter(number, &[1; 7])));
     }
     let before = database.content();

@@ -4,11 +4,11 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
-/// Where a value was written.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+/// Where a value was written. Serialises as `{"file", "line"}`, `{"variable"}`, `{"flag"}` or `{}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// In a file.
     File {
@@ -51,10 +51,27 @@ impl fmt::Display for Place {
     }
 }
 
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::File { file, line } => {
+                map.serialize_entry("file", file)?;
+                map.serialize_entry("line", line)?;
+            }
+            Self::Variable(name) => map.serialize_entry("variable", name)?,
+            Self::Flag(flag) => map.serialize_entry("flag", flag)?,
+            Self::Default => {}
+        }
+        map.end()
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fault {
     /// Where it was written.
+    #[serde(flatten)]
     pub place: Place,
     /// Its key, as `section.key`; empty where the whole file is meant.
     pub key: String,

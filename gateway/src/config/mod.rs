@@ -81,7 +81,9 @@ impl Layers {
         }
         match builder.build().and_then(config::Config::try_deserialize::<Config>) {
             Ok(mut config) => {
-                meant::complete(&mut config, &mut written);
+                if !written.unread {
+                    meant::complete(&mut config, &mut written);
+                }
                 let origins = written.places;
                 Faults::none_or(written.faults, || Loaded { config, origins })
             }

@@ -119,6 +119,26 @@ fn loading_a_sound_file_changes_nothing_on_disk() {
     assert!(!site.path("data").exists());
 }
 
+#[test]
+fn a_file_that_is_not_there_is_the_only_fault() {
+    let site = Site::new();
+    let layers = Layers { file: Some(site.path("none.toml")), ..Layers::default() };
+    let faults = layers.load().unwrap_err();
+    assert_eq!(faults.list().len(), 1, "{faults}");
+    assert!(faults.to_string().contains("none.toml: cannot be read: "), "{faults}");
+}
+
+#[test]
+fn faults_as_json_have_file_line_and_key_side_by_side() {
+    let site = Site::new();
+    let faults = serde_json::to_value(site.faults("[broker]\nport = 0")).unwrap();
+    let expected = serde_json::json!([{
+        "file": site.path("gateway.toml"), "line": 4, "key": "broker.port",
+        "what": "0 is out of range", "remedy": "write a whole number from 1 to 65535"
+    }]);
+    assert_eq!(faults, expected);
+}
+
 /// A literal of a type that no key of that kind takes.
 fn wrong_literal(kind: Kind) -> &'static str {
     match kind {

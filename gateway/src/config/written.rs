@@ -48,6 +48,8 @@ pub(crate) struct Written {
     pub(crate) faults: Vec<Fault>,
     /// Number of tables of the one section that may stand several times.
     pub(crate) list_len: usize,
+    /// There is no file to judge, so the defaults are not to be judged in its stead.
+    pub(crate) unread: bool,
 }
 
 const DEFAULTS: usize = 0;
@@ -80,6 +82,7 @@ impl Written {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
+                self.unread = true;
                 let what = format!("cannot be read: {error}");
                 self.faults.push(Fault::new(Place::whole(&file), "", what, "name a readable TOML file"));
                 return;

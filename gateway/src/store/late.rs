@@ -43,7 +43,9 @@ impl Memory {
             } else if open_ms.is_some_and(|open_ms| time_ms >= open_ms) {
                 self.offer_open(disk, device, rows, left, outcome, conflicts)?
             } else {
-                self.offer_closed(disk, device, rows, left, open_ms, outcome, conflicts)?
+                // What is newer than all else is appended, even where no block is open.
+                let end_ms = open_ms.unwrap_or(head.last_ms + 1);
+                self.offer_closed(disk, device, rows, left, end_ms, outcome, conflicts)?
             };
             left = &left[done..];
         }
@@ -83,7 +85,7 @@ impl Memory {
         Ok(done)
     }
 
-    /// Offers what lies before the open block, up to the next closed one or the end of the month.
+    /// Offers what lies before `end_ms`, up to the next closed block or the end of the month.
     #[expect(clippy::too_many_arguments, reason = "one call, and a struct would only name them twice")]
     fn offer_closed(
         &mut self,
@@ -91,14 +93,14 @@ impl Memory {
         device: u32,
         rows: &Rows<'_>,
         left: &[usize],
-        open_ms: Option<i64>,
+        end_ms: i64,
         outcome: &mut WriteOutcome,
         conflicts: &mut Vec<Conflict>,
     ) -> Result<usize, StoreError> {
         let time_ms = rows.times_ms[left[0]];
         let month = Month::of(time_ms);
         disk.month(month)?;
-        let limit_ms = month.end_ms().min(open_ms.unwrap_or(i64::MAX));
+        let limit_ms = month.end_ms().min(end_ms);
         let before = self.neighbour(disk, device, month, (month.start_ms(), time_ms + 1), false)?;
         let after = self.neighbour(disk, device, month, (time_ms + 1, limit_ms), true)?;
         let limit_ms = after.map_or(limit_ms, |after| after.first_ms);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use hunhe_gateway::api::live::{Outgoing, Subscription};
@@ -20,8 +21,12 @@ fn everyone() -> HashSet<String> {
     HashSet::new()
 }
 
+/// What has not come by then will not come: a broken stream fails instead of waiting for ever.
+const DEADLINE: Duration = Duration::from_secs(10);
+
 async fn next(subscription: &mut Subscription) -> Vec<Outgoing> {
-    subscription.next().await.expect("the hub is open")
+    let events = tokio::time::timeout(DEADLINE, subscription.next()).await.expect("an event in time");
+    events.expect("the hub is open")
 }
 
 fn names(events: &[Outgoing]) -> Vec<&'static str> {
@@ -179,7 +184,8 @@ async fn read_until(response: reqwest::Response, name: &str) -> (u64, Value) {
     let mut bytes = response.bytes_stream();
     let mut text = String::new();
     loop {
-        text.push_str(std::str::from_utf8(&bytes.next().await.unwrap().unwrap()).unwrap());
+        let chunk = tokio::time::timeout(DEADLINE, bytes.next()).await.expect("an event in time");
+        text.push_str(std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap());
         for block in text.split_inclusive("\n\n").filter(|block| block.ends_with("\n\n")) {
             let field = |key: &str| block.lines().find_map(|line| line.strip_prefix(&format!("{key}: ")));
             if field("event") == Some(name) {
@@ -231,7 +237,8 @@ async fn streams_end_when_the_server_is_told_to_stop() {
     }));
     let response = reqwest::get(format!("http://{address}/api/v1/live")).await.unwrap();
     stop.send(()).unwrap();
-    let rest: Vec<_> = response.bytes_stream().collect().await;
+    let rest = tokio::time::timeout(DEADLINE, response.bytes_stream().collect::<Vec<_>>());
+    let rest = rest.await.expect("the stream ends");
     assert!(rest.iter().all(Result::is_ok), "the stream ends, it is not cut");
     server.await.unwrap().unwrap();
 }

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use hunhe_gateway::sinks::Confirmation;
 use hunhe_gateway::sinks::influx::{self, DeadLetter, Handle, Options, Report};
 use hunhe_gateway::sinks::line_protocol::Dialect;
-use hunhe_gateway::sinks::status::State;
+use hunhe_gateway::sinks::status::{SinkStatus, State};
 use hunhe_gateway_core::event::{ABSENT, Confirmed};
 use hunhe_gateway_core::registry::Registry;
 
-use crate::fixture::{Log, Row, hourly, refusal, registry};
+use crate::fixture::{Log, Row, decisions_of, hourly, refusal, registry, window_of};
 use crate::server::{Reply, Request, Server, eventually};
 
 const START_MS: i64 = 1_767_225_600_000;
@@ -32,9 +32,18 @@ fn options(dir: &Path, url: &str) -> Options {
 
 fn start(options: Options, registry: Arc<Registry>, log: &Log) -> (Handle, Seen) {
     let seen = Seen::default();
-    let reports = Arc::clone(&seen);
-    let report = Box::new(move |report| reports.lock().unwrap().push(report));
-    (influx::start(options, registry, log.writer.subscribe(), report).unwrap(), seen)
+    let status: Arc<OnceLock<Arc<SinkStatus>>> = Arc::default();
+    let (reports, cursor_of) = (Arc::clone(&seen), Arc::clone(&status));
+    let report = Box::new(move |report| {
+        if let (Report::Confirmed(confirmed), Some(status)) = (&report, cursor_of.get()) {
+            let cause = status.cursor().cause;
+            assert!(confirmed.iter().all(|of| of.cause > cause), "the cursor is ahead of a confirmation");
+        }
+        reports.lock().unwrap().push(report);
+    });
+    let handle = influx::start(options, registry, log.writer.subscribe(), report).unwrap();
+    status.set(handle.status()).unwrap();
+    (handle, seen)
 }
 
 fn finish(handle: Handle, log: &Log) {
@@ -65,7 +74,7 @@ fn confirmations(seen: &Seen) -> Vec<Confirmation> {
 
 fn totals(seen: &Seen) -> (u64, u64, u64) {
     confirmations(seen).iter().fold((0, 0, 0), |(handled, stored, quarantined), confirmation| {
-        let Confirmed { handled: h, stored: s, quarantined: q } = confirmation.confirmed;
+        let Confirmed { handled: h, stored: s, quarantined: q, .. } = confirmation.confirmed;
         (handled + h, stored + s, quarantined + q)
     })
 }
@@ -140,18 +149,20 @@ fn a_wrong_token_keeps_everything_and_shows() {
 }
 
 #[test]
-fn what_is_too_large_is_split_and_the_next_batch_is_smaller() {
+fn what_is_too_large_is_split_and_later_batches_are_smaller() {
     let dir = tempfile::tempdir().unwrap();
     let registry = registry(4);
     let mut log = Log::new(dir.path(), &registry);
-    (0..40).for_each(|_| fill(&mut log));
+    (0..320).for_each(|_| fill(&mut log));
     let server = whenever(|_, request| request.lines.len() > 1500, Reply::status(413, "too large"));
-    let (handle, seen) = start(options(dir.path(), &server.url()), registry, &log);
+    let mut options = options(dir.path(), &server.url());
+    options.batch_rows = NonZero::new(4000).unwrap();
+    let (handle, seen) = start(options, registry, &log);
     finish(handle, &log);
-    assert_eq!(server.stored().len(), 4000);
-    assert_eq!(totals(&seen), (4000, 4000, 0));
+    assert_eq!(server.stored().len(), 32_000);
+    assert_eq!(totals(&seen), (32_000, 32_000, 0));
     let refused = server.requests().iter().filter(|request| request.lines.len() > 1500).count();
-    assert!((1..=3).contains(&refused), "{refused}");
+    assert!((1..16).contains(&refused), "{refused} of 24, were nothing learnt");
 }
 
 fn one_bad_line(reply: impl Fn(&Request) -> Reply + Send + 'static) {
@@ -176,7 +187,7 @@ fn one_bad_line(reply: impl Fn(&Request) -> Reply + Send + 'static) {
     assert_eq!(distinct(&server.stored()), 99);
     assert_eq!(totals(&seen), (100, 99, 1));
     let of_cause = confirmations(&seen).into_iter().find(|confirmation| confirmation.cause == 11).unwrap();
-    assert_eq!(of_cause.confirmed, Confirmed { handled: 5, stored: 4, quarantined: 1 });
+    assert_eq!(of_cause.confirmed, Confirmed { handled: 5, stored: 4, quarantined: 1, displaced: 0 });
     let seen = seen.lock().unwrap();
     let first_confirmation_of_11 = seen
         .iter()
@@ -252,20 +263,46 @@ fn the_cursor_never_passes_a_batch_that_is_still_on_its_way() {
 }
 
 #[test]
-fn a_batch_holds_whole_causes() {
+fn a_batch_given_up_at_a_stop_keeps_the_cursor_before_it_whatever_came_behind() {
     let dir = tempfile::tempdir().unwrap();
     let registry = registry(4);
     let mut log = Log::new(dir.path(), &registry);
     fill(&mut log);
+    let first_line = format!(" {START_MS}");
+    let stuck = whenever(move |_, request| request.lines[0].ends_with(&first_line), Reply::status(503, ""));
+    let mut narrow = options(dir.path(), &stuck.url());
+    narrow.batch_rows = NonZero::new(10).unwrap();
+    let (handle, seen) = start(narrow, Arc::clone(&registry), &log);
+    let status = handle.status();
+    eventually("the second batch is stored", || !stuck.stored().is_empty());
+    eventually("the first waits", || status.snapshot().state == State::Retrying);
+    handle.stop();
+    assert!(handle.join());
+    assert_eq!(status.cursor().cause, 0);
+    assert!(seen.lock().unwrap().is_empty());
+    let mended = whenever(|_, _| false, Reply::ThenCut);
+    let (handle, seen) = start(options(dir.path(), &mended.url()), registry, &log);
+    finish(handle, &log);
+    assert_eq!((distinct(&mended.stored()), totals(&seen)), (100, (100, 100, 0)));
+}
+
+#[test]
+fn a_batch_holds_whole_causes() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = registry(4);
+    let mut log = Log::new(dir.path(), &registry);
+    for message in 0..20 {
+        let mut decisions = decisions_of(0, 1, 0, &hourly(START_MS, message * 5, 5));
+        decisions.shown = window_of(0, 3_600_000, START_MS, 0, &[1]).shown;
+        log.append(&decisions);
+    }
     let server = whenever(|_, _| false, Reply::ThenCut);
     let mut options = options(dir.path(), &server.url());
-    options.batch_rows = NonZero::new(7).unwrap();
+    options.batch_rows = NonZero::new(3).unwrap();
     let (handle, _) = start(options, registry, &log);
     finish(handle, &log);
-    assert!(
-        server.requests().iter().all(|request| request.lines.len() == 10),
-        "5 samples a cause, at least 7 a batch"
-    );
+    let requests = server.requests();
+    assert!(requests.iter().all(|request| request.lines.len() == 6), "five samples and a window a cause");
 }
 
 #[test]

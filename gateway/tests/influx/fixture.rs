@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hunhe_gateway::decided::{self, Message};
+use hunhe_gateway::decided::{Encoder, Message};
 use hunhe_gateway::journal::{Lsn, Options, Writer};
 use hunhe_gateway_core::event::{ABSENT, ChannelStat, Decisions, Reason, Refusal, SampleSet, WindowClosed};
 use hunhe_gateway_core::registry::{DeviceIx, Enrolment, Registry};
@@ -91,7 +91,7 @@ pub(crate) struct Row {
 pub(crate) struct Log {
     pub(crate) writer: Writer,
     registry: Arc<Registry>,
-    scratch: Vec<u8>,
+    encoder: Encoder,
     pub(crate) cause: u64,
 }
 
@@ -99,14 +99,21 @@ impl Log {
     pub(crate) fn new(dir: &Path, registry: &Arc<Registry>) -> Self {
         let options = Options { dir: dir.join("decided"), segment_bytes: 1 << 20, limit_bytes: 1 << 30 };
         let (writer, _) = Writer::open(options).unwrap();
-        Self { writer, registry: Arc::clone(registry), scratch: Vec::new(), cause: 0 }
+        Self { writer, registry: Arc::clone(registry), encoder: Encoder::default(), cause: 0 }
     }
 
     /// Appends one message's decisions under the next cause.
     pub(crate) fn append(&mut self, decisions: &Decisions) {
         self.cause += 1;
-        let message = Message { cause: self.cause, arrival_ms: 5, topic: b"topic", payload: b"payload" };
-        decided::append(&mut self.writer, &mut self.scratch, &self.registry, message, decisions).unwrap();
+        let message = Message {
+            cause: self.cause,
+            arrival_ms: 5,
+            topic: b"topic",
+            payload: b"payload",
+            redrive_of: None,
+        };
+        self.encoder.encode(&self.registry, message, decisions);
+        self.encoder.append(&mut self.writer).unwrap();
         self.writer.flush().unwrap();
     }
 

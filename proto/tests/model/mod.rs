@@ -85,7 +85,7 @@ impl Model {
         v1::Report {
             boot: header.boot,
             seq: header.seq,
-            held_from: header.held_from,
+            held: header.held_from.map_or(0, |from| header.seq - from),
             next_seq: header.next_seq,
             dropped: self
                 .drops
@@ -113,11 +113,17 @@ impl Model {
 impl Block {
     fn generated(&self) -> v1::Block {
         let told = !self.dt.is_empty() || self.columns.iter().any(|column| !column.values.contains(&ABSENT));
+        let principal = self.columns.first().filter(|column| {
+            column.channel == 1
+                && !column.values.contains(&ABSENT)
+                && column.quality.iter().all(|&code| code == 1)
+        });
         v1::Block {
             t0: self.t0,
             step: self.step,
             dt: self.dt.clone(),
-            columns: self.columns.iter().map(Column::generated).collect(),
+            principal: principal.map(|column| column.generated().deltas).unwrap_or_default(),
+            columns: self.columns[usize::from(principal.is_some())..].iter().map(Column::generated).collect(),
             samples: if told { 0 } else { u32::try_from(self.samples).unwrap() },
         }
     }
@@ -170,8 +176,7 @@ impl Column {
                 }
             }
         }
-        let channel = (self.channel != 1).then_some(u32::from(self.channel));
-        v1::Column { channel, deltas, present: bitmap, quality: runs }
+        v1::Column { channel: u32::from(self.channel), deltas, present: bitmap, quality: runs }
     }
 }
 
@@ -251,6 +256,7 @@ fn header() -> impl Strategy<Value = Header> {
     let rest = (option::of(any::<u32>()), option::of(seq()), option::of(any::<u32>()));
     (sequence, health, rest).prop_map(|(sequence, health, rest)| {
         let (boot, seq, held_from, next_seq) = sequence;
+        let held_from = held_from.filter(|&from| from < seq);
         let (sent_after_s, uptime_ms, battery_mv, signal_dbm) = health;
         let (prev_boot, prev_next_seq, class_version) = rest;
         Header {

@@ -21,14 +21,12 @@ function write(topic, payload) {
   const device = topic.split("/")[3];
   const report = Report.decode(payload);
   for (const block of report.blocks) {
-    for (const { deltas } of block.columns) {
-      let time = Number(block.t0) * HOUR_MS;
-      for (const value of column(deltas)) {
-        writer.writePoint(
-          new Point("gas_meter").tag("device", device).floatField("register", value / 1000).timestamp(time),
-        );
-        time += HOUR_MS;
-      }
+    let time = Number(block.t0) * HOUR_MS;
+    for (const value of column(block.principal)) {
+      writer.writePoint(
+        new Point("gas_meter").tag("device", device).floatField("register", value / 1000).timestamp(time),
+      );
+      time += HOUR_MS;
     }
   }
 }

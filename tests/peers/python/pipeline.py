@@ -29,10 +29,9 @@ def main() -> None:
         device = message.topic.split("/")[3]
         points = []
         for block in Report.FromString(message.payload).blocks:
-            for channel in block.columns:
-                for hour, value in enumerate(column(channel.deltas), block.t0):
-                    point = Point("gas_meter").tag("device", device).field("register", value / 1000)
-                    points.append(point.time(hour * HOUR_MS, WritePrecision.MS))
+            for hour, value in enumerate(column(block.principal), block.t0):
+                point = Point("gas_meter").tag("device", device).field("register", value / 1000)
+                points.append(point.time(hour * HOUR_MS, WritePrecision.MS))
         writer.write(bucket="hunhe", record=points)
 
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="peer-python")

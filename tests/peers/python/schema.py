@@ -7,11 +7,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _TYPES = descriptor_pb2.FieldDescriptorProto
 _MESSAGES = {
-    "Column": [("channel", 1, _TYPES.TYPE_UINT32, None), ("deltas", 2, _TYPES.TYPE_BYTES, None)],
     "Block": [
         ("t0", 1, _TYPES.TYPE_SINT64, None),
         ("step", 2, _TYPES.TYPE_UINT32, None),
-        ("columns", 4, _TYPES.TYPE_MESSAGE, "Column"),
+        ("principal", 4, _TYPES.TYPE_BYTES, None),
     ],
     "Report": [
         ("boot", 1, _TYPES.TYPE_FIXED32, None),

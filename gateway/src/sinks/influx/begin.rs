@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::decided::{self, Decided};
+use crate::decided;
 use crate::journal::{Lsn, Next, ReadError, Reader, Tail};
 use crate::sinks::{
     cursor::{Cursor, Held},
@@ -24,15 +24,6 @@ pub(super) fn cursor_of(held: Held, status: &SinkStatus, path: &Path) -> Cursor 
             status.warn("cursor was damaged: started over from the oldest decided record".into());
             Cursor::default()
         }
-    }
-}
-
-/// The journal record behind a decided one.
-pub(super) fn cause_of(decided: &Decided<'_>) -> u64 {
-    match decided {
-        Decided::Samples(samples) => samples.cause,
-        Decided::Window(window) => window.cause,
-        Decided::Refused(refused) => refused.cause,
     }
 }
 
@@ -58,5 +49,5 @@ fn hint_holds(tail: &Tail, cursor: Cursor) -> Result<bool, ReadError> {
     };
     let Next::Record(record) = reader.next()? else { return Ok(false) };
     let decided = decided::read(record.kind, record.payload);
-    Ok(decided.is_ok_and(|decided| cause_of(&decided) <= cursor.cause))
+    Ok(decided.is_ok_and(|decided| decided.cause() <= cursor.cause))
 }

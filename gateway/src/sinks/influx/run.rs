@@ -218,7 +218,7 @@ impl Sink {
                     continue;
                 }
             };
-            let cause = begin::cause_of(&decided);
+            let cause = decided.cause();
             let full = self.is_full() && cause != self.batch.through().cause;
             let sealed = full.then(|| {
                 let next = self.spare.pop().unwrap_or_default();

@@ -156,8 +156,6 @@ fn run(steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
     #[test]
     fn content_is_that_of_a_sorted_map_through_late_double_and_conflicting_writes_checkpoints_and_crashes(
         steps in prop::collection::vec(step(), 1..40)
@@ -187,4 +185,20 @@ fn small_writes_and_checkpoints_make_the_same_content_as_one_large_write() {
     let blocks: usize = store.disk.months().iter().map(|(_, spaces)| spaces.blocks.len().unwrap()).sum();
     let closed = usize::try_from(at).unwrap() / 512;
     assert!(blocks <= closed + 8 + 3 * 8, "{blocks}");
+}
+
+/// With no block open, a late write that also reaches past the newest sample must not put that end into a closed block.
+#[test]
+fn a_late_write_that_ends_with_the_newest_sample_hides_nothing() {
+    let batch = |slots: &[i64], first_seq: u64| Batch {
+        device: 0,
+        boot: 1,
+        channels: vec![0, 1, 9],
+        rows: (first_seq..).zip(slots).map(|(seq, &slot)| (time_at(slot), seq, 1, vec![slot; 3])).collect(),
+    };
+    run(&[
+        Step::Write(batch(&[43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55], 43)),
+        Step::Write(batch(&[48, 56], 0)),
+        Step::Write(batch(&[56], 56)),
+    ]);
 }
