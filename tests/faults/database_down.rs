@@ -30,8 +30,9 @@ const BEFORE: Duration = Duration::from_secs(10);
 const DOWN: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(60);
 const DRAIN_RATIO_MIN: f64 = 3.0;
-/// What the gateway may grow by in that minute: far less than what waits, which is on disk.
-const GROWTH_MIB_MAX: f64 = 64.0;
+/// What the gateway may grow by, the open blocks of ten thousand meters in the embedded store and the drain's requests
+/// included: what waits is on disk.
+const GROWTH_MIB_MAX: f64 = 128.0;
 /// 2026-01-01, in hours since 1970.
 const FIRST_HOUR: i64 = 490_896;
 const BOOT: u32 = 7;
