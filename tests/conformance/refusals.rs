@@ -190,13 +190,15 @@ fn assert_listed(page: &Value, case: &Case) {
 /// A record sent through validation again, with nothing corrected, is refused again and the ledger stands as it did.
 fn refused_again(gateway: &Gateway, reason: &str, quarantined: u64) {
     let page = gateway.http.json(&format!("/api/v1/quarantine?reason={reason}"));
-    let id = page["items"][0]["id"].as_u64().expect("an id");
+    let before = &page["items"][0];
+    let id = before["id"].as_u64().expect("an id");
     let answer = gateway.http.ask(Method::POST, &format!("/api/v1/quarantine/{id}/redrive"));
     assert_eq!(answer.map(|(status, _)| status), Some(202));
+    // The record keeps its id and has arrived once more.
     eventually(WITHIN, "the samples are refused again", || {
         let page = gateway.http.json(&format!("/api/v1/quarantine?reason={reason}"));
-        let newest = page["items"][0]["id"].as_u64()?;
-        (page["total"] == 1 && newest != id).then_some(())
+        let record = &page["items"][0];
+        (page["total"] == 1 && record["id"] == id && record["arrival"] != before["arrival"]).then_some(())
     });
     let ledger = gateway.await_settled(quarantined + 6, WITHIN);
     assert_eq!((&ledger["quarantined"], &ledger["closed"]), (&json!(quarantined), &json!(true)), "{ledger}");

@@ -20,7 +20,9 @@ impl Http {
     #[must_use]
     pub fn to(port: u16) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-        Self { base: format!("http://127.0.0.1:{port}"), client: Client::new(), runtime }
+        // A connection each: a server ends idle ones just when a test comes back to them.
+        let client = Client::builder().pool_max_idle_per_host(0).build().expect("client");
+        Self { base: format!("http://127.0.0.1:{port}"), client, runtime }
     }
 
     /// Status and body, or nothing where nobody answers.
