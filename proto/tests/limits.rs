@@ -35,17 +35,23 @@ const ALLOCATED_MAX: usize = 2 * 1024 * 1024;
 
 const AXIS: TimeAxis = TimeAxis { unit_ms: 1000, interval: 60 };
 
+/// Decodes into a fresh report. The allocator counts for all threads, so that other tests can only raise a count: the
+/// least of a few is the reader's own, or still too much.
 fn outcome(bytes: &[u8]) -> Result<Report, DecodeError> {
-    let mut report = Report::default();
-    let region = Region::new(ALLOCATOR);
-    let result = decode(bytes, AXIS, &mut report);
-    let taken = region.change();
-    // Growth counts as well. What other threads allocate meanwhile makes the figure larger, never smaller.
-    let allocated = taken.bytes_allocated;
-    assert!(allocated <= ALLOCATED_MAX, "{} bytes made the reader allocate {allocated}", bytes.len());
-    result?;
-    check_invariants(&report);
-    Ok(report)
+    let mut least = usize::MAX;
+    for _ in 0..1000 {
+        let mut report = Report::default();
+        let region = Region::new(ALLOCATOR);
+        let result = decode(bytes, AXIS, &mut report);
+        // Growth counts as well as first allocations.
+        least = least.min(region.change().bytes_allocated);
+        if least <= ALLOCATED_MAX {
+            result?;
+            check_invariants(&report);
+            return Ok(report);
+        }
+    }
+    panic!("{} bytes made the reader allocate {least}", bytes.len());
 }
 
 fn error(bytes: &[u8]) -> Option<DecodeError> {
