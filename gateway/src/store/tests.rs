@@ -362,7 +362,7 @@ fn a_reader_beside_the_writer_always_sees_an_unbroken_beginning() {
                 longest = seqs.len();
             }
         });
-        for at in 0..300_u64 {
+        for at in 0..3000_u64 {
             hourly(0, BASE_MS + at.cast_signed() * 3 * HOUR_MS, at * 3, 3)
                 .write(&store, &mut vec![])
                 .unwrap();
@@ -371,5 +371,5 @@ fn a_reader_beside_the_writer_always_sees_an_unbroken_beginning() {
         done.store(true, Ordering::Release);
         reader.join().unwrap();
     });
-    assert_eq!(series(&store, 0, 0..i64::MAX).seqs.len(), 900);
+    assert_eq!(series(&store, 0, 0..i64::MAX).seqs.len(), 9000);
 }
