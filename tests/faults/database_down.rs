@@ -1,4 +1,4 @@
-//! The external database is killed for a minute under load: intake goes on, the gateway's memory stays bounded, and
+//! The external database is stopped for a minute under load: intake goes on, the gateway's memory stays bounded, and
 //! afterwards what waited drains at least three times faster than it came in. Nothing is lost, nothing stored twice.
 
 #![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
@@ -113,16 +113,16 @@ fn a_minute_without_the_database_stops_nothing_and_drains_at_least_three_times_f
 
     let rss = || procfs::rss_mib(gateway.process.id());
     let rss_before = rss();
-    database.kill();
-    let (down_at, sent_at_kill, (lag_at_kill, _)) = (Instant::now(), load.sent(), lag(&gateway));
+    database.stop();
+    let (down_at, sent_at_stop, (lag_at_stop, _)) = (Instant::now(), load.sent(), lag(&gateway));
     let mut rss_max = rss_before;
     eventually(2 * DOWN, "the minute passes", || {
         rss_max = rss_max.max(rss());
         (down_at.elapsed() >= DOWN).then_some(())
     });
-    let sent_while_down = load.sent() - sent_at_kill;
+    let sent_while_down = load.sent() - sent_at_stop;
     let (behind, status) = lag(&gateway);
-    let in_per_s = (behind - lag_at_kill) as f64 / down_at.elapsed().as_secs_f64();
+    let in_per_s = (behind - lag_at_stop) as f64 / down_at.elapsed().as_secs_f64();
     let taken_while_down = status["samples_total"].as_u64().expect("a count") / 24;
     println!(
         "down {:?}: {sent_while_down} reports sent, {behind} records wait; status {}",
@@ -160,12 +160,12 @@ fn a_minute_without_the_database_stops_nothing_and_drains_at_least_three_times_f
             "lost": lost, "doubled": times_doubled}),
     );
     assert!(
-        taken_while_down + REPORTS_PER_S * 2 >= sent_at_kill + sent_while_down,
+        taken_while_down + REPORTS_PER_S * 2 >= sent_at_stop + sent_while_down,
         "intake fell behind: {taken_while_down} of {} reports",
-        sent_at_kill + sent_while_down
+        sent_at_stop + sent_while_down
     );
     assert!(rss_max - rss_before <= GROWTH_MIB_MAX, "memory grew from {rss_before} to {rss_max} MiB");
     assert!(drain_ratio >= DRAIN_RATIO_MIN, "drained only {drain_ratio} times as fast as it came in");
     assert_eq!((&ledger["unexplained"], &ledger["stored"]), (&json!(0), &json!(sent * 24)), "{ledger}");
-    assert_eq!((lost, times_doubled), (0, 0), "in the database, after it was killed");
+    assert_eq!((lost, times_doubled), (0, 0), "in the database, after it was stopped");
 }

@@ -45,9 +45,10 @@ impl VictoriaMetrics {
         database
     }
 
-    /// SIGKILL; [`Self::restart`] brings it back.
-    pub fn kill(&mut self) {
-        self.process.kill();
+    /// SIGTERM, as an operator stops it; [`Self::restart`] brings it back. Killed, VictoriaMetrics loses what it said
+    /// 204 to in its last seconds.
+    pub fn stop(&mut self) {
+        let _ = self.process.terminate(Duration::from_secs(30));
     }
 
     /// Starts it again on the same port and data.

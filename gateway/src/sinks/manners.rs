@@ -26,7 +26,7 @@ pub const REFUSED_IN_A_ROW_MAX: u32 = 64;
 
 const WAIT_MS_MIN: u64 = 50;
 const WAIT_MS_FIRST: u64 = 200;
-const WAIT_MS_GROWN: u64 = 30_000;
+const WAIT_MS_GROWN: u64 = 5_000;
 const WORDS_BYTES_MAX: usize = 300;
 
 /// What came back from a write.
