@@ -40,9 +40,12 @@ const VARIABLE_PREFIX: &str = "HUNHE_";
 /// Variables of the edge agent, which may run in the same environment.
 const FOREIGN_PREFIX: &str = "HUNHE_EDGE_";
 
-/// Whether a variable is read elsewhere, and only by a program built for tests.
-fn is_for_tests(name: &str) -> bool {
-    cfg!(feature = "planted") && name == "HUNHE_PLANT_DROP"
+/// Variables that other parts read: the demonstration and the project's own tests.
+const READ_ELSEWHERE: [&str; 4] = ["HUNHE_SEEDS_DIR", "HUNHE_RECORDINGS", "HUNHE_BIN_DIR", "HUNHE_FUZZ_S"];
+
+/// Whether a variable is no key of the configuration and yet no mistake.
+fn is_read_elsewhere(name: &str) -> bool {
+    READ_ELSEWHERE.contains(&name) || (cfg!(feature = "planted") && name == "HUNHE_PLANT_DROP")
 }
 
 /// What lies above the defaults, from the weakest to the strongest.
@@ -62,7 +65,7 @@ impl Layers {
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let ours = |name: &str| {
-            name.starts_with(VARIABLE_PREFIX) && !name.starts_with(FOREIGN_PREFIX) && !is_for_tests(name)
+            name.starts_with(VARIABLE_PREFIX) && !name.starts_with(FOREIGN_PREFIX) && !is_read_elsewhere(name)
         };
         let variables = std::env::vars_os().map(|(name, value)| (text(name), value));
         let environment = variables.filter(|(name, _)| ours(name)).map(|(name, value)| (name, text(value)));
