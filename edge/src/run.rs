@@ -1,4 +1,4 @@
-//! One agent at work. [`Agent::run`] is the path of a sample as a table of contents.
+//! One agent at work. [`run`] is the path of a sample as a table of contents.
 //!
 //! Order within a turn: what came is heard, what is due is sampled, what was sampled or given up is made durable,
 //! and only then does anything leave. A failed write ends the agent: what was not synced was not published.

@@ -2,7 +2,7 @@
 //!
 //! - [`id`], [`topic`]: who speaks and where; nothing a device says becomes a name unchecked
 //! - [`reading`]: quality, limits and the checked [`Report`](reading::Report)
-//! - [`column`]: one channel's values as bits, on the wire and on disk
+//! - [`mod@column`]: one channel's values as bits, on the wire and on disk
 //! - [`encode`]: writes a report into a caller's buffer, without allocation
 //! - [`decode`]: reads a report with every limit enforced before memory is taken
 //! - [`class`], [`fleet`]: device classes and fleets as data

@@ -67,7 +67,9 @@ try {
     const before = await text(page, "#now-ledger");
     await page.waitForFunction((seen) => document.querySelector("#now-ledger").innerText !== seen, before);
     await page.waitForFunction(() => document.querySelectorAll("#devices li").length > 5);
-    await page.waitForFunction(() => Number(document.querySelector("#chart").dataset.points) > 1);
+    // The first device reports once a minute.
+    const charted = () => Number(document.querySelector("#chart").dataset.points) > 1;
+    await page.waitForFunction(charted, undefined, { timeout: 100_000 });
     assert.ok(await page.locator("#chart canvas").isVisible());
   });
   await picture(page, "zh-dark");
