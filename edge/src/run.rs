@@ -3,28 +3,23 @@
 //! Order within a turn: what came is heard, what is due is sampled, what was sampled or given up is made durable,
 //! and only then does anything leave. A failed write ends the agent: what was not synced was not published.
 
+mod connection;
+
 use crate::{
-    clock::{Clock, wall_ms},
+    clock::Clock,
     drivers::Driver,
-    mqtt::{Broker, Connection, Note},
+    mqtt::{Broker, Connection},
     report::Writer,
     samples::Samples,
     spool::{Entry, Limits, Recovered, Spool, SpoolError},
     stats::{DeviceStats, Progress},
 };
-use hunhe_edge_core::{
-    Now,
-    agent::{self, Effect, Send},
-    batch, link,
-    outbox::{Range, Watermark},
-};
+use hunhe_edge_core::{agent, batch, link, outbox::Range};
 use hunhe_proto::{
     class::Class,
     id::{AgentId, DeviceId},
     reading::DropCause,
-    topic, v1,
 };
-use prost::Message;
 use std::{
     collections::{HashMap, VecDeque},
     path::PathBuf,
@@ -39,7 +34,6 @@ const TAKEN_MAX: usize = 64;
 const REST_MS_MAX: u64 = 250;
 /// The same for an agent of one device: a city of them must not keep a machine busy.
 const REST_MS_MAX_SINGLE: u64 = 1_000;
-const DAY_MS: i64 = 86_400_000;
 
 /// A device of an agent.
 #[derive(Debug)]
@@ -115,6 +109,7 @@ struct Agent {
     setup: Setup,
     core: agent::Agent<Box<[agent::Device]>>,
     seats: Vec<Seat>,
+    by_id: HashMap<DeviceId, usize>,
     spool: Option<Spool>,
     connection: Option<Connection>,
     since_ms: i64,
@@ -207,11 +202,13 @@ impl Agent {
             devices.push(agent::Device::new(state, policy, setup.samples_max));
             seats.push(Seat { equipment, samples, stats, version_due_ms: i64::MIN, fresh: None });
         }
+        let by_id = seats.iter().zip(0..).map(|(seat, index)| (seat.equipment.device, index)).collect();
         let core = agent::Agent::new(setup.id, setup.link, devices.into_boxed_slice(), now);
         Ok(Self {
             setup,
             core,
             seats,
+            by_id,
             spool: Some(spool),
             connection: None,
             since_ms: 0,
@@ -221,81 +218,6 @@ impl Agent {
             row: Vec::new(),
             progress,
         })
-    }
-
-    /// What the connection has to say.
-    fn hear(&mut self) {
-        while let Some(note) = self.connection.as_ref().and_then(|connection| connection.inbox().take()) {
-            let now = self.setup.clock.now();
-            match note {
-                Note::Connected => self.core.connected(now),
-                Note::Subscribed => {
-                    self.core.subscribed(now);
-                    self.progress.connected.fetch_add(1, Relaxed);
-                    if !self.setup.link.sleeping {
-                        self.publish_state(true);
-                    }
-                    tracing::info!(agent = %self.setup.id, broker = ?self.setup.broker, "connected");
-                }
-                Note::Sent(pkid) => {
-                    let token = self.unnamed.pop_front().unwrap_or_default();
-                    self.in_flight.insert(pkid, token);
-                }
-                Note::Acked(pkid) => {
-                    if let Some(Some(device)) = self.in_flight.remove(&pkid) {
-                        self.core.acked(now);
-                        self.seats[device].stats.acked += 1;
-                        self.progress.acked.fetch_add(1, Relaxed);
-                    }
-                }
-                Note::Watermark(payload) => self.hear_watermark(&payload, now),
-                Note::Lost(why) => {
-                    tracing::info!(agent = %self.setup.id, why, "disconnected");
-                    self.forget_connection();
-                    self.core.lost(now);
-                }
-            }
-        }
-    }
-
-    fn hear_watermark(&mut self, payload: &[u8], now: Now) {
-        let durable = match v1::Durable::decode(payload) {
-            Ok(durable) => durable,
-            Err(error) => {
-                tracing::warn!(agent = %self.setup.id, %error, "a watermark is unreadable and ignored");
-                return;
-            }
-        };
-        self.core.watermark_seen();
-        for named in &durable.devices {
-            let Some(index) =
-                self.seats.iter().position(|seat| seat.equipment.device.as_str() == named.device)
-            else {
-                continue;
-            };
-            for boot in &named.boots {
-                let missing = boot.missing.iter();
-                let missing =
-                    missing.map(|gap| Range { start: gap.start, end: gap.start.saturating_add(gap.count) });
-                if self.core.watermark(index, boot.boot, boot.through, missing, now) == Watermark::Implausible
-                {
-                    tracing::error!(
-                        device = named.device,
-                        through = boot.through,
-                        "the watermark passes samples never taken: was this outbox restored from a copy? \
-                         delete its state_dir, so that a new one begins"
-                    );
-                }
-            }
-        }
-        for &crc in &durable.refused {
-            if let Some(index) = self.core.refused(crc) {
-                tracing::warn!(
-                    device = %self.seats[index].equipment.device,
-                    "the gateway cannot read a report; its samples are declared lost"
-                );
-            }
-        }
     }
 
     /// Takes what is due; says whether more is due at once.
@@ -394,150 +316,6 @@ impl Agent {
                 action: "commit",
                 source: std::io::Error::other(error),
             })),
-        }
-    }
-
-    /// Does what the core asks for.
-    async fn act(&mut self) -> Result<(), RunError> {
-        // A report held back to be sent after the next one: the fault `disorder`.
-        let mut held_back: Option<(Token, String, Vec<u8>)> = None;
-        loop {
-            let now = self.setup.clock.now();
-            match self.core.poll(now) {
-                None => break,
-                Some(Effect::Link(link::Action::Connect)) => self.connect()?,
-                Some(Effect::Link(link::Action::Disconnect)) => {
-                    if let Some(connection) = self.connection.take() {
-                        connection.close();
-                    }
-                    self.forget_connection();
-                }
-                Some(Effect::Send(send)) => self.send(send, now, &mut held_back).await?,
-            }
-        }
-        if let Some((token, topic, payload)) = held_back {
-            self.publish(token, topic, &payload, false);
-        }
-        Ok(())
-    }
-
-    fn connect(&mut self) -> Result<(), RunError> {
-        self.forget_connection();
-        self.since_ms = wall_ms();
-        let (link, id) = (&self.setup.link, self.setup.id);
-        let connection = Connection::open(&self.setup.broker, id, link.window, link.sleeping, self.since_ms)
-            .map_err(|source| RunError::Connection { agent: id, source })?;
-        self.connection = Some(connection);
-        Ok(())
-    }
-
-    async fn send(
-        &mut self,
-        send: Send,
-        now: Now,
-        held_back: &mut Option<(Token, String, Vec<u8>)>,
-    ) -> Result<(), RunError> {
-        let (core, seat) = (&self.core, &mut self.seats[send.device]);
-        let drops = core.devices()[send.device].outbox().drops();
-        let with_health = now.event_ms >= seat.version_due_ms;
-        let (live, version) = (self.setup.clock.is_live(), seat.equipment.class.version);
-        let samples = &seat.samples;
-        let last_ms = |range: Range| {
-            samples
-                .rows(Range { start: range.end.saturating_sub(1), end: range.end })
-                .next()?
-                .first()
-                .copied()
-        };
-        let header = |range: Range| {
-            let mut header = core.header(send.device, range);
-            if live && range.count() > 0 {
-                header.sent_after_s = last_ms(range).map(|last| batch::sent_after_s(now.event_ms, last));
-            }
-            if with_health {
-                header.class_version = Some(version);
-                header.uptime_ms = Some(now.steady_ms);
-            }
-            header
-        };
-        let encoded = self.writer.encode(&seat.equipment.class, samples, send.range, drops, header);
-        let (range, payload) = match encoded {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                // Values were checked when they were taken: a class whose single sample exceeds its own limit.
-                tracing::error!(device = %seat.equipment.device, %error, "a sample cannot be reported and is given up");
-                let first = Range { start: send.range.start, end: send.range.start + 1 };
-                self.core.give_up(send.device, first, DropCause::Damaged);
-                self.note_changes();
-                return self.commit().await;
-            }
-        };
-        if with_health {
-            seat.version_due_ms = now.event_ms.saturating_add(DAY_MS);
-        }
-        let device = seat.equipment.device;
-        let topic = if send.alarm { topic::alarm(device) } else { topic::up(device) };
-        seat.stats.published += 1;
-        self.progress.published.fetch_add(1, Relaxed);
-        self.progress.bytes.fetch_add(payload.len() as u64, Relaxed);
-        self.core.sent(send.device, range, crc32c::crc32c(payload), now);
-        let payload = payload.to_vec();
-        let (duplicates, disorders) = (seat.equipment.driver.duplicates(), seat.equipment.driver.disorders());
-        if disorders && held_back.is_none() {
-            *held_back = Some((Some(send.device), topic, payload));
-            return Ok(());
-        }
-        if duplicates {
-            self.publish(None, topic.clone(), &payload, false);
-        }
-        self.publish(Some(send.device), topic, &payload, false);
-        Ok(())
-    }
-
-    fn publish(&mut self, token: Token, topic: String, payload: &[u8], retain: bool) {
-        let Some(connection) = &self.connection else { return };
-        match connection.publish(topic, payload, retain) {
-            Ok(()) => self.unnamed.push_back(token),
-            // The outbox still holds it; the link notices that no acknowledgement comes, and begins anew.
-            Err(error) => tracing::warn!(agent = %self.setup.id, %error, "a publish was not handed over"),
-        }
-    }
-
-    fn publish_state(&mut self, online: bool) {
-        let since_ms = if online { self.since_ms } else { wall_ms() };
-        self.publish(None, topic::state(self.setup.id), &crate::mqtt::state(online, since_ms), true);
-    }
-
-    fn forget_connection(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.tear();
-        }
-        self.unnamed.clear();
-        self.in_flight.clear();
-    }
-
-    /// Says good-bye where a connection stands, and waits a moment for the broker to hear it.
-    async fn leave(&mut self) {
-        if self.connection.is_none() || !self.core.link().is_up() {
-            return;
-        }
-        if !self.setup.link.sleeping {
-            self.publish_state(false);
-        }
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < deadline && (!self.unnamed.is_empty() || !self.in_flight.is_empty()) {
-            let Some(inbox) = self.connection.as_ref().map(|connection| Arc::clone(connection.inbox()))
-            else {
-                return;
-            };
-            tokio::select! {
-                () = inbox.arrived() => {}
-                () = tokio::time::sleep(Duration::from_millis(20)) => {}
-            }
-            self.hear();
-        }
-        if let Some(connection) = self.connection.take() {
-            connection.close();
         }
     }
 
