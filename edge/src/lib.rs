@@ -1,1 +1,20 @@
-//! stub
+//! The Linux edge agent: what `hunhe-edge-core` decides, done with real clocks, disks and sockets, and the simulator
+//! of a whole fleet.
+//!
+//! In the order of a sample's way: [`drivers`] read it, [`spool`] makes it durable, [`run`] asks the core what to do,
+//! [`report`] encodes what is to be sent at the moment it is sent, [`mqtt`] carries it. [`fleet`] runs many agents in
+//! one process; [`config`] says what an agent is.
+
+pub mod classes;
+pub mod clock;
+pub mod config;
+pub mod drivers;
+pub mod fleet;
+pub mod mqtt;
+pub mod report;
+pub mod run;
+pub mod samples;
+pub mod spool;
+pub mod stats;
+#[cfg(test)]
+mod testing;

@@ -1,1 +1,21 @@
-fn main() {}
+//! The `hunhe-edge` program: an agent, a check of its configuration, a simulated fleet, a new agent's first file.
+//!
+//! Exit codes: 0 done, 1 failed, 2 bad usage or configuration.
+
+mod cli;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli::dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            use std::io::Write;
+            // Where standard error is gone there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "hunhe-edge: {:#}", failure.error);
+            ExitCode::from(failure.code)
+        }
+    }
+}

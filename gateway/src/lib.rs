@@ -1,1 +1,33 @@
-//! stub
+//! The gateway. In the order of a message's journey:
+//!
+//! - [`cli`], [`config`], [`enrol`]: what the operator wants, and who may report what
+//! - [`intake`]: three MQTT sessions; nothing is acknowledged before it is in the journal
+//! - [`journal`]: the segmented log on disk
+//! - [`record`]: what the journal's records hold
+//! - [`lane`]: the thread that drives `hunhe-gateway-core`
+//! - [`checkpoint`]: the lane's state on disk
+//! - [`decided`]: what was decided, as a second log
+//! - [`sinks`], [`store`]: from there to the databases
+//! - [`watermark`]: back to the edge, what it may forget
+//! - [`api`], [`answers`]: what people and programs ask
+//! - [`observe`]: what the gateway says of itself
+//! - [`run`]: all of it put together; [`demo`]: with a city and a broker around it
+
+pub mod answers;
+pub mod api;
+pub mod checkpoint;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod decided;
+pub mod demo;
+pub mod enrol;
+pub mod intake;
+pub mod journal;
+pub mod lane;
+pub mod observe;
+pub mod record;
+pub mod run;
+pub mod sinks;
+pub mod store;
+pub mod watermark;

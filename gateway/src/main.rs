@@ -1,1 +1,94 @@
-fn main() {}
+//! The program: reads the command line, does what it says, and turns the outcome into an exit code.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hunhe_gateway::cli::{self, BAD_CONFIGURATION, Cli, Command, JournalCommand, exit_code};
+use hunhe_gateway::config::Faults;
+use hunhe_gateway::enrol::EnrolError;
+use hunhe_gateway::journal::inspect;
+use hunhe_gateway::{api, demo, observe, run};
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => report(&error),
+    }
+}
+
+/// One line a command: what follows is its own module's business.
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    match command {
+        Command::Run(configured) => {
+            drop(out);
+            let config = configured.load()?.config;
+            observe::start(&config.log)?;
+            run::run(config).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Demo(options) => {
+            drop(out);
+            demo::run(options)
+        }
+        Command::Check(options) => Ok(ExitCode::from(cli::check(&options, &mut out)?)),
+        Command::Ledger(asking) => Ok(exit_code(wait(cli::ledger(&asking, &mut out))??)),
+        Command::Quarantine(command) => {
+            wait(cli::quarantine(&command, &mut out))??;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Journal(command) => journal(&command, &mut out),
+        Command::Openapi => {
+            writeln!(out, "{}", api::openapi())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn journal(command: &JournalCommand, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let (asked, look): (_, fn(&Path) -> _) = match command {
+        JournalCommand::Verify(asked) => (asked, inspect::verify),
+        JournalCommand::Stat(asked) => (asked, inspect::stat),
+        JournalCommand::Repair(asked) => (asked, inspect::repair),
+    };
+    let dir = asked.dir.display();
+    anyhow::ensure!(asked.dir.is_dir(), "{dir} is no folder: name a journal's, as /var/lib/hunhe/journal");
+    let report = look(&asked.dir)?;
+    if asked.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+    } else {
+        writeln!(out, "{report}")?;
+    }
+    let good = match command {
+        JournalCommand::Repair(_) => !report.lost_records,
+        JournalCommand::Verify(_) | JournalCommand::Stat(_) => report.sound,
+    };
+    Ok(exit_code(good))
+}
+
+fn wait<F: Future>(future: F) -> io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(future))
+}
+
+/// Says what went wrong and why, and chooses the exit code.
+fn report(error: &anyhow::Error) -> ExitCode {
+    if is_closed_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    // Standard error is the last resort: where even that is gone, the exit code remains.
+    let _ = writeln!(io::stderr(), "hunhe-gateway: {error:#}");
+    let misconfigured = error.chain().any(|cause: &(dyn Error + 'static)| {
+        cause.is::<Faults>() || matches!(cause.downcast_ref(), Some(EnrolError::Faults(_)))
+    });
+    if misconfigured { ExitCode::from(BAD_CONFIGURATION) } else { ExitCode::FAILURE }
+}
+
+/// A reader such as `head` had enough: no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

@@ -12,6 +12,9 @@ use alloc::{
 };
 use serde::{Deserialize, Serialize};
 
+/// The greatest channel number, so that a table by number stays small.
+pub const CHANNEL_MAX: u16 = 255;
+
 /// A text in the two languages of its readers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +68,32 @@ pub struct Reporting {
     /// The most bytes of one report; 0: the protocol's own limit.
     #[serde(default)]
     pub bytes_max: u32,
+    /// A sample older than this many seconds is given up unsent; 0: kept until the outbox is full.
+    #[serde(default)]
+    pub keep_s: u32,
+    /// How it reports while an alarm stands; absent: as ever.
+    #[serde(default)]
+    pub on_alarm: Option<AlarmReporting>,
+}
+
+/// How a device reports while an alarm stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmReporting {
+    /// The alarm leaves the device within this many seconds.
+    pub within_s: u32,
+    /// Time between samples, in ticks; 0: the ordinary interval.
+    #[serde(default)]
+    pub interval: u32,
+    /// The alarm must have been clear for so many seconds before the ordinary interval returns.
+    #[serde(default)]
+    pub clear_s: u32,
+    /// Repeated every so many seconds until acknowledged; 0: never.
+    #[serde(default)]
+    pub repeat_s: u32,
+    /// Attempts after which the alarm waits for the next report; 0: no end.
+    #[serde(default)]
+    pub retries: u32,
 }
 
 /// What a number means.
@@ -111,9 +140,21 @@ pub struct Channel {
     pub min: f64,
     /// The greatest physically possible value; above it a value is refused.
     pub max: f64,
+    /// Below this a value is possible but doubtful.
+    #[serde(default)]
+    pub usual_min: Option<f64>,
+    /// Above this a value is possible but doubtful.
+    #[serde(default)]
+    pub usual_max: Option<f64>,
     /// The greatest plausible change per hour, in `unit`.
     #[serde(default)]
     pub change_per_h_max: Option<f64>,
+    /// A change by so much since the last report, in `unit`, is reported at once.
+    #[serde(default)]
+    pub report_on_change: Option<f64>,
+    /// Only samples whose number of intervals since 1970 is divisible by this carry the channel. 0 or 1: all.
+    #[serde(default)]
+    pub every: u32,
     /// For a register: the value at which it starts again from zero.
     #[serde(default)]
     pub rollover: Option<f64>,
@@ -248,6 +289,9 @@ impl Class {
         if !(1..=1024).contains(&self.report.samples) {
             fault("report.samples".into(), "must be 1 to 1024");
         }
+        if self.report.silent_after_s == 0 {
+            fault("report.silent_after_s".into(), "must be at least 1");
+        }
         if !(1..=32).contains(&self.channels.len()) {
             fault("channels".into(), "a class has 1 to 32 channels");
         }
@@ -258,6 +302,9 @@ impl Class {
             }
             if self.channels[..index].iter().any(|c| c.name == channel.name || c.number == channel.number) {
                 fault(at("number"), "name and number must be unique in the class");
+            }
+            if channel.number > CHANNEL_MAX {
+                fault(at("number"), "must be 0 to 255");
             }
             if channel.min.partial_cmp(&channel.max) != Some(core::cmp::Ordering::Less) {
                 fault(at("min"), "must be below max");
@@ -272,8 +319,36 @@ impl Class {
             if channel.rollover.is_some() && channel.kind != Kind::Register {
                 fault(at("rollover"), "only a register rolls over");
             }
+            let doubts = [channel.usual_min, channel.usual_max];
+            if doubts.into_iter().flatten().any(|bound| !(channel.min..=channel.max).contains(&bound)) {
+                fault(at("usual_min"), "usual_min and usual_max must lie within min and max");
+            }
+        }
+        for (name, effect) in &self.faults {
+            if effect.channel().is_some_and(|channel| self.channel(channel).is_none()) {
+                fault(format!("faults.{name}.channel"), "must be the name of a channel of this class");
+            }
         }
         found
+    }
+}
+
+impl Fault {
+    /// The name of the channel that it changes, if it changes one.
+    #[must_use]
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Stuck { channel }
+            | Self::Constant { channel, .. }
+            | Self::Drift { channel, .. }
+            | Self::Step { channel, .. }
+            | Self::Swap { channel }
+            | Self::Rollover { channel }
+            | Self::Reverse { channel } => Some(channel),
+            Self::Status { .. } | Self::Clock { .. } | Self::Silent | Self::Duplicate | Self::Disorder => {
+                None
+            }
+        }
     }
 }
 

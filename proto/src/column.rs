@@ -111,7 +111,7 @@ pub fn encode_into(
 /// Appends the decoded values to `out` and returns their number, at most `limit`.
 ///
 /// # Errors
-/// Where `bytes` is no column; `out` may then hold some of its values.
+/// Where `bytes` is no column; `out` may then be longer, by no more than `limit`.
 pub fn decode(bytes: &[u8], out: &mut Vec<i64>, limit: usize) -> Result<usize, ColumnError> {
     let Some((&header, rest)) = bytes.split_first() else { return Ok(0) };
     if limit == 0 {
@@ -122,27 +122,29 @@ pub fn decode(bytes: &[u8], out: &mut Vec<i64>, limit: usize) -> Result<usize, C
         return Err(ColumnError::Header);
     }
     let (magnitude, used) = leb128(rest)?;
+    let bytes = &rest[used..];
+    let (short, end) = (padded(bytes), bytes.len() * 8);
+    let bytes = if bytes.len() < WORD { &short } else { bytes };
+    let mut bits = BitReader { bytes, position: 0, end, window: 0, valid: 0 };
+    // No symbol is shorter than k + 1 bits: as much room as there can be values, or are allowed.
+    let start = out.len();
+    out.resize(start + limit.min(1 + end / (k as usize + 1)), 0);
+    let slots = &mut out[start..];
     let mut value = if header & NEGATIVE == 0 { magnitude } else { -magnitude };
-    out.push(value);
+    slots[0] = value;
     let mut count = 1;
-    let mut bits = BitReader { bytes: &rest[used..], position: 0 };
-    while !bits.at_end() {
-        if count == limit {
-            return Err(ColumnError::TooManyValues);
-        }
-        let delta = if header & ZIGZAG == 0 {
-            i64::try_from(bits.symbol(k)?).map_err(|_| ColumnError::ValueOutOfRange)?
-        } else {
-            unzigzag(bits.symbol(k)?)
-        };
-        // Neither operand reaches 2^56, so the sum cannot overflow.
+    while let Some(symbol) = bits.symbol(k)? {
+        let slot = slots.get_mut(count).ok_or(ColumnError::TooManyValues)?;
+        let delta = if header & ZIGZAG == 0 { symbol.cast_signed() } else { unzigzag(symbol) };
+        // A symbol stays below 2^59 and a value below 2^53, so the sum cannot overflow.
         value += delta;
         if value.unsigned_abs() >= MAGNITUDE_END.unsigned_abs() {
             return Err(ColumnError::ValueOutOfRange);
         }
-        out.push(value);
+        *slot = value;
         count += 1;
     }
+    out.truncate(start + count);
     Ok(count)
 }
 
@@ -247,63 +249,107 @@ impl BitWriter<'_> {
     }
 }
 
+const WORD: usize = 8;
+
+/// The start of `bytes`, with ones behind it.
+fn padded(bytes: &[u8]) -> [u8; WORD] {
+    let mut word = [0xff; WORD];
+    for (slot, &byte) in word.iter_mut().zip(bytes) {
+        *slot = byte;
+    }
+    word
+}
+
+/// Handed over as a copy where symbols are long, so that it stays in registers elsewhere.
+#[derive(Clone, Copy)]
 struct BitReader<'a> {
+    /// At least a word.
     bytes: &'a [u8],
+    /// In bits, as `end`; behind that stand ones.
     position: usize,
+    end: usize,
+    /// The bits from `position` on, left-aligned, of which `valid` have been loaded; zeros behind them.
+    window: u64,
+    valid: u32,
 }
 
 impl BitReader<'_> {
-    /// At least 57 bits from the current position, left-aligned; ones behind the end.
-    fn window(&self) -> u64 {
-        let start = self.position / 8;
-        let word = match self.bytes.get(start..start + 8) {
+    /// Loads the window: 57 bits or more.
+    #[inline]
+    fn load(&mut self) {
+        let base = (self.position / 8).min(self.bytes.len() - WORD);
+        let word = match self.bytes.get(base..base + WORD) {
             Some(&[a, b, c, d, e, f, g, h]) => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            _ => {
-                let mut word = [0xff; 8];
-                let rest = self.bytes.get(start..).unwrap_or_default();
-                word[..rest.len()].copy_from_slice(rest);
-                u64::from_be_bytes(word)
-            }
+            _ => u64::MAX,
         };
-        let shift = self.position % 8;
-        word << shift | low_bits(u32::try_from(shift).unwrap_or(0))
-    }
-
-    fn left(&self) -> usize {
-        self.bytes.len() * 8 - self.position
-    }
-
-    fn at_end(&self) -> bool {
-        self.left() < 8 && self.window() == u64::MAX
+        // 64 at the end, less than 8 before the last word.
+        let shift = u32::try_from(self.position - base * 8).unwrap_or(64);
+        let ones = !u64::MAX.checked_shl(shift).unwrap_or(0);
+        self.window = word.checked_shl(shift).unwrap_or(0);
+        let padded = base + WORD == self.bytes.len();
+        if padded {
+            self.window |= ones;
+        }
+        // One bit fewer than there may be, so that no shift reaches the word's width.
+        self.valid = if padded { 63 } else { (64 - shift).min(63) };
     }
 
     fn skip(&mut self, bits: u32) -> Result<(), ColumnError> {
-        let bits = bits as usize;
-        if bits > self.left() {
+        self.position += bits as usize;
+        if self.position > self.end {
             return Err(ColumnError::Truncated);
         }
-        self.position += bits;
+        self.window <<= bits;
+        self.valid -= bits;
         Ok(())
     }
 
+    /// Fewer than 57 bits, whatever is loaded.
     fn take(&mut self, count: u32) -> Result<u64, ColumnError> {
-        if count == 0 {
-            return Ok(0);
-        }
-        let value = self.window() >> (64 - count);
+        self.load();
+        let value = top_bits(self.window, count);
         self.skip(count)?;
         Ok(value)
     }
 
-    fn symbol(&mut self, k: u32) -> Result<u64, ColumnError> {
-        let ones = self.window().leading_ones();
-        if ones >= ESCAPE_ONES {
-            self.skip(ESCAPE_ONES)?;
-            return self.take(RAW_BITS);
+    /// The next symbol, below 2^59, or none where only padding is left.
+    #[inline]
+    fn symbol(&mut self, k: u32) -> Result<Option<u64>, ColumnError> {
+        let mut ones = self.window.leading_ones();
+        if ones >= ESCAPE_ONES || ones + 1 + k > self.valid {
+            self.load();
+            ones = self.window.leading_ones();
+            if ones >= ESCAPE_ONES || ones + 1 + k > self.valid {
+                let (symbol, next) = self.long_symbol(k)?;
+                *self = next;
+                return Ok(symbol);
+            }
         }
-        self.skip(ones + 1)?;
-        Ok(u64::from(ones) << k | self.take(k)?)
+        let symbol = u64::from(ones) << k | top_bits(self.window << (ones + 1), k);
+        self.skip(ones + 1 + k)?;
+        Ok(Some(symbol))
     }
+
+    /// A symbol longer than a loaded window, an escape, or the end.
+    #[inline(never)]
+    fn long_symbol(mut self, k: u32) -> Result<(Option<u64>, Self), ColumnError> {
+        let ones = self.window.leading_ones();
+        if ones < ESCAPE_ONES {
+            self.skip(ones + 1)?;
+            let low = self.take(k)?;
+            return Ok((Some(u64::from(ones) << k | low), self));
+        }
+        if self.window == u64::MAX && self.end - self.position < 8 {
+            return Ok((None, self));
+        }
+        self.skip(ESCAPE_ONES)?;
+        Ok((Some(self.take(RAW_BITS)?), self))
+    }
+}
+
+/// The first `count` bits, fewer than 64, as a number.
+const fn top_bits(window: u64, count: u32) -> u64 {
+    window >> 1 >> (63 - count)
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 //!
 //! It reads the same protobuf as the generated types (proved against them in `tests/encoding.rs`), but flat, so that
 //! a message costs no allocation, and strictly, so that what it lets through satisfies [`Report`]'s invariants.
-//! Unknown fields are skipped. A field of ours with another wire type (a float, say) is an error, not a guess.
+//! Unknown fields are skipped, but none may follow the tag. A field of ours with another wire type (a float, say) is an error, not a guess.
 
 use crate::{
     column::{self, ColumnError},
     reading::{
-        ABSENT, BLOCKS_MAX, BlockSpan, COLUMNS_MAX, ColumnSpan, DROPS_MAX, Drop, DropCause, Quality,
-        REPORT_BYTES_MAX, Report, SAMPLES_MAX, SEQ_END, TimeAxis, VALUES_MAX,
+        ABSENT, BLOCKS_MAX, BlockSpan, COLUMNS_MAX, ColumnSpan, DROPS_MAX, Drop, DropCause,
+        PRINCIPAL_CHANNEL, Quality, REPORT_BYTES_MAX, Report, SAMPLES_MAX, SEQ_END, STATUS_CHANNEL, Sparse,
+        TimeAxis, VALUES_MAX,
     },
 };
 use alloc::vec::Vec;
@@ -71,6 +72,9 @@ pub enum DecodeError {
     /// Sequence numbers reach 2^53, or a drop is empty.
     #[error("sequence number is out of range")]
     SeqRange,
+    /// A field follows the authentication tag, which cannot vouch for it.
+    #[error("report goes on after its tag")]
+    AfterTag,
 }
 
 impl DecodeError {
@@ -93,15 +97,7 @@ impl DecodeError {
             Self::EmptyBlock | Self::Length | Self::DuplicateChannel | Self::Quality => "bad_block",
             Self::TimeOrder | Self::TimeRange => "bad_time",
             Self::SeqRange => "bad_seq",
-        }
-    }
-}
-
-impl From<ColumnError> for DecodeError {
-    fn from(error: ColumnError) -> Self {
-        match error {
-            ColumnError::TooManyValues => Self::Length,
-            other => Self::Column(other),
+            Self::AfterTag => "after_tag",
         }
     }
 }
@@ -116,14 +112,18 @@ pub fn decode(payload: &[u8], axis: TimeAxis, report: &mut Report) -> Result<(),
         return Err(DecodeError::Oversize);
     }
     let mut fields = Fields::new(payload, 0..payload.len());
+    let mut held = 0;
     loop {
         let field_at = fields.at;
         let Some((field, value)) = fields.next()? else { break };
+        if report.tag_at.is_some() {
+            return Err(DecodeError::AfterTag);
+        }
         let header = &mut report.header;
         match field {
             1 => header.boot = value.fixed32(field)?,
             2 => header.seq = value.varint(field)?,
-            3 => header.held_from = Some(value.varint(field)?),
+            3 => held = value.varint(field)?,
             4 => header.next_seq = Some(value.varint(field)?),
             5 => decode_drop(fields.inside(&value, field)?, report)?,
             6 => header.sent_after_s = Some(value.sint32(field)?),
@@ -141,7 +141,10 @@ pub fn decode(payload: &[u8], axis: TimeAxis, report: &mut Report) -> Result<(),
             _ => {}
         }
     }
-    let header = &report.header;
+    let header = &mut report.header;
+    if held > 0 {
+        header.held_from = Some(header.seq.checked_sub(held).ok_or(DecodeError::SeqRange)?);
+    }
     let bounded = [Some(header.seq), header.held_from, header.next_seq, header.prev_next_seq];
     if bounded.into_iter().flatten().any(|seq| seq > SEQ_END - SAMPLES_MAX as u64) {
         return Err(DecodeError::SeqRange);
@@ -195,21 +198,35 @@ fn decode_block(mut fields: Fields<'_>, axis: TimeAxis, report: &mut Report) -> 
                 let times_ms = &mut report.times_ms;
                 fields.numbers(&value, field, |ticks| block.push_distance(ticks, times_ms))?;
             }
-            4 if report.columns.len() - first_column == COLUMNS_MAX => {
+            4 | 5 if report.columns.len() - first_column == COLUMNS_MAX => {
                 return Err(DecodeError::TooManyColumns);
             }
             4 => {
+                let start = report.values.len();
+                let count =
+                    decode_values(fields.bytes, value.range(field)?, SAMPLES_MAX, &mut report.values)?;
+                report.columns.push(ColumnSpan {
+                    channel: PRINCIPAL_CHANNEL,
+                    values: start..start + count,
+                    quality: None,
+                });
+                block.dense = block.dense.or(Some(count));
+            }
+            5 => {
                 let dense = decode_column(fields.inside(&value, field)?, report)?;
                 block.dense = block.dense.or(dense);
             }
-            5 => block.samples = Some(value.uint32(field)? as usize),
+            6 => block.samples = Some(value.uint32(field)? as usize),
             _ => {}
         }
     }
     let samples = if block.distances > 0 { Some(block.distances + 1) } else { block.dense.or(block.samples) };
     let samples = samples.filter(|&count| count > 0).ok_or(DecodeError::EmptyBlock)?;
-    if first_sample + samples > SAMPLES_MAX {
+    if samples > SAMPLES_MAX - first_sample {
         return Err(DecodeError::TooManySamples);
+    }
+    if block.samples.is_some_and(|count| count != samples) {
+        return Err(DecodeError::Length);
     }
     place_in_time(&block, axis, samples, first_sample, &mut report.times_ms)?;
     spread_sparse_columns(fields.bytes, samples, report)?;
@@ -221,11 +238,12 @@ fn decode_block(mut fields: Fields<'_>, axis: TimeAxis, report: &mut Report) -> 
 
 impl BlockHead {
     fn push_distance(&mut self, ticks: u64, times_ms: &mut Vec<i64>) -> Result<(), DecodeError> {
-        if self.distances == 0 {
-            times_ms.push(0);
-        }
-        if times_ms.len() >= SAMPLES_MAX {
+        let first = usize::from(self.distances == 0);
+        if times_ms.len() + first >= SAMPLES_MAX {
             return Err(DecodeError::TooManySamples);
+        }
+        if first == 1 {
+            times_ms.push(0);
         }
         times_ms.push(i64::from(u32::try_from(ticks).map_err(|_| DecodeError::FieldRange(3))?));
         self.distances += 1;
@@ -242,26 +260,29 @@ fn place_in_time(
 ) -> Result<(), DecodeError> {
     let unit_ms = i64::from(axis.unit_ms.max(1));
     let first = block.t0.checked_mul(unit_ms).filter(|time| time.unsigned_abs() <= SEQ_END);
-    let mut time = first.ok_or(DecodeError::TimeRange)?;
+    let first = first.ok_or(DecodeError::TimeRange)?;
+    let in_range = |last: i64| last <= SEQ_END.cast_signed();
     if block.distances == 0 {
         let step = if block.step == 0 { axis.interval.max(1) } else { block.step };
         let step_ms = i64::from(step).saturating_mul(unit_ms);
-        times_ms.extend((0..samples).map(|_| {
-            let this = time;
-            time = time.saturating_add(step_ms);
-            this
-        }));
-    } else {
-        for slot in &mut times_ms[first_sample..] {
-            time = time.saturating_add(slot.saturating_mul(unit_ms));
-            *slot = time;
+        let steps = i64::try_from(samples - 1).unwrap_or(i64::MAX);
+        if !in_range(first.saturating_add(step_ms.saturating_mul(steps))) {
+            return Err(DecodeError::TimeRange);
         }
-        if !times_ms[first_sample..].is_sorted_by(|earlier, later| earlier < later) {
-            return Err(DecodeError::TimeOrder);
-        }
+        times_ms.extend((0..=steps).map(|index| first + index * step_ms));
+        return Ok(());
     }
-    // Saturation shows here too: nobody samples in the year 292,000,000.
-    if time == i64::MAX { Err(DecodeError::TimeRange) } else { Ok(()) }
+    let times = &mut times_ms[first_sample..];
+    let mut time = first;
+    for slot in &mut *times {
+        time = time.saturating_add(slot.saturating_mul(unit_ms));
+        *slot = time;
+    }
+    // Distances are never negative, so the last is the greatest; additions saturate far above the bound.
+    if !in_range(time) {
+        return Err(DecodeError::TimeRange);
+    }
+    if times.is_sorted_by(|earlier, later| earlier < later) { Ok(()) } else { Err(DecodeError::TimeOrder) }
 }
 
 fn check_columns(columns: &[ColumnSpan], samples: usize) -> Result<(), DecodeError> {
@@ -278,7 +299,7 @@ fn check_columns(columns: &[ColumnSpan], samples: usize) -> Result<(), DecodeErr
 
 /// Appends the column and returns its length, unless a bitmap has yet to spread it.
 fn decode_column(mut fields: Fields<'_>, report: &mut Report) -> Result<Option<usize>, DecodeError> {
-    let mut channel = 1;
+    let mut channel = STATUS_CHANNEL;
     let mut deltas = 0..0;
     let mut present = 0..0;
     let quality_from = report.qualities.len();
@@ -298,26 +319,34 @@ fn decode_column(mut fields: Fields<'_>, report: &mut Report) -> Result<Option<u
     if run_of.is_some() {
         return Err(DecodeError::Length);
     }
-    let start = report.values.len();
-    let room = VALUES_MAX - start;
-    let deltas = fields.bytes.get(deltas).unwrap_or_default();
-    let count =
-        column::decode(deltas, &mut report.values, room.min(SAMPLES_MAX)).map_err(|error| match error {
-            ColumnError::TooManyValues if room < SAMPLES_MAX => DecodeError::TooManyValues,
-            ColumnError::TooManyValues => DecodeError::TooManySamples,
-            other => DecodeError::Column(other),
-        })?;
     let quality = quality_from..report.qualities.len();
+    let quality = (!quality.is_empty()).then_some(quality);
+    let start = report.values.len();
     let dense = present.is_empty();
-    if !dense {
-        report.sparse.push((report.columns.len(), present));
-    }
-    report.columns.push(ColumnSpan {
-        channel,
-        values: start..start + count,
-        quality: (!quality.is_empty()).then_some(quality),
-    });
-    Ok(dense.then_some(count))
+    let end = if dense {
+        start + decode_values(fields.bytes, deltas, SAMPLES_MAX, &mut report.values)?
+    } else {
+        report.sparse.push(Sparse { column: report.columns.len(), deltas, present });
+        start
+    };
+    report.columns.push(ColumnSpan { channel, values: start..end, quality });
+    Ok(dense.then_some(end - start))
+}
+
+/// Appends at most `limit` values and returns their number.
+fn decode_values(
+    payload: &[u8],
+    deltas: Range<usize>,
+    limit: usize,
+    values: &mut Vec<i64>,
+) -> Result<usize, DecodeError> {
+    let room = VALUES_MAX - values.len();
+    let deltas = payload.get(deltas).unwrap_or_default();
+    column::decode(deltas, values, room.min(limit)).map_err(|error| match error {
+        ColumnError::TooManyValues if room < limit => DecodeError::TooManyValues,
+        ColumnError::TooManyValues => DecodeError::TooManySamples,
+        other => DecodeError::Column(other),
+    })
 }
 
 /// Pairs of (code, run length).
@@ -334,37 +363,46 @@ fn push_quality(number: u64, run_of: &mut Option<u8>, qualities: &mut Vec<u8>) -
     Ok(())
 }
 
-/// Gives every column with a bitmap its place per sample. Only now is the block's number of samples known: a bitmap
-/// alone tells it to the byte, not to the bit.
+/// Decodes the columns with a bitmap and gives every value its sample's place. Only now is the block's number of
+/// samples known: a bitmap alone tells it to the byte, not to the bit.
 fn spread_sparse_columns(payload: &[u8], samples: usize, report: &mut Report) -> Result<(), DecodeError> {
-    while let Some((column, present)) = report.sparse.pop() {
+    while let Some(Sparse { column, deltas, present }) = report.sparse.pop() {
         let bitmap = payload.get(present).unwrap_or_default();
-        let compact = report.columns[column].values.clone();
         let ones: usize = bitmap.iter().map(|byte| byte.count_ones() as usize).sum();
-        if bitmap.len() != samples.div_ceil(8) || ones != compact.len() {
+        let beyond =
+            bitmap.last().is_some_and(|&byte| !samples.is_multiple_of(8) && byte >> (samples % 8) != 0);
+        if bitmap.len() != samples.div_ceil(8) || beyond {
             return Err(DecodeError::Length);
         }
         let start = report.values.len();
-        if start + samples > VALUES_MAX {
+        if samples > VALUES_MAX - start {
             return Err(DecodeError::TooManyValues);
         }
-        let mut next = compact.start;
-        for sample in 0..samples {
-            let value = if bitmap[sample / 8] >> (sample % 8) & 1 == 1 {
-                next += 1;
-                report.values[next - 1]
-            } else {
-                ABSENT
-            };
-            report.values.push(value);
-        }
-        if next != compact.end {
-            // A bit beyond the last sample.
+        let decoded = decode_values(payload, deltas, ones, &mut report.values);
+        if decoded
+            .map_err(|error| if error == DecodeError::TooManySamples { DecodeError::Length } else { error })?
+            != ones
+        {
             return Err(DecodeError::Length);
         }
+        report.values.resize(start + samples, ABSENT);
+        spread(&mut report.values[start..], bitmap, ones);
         report.columns[column].values = start..start + samples;
     }
     Ok(())
+}
+
+/// Moves the first `ones` values to where `bitmap` has its ones, from the last on: none is overwritten unread.
+fn spread(values: &mut [i64], bitmap: &[u8], ones: usize) {
+    let mut next = ones;
+    for sample in (0..values.len()).rev() {
+        values[sample] = if bitmap[sample / 8] >> (sample % 8) & 1 == 1 {
+            next -= 1;
+            values[next]
+        } else {
+            ABSENT
+        };
+    }
 }
 
 enum Value {
@@ -403,22 +441,23 @@ impl Value {
 
 /// The fields of one message, which lies at `at..end` of the payload. Ranges are the payload's.
 struct Fields<'a> {
+    /// The payload up to the message's end.
     bytes: &'a [u8],
     at: usize,
-    end: usize,
 }
 
 impl<'a> Fields<'a> {
     fn new(bytes: &'a [u8], range: Range<usize>) -> Self {
-        Self { bytes, at: range.start, end: range.end }
+        Self { bytes: bytes.get(..range.end).unwrap_or(bytes), at: range.start }
     }
 
     fn inside(&self, value: &Value, field: u32) -> Result<Self, DecodeError> {
         Ok(Self::new(self.bytes, value.range(field)?))
     }
 
+    #[inline]
     fn next(&mut self) -> Result<Option<(u32, Value)>, DecodeError> {
-        if self.at == self.end {
+        if self.at == self.bytes.len() {
             return Ok(None);
         }
         let key = u32::try_from(self.varint()?).map_err(|_| DecodeError::NotProtobuf)?;
@@ -446,7 +485,7 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, length: usize) -> Result<Range<usize>, DecodeError> {
-        if length > self.end - self.at {
+        if length > self.bytes.len() - self.at {
             return Err(DecodeError::Truncated);
         }
         let range = self.at..self.at + length;
@@ -454,9 +493,20 @@ impl<'a> Fields<'a> {
         Ok(range)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
-        for (index, &byte) in self.bytes[self.at..self.end].iter().enumerate().take(10) {
+        for (index, &byte) in self.bytes[self.at..].iter().enumerate().take(10) {
             if index == 9 && byte > 1 {
                 return Err(DecodeError::NotProtobuf);
             }
@@ -466,7 +516,7 @@ impl<'a> Fields<'a> {
                 return Ok(value);
             }
         }
-        Err(if self.end - self.at < 10 { DecodeError::Truncated } else { DecodeError::NotProtobuf })
+        Err(if self.bytes.len() - self.at < 10 { DecodeError::Truncated } else { DecodeError::NotProtobuf })
     }
 
     /// A repeated integer field, packed or not: a reader must take both.
@@ -480,7 +530,7 @@ impl<'a> Fields<'a> {
             return each(*number);
         }
         let mut packed = self.inside(value, field)?;
-        while packed.at < packed.end {
+        while packed.at < packed.bytes.len() {
             each(packed.varint()?)?;
         }
         Ok(())

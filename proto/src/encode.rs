@@ -5,7 +5,7 @@
 
 use crate::{
     column::{self, ColumnError},
-    reading::{ABSENT, Drop, Header, Quality},
+    reading::{ABSENT, Drop, Header, PRINCIPAL_CHANNEL, Quality},
 };
 
 /// A report to be written.
@@ -54,9 +54,12 @@ pub enum EncodeError {
     /// A value reaches 2^53.
     #[error("value reaches 2^53")]
     ValueOutOfRange,
-    /// A column or `dt` has another length than its block.
+    /// A block without samples, or a column or `dt` of another length than its block.
     #[error("column and block differ in length")]
     Length,
+    /// A quality code outside the contract.
+    #[error("quality code is not known")]
+    Quality,
 }
 
 impl From<ColumnError> for EncodeError {
@@ -79,7 +82,8 @@ pub fn encode(draft: &Draft<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
     let header = &draft.header;
     wire.fixed32_field(1, header.boot)?;
     wire.uint_field(2, header.seq)?;
-    wire.optional(3, header.held_from)?;
+    // What this report carries is held as well, so nothing is held from beyond its first sample.
+    wire.uint_field(3, header.held_from.map_or(0, |from| header.seq.saturating_sub(from)))?;
     wire.optional(4, header.next_seq)?;
     for drop in draft.drops {
         wire.nested(5, |wire| {
@@ -106,7 +110,7 @@ pub fn encode(draft: &Draft<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
 
 fn write_block(wire: &mut Writer<'_>, block: &BlockDraft<'_>) -> Result<(), EncodeError> {
     let samples = block.samples as usize;
-    if !block.dt.is_empty() && block.dt.len() + 1 != samples {
+    if samples == 0 || !(block.dt.is_empty() || block.dt.len() + 1 == samples) {
         return Err(EncodeError::Length);
     }
     wire.uint_field(1, zigzag(block.t0))?;
@@ -115,29 +119,29 @@ fn write_block(wire: &mut Writer<'_>, block: &BlockDraft<'_>) -> Result<(), Enco
         wire.nested(3, |wire| block.dt.iter().try_for_each(|&ticks| wire.varint(u64::from(ticks))))?;
     }
     let mut dense = false;
-    for column in block.columns {
+    for (position, column) in block.columns.iter().enumerate() {
         if column.values.len() != samples || !(column.quality.is_empty() || column.quality.len() == samples) {
             return Err(EncodeError::Length);
         }
-        dense |= !column.values.contains(&ABSENT);
-        wire.nested(4, |wire| write_column(wire, column))?;
+        let complete = !column.values.contains(&ABSENT);
+        dense |= complete;
+        if position == 0 && column.channel == PRINCIPAL_CHANNEL && complete && all_valid(column.quality) {
+            wire.nested(4, |wire| write_deltas(wire, column.values.iter().copied()))?;
+        } else {
+            wire.nested(5, |wire| write_column(wire, column))?;
+        }
     }
     if !dense && block.dt.is_empty() {
-        wire.uint_field(5, u64::from(block.samples))?;
+        wire.uint_field(6, u64::from(block.samples))?;
     }
     Ok(())
 }
 
 fn write_column(wire: &mut Writer<'_>, column: &ColumnDraft<'_>) -> Result<(), EncodeError> {
-    if column.channel != 1 {
-        wire.optional(1, Some(u64::from(column.channel)))?;
-    }
+    wire.uint_field(1, u64::from(column.channel))?;
     let present = column.values.iter().copied().filter(|&value| value != ABSENT);
     if present.clone().next().is_some() {
-        wire.nested(2, |wire| {
-            wire.len += column::encode_into(present, &mut wire.out[wire.len..])?;
-            Ok(())
-        })?;
+        wire.nested(2, |wire| write_deltas(wire, present))?;
     }
     if column.values.contains(&ABSENT) {
         wire.nested(3, |wire| {
@@ -147,7 +151,10 @@ fn write_column(wire: &mut Writer<'_>, column: &ColumnDraft<'_>) -> Result<(), E
             })
         })?;
     }
-    if column.quality.iter().any(|&code| code != Quality::Valid.code()) {
+    if column.quality.iter().any(|&code| Quality::from_code(code).is_none()) {
+        return Err(EncodeError::Quality);
+    }
+    if !all_valid(column.quality) {
         wire.nested(4, |wire| {
             column.quality.chunk_by(|left, right| left == right).try_for_each(|run| {
                 wire.varint(u64::from(run[0]))?;
@@ -156,6 +163,15 @@ fn write_column(wire: &mut Writer<'_>, column: &ColumnDraft<'_>) -> Result<(), E
         })?;
     }
     Ok(())
+}
+
+fn write_deltas(wire: &mut Writer<'_>, values: impl Iterator<Item = i64> + Clone) -> Result<(), EncodeError> {
+    wire.len += column::encode_into(values, &mut wire.out[wire.len..])?;
+    Ok(())
+}
+
+fn all_valid(quality: &[u8]) -> bool {
+    quality.iter().all(|&code| code == Quality::Valid.code())
 }
 
 const fn zigzag(value: i64) -> u64 {

@@ -1,9 +1,12 @@
-//! A fleet from a short description: the same devices for the gateway's registry and for the simulator.
+//! A fleet from a short description, and the city it stands in: the same for the gateway's registry and the simulator.
 //!
 //! Expansion is a pure function of the description. Household ids are tokens drawn from the fleet's seed, never a
 //! serial number. Numbers taken from a source are marked so in the file, the rest are assumptions.
 
-use crate::id::{AgentId, DeviceId};
+use crate::{
+    class::Text,
+    id::{AgentId, DeviceId, Id},
+};
 use alloc::{format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +111,120 @@ impl Fleet {
             }
         }
         Ok(members)
+    }
+}
+
+/// The districts, operators and zones that devices are placed in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct City {
+    /// By administrative code.
+    pub districts: Vec<District>,
+    /// Who runs devices.
+    pub operators: Vec<Operator>,
+    /// What is balanced or watched as one.
+    pub zones: Vec<Zone>,
+}
+
+/// An administrative district.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct District {
+    /// Administrative code.
+    pub code: u32,
+    /// For people.
+    pub title: Text,
+    /// Its seat, in degrees, approximate.
+    pub lon: f64,
+    /// Its seat, in degrees, approximate.
+    pub lat: f64,
+}
+
+/// Who runs devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// As fleets and topics name it.
+    pub id: Id,
+    /// For people.
+    pub title: Text,
+}
+
+/// Part of a district that is balanced or watched as one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Zone {
+    /// As fleets name it.
+    pub id: Id,
+    /// What it is.
+    pub kind: ZoneKind,
+    /// Its district's code.
+    pub district: u32,
+    /// For people.
+    pub title: Text,
+}
+
+/// What a zone is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZoneKind {
+    /// District metered area of a water network.
+    Dma,
+    /// Part of a gas network under one pressure.
+    GasPressure,
+    /// Gas station.
+    GasStation,
+    /// Weather site.
+    Weather,
+    /// Part of a drainage network.
+    Drainage,
+    /// Farm or field.
+    Farm,
+    /// Hatchery.
+    Hatchery,
+}
+
+impl City {
+    /// All that is wrong with this city, and with `fleet` in it, each as (key, what is wrong and what would be right).
+    #[must_use]
+    pub fn faults_found(&self, fleet: &Fleet) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut fault = |key: String, what: &str| found.push((key, String::from(what)));
+        let district = |code: u32| self.districts.iter().any(|district| district.code == code);
+        for (at, known) in self.districts.iter().enumerate() {
+            if self.districts[..at].iter().any(|other| other.code == known.code) {
+                fault(format!("districts.{}", known.code), "must be there once");
+            }
+        }
+        for (at, known) in self.operators.iter().enumerate() {
+            if self.operators[..at].iter().any(|other| other.id == known.id) {
+                fault(format!("operators.{}", known.id), "must be there once");
+            }
+        }
+        for (at, zone) in self.zones.iter().enumerate() {
+            if self.zones[..at].iter().any(|other| other.id == zone.id) {
+                fault(format!("zones.{}", zone.id), "must be there once");
+            }
+            if !district(zone.district) {
+                fault(format!("zones.{}.district", zone.id), "must be the code of one of the districts");
+            }
+        }
+        for group in &fleet.groups {
+            if !self.operators.iter().any(|operator| operator.id.as_str() == group.operator) {
+                fault(format!("groups.{}.operator", group.prefix), "must be the id of one of the operators");
+            }
+            for place in &group.places {
+                let key = || format!("groups.{}.places.{}", group.prefix, place.zone);
+                match self.zones.iter().find(|zone| zone.id.as_str() == place.zone) {
+                    None => fault(key(), "must be the id of one of the zones"),
+                    Some(zone) if zone.district != place.district => {
+                        fault(key(), "must lie in its zone's district")
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        found
     }
 }
 

@@ -24,6 +24,8 @@ pub const SEQ_END: u64 = 1 << 53;
 pub const ABSENT: i64 = i64::MIN;
 /// The channel of the status word.
 pub const STATUS_CHANNEL: u16 = 0;
+/// A class's principal channel, which has the shortest form on the wire.
+pub const PRINCIPAL_CHANNEL: u16 = 1;
 
 /// How far a value can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -121,7 +123,7 @@ pub struct Header {
     pub boot: u32,
     /// Sequence number of the first sample.
     pub seq: u64,
-    /// Oldest sample still in the outbox; absent: `seq`.
+    /// Oldest sample still in the outbox, never beyond `seq`; absent: `seq`.
     pub held_from: Option<u64>,
     /// One past the newest sampled; absent: one past the last sample here.
     pub next_seq: Option<u64>,
@@ -173,8 +175,8 @@ pub struct ColumnSpan {
 /// A decoded and checked report.
 ///
 /// Invariants: ranges lie within their arrays; the blocks' samples follow each other and cover all of `times_ms`;
-/// within a block times strictly increase, channels are distinct, and every column is as long as the block; every
-/// value is [`ABSENT`] or below 2^53 in magnitude; `seq + samples ≤ 2^53`.
+/// within a block times strictly increase, channels are distinct, and every column is as long as the block; times
+/// stay within 2^53 of 1970; every value is [`ABSENT`] or below 2^53 in magnitude; `seq + samples ≤ 2^53`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Everything but samples and drops.
@@ -193,8 +195,16 @@ pub struct Report {
     pub qualities: Vec<u8>,
     /// Where the authentication tag's field begins in the payload, if there is one.
     pub tag_at: Option<usize>,
-    /// Columns of the block being decoded whose bitmap, a range of the payload, has yet to spread them.
-    pub(crate) sparse: Vec<(usize, Range<usize>)>,
+    /// Columns of the block being decoded that wait for its number of samples.
+    pub(crate) sparse: Vec<Sparse>,
+}
+
+/// A column with a bitmap, as ranges of the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sparse {
+    pub(crate) column: usize,
+    pub(crate) deltas: Range<usize>,
+    pub(crate) present: Range<usize>,
 }
 
 impl Report {

@@ -1,1 +1,69 @@
-//! stub
+//! What the end-to-end tests and the benchmark share: the real programs as guarded processes, and independent readers
+//! of what they should have stored.
+//!
+//! Promises: every process is stopped by its own id when its guard goes; ports are free ones on loopback; data lives in
+//! temporary folders; nothing waits but by polling a condition with a deadline. A step that cannot be done panics with
+//! the reason, because here it is a failed test. Deliberately absent: the gateway's and the agent's own code.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a step of a test that cannot be done is a failed test"
+)]
+
+pub mod agent;
+pub mod broker;
+pub mod database;
+pub mod gateway;
+pub mod http;
+pub mod process;
+pub mod procfs;
+pub mod publisher;
+pub mod recording;
+pub mod report;
+pub mod stored;
+pub mod wire;
+
+use std::{path::PathBuf, process::Command};
+
+/// The project's folder.
+#[must_use]
+pub fn project_dir() -> PathBuf {
+    let crate_dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    crate_dir.parent().expect("the crate lies in the project").to_path_buf()
+}
+
+/// A folder below `seeds/`.
+#[must_use]
+pub fn seeds(below: &str) -> PathBuf {
+    project_dir().join("seeds").join(below)
+}
+
+/// A program of this project: in `HUNHE_BIN_DIR`, else where this one was built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let dir = std::env::var_os("HUNHE_BIN_DIR").map_or_else(
+        || {
+            let own = std::env::current_exe().expect("a program knows its own path");
+            let dir = own.parent().expect("a program lies in a folder");
+            // Tests lie one folder deeper than programs.
+            if dir.ends_with("deps") { dir.join("..") } else { dir.to_path_buf() }
+        },
+        PathBuf::from,
+    );
+    let path = dir.join(name);
+    assert!(path.is_file(), "{} is missing: run `make build` first, or set HUNHE_BIN_DIR", path.display());
+    path
+}
+
+/// A command of this project's program, without what of this process's environment would configure it.
+#[must_use]
+pub fn command_of(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("HUNHE_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}

@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 lane.confirmed(
                     set.device,
                     set.boot,
-                    Confirmed { handled: rows, stored: rows, quarantined: 0 },
+                    Confirmed { handled: rows, stored: rows, quarantined: 0, displaced: 0 },
                 );
             }
         }
@@ -117,6 +117,8 @@ fn gas_meter() -> Class {
             sleeping: true,
             silent_after_s: 172_800,
             bytes_max: 480,
+            keep_s: 0,
+            on_alarm: None,
         },
         household: true,
         channels: vec![Channel {
@@ -129,6 +131,10 @@ fn gas_meter() -> Class {
             resolution: 10,
             min: 0.0,
             max: 99_999.999,
+            usual_min: None,
+            usual_max: None,
+            report_on_change: None,
+            every: 0,
             change_per_h_max: Some(7.2),
             rollover: Some(100_000.0),
             rollup: None,

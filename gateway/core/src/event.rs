@@ -279,6 +279,8 @@ pub struct Confirmed {
     pub stored: u64,
     /// Of these, kept in quarantine.
     pub quarantined: u64,
+    /// Confirmed as stored before, and now in quarantine: they lost their time to a better sample.
+    pub displaced: u64,
 }
 
 /// Every cause a drop can have, for counters.

@@ -62,7 +62,7 @@ impl Totals {
 pub(crate) struct Tally {
     /// Decided and not yet handled by a sink.
     in_flight: i64,
-    stored: u64,
+    stored: i64,
     quarantined: i64,
     /// Was in quarantine, and an operator or its bound let it go.
     discarded: u64,
@@ -82,8 +82,14 @@ impl Tally {
 
     pub(crate) fn confirmed(&mut self, confirmed: Confirmed) {
         self.in_flight = self.in_flight.saturating_sub_unsigned(confirmed.handled);
-        self.stored = self.stored.saturating_add(confirmed.stored);
-        self.quarantined = self.quarantined.saturating_add_unsigned(confirmed.quarantined);
+        self.stored = self
+            .stored
+            .saturating_add_unsigned(confirmed.stored)
+            .saturating_sub_unsigned(confirmed.displaced);
+        self.quarantined = self
+            .quarantined
+            .saturating_add_unsigned(confirmed.quarantined)
+            .saturating_add_unsigned(confirmed.displaced);
     }
 
     pub(crate) fn discarded(&mut self, samples: u64) {
@@ -105,7 +111,7 @@ impl Tally {
         let overdrawn = self.quarantined.min(0);
         Totals {
             sampled,
-            stored: self.stored,
+            stored: positive(self.stored.into()),
             quarantined: positive(self.quarantined.into()),
             declared_lost: lost.saturating_add(self.discarded),
             outstanding: positive(i128::from(missing) + i128::from(self.in_flight) + i128::from(overdrawn)),

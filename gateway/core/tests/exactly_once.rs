@@ -383,7 +383,7 @@ fn a_device_may_reboot_for_ever_and_a_late_word_of_a_sink_still_counts() {
     let seen = ledger(&lane);
     assert_eq!((seen.sampled, seen.declared_lost, seen.outstanding), (1200, 198, 1002));
     for boot in 1..=100 {
-        lane.confirmed(device, boot, Confirmed { handled: 10, stored: 10, quarantined: 0 });
+        lane.confirmed(device, boot, Confirmed { handled: 10, stored: 10, quarantined: 0, displaced: 0 });
     }
     let seen = ledger(&lane);
     assert_eq!((seen.stored, seen.outstanding, seen.unexplained()), (1000, 2, 0));
@@ -420,7 +420,7 @@ fn a_planted_drop_makes_exactly_one_unexplained() {
         lane.confirmed(
             device("gas-0"),
             1,
-            Confirmed { handled: announced, stored: announced, quarantined: 0 },
+            Confirmed { handled: announced, stored: announced, quarantined: 0, displaced: 0 },
         );
         assert_eq!(
             (announced, ledger(&lane).unexplained(), ledger(&lane).outstanding),
@@ -472,7 +472,7 @@ fn a_redrive_moves_samples_from_quarantine_to_stored_once_and_keeps_the_rest() {
     let decisions = send(&mut lane, NOW_MS, "gas-0", &sent);
     let refused: Vec<_> = decisions.refused.iter().map(|range| (range.seq, range.count)).collect();
     assert_eq!((accepted_seqs(&decisions), refused.as_slice()), (vec![0], [(1, 3)].as_slice()));
-    lane.confirmed(device, 1, Confirmed { handled: 4, stored: 1, quarantined: 3 });
+    lane.confirmed(device, 1, Confirmed { handled: 4, stored: 1, quarantined: 3, displaced: 0 });
 
     let mut restored = Lane::new(registry(), Policy::default());
     restored.restore(lane.snapshot());
@@ -486,7 +486,7 @@ fn a_redrive_moves_samples_from_quarantine_to_stored_once_and_keeps_the_rest() {
     assert_eq!(first.refused.iter().map(|range| (range.seq, range.count)).collect::<Vec<_>>(), [(3, 1)]);
     let seen = ledger(&lane);
     assert_eq!((seen.stored, seen.outstanding, seen.quarantined, seen.unexplained()), (1, 2, 1, 0));
-    lane.confirmed(device, 1, Confirmed { handled: 2, stored: 2, quarantined: 0 });
+    lane.confirmed(device, 1, Confirmed { handled: 2, stored: 2, quarantined: 0, displaced: 0 });
     quarantine.done(9, &first);
     let seen = ledger(&lane);
     assert_eq!((seen.stored, seen.outstanding, seen.quarantined, seen.unexplained()), (3, 0, 1, 0));
@@ -513,9 +513,9 @@ fn a_redrive_may_overtake_the_word_that_its_samples_are_in_quarantine() {
     wide.restore(lane.snapshot());
     assert_eq!(accepted_seqs(&redrive(&mut wide, NOW_MS, "gas-0", &sent, &[(0, 2), (0, 9), (1, 1)])), [0, 1]);
     assert_eq!((ledger(&wide).outstanding, ledger(&wide).unexplained()), (2, 0));
-    wide.confirmed(device, 1, Confirmed { handled: 2, stored: 0, quarantined: 2 });
+    wide.confirmed(device, 1, Confirmed { handled: 2, stored: 0, quarantined: 2, displaced: 0 });
     assert_eq!((ledger(&wide).outstanding, ledger(&wide).unexplained()), (2, 0));
-    wide.confirmed(device, 1, Confirmed { handled: 2, stored: 2, quarantined: 0 });
+    wide.confirmed(device, 1, Confirmed { handled: 2, stored: 2, quarantined: 0, displaced: 0 });
     assert_eq!((ledger(&wide).stored, ledger(&wide).outstanding, ledger(&wide).unexplained()), (2, 0, 0));
 }
 

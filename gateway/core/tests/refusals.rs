@@ -36,7 +36,7 @@ fn refused(topic: &[u8], payload: &[u8]) -> (Option<&'static str>, Ranges, Lane)
 fn each_bad_message_is_refused_whole_with_its_own_reason() {
     let fine = good(0).bytes();
     // Fields by hand, where no encoder would write them: a float column, a value of 2^53, a drop of nothing.
-    let float = [0x52, 0x09, 0x22, 0x07, 0x15, 0, 0, 0x80, 0x3f, 0x08, 0x01];
+    let float = [0x52, 0x09, 0x2a, 0x07, 0x15, 0, 0, 0x80, 0x3f, 0x08, 0x01];
     let cases: Vec<(&str, Vec<u8>, Vec<u8>)> = vec![
         ("bad_topic", b"hunhe/v2/00/gas-0/up".to_vec(), fine.clone()),
         ("bad_topic", b"hunhe/v1/agents/agent-gas/up".to_vec(), fine.clone()),
@@ -85,7 +85,7 @@ fn undecodable_columns_are_told_apart() {
     let column = |deltas: &[u8]| {
         let mut column = vec![0x12, u8::try_from(deltas.len()).unwrap()];
         column.extend_from_slice(deltas);
-        let mut block = vec![0x22, u8::try_from(column.len()).unwrap()];
+        let mut block = vec![0x2a, u8::try_from(column.len()).unwrap()];
         block.extend_from_slice(&column);
         let mut report = vec![0x52, u8::try_from(block.len()).unwrap()];
         report.extend_from_slice(&block);

@@ -75,7 +75,7 @@ fn take(lane: &mut Lane, step: &Step) -> String {
             lane.confirmed(
                 device("gas-0"),
                 1,
-                Confirmed { handled: stored + quarantined, stored, quarantined },
+                Confirmed { handled: stored + quarantined, stored, quarantined, displaced: 0 },
             );
         }
         Step::Redrive(seq) => {

@@ -1,0 +1,62 @@
+# `make` alone lists the targets.
+CARGO ?= cargo
+PROFILE := ci
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+BIN := $(TARGET_DIR)/$(PROFILE)
+DASHBOARD := gateway/dashboard
+REPORTS := target/report
+export HUNHE_RECORDINGS ?= $(CURDIR)/../shared/data
+
+.PHONY: help demo test bench prepare dashboard build lint docs deny unit pipeline browser fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: dashboard ## a simulated city, the gateway and the live page in one terminal (Ctrl-C ends it)
+	$(CARGO) build --profile $(PROFILE) -p hunhe-gateway
+	$(BIN)/hunhe-gateway demo $(ARGS)
+
+test: prepare ## everything: lint, docs, advisories, unit, end-to-end, browser
+	@.ci/stages
+
+prepare: ## install what the tests need (Debian packages, cargo tools); asks for root only if something is missing
+	@.ci/prepare
+
+dashboard: $(DASHBOARD)/dist/index.html ## build the page
+
+$(DASHBOARD)/dist/index.html: $(wildcard $(DASHBOARD)/src/* $(DASHBOARD)/src/*/* $(DASHBOARD)/index.html $(DASHBOARD)/package-lock.json $(DASHBOARD)/*.ts)
+	@if command -v npm >/dev/null; then cd $(DASHBOARD) && npm ci --no-audit --no-fund && npm run build; \
+	else echo "npm is missing: the page is left out, the gateway serves its API and a page that says so"; fi
+
+build: dashboard ## build the binaries that tests use (their gateway can drop a sample on purpose)
+	$(CARGO) build --profile $(PROFILE) --workspace --bins --examples --features hunhe-gateway/planted
+
+lint: ## rustfmt and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings
+
+docs: ## rustdoc, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile $(PROFILE) --workspace --no-deps --document-private-items
+
+deny: ## licences, advisories, duplicates (uses a local advisory snapshot where the public one is out of reach)
+	@.ci/deny
+
+unit: ## unit, property and table tests of all crates
+	$(CARGO) nextest run --cargo-profile $(PROFILE) --workspace --exclude hunhe-tests
+
+pipeline: build ## end to end with the real Mosquitto and VictoriaMetrics
+	HUNHE_BIN_DIR=$(abspath $(BIN)) $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-tests --no-fail-fast
+
+browser: build ## the page in Chromium, Chinese and English
+	@.ci/browser
+
+fuzz: ## the report decoder against mutated reports, one minute
+	HUNHE_FUZZ_S=60 $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-proto --test fuzz --no-capture
+
+bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.js and a Python pipeline
+	mkdir -p $(REPORTS)
+	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
+
+clean: ## remove what was built
+	$(CARGO) clean
+	rm -rf $(DASHBOARD)/dist $(DASHBOARD)/node_modules

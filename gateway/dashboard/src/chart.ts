@@ -1,0 +1,220 @@
+// One channel of one device over time, moving with the live stream. Drawn on a canvas: no text becomes HTML.
+
+import { LineChart, ScatterChart } from "echarts/charts";
+import { GridComponent, TooltipComponent } from "echarts/components";
+import { init, use, type EChartsType } from "echarts/core";
+import { CanvasRenderer } from "echarts/renderers";
+
+import { ask, type Device, type LiveValue, type Series } from "./api.ts";
+import { el, mark, put } from "./dom.ts";
+import { age, clock, figure, isOld, moment, span, tick } from "./format.ts";
+import { current, say } from "./language.ts";
+import { append, lines, stepFor, type Point } from "./points.ts";
+
+use([LineChart, ScatterChart, GridComponent, TooltipComponent, CanvasRenderer]);
+
+const RANGES_S = [3_600, 21_600, 86_400, 604_800];
+/** A series of steps is read again so often: its last step is still growing. */
+const REREAD_MS = 30_000;
+
+export class Chart {
+  private readonly title = el("h2");
+  private readonly note = el("span", { class: "quiet" });
+  private readonly figure = el("span", { class: "figure" });
+  private readonly figureNote = el("span", { class: "quiet" });
+  private readonly channels = el("select", { id: "channel" });
+  private readonly ranges = el("div", { class: "ranges", role: "group" });
+  private readonly canvas = el("div", { class: "canvas", id: "chart", role: "img" });
+  private readonly empty = el("p", { class: "quiet empty" });
+  private readonly legend = el("p", { class: "legend quiet" });
+  readonly element = el(
+    "section", { class: "panel chart" },
+    el("div", { class: "head" }, this.title, this.note, this.channels, this.ranges),
+    el("p", { class: "reading" }, this.figure, " ", this.figureNote),
+    this.canvas, this.empty, this.legend,
+  );
+  private chart: EChartsType | undefined;
+  private device: Device | undefined;
+  private channel = "";
+  private rangeS = 86_400;
+  private series: Series | undefined;
+  private readAt = 0;
+  private asking: AbortController | undefined;
+  private failure: string | undefined;
+
+  constructor(private readonly now: () => number) {
+    this.channels.addEventListener("change", () => {
+      this.channel = this.channels.value;
+      void this.read();
+    });
+    for (const range of RANGES_S) {
+      const button = el("button", { type: "button", "data-range": String(range) });
+      button.addEventListener("click", () => {
+        this.rangeS = range;
+        void this.read();
+      });
+      this.ranges.append(button);
+    }
+  }
+
+  /** Once the element is in the page and has its size. */
+  start(): void {
+    this.chart = init(this.canvas, undefined, { renderer: "canvas" });
+    new ResizeObserver(() => this.chart?.resize()).observe(this.canvas);
+  }
+
+  opened(): string | undefined {
+    return this.device?.id;
+  }
+
+  open(device: Device): Promise<void> {
+    this.device = device;
+    const names = device.latest.map((value) => value.channel);
+    if (!names.includes(this.channel)) this.channel = names[0] ?? "";
+    return this.read();
+  }
+
+  async read(): Promise<void> {
+    const device = this.device;
+    if (!device || !this.channel) return this.draw();
+    this.asking?.abort();
+    const asking = new AbortController();
+    this.asking = asking;
+    this.readAt = performance.now();
+    const to = Math.ceil(this.now());
+    const step = stepFor(this.rangeS, device.interval_s);
+    const query = { channel: this.channel, from: to - this.rangeS * 1000, to: to + 1, step };
+    try {
+      this.series = await ask<Series>(`devices/${encodeURIComponent(device.id)}/series`, query, asking.signal);
+      this.failure = undefined;
+    } catch (error) {
+      if (asking.signal.aborted) return;
+      this.series = undefined;
+      this.failure = error instanceof Error ? error.message : "";
+    }
+    this.draw();
+  }
+
+  apply(values: LiveValue[]): void {
+    if (!this.series) return;
+    if (this.series.kind === "samples") {
+      if (append(this.series, values, this.now() - this.rangeS * 1000)) this.draw();
+    } else if (performance.now() - this.readAt > REREAD_MS) {
+      void this.read();
+    }
+    this.drawFigure();
+  }
+
+  translate(): void {
+    this.channels.setAttribute("aria-label", say("channel"));
+    this.ranges.setAttribute("aria-label", say("range"));
+    for (const button of this.ranges.querySelectorAll("button")) {
+      put(button, span(Number(button.dataset["range"])));
+    }
+    this.draw();
+  }
+
+  /** Draws anew with the colours of the theme that now holds. */
+  draw(): void {
+    put(this.title, this.device?.id ?? say("chart"));
+    this.drawControls();
+    this.drawFigure();
+    const series = this.series;
+    const filled = series !== undefined && series.values.some((value) => value !== null);
+    this.empty.hidden = filled;
+    const lacking = say(this.device ? "noSamples" : "chooseDevice");
+    put(this.empty, this.failure === undefined ? lacking : say("failed", { n: this.failure }));
+    this.canvas.hidden = !filled;
+    mark(this.canvas, "data-points", String(series?.times.length ?? 0));
+    if (!series || !filled || !this.chart || !this.device) return;
+    const from = this.now() - this.rangeS * 1000;
+    this.chart.setOption(option(series, this.device.interval_s, from, this.now()), { lazyUpdate: true });
+    this.canvas.setAttribute("aria-label", `${this.device.id} ${this.channelName()} ${series.unit}`);
+  }
+
+  private drawControls(): void {
+    const values = this.device?.latest ?? [];
+    const wanted = values.map((value) => `${value.channel} ${value.name[current()]}`).join();
+    if (this.channels.dataset["shown"] !== wanted) {
+      this.channels.replaceChildren(
+        ...values.map((value) => el("option", { value: value.channel }, value.name[current()])),
+      );
+      this.channels.dataset["shown"] = wanted;
+    }
+    this.channels.value = this.channel;
+    this.channels.hidden = values.length < 2;
+    for (const button of this.ranges.querySelectorAll("button")) {
+      mark(button, "aria-pressed", String(Number(button.dataset["range"]) === this.rangeS));
+    }
+    const step = this.series?.step_s;
+    put(this.note, this.series ? (step ? say("steps", { n: span(step) }) : say("samples")) : "");
+    put(this.legend, this.series ? `◯ ${say("suspect")}　┄ ${say("estimated")}` : "");
+  }
+
+  private drawFigure(): void {
+    const { series, device } = this;
+    const at = series?.values.findLastIndex((value) => value !== null) ?? -1;
+    if (!series || !device || at < 0) {
+      put(this.figure, "");
+      put(this.figureNote, "");
+      return;
+    }
+    const ageS = (this.now() - (series.times[at] ?? 0)) / 1000;
+    const old = isOld(ageS, series.step_s ?? device.interval_s);
+    mark(this.figure, "data-old", String(old));
+    put(this.figure, `${figure(series.values[at] ?? null)} ${series.unit}`);
+    const when = old ? `${say("old")} · ${age(ageS)}` : age(ageS);
+    put(this.figureNote, `${this.channelName()} · ${when}`);
+  }
+
+  private channelName(): string {
+    return this.device?.latest.find((value) => value.channel === this.channel)?.name[current()] ?? this.channel;
+  }
+}
+
+function colour(name: string): string {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+function option(series: Series, intervalS: number, from: number, to: number) {
+  const { solid, dashed, ringed } = lines(series, intervalS);
+  const [text, quiet, line, data, panel] = ["text", "quiet", "line", "data", "panel"].map(colour);
+  const drawn = { type: "line" as const, showSymbol: false, connectNulls: false, animation: false };
+  return {
+    animation: false,
+    grid: { left: 8, right: 12, top: 12, bottom: 4, containLabel: true },
+    xAxis: {
+      type: "time" as const, min: from, max: to,
+      axisLine: { lineStyle: { color: line } }, splitLine: { show: false },
+      axisLabel: { color: quiet, hideOverlap: true },
+    },
+    yAxis: {
+      type: "value" as const, scale: true, splitNumber: 4,
+      splitLine: { lineStyle: { color: line } },
+      axisLabel: { color: quiet, formatter: tick },
+    },
+    tooltip: {
+      trigger: "axis" as const, renderMode: "richText" as const, confine: true,
+      backgroundColor: panel, borderColor: line, textStyle: { color: text },
+      axisPointer: { lineStyle: { color: quiet }, label: { formatter: (at: { value: unknown }) => clock(Number(at.value)) } },
+      formatter: (found: unknown) => tip(found, series.unit),
+    },
+    series: [
+      { ...drawn, id: "solid", data: solid, lineStyle: { color: data, width: 1.5 }, itemStyle: { color: data } },
+      {
+        ...drawn, id: "dashed", data: dashed,
+        lineStyle: { color: data, width: 1.5, type: "dashed" as const }, itemStyle: { color: data },
+      },
+      {
+        id: "ringed", type: "scatter" as const, data: ringed, symbol: "circle", symbolSize: 7, animation: false,
+        itemStyle: { color: "transparent", borderColor: colour("minor"), borderWidth: 1.5 },
+      },
+    ],
+  };
+}
+
+function tip(found: unknown, unit: string): string {
+  const points = (Array.isArray(found) ? found : [found]) as { value?: Point }[];
+  const point = points.find((one) => one.value?.[1] != null)?.value;
+  return point ? `${moment(point[0])}\n${figure(point[1])} ${unit}` : "";
+}

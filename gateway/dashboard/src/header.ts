@@ -1,0 +1,69 @@
+// The head of the page: name, search, state of the stream, language, theme, help.
+
+import { el, mark, put } from "./dom.ts";
+import { say } from "./language.ts";
+import type { Connection } from "./live.ts";
+
+export interface HeaderActions {
+  search: (text: string) => void;
+  language: () => void;
+  theme: () => void;
+  help: () => void;
+}
+
+const SHAPES: Record<Connection, string> = { connecting: "◌", live: "●", lost: "▲" };
+
+export class Header {
+  private readonly name = el("h1");
+  readonly search = el("input", {
+    type: "search", id: "search", maxlength: "64", autocomplete: "off", spellcheck: "false",
+  });
+  private readonly shape = el("span", { class: "shape", "aria-hidden": "true" });
+  private readonly word = el("span");
+  private readonly connection = el("p", { class: "connection", role: "status" }, this.shape, " ", this.word);
+  private readonly language = el("button", { type: "button", id: "language" });
+  private readonly theme = el("button", { type: "button", id: "theme" }, "◐");
+  private readonly help = el("button", { type: "button", id: "help-button" }, "?");
+  readonly element = el(
+    "header", { class: "header" },
+    this.name, this.connection, this.search, el("nav", {}, this.language, this.theme, this.help),
+  );
+
+  private state: Connection = "connecting";
+
+  constructor(actions: HeaderActions) {
+    let waiting: ReturnType<typeof setTimeout> | undefined;
+    this.search.addEventListener("input", () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(() => actions.search(this.search.value.trim()), 200);
+    });
+    this.search.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.preventDefault();
+      this.search.value = "";
+      this.search.dispatchEvent(new Event("input"));
+    });
+    this.language.addEventListener("click", actions.language);
+    this.theme.addEventListener("click", actions.theme);
+    this.help.addEventListener("click", actions.help);
+  }
+
+  translate(): void {
+    this.name.replaceChildren("浑河", el("span", { class: "quiet" }, " Hunhe"));
+    this.search.placeholder = `/  ${say("search")}`;
+    this.search.setAttribute("aria-label", say("search"));
+    put(this.language, say("language"));
+    this.show(this.state);
+    for (const [button, text] of [[this.theme, say("theme")], [this.help, say("help")]] as const) {
+      button.title = text;
+      button.setAttribute("aria-label", text);
+    }
+  }
+
+  show(connection: Connection): void {
+    this.state = connection;
+    mark(this.connection, "data-connection", connection);
+    put(this.shape, SHAPES[connection]);
+    put(this.word, say(connection));
+  }
+}

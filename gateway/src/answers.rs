@@ -1,0 +1,220 @@
+//! Answers to the HTTP interface's questions, from the lane, the store and the threads' own counters.
+//!
+//! Questions to the lane are answered on its thread, between two records, so that a ledger is one instant's. Answers
+//! over all devices are kept for [`FRESH`]: a hundred open pages cost the lane no more than one.
+//! Devices are named by pseudonym; a household's position is not shown.
+
+mod devices;
+mod live;
+mod quarantine;
+mod status;
+
+use crate::{
+    api::{
+        ApiError,
+        backend::{Answer, Backend, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery},
+        metrics::Metric,
+        types::{
+            Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Series, Status, Zone,
+        },
+    },
+    clock::Clock,
+    config::Config,
+    intake::Acknowledger,
+    journal::{Intake, Tail},
+    lane::{LaneEnded, LaneHandle},
+    record::Entering,
+    sinks::status::SinkStatus,
+    store::{Store, StoreError},
+};
+use hunhe_gateway_core::{lane::Lane, registry::Registry};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// How long an answer over all devices is given again.
+pub const FRESH: Duration = Duration::from_millis(400);
+
+/// The running gateway, as far as it is asked.
+pub struct Answers {
+    registry: Arc<Registry>,
+    places: Places,
+    clock: Clock,
+    started_ms: i64,
+    lane: LaneHandle,
+    journal: Intake<Entering>,
+    journal_tail: Tail,
+    store: Arc<Store>,
+    sinks: Vec<Arc<SinkStatus>>,
+    sessions: Acknowledger,
+    kept: tokio::sync::Mutex<Option<(Instant, Status)>>,
+    rate: Mutex<status::Rate>,
+    redriving: Mutex<HashSet<u64>>,
+}
+
+/// Names of districts and zones, where the seeds have them.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Places {
+    districts: Vec<PlaceName>,
+    zones: Vec<PlaceName>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct PlaceName {
+    #[serde(alias = "id")]
+    code: toml::Value,
+    #[serde(default)]
+    kind: String,
+    title: hunhe_proto::class::Text,
+}
+
+impl Places {
+    /// A city without names shows codes.
+    fn read(config: &Config) -> Self {
+        let path = config.seeds_dir.join("city/city.toml");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        toml::from_str(&text).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "names of districts and zones cannot be read: codes are shown");
+            Self::default()
+        })
+    }
+
+    fn title(list: &[PlaceName], code: &str) -> Option<crate::api::types::Bilingual> {
+        let same = |place: &&PlaceName| match &place.code {
+            toml::Value::String(text) => text == code,
+            other => other.to_string() == code,
+        };
+        let text = &list.iter().find(same)?.title;
+        Some(crate::api::types::Bilingual { zh: text.zh.clone(), en: text.en.clone() })
+    }
+}
+
+impl Answers {
+    /// Answers for these parts.
+    #[expect(clippy::too_many_arguments, reason = "it is asked about every part there is")]
+    pub(crate) fn new(
+        config: Config,
+        registry: Arc<Registry>,
+        clock: Clock,
+        lane: LaneHandle,
+        journal: Intake<Entering>,
+        journal_tail: Tail,
+        store: Arc<Store>,
+        sinks: Vec<Arc<SinkStatus>>,
+        sessions: Acknowledger,
+    ) -> Self {
+        Self {
+            places: Places::read(&config),
+
+            registry,
+            clock,
+            started_ms: clock.now_ms(),
+            lane,
+            journal,
+            journal_tail,
+            store,
+            sinks,
+            sessions,
+            kept: tokio::sync::Mutex::default(),
+            rate: Mutex::default(),
+            redriving: Mutex::default(),
+        }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Lane) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.lane.ask(question).await.map_err(|LaneEnded| {
+            ApiError::Unavailable("the lane does not answer: see readyz and the log".into())
+        })
+    }
+
+    /// Work that reads the disk goes where it may block.
+    async fn read_store<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let store = Arc::clone(&self.store);
+        let read = tokio::task::spawn_blocking(move || read(&store)).await;
+        match read {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                tracing::error!(error = ?error, "the embedded store cannot be read");
+                Err(ApiError::Internal)
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading the embedded store ended badly");
+                Err(ApiError::Internal)
+            }
+        }
+    }
+
+    /// The ledger's totals now, past any kept answer.
+    ///
+    /// # Errors
+    /// Where the lane has ended.
+    pub async fn ledger_now(&self) -> Result<Ledger, ApiError> {
+        self.ledger_of(LedgerQuery { by: None, after: None, limit: 0 }).await
+    }
+}
+
+impl Backend for Answers {
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    fn status(&self) -> Answer<'_, Status> {
+        Box::pin(self.status_kept())
+    }
+
+    fn ledger(&self, query: LedgerQuery) -> Answer<'_, Ledger> {
+        Box::pin(self.ledger_of(query))
+    }
+
+    fn classes(&self) -> Answer<'_, Vec<Class>> {
+        Box::pin(self.classes_now())
+    }
+
+    fn districts(&self) -> Answer<'_, Vec<District>> {
+        Box::pin(self.districts_now())
+    }
+
+    fn zones(&self) -> Answer<'_, Vec<Zone>> {
+        Box::pin(self.zones_now())
+    }
+
+    fn devices(&self, query: DeviceQuery) -> Answer<'_, DevicePage> {
+        Box::pin(self.devices_of(query))
+    }
+
+    fn device(&self, id: String) -> Answer<'_, Device> {
+        Box::pin(self.device_of(id))
+    }
+
+    fn series(&self, query: SeriesQuery) -> Answer<'_, Series> {
+        Box::pin(self.series_of(query))
+    }
+
+    fn quarantine(&self, query: QuarantineQuery) -> Answer<'_, QuarantinePage> {
+        Box::pin(self.quarantine_of(query))
+    }
+
+    fn redrive(&self, id: u64) -> Answer<'_, Redriven> {
+        Box::pin(self.redrive_of(id))
+    }
+
+    fn metrics(&self) -> Answer<'_, Vec<Metric>> {
+        Box::pin(self.metrics_now())
+    }
+
+    fn ready(&self) -> Answer<'_, ()> {
+        Box::pin(async { self.ready_now() })
+    }
+}
+
+/// Counts of devices by some key of theirs.
+type Counts = BTreeMap<String, (u64, u64)>;

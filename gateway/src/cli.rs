@@ -1,0 +1,277 @@
+//! The command line: what can be asked of `hunhe-gateway`, and the commands that need nothing but files or a running
+//! gateway's HTTP interface. The program itself (`main.rs`) adds those that start something.
+//!
+//! Reports go to standard output and everything else to standard error. Exit codes: 0 done; 1 failed, or the answer
+//! is bad news (a ledger that does not close, a damaged journal); 2 bad usage or configuration.
+
+mod ask;
+mod check;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Faults, Layers, Loaded, Period};
+
+pub use ask::{AskError, ledger, quarantine};
+pub use check::check;
+
+/// Bad usage or configuration.
+pub const BAD_CONFIGURATION: u8 = 2;
+
+/// The Hunhe telemetry gateway.
+#[derive(Debug, Parser)]
+#[command(name = "hunhe-gateway", version, about, propagate_version = true)]
+#[command(
+    after_help = "Example:\n  hunhe-gateway demo --for 30s\n\nExit codes: 0 done, 1 failed, 2 bad usage or configuration."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway until it is told to stop (SIGINT, SIGTERM).
+    #[command(
+        after_help = "Example:\n  hunhe-gateway run --config /etc/hunhe/hunhe-gateway.toml --set log.level=debug"
+    )]
+    Run(Configured),
+    /// Show a simulated city in one process, on loopback, with nothing to install.
+    #[command(after_help = "Example:\n  hunhe-gateway demo --for 30s --json")]
+    Demo(DemoOptions),
+    /// Check configuration and registry, and change nothing.
+    #[command(after_help = "Example:\n  hunhe-gateway check --config /etc/hunhe/hunhe-gateway.toml --show")]
+    Check(CheckOptions),
+    /// Ask a running gateway whether every sample is accounted for; exit 1 if not.
+    #[command(after_help = "Example:\n  hunhe-gateway ledger --json")]
+    Ledger(Asking),
+    /// Look at a journal's folder while no gateway needs it, or beside a running one.
+    #[command(subcommand, after_help = "Example:\n  hunhe-gateway journal verify /var/lib/hunhe/journal")]
+    Journal(JournalCommand),
+    /// What a running gateway refused, and why.
+    #[command(subcommand, after_help = "Example:\n  hunhe-gateway quarantine list --reason out_of_range")]
+    Quarantine(QuarantineCommand),
+    /// Print the HTTP interface's OpenAPI document.
+    #[command(after_help = "Example:\n  hunhe-gateway openapi > openapi.json")]
+    Openapi,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone, Args)]
+pub struct Configured {
+    /// The TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Set a key over file and environment; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+}
+
+impl Configured {
+    /// The configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn load(&self) -> Result<Loaded, Faults> {
+        Layers::of_process(Some(self.config.clone()), self.set.clone()).load()
+    }
+}
+
+/// How the demonstration runs.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DemoOptions {
+    /// End after this time with the ledger on standard output, and exit 0 only if it closes.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub run_for: Option<Duration>,
+    /// How many times faster than the clock events go.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub speed: u32,
+    /// Simulated devices beside the recording.
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub devices: u32,
+    /// Where page and API listen.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Keep the data here; without it, in a temporary folder that is removed at the end.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to check and what to show.
+#[derive(Debug, Clone, Args)]
+pub struct CheckOptions {
+    /// The TOML file.
+    #[arg(long, value_name = "FILE", required_unless_present = "sample")]
+    pub config: Option<PathBuf>,
+    /// Set a key over file and environment; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+    /// Show what holds and where it was written, secrets masked.
+    #[arg(long)]
+    pub show: bool,
+    /// Report as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print a commented file with every key instead.
+    #[arg(long, conflicts_with_all = ["config", "set", "show", "json"])]
+    pub sample: bool,
+}
+
+/// Which running gateway to ask.
+#[derive(Debug, Clone, Args)]
+pub struct Asking {
+    /// Address of the gateway's HTTP interface.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with a journal.
+#[derive(Debug, Clone, Subcommand)]
+pub enum JournalCommand {
+    /// Read every record and change nothing; exit 1 if anything is not as it was written.
+    #[command(after_help = "Example:\n  hunhe-gateway journal verify /var/lib/hunhe/journal")]
+    Verify(JournalDir),
+    /// Tell what the folder holds without reading every record.
+    #[command(after_help = "Example:\n  hunhe-gateway journal stat /var/lib/hunhe/journal --json")]
+    Stat(JournalDir),
+    /// Mend what can be mended, with the gateway stopped; exit 1 if records are lost.
+    #[command(after_help = "Example:\n  hunhe-gateway journal repair /var/lib/hunhe/journal")]
+    Repair(JournalDir),
+}
+
+/// A journal's folder.
+#[derive(Debug, Clone, Args)]
+pub struct JournalDir {
+    /// The folder.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with what was refused.
+#[derive(Debug, Clone, Subcommand)]
+pub enum QuarantineCommand {
+    /// The newest records.
+    #[command(after_help = "Example:\n  hunhe-gateway quarantine list --reason out_of_range --limit 20")]
+    List {
+        /// Which gateway.
+        #[command(flatten)]
+        asking: Asking,
+        /// Only this reason.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Records at most.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+    },
+    /// All records, newest first, one JSON object a line.
+    #[command(after_help = "Example:\n  hunhe-gateway quarantine export > quarantine.ndjson")]
+    Export {
+        /// Which gateway.
+        #[command(flatten)]
+        asking: Asking,
+        /// Only this reason.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Send records through validation again, after the registry or a class was corrected.
+    #[command(after_help = "Example:\n  hunhe-gateway quarantine redrive 1042 1043")]
+    Redrive {
+        /// Which gateway.
+        #[command(flatten)]
+        asking: Asking,
+        /// Records, as listed.
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<u64>,
+    },
+}
+
+/// Success or bad news.
+#[must_use]
+pub fn exit_code(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
+    pair.filter(|(key, _)| !key.is_empty()).ok_or_else(|| "write it as key=value, as broker.port=1884".into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let period: Period = text.parse().map_err(|error: crate::config::PeriodError| error.to_string())?;
+    Some(period.as_duration()).filter(|time| !time.is_zero()).ok_or_else(|| "must be at least 1s".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// Every command with its path of names, the program itself first.
+    fn every_command(command: &clap::Command) -> Vec<clap::Command> {
+        let below = command.get_subcommands().flat_map(every_command);
+        std::iter::once(command.clone()).chain(below).collect()
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        Cli::command().debug_assert();
+        let all = every_command(&Cli::command());
+        assert!(all.len() >= 14, "{}", all.len());
+        for mut command in all {
+            let help = command.render_help().to_string();
+            assert!(help.contains("Example:\n  hunhe-gateway "), "{help}");
+        }
+    }
+
+    #[test]
+    fn every_example_in_help_is_understood() {
+        for mut command in every_command(&Cli::command()) {
+            let help = command.render_help().to_string();
+            let example = help.split("Example:\n  ").nth(1).unwrap().lines().next().unwrap();
+            let words = example.split(" > ").next().unwrap().split_whitespace();
+            Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
+        }
+    }
+
+    #[test]
+    fn bad_usage_is_exit_code_2() {
+        for line in [
+            "",
+            "run",
+            "check",
+            "demo --for 0s",
+            "demo --for soon",
+            "demo --speed 0",
+            "journal verify",
+            "run --config f --set x",
+            "quarantine redrive",
+        ] {
+            let words = std::iter::once("hunhe-gateway").chain(line.split_whitespace());
+            assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_demonstrations_options_have_defaults() {
+        let cli = Cli::try_parse_from(["hunhe-gateway", "demo", "--for", "30s"]).unwrap();
+        let Command::Demo(options) = cli.command else { panic!() };
+        assert_eq!(options.run_for, Some(Duration::from_secs(30)));
+        assert_eq!((options.speed, options.devices, options.json), (1, 300, false));
+        assert!(options.listen.ip().is_loopback());
+    }
+}

@@ -1,0 +1,97 @@
+//! Configuration in layers: built-in defaults, one TOML file, `HUNHE_` environment variables, flags.
+//!
+//! It is read twice. As written ([`written`]): each layer's values are checked where they stand, by a table that
+//! knows every key ([`schema`]). As meant ([`meant`]): the layers are laid over each other, rules about several keys
+//! are checked, secrets are read from their files. All faults are reported together, each with its place, before any
+//! port opens or file changes; loading only ever reads.
+//!
+//! Deliberately absent: reloading at run time, keys without an explanation, and secrets in the file or on the
+//! command line.
+
+mod fault;
+mod keys;
+mod meant;
+mod nearest;
+mod period;
+mod schema;
+mod secret;
+mod show;
+mod written;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use fault::{Fault, Faults, Place};
+pub use period::{Period, PeriodError};
+pub use schema::{
+    Broker, Checkpointing, Config, DecidedLimits, Embedded, Http, Influx, InfluxKind, JournalLimits, Log,
+    LogFormat, QuarantineLimits, Registration, Validation,
+};
+pub use secret::Secret;
+pub use show::{Loaded, sample};
+
+use written::Written;
+
+/// What all our variables begin with.
+const VARIABLE_PREFIX: &str = "HUNHE_";
+
+/// Variables of the edge agent, which may run in the same environment.
+const FOREIGN_PREFIX: &str = "HUNHE_EDGE_";
+
+/// Whether a variable is read elsewhere, and only by a program built for tests.
+fn is_for_tests(name: &str) -> bool {
+    cfg!(feature = "planted") && name == "HUNHE_PLANT_DROP"
+}
+
+/// What lies above the defaults, from the weakest to the strongest.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// The TOML file.
+    pub file: Option<PathBuf>,
+    /// Variables by name; only the gateway's own.
+    pub environment: Vec<(String, String)>,
+    /// Values by path, as (`broker.port`, `1884`).
+    pub flags: Vec<(String, String)>,
+}
+
+impl Layers {
+    /// A file and flags, with the environment of this process.
+    #[must_use]
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        let ours = |name: &str| {
+            name.starts_with(VARIABLE_PREFIX) && !name.starts_with(FOREIGN_PREFIX) && !is_for_tests(name)
+        };
+        let variables = std::env::vars_os().map(|(name, value)| (text(name), value));
+        let environment = variables.filter(|(name, _)| ours(name)).map(|(name, value)| (name, text(value)));
+        Self { file, environment: environment.collect(), flags }
+    }
+
+    /// The configuration that the layers make.
+    ///
+    /// # Errors
+    /// All that is wrong. Nothing was changed.
+    pub fn load(&self) -> Result<Loaded, Faults> {
+        let mut written = Written::gather(self);
+        let mut builder = config::Config::builder();
+        for layer in &written.layers {
+            builder = builder.add_source(layer.clone());
+        }
+        match builder.build().and_then(config::Config::try_deserialize::<Config>) {
+            Ok(mut config) => {
+                if !written.unread {
+                    meant::complete(&mut config, &mut written);
+                }
+                let origins = written.places;
+                Faults::none_or(written.faults, || Loaded { config, origins })
+            }
+            Err(error) => {
+                let what = format!("the layers do not fit together: {error}");
+                written.faults.push(Fault::new(Place::Default, "", what, "correct the value"));
+                Err(Faults::of(written.faults))
+            }
+        }
+    }
+}

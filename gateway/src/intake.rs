@@ -1,0 +1,400 @@
+//! Three MQTT sessions, so that alarms never wait behind a backlog and what we publish never behind what we receive.
+//!
+//! Invariants:
+//! - A delivery is acknowledged only after its journal record is durable, in receive order, on the connection that
+//!   brought it. Each connection is a new client: no acknowledgement, queue or state crosses a reconnect.
+//! - Nothing on the polling task waits for the journal: at the queue's bound the connection is closed unacknowledged,
+//!   and the broker, whose session persists, delivers again.
+//! - Subscriptions are renewed after every CONNACK and every SUBACK is checked.
+//!
+//! Bounds: the queue's (`journal::Bounds`); packets (`packet_bytes_max`); back-off 100 ms to 30 s with full jitter.
+//! Five connections in a row that the broker ends within three seconds mean that someone else uses our client id:
+//! fatal, said in words. Deliberately absent: any look into a payload.
+
+use crate::{
+    clock::Clock,
+    journal::{AppendError, Error as JournalError, Intake, Priority, Refused, Settled, Settlement},
+    record::{Delivery, Entering},
+};
+use hunhe_gateway_core::event::Arrival;
+use rumqttc::{
+    AckMode, AsyncClient, Event, EventLoop, Incoming, ManualAck, MqttOptions, NetworkOptions, PubAck, QoS,
+    SubscribeReasonCode,
+};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How to reach the broker.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Client ids are this with `-up`, `-alarm` and `-out`.
+    pub client_id: String,
+    /// User name and password.
+    pub credentials: Option<(String, String)>,
+    /// Keep-alive in seconds.
+    pub keep_alive_s: u16,
+    /// The largest packet taken, in bytes: above the broker's own limit, or one message could end every connection.
+    pub packet_bytes_max: usize,
+}
+
+/// One session's job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Reports and agents' states.
+    Up,
+    /// Alarms.
+    Alarm,
+}
+
+impl Role {
+    /// The sessions that receive, by index.
+    pub const ALL: [Self; 2] = [Self::Up, Self::Alarm];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Alarm => "alarm",
+        }
+    }
+
+    fn filters(self) -> &'static [&'static str] {
+        match self {
+            Self::Up => &[hunhe_proto::topic::UP_FILTER, hunhe_proto::topic::STATE_FILTER],
+            Self::Alarm => &[hunhe_proto::topic::ALARM_FILTER],
+        }
+    }
+}
+
+/// What a session is doing, for status and metrics.
+#[derive(Debug, Default)]
+pub struct SessionStatus {
+    /// Connected and subscribed?
+    pub ready: AtomicBool,
+    /// Messages received.
+    pub received: AtomicU64,
+    /// Messages acknowledged.
+    pub acknowledged: AtomicU64,
+    /// Connections begun.
+    pub connections: AtomicU64,
+    /// Connections closed because the journal's queue was full.
+    pub shed: AtomicU64,
+}
+
+/// The connection that acknowledgements may go to.
+#[derive(Debug, Default)]
+struct Current(Mutex<Option<(u64, AsyncClient)>>);
+
+impl Current {
+    fn set(&self, current: Option<(u64, AsyncClient)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = current;
+    }
+}
+
+/// Where acknowledgements go: shared by the sessions and the journal's thread.
+#[derive(Debug, Clone, Default)]
+pub struct Acknowledger {
+    current: Arc<[Current; Role::ALL.len()]>,
+    status: Arc<[SessionStatus; Role::ALL.len()]>,
+}
+
+impl Acknowledger {
+    /// The sessions' statuses, in the order of [`Role::ALL`].
+    #[must_use]
+    pub fn status(&self) -> &[SessionStatus] {
+        &*self.status
+    }
+
+    /// Acknowledges deliveries of one session, in order; those of an earlier connection are left to the broker, which
+    /// delivers them again.
+    fn acknowledge(&self, session: usize, deliveries: impl Iterator<Item = Delivery>) {
+        let current = self.current[session].0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((epoch, client)) = &*current else { return };
+        for delivery in deliveries.filter(|delivery| delivery.epoch == *epoch) {
+            // The channel is unbounded, and holds at most the broker's in-flight window.
+            if client.try_manual_ack(ManualAck::PubAck(PubAck::new(delivery.packet))).is_ok() {
+                self.status[session].acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Told by the journal's thread what is durable.
+pub struct Settler {
+    /// Where acknowledgements go.
+    pub acknowledger: Acknowledger,
+    /// Wakes who reads the journal.
+    pub wake: Box<dyn Fn() + Send>,
+    /// Ends the process's run.
+    pub fatal: Box<dyn Fn(String) + Send>,
+}
+
+impl Settlement<Entering> for Settler {
+    fn settled(&mut self, batch: &mut Vec<Settled<Entering>>) {
+        for session in 0..Role::ALL.len() {
+            let durable = batch.iter().filter(|settled| settled.outcome.is_ok());
+            let deliveries = durable.filter_map(|settled| settled.item.delivery);
+            self.acknowledger.acknowledge(session, deliveries.filter(|delivery| delivery.session == session));
+        }
+        for refused in batch.iter().filter_map(|settled| settled.outcome.as_ref().err()) {
+            if let AppendError::TooLarge { bytes, bound_bytes } = refused {
+                tracing::error!(
+                    bytes,
+                    bound_bytes,
+                    "a message is larger than a journal record: it stays at the broker"
+                );
+            }
+        }
+        (self.wake)();
+    }
+
+    fn full(&mut self, full: bool) {
+        if full {
+            tracing::error!(
+                "the journal is at its limit: nothing is acknowledged until the sinks have caught up"
+            );
+        } else {
+            tracing::info!("the journal has room again");
+        }
+    }
+
+    fn failed(&mut self, error: &JournalError) {
+        (self.fatal)(format!("the journal failed, and nothing later is acknowledged: {error}"));
+    }
+}
+
+/// A session cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Someone else uses our client id.
+    #[error(
+        "another client uses the MQTT client id {0}: only one gateway may, so stop the other or set broker.client_id"
+    )]
+    TakenOver(String),
+    /// The journal took its last record.
+    #[error("the journal has ended")]
+    JournalEnded,
+}
+
+/// Runs a session until `stop` is set, reconnecting as often as needed.
+///
+/// # Errors
+/// [`SessionError`] where going on makes no sense.
+pub async fn run_session(
+    broker: Broker,
+    role: Role,
+    journal: Intake<Entering>,
+    acknowledger: Acknowledger,
+    clock: Clock,
+    stop: tokio::sync::watch::Receiver<bool>,
+) -> Result<(), SessionError> {
+    let session = Role::ALL.iter().position(|known| *known == role).unwrap_or(0);
+    let client_id = format!("{}-{}", broker.client_id, role.suffix());
+    let mut backoff = Backoff::new(&client_id);
+    let mut brief = 0;
+    for epoch in 1.. {
+        if *stop.borrow() {
+            break;
+        }
+        acknowledger.status[session].connections.fetch_add(1, Ordering::Relaxed);
+        let mut connection = Connection {
+            epoch,
+            session,
+            role,
+            journal: &journal,
+            acknowledger: &acknowledger,
+            clock,
+            ready_at: None,
+            last_at: Instant::now(),
+            live: true,
+        };
+        let (client, event_loop) = connect(&broker, &client_id);
+        acknowledger.current[session].set(Some((epoch, client.clone())));
+        let mut stop_wait = stop.clone();
+        let ended = tokio::select! {
+            ended = connection.run(client, event_loop) => ended,
+            _ = stop_wait.wait_for(|stop| *stop) => break,
+        };
+        acknowledger.current[session].set(None);
+        acknowledger.status[session].ready.store(false, Ordering::Relaxed);
+        let up_for = connection.ready_at.map(|at| at.elapsed());
+        match ended {
+            Ended::NoJournal => return Err(SessionError::JournalEnded),
+            Ended::Shed => {
+                acknowledger.status[session].shed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    client_id,
+                    "the journal's queue is full: connection closed, the broker keeps the rest"
+                );
+            }
+            Ended::Lost(error) => tracing::warn!(client_id, %error, "connection to the broker lost"),
+            Ended::NotSubscribed(filter) => {
+                tracing::error!(
+                    client_id,
+                    filter,
+                    "the broker refuses the subscription: check its access list"
+                );
+            }
+        }
+        brief = if up_for.is_some_and(|up| up < Duration::from_secs(3)) { brief + 1 } else { 0 };
+        if brief >= 5 {
+            return Err(SessionError::TakenOver(client_id));
+        }
+        if up_for.is_some() {
+            backoff.reset();
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+    acknowledger.current[session].set(None);
+    Ok(())
+}
+
+/// Options common to all our connections.
+pub(crate) fn options(broker: &Broker, client_id: &str) -> MqttOptions {
+    let mut options = MqttOptions::new(client_id, (broker.host.as_str(), broker.port));
+    options
+        .set_keep_alive(broker.keep_alive_s)
+        .set_clean_session(false)
+        .set_ack_mode(AckMode::Manual)
+        .set_max_packet_size(broker.packet_bytes_max, broker.packet_bytes_max)
+        .set_read_batch_size(256);
+    if let Some((name, password)) = &broker.credentials {
+        options.set_credentials(name.clone(), password.clone());
+    }
+    options
+}
+
+/// Without it an acknowledgement can wait 40 ms for company.
+pub(crate) fn network() -> NetworkOptions {
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    network
+}
+
+fn connect(broker: &Broker, client_id: &str) -> (AsyncClient, EventLoop) {
+    let (client, mut event_loop) = AsyncClient::builder(options(broker, client_id)).unbounded().build();
+    event_loop.set_network_options(network());
+    (client, event_loop)
+}
+
+enum Ended {
+    Lost(String),
+    Shed,
+    NotSubscribed(&'static str),
+    NoJournal,
+}
+
+struct Connection<'a> {
+    epoch: u64,
+    session: usize,
+    role: Role,
+    journal: &'a Intake<Entering>,
+    acknowledger: &'a Acknowledger,
+    clock: Clock,
+    ready_at: Option<Instant>,
+    last_at: Instant,
+    /// Messages come as they are sent, and not from a backlog.
+    live: bool,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self, client: AsyncClient, mut event_loop: EventLoop) -> Ended {
+        loop {
+            let event = match event_loop.poll().await {
+                Ok(event) => event,
+                Err(error) => return Ended::Lost(error.to_string()),
+            };
+            let Event::Incoming(incoming) = event else { continue };
+            match incoming {
+                Incoming::ConnAck(connected) => {
+                    // What a session brings along was sent before: its age says nothing of the device's clock.
+                    self.live = !connected.session_present;
+                    self.last_at = Instant::now();
+                    for filter in self.role.filters() {
+                        if client.try_subscribe(*filter, QoS::AtLeastOnce).is_err() {
+                            return Ended::NotSubscribed(filter);
+                        }
+                    }
+                }
+                Incoming::SubAck(answer) => {
+                    if answer.return_codes.contains(&SubscribeReasonCode::Failure) {
+                        return Ended::NotSubscribed(self.role.filters()[0]);
+                    }
+                    self.ready_at.get_or_insert_with(Instant::now);
+                    self.acknowledger.status[self.session].ready.store(true, Ordering::Relaxed);
+                }
+                Incoming::Publish(publish) => {
+                    if let Some(ended) = self.take(publish) {
+                        return ended;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn take(&mut self, publish: rumqttc::Publish) -> Option<Ended> {
+        self.acknowledger.status[self.session].received.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        // A pause in the stream means that the backlog is through; a busy city may have none for minutes.
+        let settled = || self.ready_at.is_some_and(|at| now - at > Duration::from_secs(300));
+        self.live = self.live || now - self.last_at > Duration::from_millis(50) || settled();
+        self.last_at = now;
+        let alarm = self.role == Role::Alarm;
+        let live = self.live && !publish.dup && !publish.retain;
+        let arrival = Arrival { lsn: 0, at_ms: self.clock.now_ms(), live, alarm };
+        let delivery = Delivery { session: self.session, epoch: self.epoch, packet: publish.pkid };
+        let acknowledged = publish.qos != QoS::AtMostOnce;
+        let entering =
+            Entering::message(arrival, publish.topic, publish.payload, acknowledged.then_some(delivery));
+        let priority = if alarm { Priority::Urgent } else { Priority::Normal };
+        match self.journal.try_push(priority, entering) {
+            Ok(()) => None,
+            Err(Refused::Busy(_)) => Some(Ended::Shed),
+            Err(Refused::Ended(_)) => Some(Ended::NoJournal),
+        }
+    }
+}
+
+/// Full jitter: a random share of a doubling bound.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    bound: Duration,
+    random: u64,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LAST: Duration = Duration::from_secs(30);
+
+    pub(crate) fn new(seed: &str) -> Self {
+        let clock = Clock::system().now_ms().cast_unsigned();
+        Self {
+            bound: Self::FIRST,
+            random: (u64::from(crc32c::crc32c(seed.as_bytes())) << 32 | 1) ^ clock << 1,
+        }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.bound = Self::FIRST;
+    }
+
+    pub(crate) fn next(&mut self) -> Duration {
+        // xorshift64: spreading reconnects needs no better.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let share = f64::from(u32::try_from(self.random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX);
+        let wait = self.bound.mul_f64(share).max(Duration::from_millis(10));
+        self.bound = (self.bound * 2).min(Self::LAST);
+        wait
+    }
+}

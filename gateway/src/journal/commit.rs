@@ -1,0 +1,133 @@
+//! Group commit: one thread owns the writer, takes everything queued, appends it, syncs once, and only then settles it.
+//! Commits run back to back, without a timer: under load a commit is as large as what arrived during the one before.
+//!
+//! - Nothing is settled as durable before the sync that made it so.
+//! - Entries are settled in the order in which their lane received them; the urgent lane comes first in each commit.
+//! - At the log's limit nothing is acknowledged; the entry that did not fit stays first and is tried again after a release.
+//! - An I/O error ends the thread: nothing later is acknowledged, and [`State::Failed`] stays visible.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use super::error::{AppendError, Error};
+use super::queue::{Batch, Bounds, Intake, Queue, State, Turn};
+use super::{Lsn, Writer};
+
+/// What can be committed.
+pub trait Entry: Send + 'static {
+    /// The record's kind.
+    fn kind(&self) -> u8;
+    /// The record's payload is the concatenation of these; unused ones are empty. Must not change once the entry is queued.
+    fn parts(&self) -> [&[u8]; 4];
+}
+
+/// The fate of an entry.
+#[derive(Debug)]
+pub struct Settled<T> {
+    /// The entry.
+    pub item: T,
+    /// Its durable record, or why it can never be one ([`AppendError::TooLarge`]).
+    pub outcome: Result<Lsn, AppendError>,
+}
+
+/// Told by the committer's thread what became of the entries. A slow implementation delays the next commit.
+pub trait Settlement<T>: Send + 'static {
+    /// A commit: in order, to be acknowledged in order. What is left in `batch` is dropped; the allocation is used again.
+    fn settled(&mut self, batch: &mut Vec<Settled<T>>);
+    /// The log reached its limit (`true`), or goes on after a release (`false`).
+    fn full(&mut self, _full: bool) {}
+    /// The log failed; the thread ends. Whatever was not settled must never be acknowledged.
+    fn failed(&mut self, error: &Error);
+}
+
+/// The thread that commits. Dropping it leaves the thread running until every lane is closed by [`Intake::close`].
+#[derive(Debug)]
+pub struct Committer {
+    thread: JoinHandle<Writer>,
+}
+
+impl Committer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub fn start<T: Entry>(
+        writer: Writer,
+        bounds: Bounds,
+        settlement: impl Settlement<T>,
+    ) -> std::io::Result<(Self, Intake<T>)> {
+        let queue = Arc::new(Queue::new(bounds));
+        let intake = Intake::new(Arc::clone(&queue));
+        let worker = Worker { writer, settlement, done: Vec::new(), full: false };
+        let thread = thread::Builder::new().name("journal".into()).spawn(move || worker.run(&queue))?;
+        Ok((Self { thread }, intake))
+    }
+
+    /// Waits for the end, which [`Intake::close`] or a failure brings, and gives the writer back; `None` if a callback panicked.
+    #[must_use]
+    pub fn join(self) -> Option<Writer> {
+        self.thread.join().ok()
+    }
+}
+
+struct Worker<T, S> {
+    writer: Writer,
+    settlement: S,
+    done: Vec<Settled<T>>,
+    full: bool,
+}
+
+/// Tells pushers that nobody listens any more, also when the thread unwinds.
+struct Ending<'a, T: Entry>(&'a Queue<T>);
+
+impl<T: Entry> Drop for Ending<'_, T> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl<T: Entry, S: Settlement<T>> Worker<T, S> {
+    fn run(mut self, queue: &Queue<T>) -> Writer {
+        let _ending = Ending(queue);
+        let mut batch = Batch::new();
+        while let Turn::Work { release } = queue.take(&mut batch) {
+            if let Err(error) = self.commit(queue, release, &mut batch) {
+                queue.set_state(State::Failed);
+                self.settlement.failed(&error);
+                break;
+            }
+        }
+        self.writer
+    }
+
+    fn commit(&mut self, queue: &Queue<T>, release: Option<Lsn>, batch: &mut Batch<T>) -> Result<(), Error> {
+        if let Some(lsn) = release {
+            self.writer.release_through(lsn)?;
+        }
+        let full = self.append(batch)?;
+        if !self.done.is_empty() {
+            self.writer.sync()?;
+            self.settlement.settled(&mut self.done);
+            self.done.clear();
+        }
+        if full != self.full {
+            self.full = full;
+            queue.set_state(if full { State::Full } else { State::Running });
+            self.settlement.full(full);
+        }
+        Ok(())
+    }
+
+    /// Appends the batch in order; true if the log is full, and the rest stays in the batch.
+    fn append(&mut self, batch: &mut Batch<T>) -> Result<bool, Error> {
+        while let Some(item) = batch.front() {
+            let outcome = match self.writer.append(item.kind(), &item.parts()) {
+                Err(AppendError::Full { .. }) => return Ok(true),
+                Err(AppendError::Log(error)) => return Err(error),
+                outcome => outcome,
+            };
+            self.done.extend(batch.pop().map(|item| Settled { item, outcome }));
+        }
+        Ok(false)
+    }
+}

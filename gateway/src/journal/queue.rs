@@ -1,0 +1,286 @@
+//! The bounded way into the committer: two lanes, so that an urgent entry never waits behind a backlog. Pushing never blocks, so
+//! that it may be done from an event loop; at the bound the entry comes back to the caller, who then holds its acknowledgement.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::Lsn;
+use super::commit::Entry;
+
+/// Which lane an entry takes. Order is kept within a lane; urgent entries come first in each commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Alarms.
+    Urgent,
+    /// Everything else.
+    Normal,
+}
+
+/// Bounds of the queue and of one commit.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Entries waiting in each lane; the broker's in-flight window or more, so that a held acknowledgement stops the broker first.
+    pub lane_items: usize,
+    /// Payload bytes waiting in each lane; an empty lane takes any entry.
+    pub lane_bytes: usize,
+    /// Entries in one commit.
+    pub batch_items: usize,
+    /// Payload bytes in one commit, overshot by at most one entry.
+    pub batch_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { lane_items: 65_536, lane_bytes: 32 << 20, batch_items: 65_536, batch_bytes: 8 << 20 }
+    }
+}
+
+/// An entry that was not taken.
+#[derive(Debug)]
+pub enum Refused<T> {
+    /// The lane is at its bound; try again after a commit.
+    Busy(T),
+    /// The committer has ended; nothing will be acknowledged any more.
+    Ended(T),
+}
+
+/// What the committer is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Committing whatever comes.
+    Running,
+    /// The log is at its limit: nothing is acknowledged until a segment is released.
+    Full,
+    /// The log failed. Final.
+    Failed,
+    /// It was closed, or a callback panicked. Final.
+    Ended,
+}
+
+/// A look at the committer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it is doing.
+    pub state: State,
+    /// Urgent entries not yet taken for a commit.
+    pub urgent_items: usize,
+    /// Other entries not yet taken for a commit.
+    pub normal_items: usize,
+}
+
+/// The way in; cheap to clone.
+#[derive(Debug)]
+pub struct Intake<T> {
+    queue: Arc<Queue<T>>,
+}
+
+impl<T> Clone for Intake<T> {
+    fn clone(&self) -> Self {
+        Self { queue: Arc::clone(&self.queue) }
+    }
+}
+
+impl<T: Entry> Intake<T> {
+    pub(super) fn new(queue: Arc<Queue<T>>) -> Self {
+        Self { queue }
+    }
+
+    /// Hands an entry over; it is acknowledged by [`super::Settlement::settled`], or never.
+    ///
+    /// # Errors
+    /// [`Refused`] gives the entry back.
+    pub fn try_push(&self, priority: Priority, item: T) -> Result<(), Refused<T>> {
+        let bytes = payload_bytes(&item);
+        let mut lanes = self.queue.lock();
+        if lanes.closing || matches!(lanes.state, State::Failed | State::Ended) {
+            return Err(Refused::Ended(item));
+        }
+        let bounds = self.queue.bounds;
+        let lane = lanes.lane(priority);
+        if lane.items.len() >= bounds.lane_items || lane.bytes > 0 && lane.bytes + bytes > bounds.lane_bytes {
+            return Err(Refused::Busy(item));
+        }
+        lane.items.push_back(item);
+        lane.bytes += bytes;
+        drop(lanes);
+        self.queue.changed.notify_one();
+        Ok(())
+    }
+
+    /// Lets the committer delete whole segments up to `lsn`, before its next commit. Lower values than before do nothing.
+    pub fn release_through(&self, lsn: Lsn) {
+        let mut lanes = self.queue.lock();
+        if lanes.released < lsn {
+            lanes.released = lsn;
+            drop(lanes);
+            self.queue.changed.notify_one();
+        }
+    }
+
+    /// What the committer is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let lanes = self.queue.lock();
+        Status {
+            state: lanes.state,
+            urgent_items: lanes.urgent.items.len(),
+            normal_items: lanes.normal.items.len(),
+        }
+    }
+
+    /// Takes no more entries; what is queued is still committed, if the log has room.
+    pub fn close(&self) {
+        self.queue.lock().closing = true;
+        self.queue.changed.notify_one();
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    lanes: Mutex<Lanes<T>>,
+    changed: Condvar,
+    pub(super) bounds: Bounds,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    items: VecDeque<T>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Lanes<T> {
+    urgent: Lane<T>,
+    normal: Lane<T>,
+    released: Lsn,
+    applied: Lsn,
+    closing: bool,
+    state: State,
+}
+
+impl<T> Lanes<T> {
+    fn lane(&mut self, priority: Priority) -> &mut Lane<T> {
+        match priority {
+            Priority::Urgent => &mut self.urgent,
+            Priority::Normal => &mut self.normal,
+        }
+    }
+}
+
+/// Entries taken for a commit, and those a full log left over from the one before. Each lane keeps its order.
+#[derive(Debug)]
+pub(super) struct Batch<T> {
+    pub(super) urgent: VecDeque<T>,
+    pub(super) normal: VecDeque<T>,
+    bytes: usize,
+}
+
+impl<T: Entry> Batch<T> {
+    pub(super) fn new() -> Self {
+        Self { urgent: VecDeque::new(), normal: VecDeque::new(), bytes: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.urgent.len() + self.normal.len()
+    }
+
+    pub(super) fn front(&self) -> Option<&T> {
+        self.urgent.front().or_else(|| self.normal.front())
+    }
+
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let item = self.urgent.pop_front().or_else(|| self.normal.pop_front())?;
+        self.bytes = self.bytes.saturating_sub(payload_bytes(&item));
+        Some(item)
+    }
+}
+
+/// What the committer is woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Release up to this record first, then commit the batch, which may be empty.
+    Work { release: Option<Lsn> },
+    /// Closed, and nothing is left that could be committed.
+    Over,
+}
+
+impl<T: Entry> Queue<T> {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let lane = || Lane { items: VecDeque::new(), bytes: 0 };
+        let lanes = Lanes {
+            urgent: lane(),
+            normal: lane(),
+            released: Lsn::NONE,
+            applied: Lsn::NONE,
+            closing: false,
+            state: State::Running,
+        };
+        Self { lanes: Mutex::new(lanes), changed: Condvar::new(), bounds }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lanes<T>> {
+        // No change is ever left half done under the lock.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_state(&self, state: State) {
+        self.lock().state = state;
+    }
+
+    /// Marks the end, whatever it was, unless a failure already did; entries still queued are dropped unacknowledged.
+    pub(super) fn end(&self) {
+        let mut lanes = self.lock();
+        if lanes.state != State::Failed {
+            lanes.state = State::Ended;
+        }
+        let (urgent, normal) =
+            (std::mem::take(&mut lanes.urgent.items), std::mem::take(&mut lanes.normal.items));
+        drop(lanes);
+        drop((urgent, normal));
+    }
+
+    /// Sleeps until there is something to do, then tops `batch` up to its bounds, urgent entries first. While the log is full
+    /// only a release (or closing) is something to do.
+    pub(super) fn take(&self, batch: &mut Batch<T>) -> Turn {
+        let mut lanes = self.lock();
+        loop {
+            let release = (lanes.applied < lanes.released).then_some(lanes.released);
+            let full = lanes.state == State::Full;
+            if release.is_none()
+                && lanes.closing
+                && (full || lanes.urgent.items.len() + lanes.normal.items.len() == 0)
+            {
+                return Turn::Over;
+            }
+            lanes.applied = lanes.released;
+            if release.is_some() || !full {
+                self.top_up(&mut lanes, batch);
+                if release.is_some() || batch.len() > 0 {
+                    return Turn::Work { release };
+                }
+            }
+            lanes = self.changed.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn top_up(&self, lanes: &mut Lanes<T>, batch: &mut Batch<T>) {
+        let bounds = self.bounds;
+        for priority in [Priority::Urgent, Priority::Normal] {
+            let lane = lanes.lane(priority);
+            while batch.len() < bounds.batch_items && batch.bytes < bounds.batch_bytes {
+                let Some(item) = lane.items.pop_front() else { break };
+                let bytes = payload_bytes(&item);
+                lane.bytes = lane.bytes.saturating_sub(bytes);
+                batch.bytes += bytes;
+                match priority {
+                    Priority::Urgent => batch.urgent.push_back(item),
+                    Priority::Normal => batch.normal.push_back(item),
+                }
+            }
+        }
+    }
+}
+
+fn payload_bytes(item: &impl Entry) -> usize {
+    item.parts().iter().map(|part| part.len()).sum()
+}

@@ -1,0 +1,431 @@
+//! The thread that drives a lane: journal records in, decided records out, sinks' words back in.
+//!
+//! Invariants: the lane sees only durable records, in order; all decisions of a record are in the decided log before
+//! the next record is taken; a checkpoint is valid only with the decided log durable up to its position; the journal is
+//! released up to the older checkpoint, the decided log up to the slowest sink.
+//!
+//! Bounds: the decided log's limit. At it the lane waits, the journal fills, and the intake stops acknowledging.
+//! Confirmations go on meanwhile, since they are what makes room.
+
+use crate::{
+    checkpoint::{Checkpoint, Checkpoints, Encoded},
+    decided::{self, Message},
+    journal::{AppendError, Error as JournalError, Lsn, Next, ReadError, Reader, Tail, Writer},
+    record,
+    sinks::Confirmation,
+    watermark,
+};
+use hunhe_gateway_core::{event::Decisions, lane::Lane, registry::Registry};
+use prost::Message as _;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+/// Records handled between two looks at what others say.
+const RECORDS_PER_TURN: usize = 2048;
+/// Messages to the lane that may wait.
+const WAITING_MAX: usize = 4096;
+
+/// A question, asked and answered on the lane's thread, between two records.
+pub type Question = Box<dyn FnOnce(&Lane) + Send>;
+
+/// What others tell the lane's thread.
+pub enum Said {
+    /// The journal has more.
+    Wake,
+    /// A sink did something; nothing before `cause` will be confirmed again by it.
+    Confirmed {
+        /// Which sink.
+        sink: Arc<str>,
+        /// Everything caused up to this journal record is done.
+        cause: u64,
+        /// What it did.
+        rows: Vec<Confirmation>,
+    },
+    /// Quarantined samples were discarded.
+    Discarded(Confirmation),
+    /// Someone asks.
+    Ask(Question),
+    /// A checkpoint is on disk, covering the journal up to here.
+    Checkpointed(Result<Lsn, String>),
+    /// The end: a last checkpoint, then return.
+    Stop,
+}
+
+/// The way to a lane's thread.
+#[derive(Debug, Clone)]
+pub struct LaneHandle {
+    said: SyncSender<Said>,
+    woken: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+}
+
+/// How far the lane is, for status and metrics.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// The last journal record handled.
+    pub handled: AtomicU64,
+    /// The last decided record.
+    pub decided: AtomicU64,
+    /// Decided log, bytes on disk.
+    pub decided_bytes: AtomicU64,
+    /// Waiting for room in the decided log.
+    pub waiting: AtomicBool,
+    /// Checkpoints written.
+    pub checkpoints: AtomicU64,
+    /// Journal records that could not be read, each a possible loss.
+    pub unreadable: AtomicU64,
+}
+
+/// A lane's thread has ended.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the lane's thread has ended")]
+pub struct LaneEnded;
+
+impl LaneHandle {
+    /// The handle and what the thread will need.
+    #[must_use]
+    pub fn new() -> (Self, Receiver<Said>) {
+        let (said, receiver) = sync_channel(WAITING_MAX);
+        (Self { said, woken: Arc::default(), progress: Arc::default() }, receiver)
+    }
+
+    /// Says that the journal has more. Never blocks.
+    pub fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            // At the bound the thread is awake anyway.
+            let _ = self.said.try_send(Said::Wake);
+        }
+    }
+
+    /// Says something; blocks while too much waits.
+    ///
+    /// # Errors
+    /// [`LaneEnded`].
+    pub fn say(&self, said: Said) -> Result<(), LaneEnded> {
+        self.said.send(said).map_err(|_| LaneEnded)
+    }
+
+    /// Asks something without blocking.
+    ///
+    /// # Errors
+    /// [`LaneEnded`], also where too much waits.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Lane) -> T + Send + 'static,
+    ) -> Result<T, LaneEnded> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let question: Question = Box::new(move |lane| {
+            // Nobody may be waiting any more.
+            let _ = answer.send(question(lane));
+        });
+        self.said.try_send(Said::Ask(question)).map_err(|_| LaneEnded)?;
+        answered.await.map_err(|_| LaneEnded)
+    }
+
+    /// How far the lane is.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+}
+
+/// When to write checkpoints.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckpointPolicy {
+    /// At least this often.
+    pub every: Duration,
+    /// And after so many journal bytes, so that a replay stays short.
+    pub every_journal_bytes: u64,
+}
+
+/// All that a lane's thread works with.
+pub struct Driver {
+    /// The core.
+    pub lane: Lane,
+    /// Who may report what.
+    pub registry: Arc<Registry>,
+    /// The journal.
+    pub journal: Tail,
+    /// What was decided.
+    pub decided: Writer,
+    /// Where checkpoints go.
+    pub checkpoints: Checkpoints,
+    /// When they go there.
+    pub policy: CheckpointPolicy,
+    /// The last journal record of the checkpoint that was loaded.
+    pub from: Lsn,
+    /// What sinks had confirmed then.
+    pub confirmed: BTreeMap<String, u64>,
+    /// Releases the journal.
+    pub release: Box<dyn Fn(Lsn) + Send>,
+    /// The decided record up to which every sink is done, durably.
+    pub sinks_done: Box<dyn Fn() -> Lsn + Send>,
+    /// Watermarks on their way out.
+    pub outgoing: watermark::Outgoing,
+    /// What others say.
+    pub said: Receiver<Said>,
+    /// Our own handle, for progress and for the checkpoint's writer.
+    pub handle: LaneHandle,
+}
+
+/// The lane cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// The journal cannot be read.
+    #[error("the journal cannot be read")]
+    Journal(#[from] ReadError),
+    /// The decided log failed.
+    #[error("the decided log failed")]
+    Decided(#[from] JournalError),
+    /// A checkpoint cannot be taken.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+}
+
+impl Driver {
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// [`LaneError`]: nothing later is decided, and the process should end.
+    pub fn run(self) -> Result<(), LaneError> {
+        let reader = Reader::open(self.journal.clone(), self.from.next())?;
+        let now = Instant::now();
+        let turns = Turns {
+            handled: self.from,
+            bytes: 0,
+            checkpoint_at: now,
+            checkpoint_running: false,
+            older_checkpoint: Lsn::NONE,
+            watermarks_at: now,
+            released_at: now,
+            stopping: false,
+        };
+        Running { driver: self, turns, decisions: Decisions::default(), encoder: decided::Encoder::default() }
+            .run(reader)
+    }
+}
+
+/// The thread's own bookkeeping.
+struct Turns {
+    handled: Lsn,
+    /// Journal bytes since the last checkpoint.
+    bytes: u64,
+    checkpoint_at: Instant,
+    checkpoint_running: bool,
+    older_checkpoint: Lsn,
+    watermarks_at: Instant,
+    released_at: Instant,
+    stopping: bool,
+}
+
+struct Running {
+    driver: Driver,
+    turns: Turns,
+    decisions: Decisions,
+    encoder: decided::Encoder,
+}
+
+impl Running {
+    fn run(mut self, mut reader: Reader) -> Result<(), LaneError> {
+        loop {
+            let more = self.take_records(&mut reader)?;
+            self.driver.decided.flush()?;
+            self.note_progress();
+            self.listen(if more { Duration::ZERO } else { Duration::from_millis(50) });
+            if self.turns.stopping && !more {
+                return self.last_checkpoint();
+            }
+            self.housekeeping()?;
+        }
+    }
+
+    /// Returns whether there may be more.
+    fn take_records(&mut self, reader: &mut Reader) -> Result<bool, LaneError> {
+        self.driver.handle.woken.store(false, Ordering::Release);
+        for _ in 0..RECORDS_PER_TURN {
+            match reader.next()? {
+                Next::CaughtUp => return Ok(false),
+                Next::Lost { first, last } => {
+                    let records = last.0.saturating_sub(first.0) + 1;
+                    self.driver.handle.progress.unreadable.fetch_add(records, Ordering::Relaxed);
+                    tracing::error!(%first, %last, "journal records cannot be read: their samples stay outstanding at the edge");
+                    self.turns.handled = last;
+                }
+                Next::Record(journaled) => {
+                    let (lsn, kind, payload) = (journaled.lsn, journaled.kind, journaled.payload);
+                    self.turns.bytes += payload.len() as u64;
+                    match record::read(lsn.0, kind, payload) {
+                        Some(entry) => self.decide(lsn, &entry)?,
+                        None => {
+                            self.driver.handle.progress.unreadable.fetch_add(1, Ordering::Relaxed);
+                            tracing::error!(%lsn, kind, "journal record is of no known kind");
+                        }
+                    }
+                    self.turns.handled = lsn;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn decide(&mut self, lsn: Lsn, entry: &record::Journaled<'_>) -> Result<(), LaneError> {
+        self.decisions.clear();
+        self.driver.lane.handle(entry.event(), &mut self.decisions);
+        if self.decisions.is_empty() {
+            return Ok(());
+        }
+        let message = Message {
+            cause: lsn.0,
+            arrival_ms: entry.at_ms,
+            topic: entry.topic,
+            payload: entry.payload,
+            redrive_of: entry.redrive_of,
+        };
+        self.encoder.encode(&self.driver.registry, message, &self.decisions);
+        loop {
+            match self.encoder.append(&mut self.driver.decided) {
+                Ok(()) => return Ok(()),
+                Err(AppendError::Full { .. }) => self.wait_for_room()?,
+                Err(AppendError::Log(error)) => return Err(error.into()),
+                Err(AppendError::TooLarge { bytes, bound_bytes }) => {
+                    // 4096 samples of 16 channels stay below it.
+                    tracing::error!(%lsn, bytes, bound_bytes, "a decision is larger than a record: its samples stay outstanding");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn wait_for_room(&mut self) -> Result<(), LaneError> {
+        if !self.driver.handle.progress.waiting.swap(true, Ordering::Relaxed) {
+            tracing::error!("the decided log is at its limit: waiting for the slowest sink");
+        }
+        self.driver.decided.flush()?;
+        self.note_progress();
+        self.listen(Duration::from_millis(50));
+        self.release_decided()?;
+        Ok(())
+    }
+
+    fn listen(&mut self, wait: Duration) {
+        let mut wait = wait;
+        loop {
+            match self.driver.said.recv_timeout(wait) {
+                Ok(said) => self.heard(said),
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.turns.stopping = true;
+                    return;
+                }
+            }
+            wait = Duration::ZERO;
+        }
+    }
+
+    fn heard(&mut self, said: Said) {
+        match said {
+            Said::Wake => {}
+            Said::Confirmed { sink, cause, rows } => {
+                for row in rows {
+                    if let Some(device) = self.driver.registry.find(row.device) {
+                        self.driver.lane.confirmed(device, row.boot, row.confirmed);
+                    }
+                }
+                self.driver.confirmed.insert(sink.as_ref().to_owned(), cause);
+            }
+            Said::Discarded(row) => {
+                if let Some(device) = self.driver.registry.find(row.device) {
+                    self.driver.lane.discarded(device, row.boot, row.confirmed.quarantined);
+                }
+            }
+            Said::Ask(question) => question(&self.driver.lane),
+            Said::Checkpointed(outcome) => self.checkpointed(outcome),
+            Said::Stop => self.turns.stopping = true,
+        }
+    }
+
+    fn note_progress(&self) {
+        let progress = &self.driver.handle.progress;
+        progress.handled.store(self.turns.handled.0, Ordering::Relaxed);
+        progress.decided.store(self.driver.decided.head().0, Ordering::Release);
+        progress.decided_bytes.store(self.driver.decided.bytes_on_disk(), Ordering::Relaxed);
+    }
+
+    fn housekeeping(&mut self) -> Result<(), LaneError> {
+        let now = Instant::now();
+        if now - self.turns.watermarks_at >= watermark::EVERY {
+            self.turns.watermarks_at = now;
+            self.send_watermarks();
+        }
+        if now - self.turns.released_at >= Duration::from_secs(1) {
+            self.turns.released_at = now;
+            self.release_decided()?;
+        }
+        let due = now - self.turns.checkpoint_at >= self.driver.policy.every
+            || self.turns.bytes >= self.driver.policy.every_journal_bytes;
+        if due && !self.turns.checkpoint_running && self.turns.bytes > 0 {
+            let encoded = self.take_checkpoint()?;
+            self.turns.checkpoint_running = true;
+            let handle = self.driver.handle.clone();
+            std::thread::spawn(move || {
+                let outcome = encoded.write().map(|()| encoded.journal).map_err(|error| format!("{error:?}"));
+                // The lane may have ended meanwhile, with a checkpoint of its own.
+                let _ = handle.say(Said::Checkpointed(outcome));
+            });
+        }
+        Ok(())
+    }
+
+    fn take_checkpoint(&mut self) -> Result<Encoded, LaneError> {
+        let decided = self.driver.decided.sync()?;
+        self.turns.bytes = 0;
+        self.turns.checkpoint_at = Instant::now();
+        Ok(self.driver.checkpoints.encode(&Checkpoint {
+            journal: self.turns.handled,
+            decided,
+            confirmed: self.driver.confirmed.clone(),
+            snapshot: self.driver.lane.snapshot(),
+        })?)
+    }
+
+    fn checkpointed(&mut self, outcome: Result<Lsn, String>) {
+        self.turns.checkpoint_running = false;
+        match outcome {
+            Ok(journal) => {
+                self.driver.handle.progress.checkpoints.fetch_add(1, Ordering::Relaxed);
+                (self.driver.release)(self.turns.older_checkpoint);
+                self.turns.older_checkpoint = journal;
+            }
+            Err(error) => tracing::error!(
+                error,
+                "a checkpoint could not be written: the journal is kept from the one before"
+            ),
+        }
+    }
+
+    fn last_checkpoint(&mut self) -> Result<(), LaneError> {
+        self.send_watermarks();
+        self.take_checkpoint()?.write()?;
+        Ok(())
+    }
+
+    fn release_decided(&mut self) -> Result<(), LaneError> {
+        self.driver.decided.release_through((self.driver.sinks_done)())?;
+        self.driver.handle.progress.waiting.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn send_watermarks(&mut self) {
+        for agent in self.driver.lane.take_touched_agents() {
+            let durable = self.driver.lane.watermark(agent);
+            self.driver.outgoing.put(self.driver.registry.agent(agent).id, durable.encode_to_vec());
+        }
+    }
+}

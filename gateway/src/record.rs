@@ -1,0 +1,168 @@
+//! What the journal's records hold. All a lane needs to decide alike in a replay, the passing of time included.
+//!
+//! ```text
+//! 1 message   arrival ms i64 · flags u8 · topic length u16 · topic · payload
+//! 2 tick      now ms i64
+//! 3 redrive   arrival ms i64 · quarantine record u64 · ranges u16, each: first u64, count u64 · topic length u16 · topic · payload
+//! ```
+//! Little endian. The segmented log frames and checks them.
+
+use crate::journal::Entry;
+use bytes::Bytes;
+use hunhe_gateway_core::event::{Arrival, Event};
+
+const MESSAGE: u8 = 1;
+const TICK: u8 = 2;
+const REDRIVE: u8 = 3;
+
+const LIVE: u8 = 1;
+const ALARM: u8 = 2;
+
+/// Which delivery to acknowledge once it is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// Index of the session.
+    pub session: usize,
+    /// The session's connection, counted; an acknowledgement never crosses to the next.
+    pub epoch: u64,
+    /// The packet.
+    pub packet: u16,
+}
+
+/// Something to be journaled.
+#[derive(Debug)]
+pub struct Entering {
+    kind: u8,
+    head: Vec<u8>,
+    topic: Bytes,
+    payload: Bytes,
+    /// To be acknowledged when durable.
+    pub delivery: Option<Delivery>,
+}
+
+impl Entering {
+    /// A delivered message. Topics longer than 65,535 bytes do not exist in MQTT.
+    #[must_use]
+    pub fn message(arrival: Arrival, topic: Bytes, payload: Bytes, delivery: Option<Delivery>) -> Self {
+        let mut head = Vec::with_capacity(11);
+        head.extend_from_slice(&arrival.at_ms.to_le_bytes());
+        head.push((u8::from(arrival.live) * LIVE) | (u8::from(arrival.alarm) * ALARM));
+        head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
+        Self { kind: MESSAGE, head, topic, payload, delivery }
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn tick(now_ms: i64) -> Self {
+        Self {
+            kind: TICK,
+            head: now_ms.to_le_bytes().to_vec(),
+            topic: Bytes::new(),
+            payload: Bytes::new(),
+            delivery: None,
+        }
+    }
+
+    /// A request to judge quarantined samples again.
+    #[must_use]
+    pub fn redrive(
+        at_ms: i64,
+        quarantine_id: u64,
+        ranges: &[(u64, u64)],
+        topic: Bytes,
+        payload: Bytes,
+    ) -> Self {
+        let mut head = Vec::with_capacity(20 + 16 * ranges.len());
+        head.extend_from_slice(&at_ms.to_le_bytes());
+        head.extend_from_slice(&quarantine_id.to_le_bytes());
+        head.extend_from_slice(&u16::try_from(ranges.len()).unwrap_or(u16::MAX).to_le_bytes());
+        for (first, count) in ranges {
+            head.extend_from_slice(&first.to_le_bytes());
+            head.extend_from_slice(&count.to_le_bytes());
+        }
+        head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
+        Self { kind: REDRIVE, head, topic, payload, delivery: None }
+    }
+}
+
+impl Entry for Entering {
+    fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    fn parts(&self) -> [&[u8]; 4] {
+        [&self.head, &self.topic, &self.payload, &[]]
+    }
+}
+
+/// A journal record, read.
+#[derive(Debug)]
+pub struct Journaled<'a> {
+    /// The gateway's clock, milliseconds since 1970.
+    pub at_ms: i64,
+    /// As delivered; empty for a tick.
+    pub topic: &'a [u8],
+    /// As delivered; empty for a tick.
+    pub payload: &'a [u8],
+    /// Which quarantine record is to be judged again.
+    pub redrive_of: Option<u64>,
+    ranges: Vec<(u64, u64)>,
+    arrival: Option<Arrival>,
+    lsn: u64,
+}
+
+impl Journaled<'_> {
+    /// As the lane takes it.
+    #[must_use]
+    pub fn event(&self) -> Event<'_> {
+        match (self.arrival, self.redrive_of) {
+            (Some(arrival), None) => Event::Message { arrival, topic: self.topic, payload: self.payload },
+            (Some(arrival), Some(_)) => {
+                Event::Redrive { arrival, topic: self.topic, payload: self.payload, refused: &self.ranges }
+            }
+            (None, _) => Event::Tick { lsn: self.lsn, now_ms: self.at_ms },
+        }
+    }
+}
+
+/// Reads a journal record; `None` where it is of a kind or shape that this version does not write.
+#[must_use]
+pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
+    let (at_ms, rest) = payload.split_first_chunk::<8>()?;
+    let at_ms = i64::from_le_bytes(*at_ms);
+    let tick = Journaled {
+        at_ms,
+        topic: &[],
+        payload: &[],
+        redrive_of: None,
+        ranges: Vec::new(),
+        arrival: None,
+        lsn,
+    };
+    match kind {
+        TICK => Some(tick),
+        MESSAGE => {
+            let (&flags, rest) = rest.split_first()?;
+            let arrival = Arrival { lsn, at_ms, live: flags & LIVE != 0, alarm: flags & ALARM != 0 };
+            let (topic, payload) = split_topic(rest)?;
+            Some(Journaled { topic, payload, arrival: Some(arrival), ..tick })
+        }
+        REDRIVE => {
+            let (of, rest) = rest.split_first_chunk::<8>()?;
+            let (count, rest) = rest.split_first_chunk::<2>()?;
+            let (ranges, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*count)) * 16)?;
+            let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+            let ranges = ranges.chunks_exact(16).map(|pair| (word(&pair[..8]), word(&pair[8..]))).collect();
+            let arrival = Arrival { lsn, at_ms, live: false, alarm: false };
+            let (topic, payload) = split_topic(rest)?;
+            let redrive_of = Some(u64::from_le_bytes(*of));
+            Some(Journaled { topic, payload, redrive_of, ranges, arrival: Some(arrival), ..tick })
+        }
+        _ => None,
+    }
+}
+
+fn split_topic(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    rest.split_at_checked(u16::from_le_bytes(*length).into())
+}

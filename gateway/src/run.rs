@@ -1,0 +1,501 @@
+//! All of it put together, in the order of a message's journey. Configuration and registry have been checked before:
+//! what fails here is the machine, not the operator.
+//!
+//! Start: checkpoint → journal → decided log → store → sinks → lane → intake → page. Intake does not wait for the
+//! replay. Stop: intake → journal → lane (with a last checkpoint) → sinks → page.
+
+use crate::{
+    answers::Answers,
+    api::{self, Api, Limits, live},
+    checkpoint::Checkpoints,
+    clock::Clock,
+    config::{Config, InfluxKind},
+    intake::{self, Acknowledger, Role, Settler},
+    journal::{Bounds, Committer, Intake, Lsn, Options, Priority, Writer},
+    lane::{CheckpointPolicy, Driver, LaneError, LaneHandle, Said},
+    record::Entering,
+    sinks::{
+        cursor::{Cursor, CursorFile, Held},
+        embedded,
+        influx::{self, Report},
+        line_protocol::Dialect,
+        status::SinkStatus,
+    },
+    store::Store,
+    watermark,
+};
+use anyhow::Context;
+use hunhe_gateway_core::{
+    lane::{Lane, Policy},
+    registry::Registry,
+};
+use std::{net::SocketAddr, num::NonZero, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+use tokio::{net::TcpListener, sync::mpsc, sync::watch, task::JoinSet};
+
+/// What a caller may set beside the configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras {
+    /// The clock of arrivals.
+    pub clock: Clock,
+    /// See [`Policy::planted_drop`].
+    pub planted_drop: Option<u64>,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    /// Where page and API listen.
+    pub address: SocketAddr,
+    /// What people and programs ask.
+    pub answers: Arc<Answers>,
+    journal: Intake<Entering>,
+    committer: Committer,
+    lane: LaneHandle,
+    lane_thread: JoinHandle<Result<(), LaneError>>,
+    embedded: embedded::Handle,
+    influx: Vec<influx::Handle>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<anyhow::Result<()>>,
+    fatal: mpsc::UnboundedReceiver<String>,
+}
+
+/// How often the store's memory goes to disk.
+const STORE_CHECKPOINT: Duration = Duration::from_secs(300);
+
+impl Gateway {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// What the machine refused, in words.
+    pub async fn start(config: Config, registry: Registry, extras: Extras) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(config.http.listen).await.with_context(|| {
+            format!("cannot listen on {}: set http.listen to a free address", config.http.listen)
+        })?;
+        let address = listener.local_addr()?;
+        let registry = Arc::new(registry);
+        let (stop, stopped) = watch::channel(false);
+        let (fatal_said, fatal) = mpsc::unbounded_channel();
+        let (lane, said) = LaneHandle::new();
+
+        let disk = Disk::open(&config)?;
+        let confirmed = disk.confirmed.clone();
+        let store = Arc::new(open_store(&config)?);
+        let decided_tail = disk.decided.subscribe();
+        let embedded = embedded::start(
+            embedded::Options {
+                samples: config.embedded.enabled,
+                of_record: config.sink_of_record == embedded::NAME,
+                confirmed: confirmed.get(embedded::NAME).copied().unwrap_or(0),
+                checkpoint_every: STORE_CHECKPOINT,
+                clock: extras.clock,
+            },
+            Arc::clone(&store),
+            Arc::clone(&registry),
+            decided_tail.clone(),
+            lane.clone(),
+        )?;
+        let mut influx = Vec::new();
+        for database in &config.influx {
+            let confirmed = confirmed.get(&database.name).copied().unwrap_or(0);
+            let options = influx_options(database, &config, confirmed)?;
+            let reports = influx_reports(&database.name, Arc::clone(&store), lane.clone(), extras.clock);
+            influx.push(influx::start(options, Arc::clone(&registry), decided_tail.clone(), reports)?);
+        }
+        let statuses: Vec<Arc<SinkStatus>> = std::iter::once(Arc::clone(&embedded.status))
+            .chain(influx.iter().map(influx::Handle::status))
+            .collect();
+
+        let mut core = Lane::new(
+            Arc::clone(&registry),
+            Policy { accept_past_ms: config.validate.accept_past.as_ms(), planted_drop: extras.planted_drop },
+        );
+        if let Some(snapshot) = disk.snapshot {
+            let left_out = core.restore(snapshot);
+            if left_out > 0 {
+                tracing::warn!(
+                    devices = left_out,
+                    "devices of the checkpoint are no longer registered: their ledger is not shown"
+                );
+            }
+        }
+        let acknowledger = Acknowledger::default();
+        let journal_tail = disk.journal.subscribe();
+        let fatal = fatal;
+        let settler = Settler {
+            acknowledger: acknowledger.clone(),
+            wake: Box::new({
+                let lane = lane.clone();
+                move || lane.wake()
+            }),
+            fatal: Box::new({
+                let said = fatal_said.clone();
+                // The receiver lives as long as the gateway.
+                move |words| drop(said.send(words))
+            }),
+        };
+        let bounds = Bounds::default();
+        let (committer, journal) = Committer::start(disk.journal, bounds, settler)?;
+        let outgoing = watermark::Outgoing::default();
+        let driver = Driver {
+            lane: core,
+            registry: Arc::clone(&registry),
+            journal: journal_tail.clone(),
+            decided: disk.decided,
+            checkpoints: disk.checkpoints,
+            policy: CheckpointPolicy {
+                every: Duration::from_secs(config.checkpoint.every_s.into()),
+                every_journal_bytes: config.checkpoint.every_journal_bytes,
+            },
+            from: disk.from,
+            confirmed,
+            release: Box::new({
+                let journal = journal.clone();
+                move |lsn| journal.release_through(lsn)
+            }),
+            sinks_done: Box::new({
+                let statuses = statuses.clone();
+                move || statuses.iter().map(|status| status.cursor().hint).min().unwrap_or(Lsn::NONE)
+            }),
+            outgoing: outgoing.clone(),
+            said,
+            handle: lane.clone(),
+        };
+        let lane_thread = std::thread::Builder::new().name("lane".into()).spawn({
+            let said = fatal_said;
+            move || {
+                let ended = driver.run();
+                if let Err(error) = &ended {
+                    let words = format!("the lane ended: {error:?}");
+                    drop(said.send(words));
+                }
+                ended
+            }
+        })?;
+
+        let broker = intake::Broker {
+            host: config.broker.host.clone(),
+            port: config.broker.port,
+            client_id: config.broker.client_id.clone(),
+            credentials: config.broker.username.clone().map(|name| {
+                let password = config.broker.password.as_ref().map_or("", |secret| secret.expose());
+                (name, password.to_owned())
+            }),
+            keep_alive_s: config.broker.keep_alive_s,
+            packet_bytes_max: usize::try_from(config.broker.packet_bytes_max)?,
+        };
+        let mut tasks = JoinSet::new();
+        for role in Role::ALL {
+            let session = intake::run_session(
+                broker.clone(),
+                role,
+                journal.clone(),
+                acknowledger.clone(),
+                extras.clock,
+                stopped.clone(),
+            );
+            tasks.spawn(async move { Ok(session.await?) });
+        }
+        let watermarks = watermark::run(broker, outgoing, stopped.clone());
+        tasks.spawn(async move {
+            watermarks.await;
+            Ok(())
+        });
+        tasks.spawn(tick(journal.clone(), extras.clock, stopped.clone()));
+
+        let limits = live::HubLimits {
+            clients: usize::try_from(config.http.sse_clients_max)?,
+            ..live::HubLimits::default()
+        };
+        let hub = live::Hub::new(limits, Clock::system().now_ms());
+        let answers = Arc::new(Answers::new(
+            config.clone(),
+            Arc::clone(&registry),
+            extras.clock,
+            lane.clone(),
+            journal.clone(),
+            journal_tail,
+            store,
+            statuses,
+            acknowledger,
+        ));
+        let backend: Arc<dyn api::backend::Backend> = Arc::clone(&answers) as _;
+        let api = Api { backend: Arc::clone(&backend), hub: Arc::clone(&hub), limits: Limits::default() };
+        tasks.spawn({
+            let (hub, backend) = (Arc::clone(&hub), backend);
+            async move {
+                live::drive(hub, backend).await;
+                Ok(())
+            }
+        });
+        tasks.spawn({
+            let (answers, hub) = (Arc::clone(&answers), hub);
+            let stopped = stopped.clone();
+            async move {
+                answers.publish_live(hub, stopped).await;
+                Ok(())
+            }
+        });
+        let mut stopped = stopped;
+        tasks.spawn(async move {
+            let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
+            Ok(api::serve(listener, api, shutdown).await?)
+        });
+        Ok(Self {
+            address,
+            answers,
+            journal,
+            committer,
+            lane,
+            lane_thread,
+            embedded,
+            influx,
+            stop,
+            tasks,
+            fatal,
+        })
+    }
+
+    /// Waits for something that ends the run: a failure. Never returns while all is well.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        loop {
+            tokio::select! {
+                words = self.fatal.recv() => return anyhow::anyhow!(words.unwrap_or_default()),
+                ended = self.tasks.join_next() => match ended {
+                    Some(Ok(Ok(()))) => {}
+                    Some(Ok(Err(error))) => return error,
+                    Some(Err(error)) => return error.into(),
+                    None => std::future::pending::<()>().await,
+                },
+            }
+        }
+    }
+
+    /// Stops in order, with everything journaled decided and in the store.
+    ///
+    /// # Errors
+    /// What could not be brought to its end; a restart takes it up.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop.send_replace(true);
+        self.journal.close();
+        let threads = tokio::task::spawn_blocking(move || {
+            let _ = self.committer.join();
+            // The lane reads the rest of the journal before it ends.
+            let _ = self.lane.say(Said::Stop);
+            let lane = self.lane_thread.join();
+            self.embedded.stop();
+            for sink in self.influx {
+                sink.stop();
+                let _ = sink.join();
+            }
+            lane
+        });
+        while self.tasks.join_next().await.is_some() {}
+        match threads.await? {
+            Ok(ended) => Ok(ended?),
+            Err(_) => anyhow::bail!("the lane's thread panicked: see the log"),
+        }
+    }
+}
+
+/// The clock goes into the journal, so that a replay sees time pass as the lane did.
+async fn tick(
+    journal: Intake<Entering>,
+    clock: Clock,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+        }
+        // A tick that finds no room is made up for by the next.
+        let _ = journal.try_push(Priority::Normal, Entering::tick(clock.now_ms()));
+    }
+}
+
+/// What is on disk, made to fit together.
+struct Disk {
+    checkpoints: Checkpoints,
+    snapshot: Option<hunhe_gateway_core::view::Snapshot>,
+    confirmed: std::collections::BTreeMap<String, u64>,
+    from: Lsn,
+    journal: Writer,
+    decided: Writer,
+}
+
+impl Disk {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let dir = &config.data_dir;
+        std::fs::create_dir_all(dir).with_context(|| {
+            format!("cannot make {}: set data_dir to a folder of the gateway's", dir.display())
+        })?;
+        let (mut journal, recovery) = Writer::open(Options {
+            dir: dir.join("journal"),
+            segment_bytes: config.journal.segment_bytes,
+            limit_bytes: config.journal.limit_bytes,
+        })?;
+        if recovery.lost_records() {
+            tracing::error!(
+                ?recovery,
+                "the journal is damaged: records are lost, what is behind them is read"
+            );
+        } else if !recovery.findings.is_empty() {
+            tracing::info!(?recovery, "the journal's unfinished end was trimmed");
+        }
+        let (checkpoints, found) = Checkpoints::open(&dir.join("checkpoint"))?;
+        for path in &found.damaged {
+            tracing::warn!(path = %path.display(), "a checkpoint is damaged: the other one is taken, and the replay is longer");
+        }
+        let decided_dir = dir.join("decided");
+        if found.newest.is_none() {
+            // Without a checkpoint nothing says what it stands for, and the journal makes it anew.
+            remove_if_there(&decided_dir)?;
+            if journal.oldest() > Lsn::FIRST {
+                tracing::error!(from = %journal.oldest(), "both checkpoints are lost: the ledger begins at the oldest journal record");
+            }
+        }
+        let (mut decided, _) = Writer::open(Options {
+            dir: decided_dir,
+            segment_bytes: config.decided.segment_bytes,
+            limit_bytes: config.decided.limit_bytes,
+        })?;
+        let (snapshot, confirmed, from) = match found.newest {
+            None => (None, Default::default(), journal.oldest().previous()),
+            Some(checkpoint) => {
+                if checkpoint.decided <= decided.head() {
+                    decided.truncate_after(checkpoint.decided)?;
+                } else {
+                    tracing::error!(
+                        "the decided log is shorter than its checkpoint: sinks may miss what was lost there"
+                    );
+                    decided.skip_to(checkpoint.decided)?;
+                }
+                journal.skip_to(checkpoint.journal)?;
+                (Some(checkpoint.snapshot), checkpoint.confirmed, checkpoint.journal)
+            }
+        };
+        Ok(Self { checkpoints, snapshot, confirmed, from, journal, decided })
+    }
+}
+
+fn remove_if_there(dir: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let mut options = crate::store::Options::new(config.data_dir.join("store"));
+    options.retention_days = u32::try_from(config.embedded.retention.as_s().div_ceil(86_400))?;
+    options.limit_bytes = config.embedded.limit_bytes;
+    options.quarantine_limit_records = usize::try_from(config.quarantine.limit_records)?;
+    Ok(Store::open(options)?)
+}
+
+fn influx_options(
+    database: &crate::config::Influx,
+    config: &Config,
+    confirmed: u64,
+) -> anyhow::Result<influx::Options> {
+    let dialect = match database.kind {
+        InfluxKind::Influxdb2 => Dialect::Influxdb,
+        InfluxKind::Victoriametrics => Dialect::Victoriametrics,
+    };
+    let cursor = config.data_dir.join(format!("{}.cursor", database.name));
+    let of_record = config.sink_of_record == database.name;
+    if of_record {
+        rewind(&cursor, confirmed)?;
+    }
+    let mut options = influx::Options::new(&database.name, &database.url, dialect, cursor);
+    options.org.clone_from(&database.org);
+    options.bucket.clone_from(&database.bucket);
+    options.token = database.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned());
+    options.of_record = of_record;
+    options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
+    options.request_timeout = Duration::from_secs(database.timeout_s.into());
+    Ok(options)
+}
+
+/// The sink of record writes again what its confirmations did not reach a checkpoint for: the database takes it as
+/// once, and the ledger hears of it.
+fn rewind(path: &Path, confirmed: u64) -> anyhow::Result<()> {
+    let (mut file, held) = CursorFile::open(path)?;
+    if let Held::Cursor(cursor) = held
+        && cursor.cause > confirmed
+    {
+        file.save(Cursor { cause: confirmed, hint: Lsn::NONE })?;
+    }
+    Ok(())
+}
+
+fn influx_reports(name: &str, store: Arc<Store>, lane: LaneHandle, clock: Clock) -> influx::Reports {
+    let sink: Arc<str> = name.into();
+    let mut letters = 0_u64;
+    Box::new(move |report| match report {
+        Report::Confirmed(rows) => {
+            let cause = rows.iter().map(|row| row.cause).max().unwrap_or(0);
+            // The lane ends first only when all of us end.
+            let _ = lane.say(Said::Confirmed { sink: Arc::clone(&sink), cause, rows });
+        }
+        Report::DeadLetter(letter) => {
+            letters += 1;
+            let parts = crate::decided::RefusedParts {
+                cause: letter.cause,
+                device: Some(letter.device),
+                arrival_ms: clock.now_ms(),
+                boot: letter.boot,
+                redrive_of: None,
+                reason: "refused_by_database",
+                topic: letter.words.as_bytes(),
+                payload: letter.line.as_bytes(),
+            };
+            let ranges = [(letter.seq, u64::from(letter.samples), "refused_by_database")];
+            // Between the conflicts' ids and 2^53.
+            let id = (3 << 51) | ((letter.cause & 0xffff_ffff) << 16) | (letters & 0xffff);
+            if let Err(error) = store.put_quarantine(id, &parts.to_record(ranges.into_iter())) {
+                tracing::error!(sink = %sink, %error, line = letter.line, "a dead letter could not be kept in quarantine");
+            }
+        }
+    })
+}
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What is wrong with the registry's files, before anything opens; what ended the run.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let registry = crate::enrol::enrol(&config)?;
+    tracing::info!(devices = registry.devices().len(), agents = registry.agents().len(), "registry read");
+    let extras = Extras { planted_drop: planted_drop()?, ..Extras::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run_until_signal(config, registry, extras))
+}
+
+/// A test of the ledger may ask for a sample to vanish. Only a program built for tests listens.
+fn planted_drop() -> anyhow::Result<Option<u64>> {
+    if !cfg!(feature = "planted") {
+        return Ok(None);
+    }
+    let Ok(nth) = std::env::var("HUNHE_PLANT_DROP") else { return Ok(None) };
+    Ok(Some(nth.parse().context("HUNHE_PLANT_DROP is the number of the sample to drop")?))
+}
+
+async fn run_until_signal(config: Config, registry: Registry, extras: Extras) -> anyhow::Result<()> {
+    let mut gateway = Gateway::start(config, registry, extras).await?;
+    tracing::info!(address = %gateway.address, "the gateway runs: page and API are there");
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let failure = tokio::select! {
+        error = gateway.failed() => Some(error),
+        _ = terminate.recv() => None,
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    tracing::info!("stopping");
+    let stopped = gateway.stop().await;
+    match failure {
+        Some(error) => Err(error),
+        None => stopped,
+    }
+}

@@ -1,0 +1,192 @@
+//! How far a sink has come, kept across restarts.
+//!
+//! A cursor is written after every confirmed batch, without a sync: losing it costs a repeat of what its destination
+//! takes as once anyway, never a loss. It lies in a small file with two checksummed slots, written in turn, so that a
+//! write cut short leaves the other one. The newer valid slot wins. Where none is valid the sink starts over from the
+//! oldest record, and says so.
+//!
+//! ```text
+//! slot n at byte n × 512:  "HUNHECUR" · generation u64 · cause u64 · hint u64 · CRC-32C u32 of all before
+//! ```
+//! Little endian. Deliberately absent: a history, and any knowledge of the destination: one file is one sink's.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::journal::Lsn;
+
+const MAGIC: [u8; 8] = *b"HUNHECUR";
+const SLOT_BYTES: usize = 36;
+const SLOT_STRIDE: u64 = 512;
+
+/// How far a sink has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Cursor {
+    /// The journal record up to which all decisions are at the destination; 0: none yet.
+    pub cause: u64,
+    /// Where in the decided log that was. A hint only: that log is rebuilt after a crash, the journal is not.
+    pub hint: Lsn,
+}
+
+/// What a cursor's file held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// The file is new: this sink has never run.
+    Nothing,
+    /// A cursor.
+    Cursor(Cursor),
+    /// Something, but no valid cursor: start over from the oldest record.
+    Damaged,
+}
+
+/// A cursor's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} cursor {path}: check the directory and its permissions")]
+pub struct CursorError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// A cursor's file, open.
+#[derive(Debug)]
+pub struct CursorFile {
+    file: File,
+    path: PathBuf,
+    generation: u64,
+}
+
+impl CursorFile {
+    /// Opens the file, or creates it, and says what it held.
+    ///
+    /// # Errors
+    /// [`CursorError`] where the operating system refuses.
+    pub fn open(path: &Path) -> Result<(Self, Held), CursorError> {
+        let failed = |action| move |source| CursorError { action, path: path.to_owned(), source };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed("open"))?;
+        let empty = file.metadata().map_err(failed("read"))?.len() == 0;
+        let first = read_slot(&file, 0).map_err(failed("read"))?;
+        let second = read_slot(&file, 1).map_err(failed("read"))?;
+        let newest = first.into_iter().chain(second).max_by_key(|(generation, _)| *generation);
+        let held = match newest {
+            Some((_, cursor)) => Held::Cursor(cursor),
+            None if empty => Held::Nothing,
+            None => Held::Damaged,
+        };
+        let generation = newest.map_or(0, |(generation, _)| generation);
+        Ok((Self { file, path: path.to_owned(), generation }, held))
+    }
+
+    /// Writes a cursor over the older slot. Not synced: see the module.
+    ///
+    /// # Errors
+    /// [`CursorError`] where the operating system refuses; the last one written then stands.
+    pub fn save(&mut self, cursor: Cursor) -> Result<(), CursorError> {
+        let generation = self.generation.saturating_add(1);
+        let mut slot = [0; SLOT_BYTES];
+        slot[..8].copy_from_slice(&MAGIC);
+        slot[8..16].copy_from_slice(&generation.to_le_bytes());
+        slot[16..24].copy_from_slice(&cursor.cause.to_le_bytes());
+        slot[24..32].copy_from_slice(&cursor.hint.0.to_le_bytes());
+        let checksum = crc32c::crc32c(&slot[..32]);
+        slot[32..].copy_from_slice(&checksum.to_le_bytes());
+        self.file.write_all_at(&slot, generation % 2 * SLOT_STRIDE).map_err(|source| CursorError {
+            action: "write",
+            path: self.path.clone(),
+            source,
+        })?;
+        self.generation = generation;
+        Ok(())
+    }
+}
+
+fn read_slot(file: &File, index: u64) -> io::Result<Option<(u64, Cursor)>> {
+    let mut slot = [0; SLOT_BYTES];
+    match file.read_exact_at(&mut slot, index * SLOT_STRIDE) {
+        Ok(()) => Ok(parse(&slot)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn parse(slot: &[u8; SLOT_BYTES]) -> Option<(u64, Cursor)> {
+    let (fields, checksum) = slot.split_at(32);
+    let (words, _) = fields.as_chunks::<8>();
+    let [magic, generation, cause, hint] = words else { return None };
+    let valid = *magic == MAGIC && checksum == crc32c::crc32c(fields).to_le_bytes();
+    let cursor = Cursor { cause: u64::from_le_bytes(*cause), hint: Lsn(u64::from_le_bytes(*hint)) };
+    valid.then_some((u64::from_le_bytes(*generation), cursor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(cause: u64) -> Cursor {
+        Cursor { cause, hint: Lsn(cause * 3) }
+    }
+
+    fn held(path: &Path) -> Held {
+        CursorFile::open(path).unwrap().1
+    }
+
+    #[test]
+    fn the_last_cursor_written_is_the_one_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("influx.cursor");
+        let (mut file, first) = CursorFile::open(&path).unwrap();
+        assert_eq!(first, Held::Nothing);
+        for cause in 1..=5 {
+            file.save(at(cause)).unwrap();
+            assert_eq!(held(&path), Held::Cursor(at(cause)));
+        }
+        // A new process goes on where the last one stopped, in the older slot.
+        let (mut file, _) = CursorFile::open(&path).unwrap();
+        file.save(at(6)).unwrap();
+        assert_eq!(held(&path), Held::Cursor(at(6)));
+    }
+
+    #[test]
+    fn a_write_cut_short_at_any_byte_leaves_the_cursor_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("influx.cursor");
+        let (mut file, _) = CursorFile::open(&path).unwrap();
+        file.save(at(1)).unwrap();
+        file.save(at(2)).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        file.save(at(3)).unwrap();
+        let after = std::fs::read(&path).unwrap();
+        let changed: Vec<usize> = (0..before.len()).filter(|&i| before[i] != after[i]).collect();
+        for cut in 0..changed.len() {
+            let mut torn = before.clone();
+            changed[..cut].iter().for_each(|&i| torn[i] = after[i]);
+            std::fs::write(&path, &torn).unwrap();
+            assert_eq!(held(&path), Held::Cursor(at(2)), "cut after {cut} bytes");
+        }
+    }
+
+    #[test]
+    fn damage_to_both_slots_is_told_from_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("influx.cursor");
+        let (mut file, _) = CursorFile::open(&path).unwrap();
+        file.save(at(1)).unwrap();
+        file.save(at(2)).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(held(&path), Held::Cursor(at(1)), "generation 2 lies in slot 0");
+        bytes[512 + 20] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(held(&path), Held::Damaged);
+    }
+}

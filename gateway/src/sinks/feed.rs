@@ -1,0 +1,112 @@
+//! A sink's view of the decided log: records in order, and when a cause is complete.
+//!
+//! A cause (one journal record) may have several decided records, and a reader may meet the log's end between them.
+//! Only a complete cause may move a cursor or be confirmed: else a restart would skip the rest, or count the first twice.
+
+use crate::{
+    decided::{self, Decided, Unreadable},
+    journal::{Lsn, Next, ReadError, Reader, Tail},
+    lane::LaneHandle,
+};
+use std::{sync::atomic::Ordering, time::Duration};
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// A decided record, and its number.
+    Record(Lsn, Decided<'a>),
+    /// Nothing more for now. All causes up to [`Feed::complete`] are complete.
+    CaughtUp,
+    /// Records that cannot be read: a damaged disk. Their samples stay outstanding.
+    Lost,
+}
+
+/// Where a sink is in the decided log.
+#[derive(Debug)]
+pub struct Feed {
+    reader: Reader,
+    tail: Tail,
+    lane: LaneHandle,
+    current: u64,
+    complete: u64,
+    last: Lsn,
+    complete_at: Lsn,
+}
+
+impl Feed {
+    /// Starts behind decided record `at`, or at the oldest there is: what the sink knows already it skips by cause.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub fn open(tail: Tail, lane: LaneHandle, at: Lsn) -> Result<Self, ReadError> {
+        let from = at.min(tail.head()).next().max(tail.oldest());
+        let reader = Reader::open(tail.clone(), from)?;
+        let last = from.previous();
+        Ok(Self { reader, tail, lane, current: 0, complete: 0, last, complete_at: last })
+    }
+
+    /// The last cause whose records have all been given out; 0 before the first.
+    #[must_use]
+    pub fn complete(&self) -> u64 {
+        self.complete
+    }
+
+    /// The last decided record of a complete cause.
+    #[must_use]
+    pub fn complete_at(&self) -> Lsn {
+        self.complete_at
+    }
+
+    /// How many decided records are ahead.
+    #[must_use]
+    pub fn behind(&self) -> u64 {
+        self.tail.head().0.saturating_sub(self.last.0)
+    }
+
+    /// Sleeps until there is more, at most so long.
+    pub fn wait(&self, at_most: Duration) {
+        let _ = self.tail.wait(self.last, at_most);
+    }
+
+    /// The next record.
+    ///
+    /// # Errors
+    /// Where the log cannot be read, or holds what this version does not write.
+    pub fn step(&mut self) -> Result<Step<'_>, FeedError> {
+        // Before the log is looked at: what was decided by then is in it.
+        let decided = self.lane.progress().decided.load(Ordering::Acquire);
+        match self.reader.next()? {
+            Next::CaughtUp => {
+                if self.last.0 == decided {
+                    (self.complete, self.complete_at) = (self.current.max(self.complete), self.last);
+                }
+                Ok(Step::CaughtUp)
+            }
+            Next::Lost { last, .. } => {
+                self.last = last;
+                Ok(Step::Lost)
+            }
+            Next::Record(record) => {
+                let decided = decided::read(record.kind, record.payload)?;
+                let cause = decided.cause();
+                if cause != self.current {
+                    (self.complete, self.complete_at) = (self.current.max(self.complete), self.last);
+                    self.current = cause;
+                }
+                self.last = record.lsn;
+                Ok(Step::Record(record.lsn, decided))
+            }
+        }
+    }
+}
+
+/// The decided log cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// It cannot be read.
+    #[error("the decided log cannot be read")]
+    Read(#[from] ReadError),
+    /// It holds what this version does not write.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}

@@ -1,0 +1,234 @@
+//! The sink for databases that speak InfluxDB 2's write API: InfluxDB 2 itself, and VictoriaMetrics.
+//!
+//! Promises
+//! - Every decided sample and window is written, or handed over as a dead letter with the database's own words, before the
+//!   cursor passes it. Order of hand-over is that of the log: dead letters of a batch, its confirmations, then its cursor.
+//! - A database that is down, slow, full or misconfigured delays nothing but this sink: the data waits in the decided
+//!   log, in memory are at most [`Options::in_flight_max`] + 1 batches.
+//! - A batch holds whole causes only, and relies on the decided log showing no part of one.
+//!
+//! At a crash a batch may be written twice, byte for byte, which the database takes as once. What a request means, and how long
+//! to wait, is decided in [`super::manners`].
+//!
+//! Deliberately absent: TLS (the database, or a proxy to it, is on this host), compression, and reading back: a database
+//! that says 204 is believed, except that VictoriaMetrics' own counters of skipped rows are watched.
+
+mod batch;
+mod begin;
+mod deliver;
+mod run;
+mod watch;
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hunhe_gateway_core::registry::Registry;
+use hunhe_proto::id::Id;
+use tokio::sync::watch as signal;
+
+use super::{
+    Confirmation,
+    cursor::{CursorError, CursorFile},
+    line_protocol::{Dialect, Encoder, Style, TextError},
+    status::SinkStatus,
+};
+use crate::journal::Tail;
+
+/// Where and how to write.
+#[derive(Clone)]
+pub struct Options {
+    /// For people, and in metrics.
+    pub name: String,
+    /// `http://host:port`, without a path.
+    pub url: String,
+    /// InfluxDB's organisation; VictoriaMetrics ignores it.
+    pub org: String,
+    /// InfluxDB's bucket; VictoriaMetrics ignores it.
+    pub bucket: String,
+    /// Sent as `Authorization: Token …`; empty: none is sent. Never printed.
+    pub token: String,
+    /// Which database that is.
+    pub dialect: Dialect,
+    /// Add `boot` and `seq` to each sample.
+    pub provenance: bool,
+    /// Is this the sink of record? Then it confirms, and the ledger's `stored` is what it wrote.
+    pub of_record: bool,
+    /// The file of this sink's cursor.
+    pub cursor: PathBuf,
+    /// A batch is sent once it has this many lines; it may exceed them by one message's.
+    pub batch_rows: NonZero<u32>,
+    /// Or this many bytes, likewise.
+    pub batch_bytes: NonZero<u32>,
+    /// Or when nothing came for this long and no other is on its way.
+    pub idle_flush: Duration,
+    /// Batches on their way at once.
+    pub in_flight_max: NonZero<u8>,
+    /// A request without an answer counts as failed after this long.
+    pub request_timeout: Duration,
+}
+
+impl Options {
+    /// The defaults for a database at `url`.
+    #[must_use]
+    pub fn new(name: &str, url: &str, dialect: Dialect, cursor: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            org: String::new(),
+            bucket: String::new(),
+            token: String::new(),
+            dialect,
+            provenance: false,
+            of_record: false,
+            cursor,
+            batch_rows: NonZero::new(10_000).unwrap_or(NonZero::<u32>::MIN),
+            batch_bytes: NonZero::new(8 << 20).unwrap_or(NonZero::<u32>::MIN),
+            idle_flush: Duration::from_millis(2),
+            in_flight_max: NonZero::new(2).unwrap_or(NonZero::<u8>::MIN),
+            request_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("name", &self.name)
+            .field("url", &self.url)
+            .field("dialect", &self.dialect)
+            .field("of_record", &self.of_record)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that the sink could not write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The journal record behind it.
+    pub cause: u64,
+    /// Whose.
+    pub device: Id,
+    /// Which outbox; 0 for a window.
+    pub boot: u32,
+    /// The first of its samples.
+    pub seq: u64,
+    /// How many samples; 0 for a window.
+    pub samples: u32,
+    /// The line as written; empty where none could be made.
+    pub line: String,
+    /// The database's words, or ours where no line could be made.
+    pub words: String,
+}
+
+/// What the sink hands over, in the order of the log, on its own thread. Blocking there blocks the sink alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// Something could not be written: keep it. Already counted as quarantined in the confirmation that follows.
+    DeadLetter(DeadLetter),
+    /// What became of a batch's samples; from the sink of record only.
+    Confirmed(Vec<Confirmation>),
+}
+
+/// Takes the sink's reports.
+pub type Reports = Box<dyn FnMut(Report) + Send>;
+
+/// A sink cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Not a URL this sink can use.
+    #[error("sink {name}: url must be http://host:port, since TLS ends at a proxy on this host")]
+    Url {
+        /// The sink.
+        name: String,
+    },
+    /// The token cannot be sent in a header.
+    #[error(
+        "sink {name}: token has characters that no header can carry: check the secret's file for line ends"
+    )]
+    Token {
+        /// The sink.
+        name: String,
+    },
+    /// Its cursor's file.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// A class's name.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// No thread, or no HTTP client.
+    #[error("sink {name}: cannot {action}: check the limits of this process")]
+    System {
+        /// The sink.
+        name: String,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A running sink. Dropping it stops the sink without waiting for its end.
+#[derive(Debug)]
+pub struct Handle {
+    status: Arc<SinkStatus>,
+    stop: signal::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    /// State and counters.
+    #[must_use]
+    pub fn status(&self) -> Arc<SinkStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// Asks the sink to end soon: requests on their way may finish, nothing new is sent. What was not confirmed
+    /// is written after the next start.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits for its end: after [`Self::stop`], or once it has written a log whose writer is gone. Returns whether
+    /// it ended in order, that is, without a panic.
+    #[must_use]
+    pub fn join(self) -> bool {
+        self.thread.join().is_ok()
+    }
+}
+
+/// Starts the sink on its own thread, at its cursor in the decided log behind `tail`.
+///
+/// # Errors
+/// [`StartError`] for what no waiting mends. A database that is down is no error: see its status.
+pub fn start(
+    options: Options,
+    registry: Arc<Registry>,
+    tail: Tail,
+    reports: Reports,
+) -> Result<Handle, StartError> {
+    let system = |action| {
+        let name = options.name.clone();
+        move |source: Box<dyn std::error::Error + Send + Sync>| StartError::System { name, action, source }
+    };
+    let style = Style { dialect: options.dialect, provenance: options.provenance };
+    let encoder = Encoder::new(registry, style)?;
+    let database = Arc::new(deliver::Database::new(&options)?);
+    let (cursor, held) = CursorFile::open(&options.cursor)?;
+    let status = Arc::new(SinkStatus::new(options.name.clone(), tail.clone()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| system("make a runtime")(error.into()))?;
+    let (stop, stopped) = signal::channel(false);
+    let no_thread = system("start a thread");
+    let thread_name = format!("sink-{}", options.name);
+    let sink =
+        run::Sink::new(options, encoder, database, tail, cursor, Arc::clone(&status), reports, stopped);
+    let thread = std::thread::Builder::new()
+        .name(thread_name)
+        .spawn(move || runtime.block_on(sink.run(held)))
+        .map_err(|error| no_thread(error.into()))?;
+    Ok(Handle { status, stop, thread })
+}

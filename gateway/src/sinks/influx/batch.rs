@@ -1,0 +1,227 @@
+//! Lines on their way to the database, and where each came from.
+
+use axum::body::Bytes;
+use hunhe_gateway_core::event::Confirmed;
+use hunhe_proto::id::Id;
+
+use super::DeadLetter;
+use crate::decided::{Samples, Window};
+use crate::journal::Lsn;
+use crate::sinks::{
+    Confirmation,
+    cursor::Cursor,
+    line_protocol::{Encoder, Unwritable},
+    manners::RefusedLine,
+};
+
+/// A decided record of the batch.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    cause: u64,
+    device: Id,
+    boot: u32,
+    first_seq: u64,
+    /// Samples announced; a window has none.
+    announced: u32,
+    is_window: bool,
+    /// Samples written as lines.
+    written: u32,
+    /// Samples of which no line could be made.
+    unwritable: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    end: usize,
+    origin: u32,
+    row: u32,
+}
+
+/// A batch being filled.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    body: Vec<u8>,
+    lines: Vec<Line>,
+    origins: Vec<Origin>,
+    unwritable: Vec<DeadLetter>,
+    /// The last record read; its decisions and all before are here or need no line.
+    through: Cursor,
+}
+
+impl Batch {
+    pub(super) fn through(&self) -> Cursor {
+        self.through
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.lines.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Has no record been passed since the last batch?
+    pub(super) fn is_untouched(&self) -> bool {
+        self.through == Cursor::default()
+    }
+
+    /// Notes that a record was read, whatever came of it.
+    pub(super) fn pass(&mut self, cause: u64, lsn: Lsn) {
+        self.through = Cursor { cause: self.through.cause.max(cause), hint: lsn };
+    }
+
+    pub(super) fn add_samples(&mut self, encoder: &mut Encoder, samples: &Samples<'_>) {
+        let origin = number(self.origins.len());
+        let first = self.lines.len();
+        let lines = &mut self.lines;
+        let written = encoder.samples(&mut self.body, samples, |row, end| {
+            lines.push(Line { end, origin, row: number(row) });
+        });
+        let count = number(self.lines.len() - first);
+        let unwritable = number(samples.rows) - count;
+        self.origins.push(Origin {
+            cause: samples.cause,
+            device: samples.device,
+            boot: samples.boot,
+            first_seq: samples.first_seq,
+            announced: samples.announced,
+            is_window: false,
+            written: count,
+            unwritable,
+        });
+        if unwritable > 0 {
+            let rows: Vec<u32> = self.lines[first..].iter().map(|line| line.row).collect();
+            let why = written.err().unwrap_or(Unwritable::NoValue);
+            self.bury_rows(samples, &rows, why);
+        }
+    }
+
+    pub(super) fn add_window(&mut self, encoder: &Encoder, window: &Window<'_>) {
+        let origin = number(self.origins.len());
+        self.origins.push(Origin {
+            cause: window.cause,
+            device: window.device,
+            boot: 0,
+            first_seq: 0,
+            announced: 0,
+            is_window: true,
+            written: 0,
+            unwritable: 0,
+        });
+        match encoder.window(&mut self.body, window) {
+            Ok(()) => self.lines.push(Line { end: self.body.len(), origin, row: 0 }),
+            Err(why) => self.unwritable.push(DeadLetter {
+                cause: window.cause,
+                device: window.device,
+                boot: 0,
+                seq: 0,
+                samples: 0,
+                line: String::new(),
+                words: why.to_string(),
+            }),
+        }
+    }
+
+    /// Dead letters for the rows not among `written`, one for each run of them.
+    fn bury_rows(&mut self, samples: &Samples<'_>, written: &[u32], why: Unwritable) {
+        let mut from = 0;
+        for row in written.iter().copied().chain(std::iter::once(number(samples.rows))) {
+            if row > from {
+                self.unwritable.push(DeadLetter {
+                    cause: samples.cause,
+                    device: samples.device,
+                    boot: samples.boot,
+                    seq: samples.first_seq.saturating_add(from.into()),
+                    samples: row - from,
+                    line: String::new(),
+                    words: why.to_string(),
+                });
+            }
+            from = row + 1;
+        }
+    }
+
+    pub(super) fn seal(self) -> Sealed {
+        let Self { body, lines, origins, unwritable, through } = self;
+        Sealed { body: body.into(), lines, origins, unwritable, through }
+    }
+}
+
+/// A full batch. Its bytes never change again: a repeat is the same.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    body: Bytes,
+    lines: Vec<Line>,
+    origins: Vec<Origin>,
+    unwritable: Vec<DeadLetter>,
+    pub(super) through: Cursor,
+}
+
+impl Sealed {
+    pub(super) fn rows(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The bytes of some of the lines, shared.
+    pub(super) fn body(&self, lines: &std::ops::Range<usize>) -> Bytes {
+        self.body.slice(self.start_of(lines.start)..self.start_of(lines.end))
+    }
+
+    fn start_of(&self, line: usize) -> usize {
+        line.checked_sub(1).and_then(|before| self.lines.get(before)).map_or(0, |line| line.end)
+    }
+
+    /// What was not written, and what became of the samples.
+    pub(super) fn settle(&mut self, refused: &[RefusedLine]) -> (Vec<DeadLetter>, Vec<Confirmation>) {
+        let mut letters = std::mem::take(&mut self.unwritable);
+        let mut refused_of = vec![0_u32; self.origins.len()];
+        for refusal in refused {
+            let Some(line) = self.lines.get(refusal.line) else { continue };
+            let at = line.origin as usize;
+            let Some(origin) = self.origins.get(at) else { continue };
+            refused_of[at] += 1;
+            let text = self.body(&(refusal.line..refusal.line + 1));
+            letters.push(DeadLetter {
+                cause: origin.cause,
+                device: origin.device,
+                boot: origin.boot,
+                seq: origin.first_seq.saturating_add(line.row.into()),
+                samples: u32::from(!origin.is_window),
+                line: String::from_utf8_lossy(&text).trim_end().to_owned(),
+                words: refusal.words.clone(),
+            });
+        }
+        let samples = self.origins.iter().zip(&refused_of).filter(|(origin, _)| !origin.is_window);
+        let confirmations = samples.map(|(origin, &refused)| Confirmation {
+            cause: origin.cause,
+            device: origin.device,
+            boot: origin.boot,
+            confirmed: Confirmed {
+                handled: origin.announced.into(),
+                stored: (origin.written - refused).into(),
+                quarantined: (origin.unwritable + refused).into(),
+                displaced: 0,
+            },
+        });
+        let confirmations = confirmations.collect();
+        letters.sort_by_key(|letter| letter.cause);
+        (letters, confirmations)
+    }
+
+    /// An empty batch in the same memory, where nobody else holds the bytes any more.
+    pub(super) fn recycle(self) -> Batch {
+        let Self { body, mut lines, mut origins, mut unwritable, .. } = self;
+        let mut body = if body.is_unique() { Vec::from(body) } else { Vec::new() };
+        body.clear();
+        lines.clear();
+        origins.clear();
+        unwritable.clear();
+        Batch { body, lines, origins, unwritable, through: Cursor::default() }
+    }
+}
+
+/// Lines and rows of a batch are bounded far below 2^32.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

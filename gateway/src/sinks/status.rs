@@ -1,0 +1,226 @@
+//! What a sink says of itself, for the API, the metrics and the log.
+//!
+//! The sink's thread writes, anyone reads: counters are atomics, the words behind one short lock taken once a batch.
+//! A snapshot is not one instant: its counters may be a batch apart.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::cursor::Cursor;
+use crate::journal::{Lsn, Tail};
+
+/// What a sink is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not yet heard from its destination.
+    Starting,
+    /// Writing, or waiting for something to write.
+    Running,
+    /// The destination does not answer, or asks for patience; tried again soon.
+    Retrying,
+    /// The destination refuses for a reason that only a person can remove; everything is kept, and tried each minute.
+    Held,
+    /// Ended, on request or with the log.
+    Ended,
+}
+
+#[derive(Debug)]
+struct Words {
+    state: State,
+    reason: String,
+    warning: String,
+    last_error: String,
+    last_error_ms: i64,
+}
+
+/// A sink's state and counters, shared.
+#[derive(Debug)]
+pub struct SinkStatus {
+    name: String,
+    tail: Tail,
+    words: Mutex<Words>,
+    cause: AtomicU64,
+    hint: AtomicU64,
+    rows_written: AtomicU64,
+    batches: AtomicU64,
+    requests: AtomicU64,
+    rows_dead_lettered: AtomicU64,
+    rows_skipped: AtomicU64,
+    records_lost: AtomicU64,
+    last_ok_ms: AtomicU64,
+    caught_up_ms: AtomicU64,
+}
+
+/// A sink's state and counters as they were. Times are milliseconds since 1970, 0: never.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// As configured.
+    pub name: String,
+    /// What it is doing.
+    pub state: State,
+    /// Why, where it is not simply running; else empty.
+    pub reason: String,
+    /// What someone should look at although it runs; else empty.
+    pub warning: String,
+    /// How far it has come.
+    pub cursor: Cursor,
+    /// Decided records behind the newest.
+    pub lag_records: u64,
+    /// Seconds since it last had nothing left to do; 0 while that is so.
+    pub lag_s: u64,
+    /// Lines that the destination took: samples and windows.
+    pub rows_written: u64,
+    /// Batches done.
+    pub batches: u64,
+    /// Requests made, repeats included.
+    pub requests: u64,
+    /// Lines that the destination refused, or that could not be written as lines.
+    pub rows_dead_lettered: u64,
+    /// Lines that the destination says it took and skipped.
+    pub rows_skipped: u64,
+    /// Decided records that could not be read.
+    pub records_lost: u64,
+    /// The last failure's words.
+    pub last_error: String,
+    /// When that was.
+    pub last_error_ms: i64,
+    /// When the destination last took something.
+    pub last_ok_ms: u64,
+}
+
+impl SinkStatus {
+    /// A sink that has not begun, reading the log behind `tail`.
+    #[must_use]
+    pub fn new(name: String, tail: Tail) -> Self {
+        let words = Words {
+            state: State::Starting,
+            reason: String::new(),
+            warning: String::new(),
+            last_error: String::new(),
+            last_error_ms: 0,
+        };
+        let zero = || AtomicU64::new(0);
+        Self {
+            name,
+            tail,
+            words: Mutex::new(words),
+            cause: zero(),
+            hint: zero(),
+            rows_written: zero(),
+            batches: zero(),
+            requests: zero(),
+            rows_dead_lettered: zero(),
+            rows_skipped: zero(),
+            records_lost: zero(),
+            last_ok_ms: zero(),
+            caught_up_ms: AtomicU64::new(now_ms()),
+        }
+    }
+
+    /// As configured.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How far the sink has come: what it needs no more from the decided log. Cause and hint may be a batch apart.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        // Stored in the other order, so that a cause read here is never ahead of its hint.
+        let cause = self.cause.load(std::sync::atomic::Ordering::Acquire);
+        Cursor { cause, hint: Lsn(self.hint.load(Relaxed)) }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let cursor = self.cursor();
+        let lag_records = self.tail.head().0.saturating_sub(cursor.hint.0);
+        let caught_up_ms = self.caught_up_ms.load(Relaxed);
+        let words = self.words();
+        Snapshot {
+            name: self.name.clone(),
+            state: words.state,
+            reason: words.reason.clone(),
+            warning: words.warning.clone(),
+            cursor,
+            lag_records,
+            lag_s: if lag_records == 0 { 0 } else { now_ms().saturating_sub(caught_up_ms) / 1000 },
+            rows_written: self.rows_written.load(Relaxed),
+            batches: self.batches.load(Relaxed),
+            requests: self.requests.load(Relaxed),
+            rows_dead_lettered: self.rows_dead_lettered.load(Relaxed),
+            rows_skipped: self.rows_skipped.load(Relaxed),
+            records_lost: self.records_lost.load(Relaxed),
+            last_error: words.last_error.clone(),
+            last_error_ms: words.last_error_ms,
+            last_ok_ms: self.last_ok_ms.load(Relaxed),
+        }
+    }
+
+    /// Notes a change of state; a reason is also the last error.
+    pub(super) fn enter(&self, state: State, reason: &str) {
+        let mut words = self.words();
+        words.state = state;
+        if words.reason != reason {
+            reason.clone_into(&mut words.reason);
+        }
+        if !reason.is_empty() {
+            reason.clone_into(&mut words.last_error);
+            words.last_error_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
+        }
+    }
+
+    pub(super) fn warn(&self, warning: String) {
+        self.words().warning = warning;
+    }
+
+    pub(super) fn moved(&self, cursor: Cursor) {
+        self.hint.store(cursor.hint.0, Relaxed);
+        self.cause.store(cursor.cause, std::sync::atomic::Ordering::Release);
+        if self.tail.head() == cursor.hint {
+            self.caught_up();
+        }
+    }
+
+    pub(super) fn caught_up(&self) {
+        self.caught_up_ms.store(now_ms(), Relaxed);
+    }
+
+    pub(super) fn wrote(&self, rows: u64) {
+        self.rows_written.fetch_add(rows, Relaxed);
+        self.last_ok_ms.store(now_ms(), Relaxed);
+    }
+
+    pub(super) fn batch_done(&self, rows_dead_lettered: u64) {
+        self.batches.fetch_add(1, Relaxed);
+        self.rows_dead_lettered.fetch_add(rows_dead_lettered, Relaxed);
+    }
+
+    pub(super) fn requested(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn skipped(&self, rows: u64) -> u64 {
+        self.rows_skipped.fetch_add(rows, Relaxed) + rows
+    }
+
+    pub(super) fn lost(&self, records: u64) {
+        self.records_lost.fetch_add(records, Relaxed);
+    }
+
+    fn words(&self) -> MutexGuard<'_, Words> {
+        // Every change is complete in itself, so a panic elsewhere leaves nothing half done.
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The wall clock, milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

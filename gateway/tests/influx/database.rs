@@ -1,0 +1,258 @@
+//! The sink against the real VictoriaMetrics: what went in comes out, exactly. Debian's package is `victoria-metrics`.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use hunhe_gateway::sinks::influx::{self, Options};
+use hunhe_gateway::sinks::line_protocol::Dialect;
+use hunhe_gateway::sinks::probe::{self, ProbeError};
+use hunhe_gateway_core::event::ABSENT;
+use hunhe_proto::reading::Quality;
+
+use crate::fixture::{Log, hourly, registry, window_of};
+use crate::server::{Reply, Server, eventually};
+
+const START_MS: i64 = 1_767_225_600_000;
+
+struct Victoria {
+    child: Child,
+    port: u16,
+}
+
+impl Victoria {
+    fn start(dir: &Path, flags: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new("victoria-metrics")
+            .arg(format!("-storageDataPath={}", dir.join("victoria").display()))
+            .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("install Debian's package victoria-metrics");
+        let victoria = Self { child, port };
+        eventually("VictoriaMetrics listens", || victoria.try_get("/health").is_some());
+        victoria
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn try_get(&self, target: &str) -> Option<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let url = format!("{}{target}", self.url());
+        runtime.block_on(async { reqwest::get(url).await.ok()?.error_for_status().ok()?.text().await.ok() })
+    }
+
+    /// All samples stored, by `name{device}`: (time, value) in order of time.
+    fn export(&self) -> BTreeMap<String, Vec<(i64, f64)>> {
+        self.try_get("/internal/force_flush").unwrap();
+        let text = self.try_get("/api/v1/export?match[]=%7Bdevice!=%22%22%7D").unwrap();
+        let mut series = BTreeMap::new();
+        for line in text.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let name = format!(
+                "{}{{{}}}",
+                line["metric"]["__name__"].as_str().unwrap(),
+                line["metric"]["device"].as_str().unwrap()
+            );
+            let times = line["timestamps"].as_array().unwrap().iter().map(|time| time.as_i64().unwrap());
+            let values = line["values"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap());
+            let entry: &mut Vec<(i64, f64)> = series.entry(name).or_default();
+            entry.extend(times.zip(values));
+        }
+        series.values_mut().for_each(|points| points.sort_by_key(|(time, _)| *time));
+        series
+    }
+}
+
+impl Drop for Victoria {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn options(dir: &Path, url: &str) -> Options {
+    Options::new("victoria", url, Dialect::Victoriametrics, dir.join("victoria.cursor"))
+}
+
+fn write(
+    dir: &Path,
+    victoria: &Victoria,
+    registry: &Arc<hunhe_gateway_core::registry::Registry>,
+    log: &Log,
+) -> influx::Handle {
+    let handle = influx::start(
+        options(dir, &victoria.url()),
+        Arc::clone(registry),
+        log.writer.subscribe(),
+        Box::new(|report| panic!("{report:?}")),
+    )
+    .unwrap();
+    let status = handle.status();
+    eventually("everything is written", || status.cursor().hint == log.head());
+    handle
+}
+
+#[test]
+fn what_was_decided_is_what_victoriametrics_exports() {
+    let dir = tempfile::tempdir().unwrap();
+    let victoria = Victoria::start(dir.path(), &["-retentionPeriod=10y", "-dedup.minScrapeInterval=1s"]);
+    let registry = registry(50);
+    let mut log = Log::new(dir.path(), &registry);
+    let mut expected: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
+    for message in 0..20 {
+        for device in 0..50_u32 {
+            let rows = hourly(START_MS + i64::from(device) * 977, message * 24, 24);
+            log.append_rows(device, 1, u64::try_from(message * 24).unwrap(), &rows);
+            for row in &rows {
+                for (channel, (name, scale)) in
+                    [("volume", 1000.0), ("pressure", 10.0), ("valve", 1.0)].into_iter().enumerate()
+                {
+                    if row.values[channel] != ABSENT {
+                        let value = f64::from(i32::try_from(row.values[channel]).unwrap()) / scale;
+                        expected
+                            .entry(format!("gas_meter_{name}{{p-{device}}}"))
+                            .or_default()
+                            .push((row.time_ms, value));
+                    }
+                }
+                if row.quality != Quality::Valid as u8 {
+                    expected
+                        .entry(format!("gas_meter_quality{{p-{device}}}"))
+                        .or_default()
+                        .push((row.time_ms, row.quality.into()));
+                }
+            }
+        }
+    }
+    let handle = write(dir.path(), &victoria, &registry, &log);
+    let status = handle.status();
+    handle.stop();
+    assert!(handle.join());
+    let stored = victoria.export();
+    assert_eq!(stored.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, points) in &expected {
+        assert_eq!(&stored[name], points, "{name}");
+    }
+    let now = status.snapshot();
+    assert_eq!((now.rows_written, now.rows_skipped, now.warning.as_str()), (24_000, 0, ""));
+}
+
+#[test]
+fn a_revised_window_returns_its_newest_revision_even_where_that_is_smaller() {
+    let dir = tempfile::tempdir().unwrap();
+    let victoria = Victoria::start(dir.path(), &["-retentionPeriod=10y", "-dedup.minScrapeInterval=1s"]);
+    let registry = registry(1);
+    let mut log = Log::new(dir.path(), &registry);
+    for (revision, values) in
+        [(0, vec![9000, 9000]), (1, vec![9000, 9000, 9500]), (2, vec![1000, 2000, 2500, 3000])]
+    {
+        log.append(&window_of(0, 3_600_000, START_MS, revision, &values));
+    }
+    let handle = write(dir.path(), &victoria, &registry, &log);
+    handle.stop();
+    assert!(handle.join());
+    let stored = victoria.export();
+    let value = |field: &str| stored[&format!("gas_meter_1h_{field}{{p-0}}")].clone();
+    assert_eq!(value("revision"), [(START_MS + 3, 2.0)]);
+    assert_eq!(value("volume_max"), [(START_MS + 3, 3.0)]);
+    assert_eq!(value("volume_mean"), [(START_MS + 3, 2.125)]);
+    assert_eq!(value("completeness"), [(START_MS + 3, 1.0)]);
+}
+
+#[test]
+fn rows_that_victoriametrics_takes_and_skips_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let victoria = Victoria::start(dir.path(), &["-retentionPeriod=1", "-dedup.minScrapeInterval=1s"]);
+    let registry = registry(1);
+    let mut log = Log::new(dir.path(), &registry);
+    // The year 2001 is beyond any month's retention; the database answers 204 all the same.
+    log.append_rows(0, 1, 0, &hourly(978_307_200_000, 1, 3));
+    let handle = write(dir.path(), &victoria, &registry, &log);
+    let status = handle.status();
+    eventually("the skipped rows are noticed", || status.snapshot().rows_skipped > 0);
+    assert!(status.snapshot().warning.contains("skipped"));
+    handle.stop();
+    assert!(handle.join());
+}
+
+fn look(options: &Options, create: bool) -> Result<probe::Found, ProbeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(probe::probe(options, create))
+}
+
+#[test]
+fn the_probe_names_flags_of_victoriametrics_that_lose_or_double_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let victoria = Victoria::start(dir.path(), &[]);
+    let found = look(&options(dir.path(), &victoria.url()), false).unwrap();
+    assert!(found.database.starts_with("VictoriaMetrics"));
+    assert_eq!(found.warnings.len(), 2, "{found:?}");
+    let mut wrong = options(dir.path(), &victoria.url());
+    wrong.dialect = Dialect::Influxdb;
+    assert!(look(&wrong, true).is_err(), "VictoriaMetrics is no InfluxDB 2");
+}
+
+/// InfluxDB 2's answers, as its API documents them.
+fn influxdb(bucket_exists: bool) -> Server {
+    Server::start(move |_, request| {
+        let path = request.target.split('?').next().unwrap();
+        let org = r#"{"orgs":[{"id":"0000111100001111","name":"my org"}]}"#;
+        let bucket = r#"{"buckets":[{"id":"2222333322223333","name":"city","orgID":"0000111100001111","retentionRules":[{"type":"expire","everySeconds":86400}]}]}"#;
+        match path {
+            "/health" => Reply::Answer(
+                200,
+                "Content-Type: application/json\r\n",
+                r#"{"name":"influxdb","status":"pass","version":"2.7.11"}"#.into(),
+            ),
+            "/ready" => Reply::status(200, "{}"),
+            _ if request.authorization.as_deref() != Some("Token secret") => {
+                Reply::status(401, "unauthorized")
+            }
+            "/api/v2/orgs" if request.target.contains("my+org") => Reply::status(200, org),
+            "/api/v2/orgs" => Reply::status(404, "organization name not found"),
+            "/api/v2/buckets" if request.lines.concat().contains("\"name\":\"city\"") => {
+                Reply::status(201, "{}")
+            }
+            "/api/v2/buckets" if bucket_exists => Reply::status(200, bucket),
+            "/api/v2/buckets" => Reply::status(200, r#"{"buckets":[]}"#),
+            _ => Reply::status(404, ""),
+        }
+    })
+}
+
+#[test]
+fn the_probe_finds_or_makes_the_bucket_and_says_what_else_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let ready = |server: &Server| {
+        let mut options = Options::new("influx", &server.url(), Dialect::Influxdb, dir.path().join("c"));
+        "my org".clone_into(&mut options.org);
+        "city".clone_into(&mut options.bucket);
+        "secret".clone_into(&mut options.token);
+        options
+    };
+    let (with, without) = (influxdb(true), influxdb(false));
+    let found = look(&ready(&with), false).unwrap();
+    assert_eq!((found.database.as_str(), found.created_bucket), ("influxdb 2.7.11", false));
+    assert!(found.warnings[0].contains("86400 s"));
+    assert!(matches!(look(&ready(&without), false), Err(ProbeError::Bucket { .. })));
+    assert!(look(&ready(&without), true).unwrap().created_bucket);
+    let mut wrong = ready(&with);
+    wrong.token = "other".into();
+    assert!(matches!(look(&wrong, true), Err(ProbeError::Token { .. })));
+    wrong = ready(&with);
+    wrong.org = "nobody".into();
+    assert!(matches!(look(&wrong, true), Err(ProbeError::Organisation { .. })));
+    wrong.url = "http://127.0.0.1:1".into();
+    assert!(matches!(look(&wrong, true), Err(ProbeError::Silent { .. })));
+    wrong.url = "nonsense".into();
+    assert!(matches!(look(&wrong, true), Err(ProbeError::Url { .. })));
+    let silent = Server::start(|_, _| Reply::CutUnanswered);
+    assert!(look(&ready(&silent), true).is_err());
+}

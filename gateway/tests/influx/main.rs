@@ -1,0 +1,15 @@
+//! The InfluxDB sink against the real VictoriaMetrics, against a scripted server, and its lines against another parser.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken promise fails loudly here"
+)]
+
+mod database;
+mod encode;
+mod faults;
+mod fixture;
+mod parser;
+mod server;

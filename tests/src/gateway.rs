@@ -1,0 +1,176 @@
+//! The gateway as its operator starts it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    command_of,
+    http::Http,
+    process::{Process, eventually, free_port},
+    seeds,
+};
+
+const READY: Duration = Duration::from_secs(30);
+/// Asked no oftener: an answer goes over all devices.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Its port on loopback.
+    pub port: u16,
+    /// The process.
+    pub process: Process,
+    /// From the start of the process to the first 200 of `/readyz`.
+    pub ready_after: Duration,
+    /// Its HTTP interface.
+    pub http: Http,
+    dir: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+/// The configuration of one gateway; the rest are defaults.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The broker's port.
+    pub broker: u16,
+    /// The database's port.
+    pub database: Option<u16>,
+    /// Device lists or fleets, as keys of `[registry]`.
+    pub registry: String,
+    /// Further lines of the file, tables.
+    pub more: String,
+    /// `embedded`, or `main` for the database.
+    pub sink_of_record: &'static str,
+}
+
+impl Setup {
+    fn to_toml(&self, dir: &Path, port: u16) -> String {
+        let Self { broker, database, registry, more, sink_of_record } = self;
+        let database = database.map_or_else(String::new, |port| {
+            format!(
+                "[[influx]]\nname = \"main\"\nkind = \"victoriametrics\"\nurl = \"http://127.0.0.1:{port}\"\n"
+            )
+        });
+        format!(
+            "data_dir = {:?}\nseeds_dir = {:?}\nsink_of_record = {sink_of_record:?}\n\n[broker]\nport = {broker}\n\n\
+             [http]\nlisten = \"127.0.0.1:{port}\"\n\n[registry]\n{registry}\n{database}\n{more}\n",
+            dir.join("data"),
+            seeds(""),
+        )
+    }
+}
+
+impl Gateway {
+    /// Starts one with its files below `dir`, and waits until it is ready.
+    #[must_use]
+    pub fn start(dir: &Path, setup: &Setup, environment: &[(&str, &str)]) -> Self {
+        let dir = dir.join("gateway");
+        fs::create_dir_all(&dir).expect("folder");
+        let port = free_port();
+        fs::write(dir.join("gateway.toml"), setup.to_toml(&dir, port)).expect("configuration");
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let begun = Instant::now();
+        let process = spawn(&dir, &environment);
+        let mut gateway =
+            Self { port, process, ready_after: Duration::ZERO, http: Http::to(port), dir, environment };
+        gateway.await_ready(begun);
+        gateway
+    }
+
+    /// SIGKILL, and started again; answers the time from its start until it is ready.
+    pub fn kill_and_restart(&mut self) -> Duration {
+        self.process.kill();
+        let begun = Instant::now();
+        self.process = spawn(&self.dir, &self.environment);
+        self.await_ready(begun);
+        self.ready_after
+    }
+
+    /// The ledger's totals.
+    #[must_use]
+    pub fn ledger(&self) -> Value {
+        self.http.json("/api/v1/ledger")["totals"].clone()
+    }
+
+    /// A sink's status.
+    ///
+    /// # Panics
+    /// There is no such sink.
+    #[must_use]
+    pub fn sink(&self, name: &str) -> Value {
+        let status = self.http.json("/api/v1/status");
+        let sinks = status["sinks"].as_array().expect("sinks");
+        sinks
+            .iter()
+            .find(|sink| sink["name"] == name)
+            .unwrap_or_else(|| panic!("no sink {name}: {status}"))
+            .clone()
+    }
+
+    /// Waits until every one of the samples has left `outstanding` and every sink has done what there was to do.
+    ///
+    /// # Panics
+    /// It takes longer.
+    pub fn await_settled(&self, samples: u64, within: Duration) -> Value {
+        let mut last = Value::Null;
+        let begun = Instant::now();
+        while begun.elapsed() < within {
+            last = self.http.json("/api/v1/status");
+            let count = |name: &str| last["ledger"][name].as_u64().unwrap_or(0);
+            if sinks_idle(&last) && count("sampled") >= samples && count("outstanding") == 0 {
+                return last["ledger"].clone();
+            }
+            std::thread::sleep(POLL);
+        }
+        panic!("{samples} samples expected within {within:?}, the status is {last}");
+    }
+
+    /// `hunhe-gateway ledger --json`: its exit code and totals.
+    ///
+    /// # Panics
+    /// It says no JSON.
+    #[must_use]
+    pub fn ledger_command(&self) -> (Option<i32>, Value) {
+        let output = command_of("hunhe-gateway")
+            .args(["ledger", "--json", "--url"])
+            .arg(format!("http://127.0.0.1:{}", self.port))
+            .output()
+            .expect("the command runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        (output.status.code(), answer["totals"].clone())
+    }
+
+    fn await_ready(&mut self, begun: Instant) {
+        let (http, process) = (&self.http, &mut self.process);
+        eventually(READY, "the gateway is ready", || {
+            assert!(process.ended().is_none(), "the gateway ended instead of getting ready");
+            http.is_ok("/readyz").then_some(())
+        });
+        self.ready_after = begun.elapsed();
+    }
+}
+
+/// Whether every sink has come to the end of what was decided. The embedded store's position moves only where it saves
+/// itself, so its lag in time is asked.
+#[must_use]
+pub fn sinks_idle(status: &Value) -> bool {
+    let sinks = status["sinks"].as_array().expect("sinks");
+    sinks
+        .iter()
+        .all(|sink| if sink["name"] == "embedded" { sink["lag_s"] == 0.0 } else { sink["lag_records"] == 0 })
+}
+
+fn spawn(dir: &Path, environment: &[(String, String)]) -> Process {
+    let mut command = command_of("hunhe-gateway");
+    command.arg("run").arg("--config").arg(dir.join("gateway.toml"));
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    Process::spawn("hunhe-gateway", command, &dir.join("gateway.log"), None)
+}

@@ -1,0 +1,74 @@
+//! Figures of a campaign: a table for people, and `target/report/NAME.json` for programs.
+
+use std::{fs, process::Command};
+
+use serde_json::{Map, Value, json};
+
+use crate::project_dir;
+
+/// Writes `figures` below `key` of `target/report/{name}.json`, keeping what other tests of the campaign wrote there,
+/// and prints them.
+///
+/// # Panics
+/// The file cannot be written.
+pub fn write(name: &str, key: Option<&str>, figures: &Value) {
+    print_table(key.unwrap_or(name), figures);
+    let dir = project_dir().join("target/report");
+    fs::create_dir_all(&dir).expect("folder of reports");
+    let path = dir.join(format!("{name}.json"));
+    let before: Option<Map<String, Value>> =
+        fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let mut all = before.filter(|_| key.is_some()).unwrap_or_default();
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(project_dir()).output();
+        output.map_or_else(
+            |_| String::new(),
+            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        )
+    };
+    let command = if name == "bench" { "make bench" } else { "make pipeline" };
+    all.insert("command".into(), json!(command));
+    all.insert("date".into(), json!(said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])));
+    all.insert("commit".into(), json!(said("git", &["rev-parse", "HEAD"])));
+    all.insert("machine".into(), machine());
+    match (key, figures) {
+        (Some(key), figures) => drop(all.insert(key.into(), figures.clone())),
+        (None, Value::Object(figures)) => all.extend(figures.clone()),
+        (None, other) => drop(all.insert("figures".into(), other.clone())),
+    }
+    let text = serde_json::to_string_pretty(&Value::Object(all)).expect("figures are JSON");
+    fs::write(&path, text + "\n").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+fn machine() -> Value {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let line = |text: &str, key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        line.split(':').nth(1).unwrap_or_default().trim().to_owned()
+    };
+    json!({
+        "cpu": line(&read("/proc/cpuinfo"), "model name"),
+        "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        "memory": line(&read("/proc/meminfo"), "MemTotal"),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+    })
+}
+
+fn print_table(title: &str, figures: &Value) {
+    println!("{title}");
+    if let Value::Object(figures) = figures {
+        for (name, value) in figures {
+            println!("  {name:<44} {}", cell(value));
+        }
+    }
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Number(number) if number.is_f64() => format!("{:>14.3}", number.as_f64().unwrap_or(0.0)),
+        Value::Object(inner) => {
+            inner.iter().map(|(name, value)| format!("\n    {name:<42} {}", cell(value))).collect()
+        }
+        other => format!("{:>14}", other.to_string()),
+    }
+}
