@@ -337,6 +337,18 @@ fn gaps_that_nobody_explains_stay_unexplained_and_never_silence_a_device() {
 }
 
 #[test]
+fn a_report_overtaken_by_a_newer_one_takes_nothing_back() {
+    let mut lane = lane();
+    let mut newer = samples(1, 5..7, 5);
+    newer.header.next_seq = Some(9);
+    send(&mut lane, NOW_MS, "gas-0", &newer);
+    assert_eq!((ledger(&lane).sampled, ledger(&lane).outstanding, ledger(&lane).unexplained()), (9, 4, 5));
+    // Its counters are lower, and were true once. The edge no longer holds what it does not bring.
+    assert_eq!(accepted_seqs(&send(&mut lane, NOW_MS, "gas-0", &samples(1, 0..1, 0))), [0]);
+    assert_eq!((ledger(&lane).sampled, ledger(&lane).outstanding, ledger(&lane).unexplained()), (9, 5, 4));
+}
+
+#[test]
 fn at_sixty_four_held_gaps_reports_wait_at_the_edge_until_gaps_close() {
     let mut lane = lane();
     for turn in 0..64 {

@@ -115,11 +115,12 @@ fn v05_a_sample_that_loses_one_value_is_kept_and_suspect() {
 fn v06_a_register_may_roll_over_and_be_swapped_but_not_run_backwards() {
     // Register, serial number, then what the next three samples make of it: 1 valid, 2 suspect.
     type Case = (&'static str, [i64; 3], [i64; 3], [u8; 3]);
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
         ("forward", [99_990_010, 99_990_010, 99_999_990], [5, 5, 5], [1, 1, 1]),
         ("rollover", [99_999_990, 1000, 2000], [5, 5, 5], [1, 1, 1]),
         ("swap", [99_990_010, 0, 10], [5, 6, 6], [1, 1, 1]),
         ("reverse", [50_000_000, 99_990_000, 49_000_000], [5, 5, 5], [2, 1, 2]),
+        ("a fall after a rise", [99_990_010, 99_990_090, 99_990_050], [5, 5, 5], [1, 1, 2]),
         ("one swap explains one fall", [20, 10, 0], [6, 6, 6], [1, 2, 2]),
     ];
     for (name, volume, serial, expected) in cases {
