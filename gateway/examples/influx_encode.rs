@@ -2,6 +2,7 @@
 //!
 //! Prints one JSON line per shape of report. `cargo run --profile ci -p hunhe-gateway --example influx_encode`
 
+use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use hunhe_gateway::journal::{Lsn, Next, Options, Reader, Writer};
 use hunhe_gateway::sinks::line_protocol::{Dialect, Encoder, Style};
 use hunhe_gateway_core::event::{Decisions, SampleSet};
 use hunhe_gateway_core::registry::{DeviceIx, Enrolment, Registry};
-use hunhe_proto::class::{Channel, Class, Kind, Reporting, Shape, Text};
+use hunhe_proto::class::Class;
 use hunhe_proto::id::Id;
 
 const DEVICES: u32 = 20_000;
@@ -35,54 +36,38 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn text(text: &str) -> Text {
-    Text { zh: text.into(), en: text.into() }
-}
-
-fn class(channels: u16) -> Class {
-    let channel = |number| Channel {
-        number,
-        name: format!("channel_{number}"),
-        title: text("channel"),
-        unit: "1".into(),
-        kind: Kind::Gauge,
-        decimals: 3,
-        resolution: 1,
-        min: -1e9,
-        max: 1e9,
-        usual_min: None,
-        usual_max: None,
-        report_on_change: None,
-        every: 0,
-        change_per_h_max: None,
-        rollover: None,
-        rollup: None,
-        source: String::new(),
-        simulate: Shape::default(),
-    };
-    Class {
-        name: "gas_meter".into(),
-        version: 1,
-        title: text("meter"),
-        time_unit_ms: 60_000,
-        interval: 60,
-        report: Reporting {
-            samples: 24,
-            dispersal_s: 0,
-            sleeping: false,
-            silent_after_s: 200_000,
-            bytes_max: 0,
-            keep_s: 0,
-            on_alarm: None,
-        },
-        household: true,
-        channels: (1..=channels).map(channel).collect(),
-        faults: std::collections::BTreeMap::default(),
+fn class(channels: u16) -> Result<Class> {
+    let mut text = String::from(
+        r#"name = "gas_meter"
+        version = 1
+        title = { zh = "表", en = "meter" }
+        time_unit_ms = 60000
+        interval = 60
+        household = true
+        report = { samples = 24, silent_after_s = 200000 }
+        "#,
+    );
+    for number in 1..=channels {
+        write!(
+            text,
+            r#"
+            [[channels]]
+            number = {number}
+            name = "channel_{number}"
+            title = {{ zh = "量", en = "channel" }}
+            unit = "1"
+            kind = "gauge"
+            decimals = 3
+            min = -1e9
+            max = 1e9
+            "#
+        )?;
     }
+    Ok(toml::from_str(&text)?)
 }
 
 fn registry(channels: u16) -> Result<Registry> {
-    let mut registry = Registry::new(vec![class(channels)]);
+    let mut registry = Registry::new(vec![class(channels)?]);
     for n in 0..DEVICES {
         registry.enrol(Enrolment {
             id: Id::new(&format!("g-{n:012x}"))?,
