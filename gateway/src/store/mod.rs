@@ -28,10 +28,11 @@
 //! three times, not once a checkpoint, and no encoded tail is held in memory: an idle device costs about 70
 //! bytes. Late samples revise the block they fall into, or fill the gap between two.
 //!
-//! Measured with `cargo run --profile ci -p hunhe-gateway --example store_rows` on two shared cores (5 million rows of
-//! three values, 3,333 devices, a day of 24 rows a write, all checkpoints included): 0.29 µs of CPU and 1.98 bytes a row; a
-//! device's day in 0.05 ms, with blocks of 24 rows in 0.02 ms but 3.79 bytes a row. LZ4 on top saves 7 % of the bytes (28 %
-//! of those of 24 rows) and costs 15 % more CPU, so there is none.
+//! Measured with `cargo run --profile ci -p hunhe-gateway --example store_rows`, three runs on two busy shared cores
+//! (5 million rows of three values, 3,333 devices, a day of 24 rows a write, all checkpoints included): 0.28–0.29 µs of
+//! CPU and 1.98 bytes a row; a device's day in 0.03–0.07 ms of CPU. With blocks of 24 rows 0.24–0.32 µs, 3.79 bytes and
+//! 0.02–0.03 ms. LZ4 on top saves 7 % of the bytes (28 % with blocks of 24 rows) and costs 0 to 15 % more CPU: too
+//! little for 512 rows, so there is none.
 //!
 //! Bounds: unwritten samples up to [`Options::dirty_limit_bytes`], from where [`WriteOutcome::checkpoint_due`] asks for
 //! a checkpoint; at twice that, writes are refused ([`StoreError::CheckpointOverdue`]) until there was one. Devices
