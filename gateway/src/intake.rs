@@ -29,6 +29,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A connection that the broker ends sooner was probably taken over.
+const BRIEF: Duration = Duration::from_secs(3);
+/// So many of them in a row are no accident.
+const BRIEF_MAX: u32 = 5;
+
 /// How to reach the broker.
 #[derive(Debug, Clone)]
 pub struct Broker {
@@ -226,6 +231,9 @@ pub async fn run_session(
         acknowledger.current[session].set(None);
         acknowledger.status[session].ready.store(false, Ordering::Relaxed);
         let up_for = connection.ready_at.map(|at| at.elapsed());
+        // What we ended ourselves says nothing of another client.
+        let thrown_out = matches!(ended, Ended::Lost(_)) && up_for.is_some_and(|up| up < BRIEF);
+        brief = if thrown_out { brief + 1 } else { 0 };
         match ended {
             Ended::NoJournal => return Err(SessionError::JournalEnded),
             Ended::Shed => {
@@ -244,8 +252,7 @@ pub async fn run_session(
                 );
             }
         }
-        brief = if up_for.is_some_and(|up| up < Duration::from_secs(3)) { brief + 1 } else { 0 };
-        if brief >= 5 {
+        if brief >= BRIEF_MAX {
             return Err(SessionError::TakenOver(client_id));
         }
         if up_for.is_some() {
@@ -307,6 +314,7 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     async fn run(&mut self, client: AsyncClient, mut event_loop: EventLoop) -> Ended {
+        let mut subscribed = 0;
         loop {
             let event = match event_loop.poll().await {
                 Ok(event) => event,
@@ -326,10 +334,15 @@ impl Connection<'_> {
                 }
                 Incoming::SubAck(answer) => {
                     if answer.return_codes.contains(&SubscribeReasonCode::Failure) {
-                        return Ended::NotSubscribed(self.role.filters()[0]);
+                        // Answers come in the order of the questions.
+                        let filter = self.role.filters().get(subscribed);
+                        return Ended::NotSubscribed(filter.copied().unwrap_or_default());
                     }
-                    self.ready_at.get_or_insert_with(Instant::now);
-                    self.acknowledger.status[self.session].ready.store(true, Ordering::Relaxed);
+                    subscribed += answer.return_codes.len();
+                    if subscribed == self.role.filters().len() {
+                        self.ready_at = Some(Instant::now());
+                        self.acknowledger.status[self.session].ready.store(true, Ordering::Relaxed);
+                    }
                 }
                 Incoming::Publish(publish) => {
                     if let Some(ended) = self.take(publish) {

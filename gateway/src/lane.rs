@@ -354,7 +354,7 @@ impl Running {
     fn note_progress(&self) {
         let progress = &self.driver.handle.progress;
         progress.handled.store(self.turns.handled.0, Ordering::Relaxed);
-        progress.decided.store(self.driver.decided.head().0, Ordering::Release);
+        progress.decided.store(self.driver.decided.head().0, Ordering::Relaxed);
         progress.decided_bytes.store(self.driver.decided.bytes_on_disk(), Ordering::Relaxed);
     }
 

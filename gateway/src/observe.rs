@@ -23,7 +23,8 @@ pub enum ObserveError {
 /// # Errors
 /// [`ObserveError`].
 pub fn start(log: &Log) -> Result<(), ObserveError> {
-    let filter = EnvFilter::builder().parse(&log.level)?;
+    // The store's database tells of its own housekeeping; a directive of the operator's comes later and wins.
+    let filter = EnvFilter::builder().parse(format!("fjall=warn,lsm_tree=warn,{}", log.level))?;
     let log_to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => log_to.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),

@@ -17,7 +17,7 @@ use crate::{
     sinks::{
         cursor::{Cursor, CursorFile, Held},
         embedded,
-        influx::{self, Report},
+        influx::{self, DeadLetter, Report},
         line_protocol::Dialect,
         status::SinkStatus,
     },
@@ -433,15 +433,14 @@ fn rewind(path: &Path, confirmed: u64) -> anyhow::Result<()> {
 
 fn influx_reports(name: &str, store: Arc<Store>, lane: LaneHandle, clock: Clock) -> influx::Reports {
     let sink: Arc<str> = name.into();
-    let mut letters = 0_u64;
     Box::new(move |report| match report {
         Report::Confirmed(rows) => {
-            let cause = rows.iter().map(|row| row.cause).max().unwrap_or(0);
+            // A batch of windows alone confirms nothing, and must not take the mark back.
+            let Some(cause) = rows.iter().map(|row| row.cause).max() else { return };
             // The lane ends first only when all of us end.
             let _ = lane.say(Said::Confirmed { sink: Arc::clone(&sink), cause, rows });
         }
         Report::DeadLetter(letter) => {
-            letters += 1;
             let parts = crate::decided::RefusedParts {
                 cause: letter.cause,
                 device: Some(letter.device),
@@ -453,13 +452,21 @@ fn influx_reports(name: &str, store: Arc<Store>, lane: LaneHandle, clock: Clock)
                 payload: letter.line.as_bytes(),
             };
             let ranges = [(letter.seq, u64::from(letter.samples), "refused_by_database")];
-            // Between the conflicts' ids and 2^53.
-            let id = (3 << 51) | ((letter.cause & 0xffff_ffff) << 16) | (letters & 0xffff);
-            if let Err(error) = store.put_quarantine(id, &parts.to_record(ranges.into_iter())) {
+            if let Err(error) = store.put_quarantine(letter_id(&letter), &parts.to_record(ranges.into_iter()))
+            {
                 tracing::error!(sink = %sink, %error, line = letter.line, "a dead letter could not be kept in quarantine");
             }
         }
     })
+}
+
+/// The same letter has the same id, so that a batch repeated after a crash is quarantined once. Between the conflicts'
+/// ids and 2^53.
+fn letter_id(letter: &DeadLetter) -> u64 {
+    let identity =
+        crc32c::crc32c_append(crc32c::crc32c(letter.device.as_str().as_bytes()), letter.line.as_bytes());
+    let identity = crc32c::crc32c_append(identity, &letter.seq.to_le_bytes());
+    (3 << 51) | ((letter.cause & 0x7_ffff) << 32) | u64::from(identity)
 }
 
 /// Runs until SIGINT or SIGTERM.

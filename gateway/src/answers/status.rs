@@ -101,11 +101,7 @@ impl Answers {
                 queued_records: head.saturating_sub(handled),
                 applied: handled,
             }],
-            journal: JournalStatus {
-                bytes: progress.decided_bytes.load(Ordering::Relaxed),
-                head: head + 1,
-                durable: head,
-            },
+            journal: JournalStatus { bytes: self.journal_tail.bytes(), head: head + 1, durable: head },
             sinks: self.sinks.iter().map(|sink| sink_status(&sink.snapshot())).collect(),
             ledger: seen.totals,
             quarantined_by_reason: seen.refused,
@@ -211,6 +207,7 @@ impl Answers {
                     .map(|sink| labelled("sink", &sink.name, count(sink.lag_records)))
                     .collect(),
             },
+            gauge("hunhe_journal_bytes", "Journal on disk.", count(status.journal.bytes)),
             gauge(
                 "hunhe_decided_log_bytes",
                 "Decided log on disk.",

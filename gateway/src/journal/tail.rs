@@ -75,6 +75,12 @@ impl Tail {
         self.shared.visible().oldest()
     }
 
+    /// Readable bytes of all segments on disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shared.visible().spans.iter().map(|span| span.bytes).sum()
+    }
+
     /// Whether the writer is gone, so that nothing will follow the head.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -89,22 +89,7 @@ impl Writer {
     /// # Errors
     /// [`AppendError::Full`] at the limit and [`AppendError::TooLarge`] leave the log as it was; [`AppendError::Log`] is final.
     pub fn append(&mut self, kind: u8, parts: &[&[u8]]) -> Result<Lsn, AppendError> {
-        self.check()?;
-        let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
-        let bound_bytes = self.payload_bound_bytes();
-        if payload_bytes > bound_bytes {
-            return Err(AppendError::TooLarge { bytes: payload_bytes, bound_bytes });
-        }
-        // Room for the seal is kept from the start, so that closing a segment never exceeds a bound.
-        let needed = FRAME_LEN + payload_bytes as u64 + FRAME_LEN;
-        let rolls = self.active_end() > HEADER_LEN && self.active_end() + needed > self.options.segment_bytes;
-        let extra = if rolls { FRAME_LEN + HEADER_LEN } else { 0 };
-        if self.bytes_on_disk() + extra + needed > self.options.limit_bytes {
-            return Err(AppendError::Full { limit_bytes: self.options.limit_bytes });
-        }
-        if rolls {
-            self.roll(self.next)?;
-        }
+        self.reserve(1, parts.iter().map(|part| part.len()).sum())?;
         let lsn = self.next;
         let synced = self.durable.next() == lsn;
         self.stamp.encode(&mut self.buffer, lsn, kind, synced, parts);
@@ -123,9 +108,11 @@ impl Writer {
     pub fn reserve(&mut self, records: usize, payload_bytes: usize) -> Result<(), AppendError> {
         self.check()?;
         let bound_bytes = self.payload_bound_bytes();
-        if payload_bytes > bound_bytes {
+        let frames_bytes = FRAME_BYTES * records.saturating_sub(1);
+        if payload_bytes + frames_bytes > bound_bytes {
             return Err(AppendError::TooLarge { bytes: payload_bytes, bound_bytes });
         }
+        // Room for the seal is kept from the start, so that closing a segment never exceeds a bound.
         let needed = FRAME_LEN * (records as u64 + 1) + payload_bytes as u64;
         let rolls = self.active_end() > HEADER_LEN && self.active_end() + needed > self.options.segment_bytes;
         let extra = if rolls { FRAME_LEN + HEADER_LEN } else { 0 };

@@ -107,7 +107,7 @@ pub fn start(
     status.moved(written);
     // What is written and not yet confirmed must be read once more, from the oldest record there is.
     let from = if options.confirmed < written.cause { Lsn::NONE } else { written.hint };
-    let feed = Feed::open(tail, lane.clone(), from)?;
+    let feed = Feed::open(tail, from)?;
     let stop = Arc::new(AtomicBool::new(false));
     let sink = Sink {
         options,
@@ -446,10 +446,10 @@ impl Sink {
     }
 }
 
-/// Above every journal record's number, since conflicts share the quarantine with refused messages, and below 2^53.
+/// Conflicts share the quarantine with refused messages: above every journal record's number, below the dead letters' ids.
 fn conflict_id(cause: u64, conflict: &Conflict) -> u64 {
     let identity = crc32c::crc32c_append(conflict.boot, &conflict.seq.to_le_bytes());
-    (1 << 52) | ((cause & 0xf_ffff) << 32) | u64::from(identity)
+    (1 << 52) | ((cause & 0x7_ffff) << 32) | u64::from(identity)
 }
 
 fn discarded_samples(record: &[u8]) -> Option<Confirmation> {

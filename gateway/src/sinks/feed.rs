@@ -1,14 +1,14 @@
 //! A sink's view of the decided log: records in order, and when a cause is complete.
 //!
-//! A cause (one journal record) may have several decided records, and a reader may meet the log's end between them.
-//! Only a complete cause may move a cursor or be confirmed: else a restart would skip the rest, or count the first twice.
+//! A cause (one journal record) may have several decided records. Only a complete cause may move a cursor or be confirmed:
+//! else a restart would skip the rest, or count the first twice. The lane makes a cause's records visible all at
+//! once, so a cause is complete where another follows, or nothing does.
 
 use crate::{
     decided::{self, Decided, Unreadable},
     journal::{Lsn, Next, ReadError, Reader, Tail},
-    lane::LaneHandle,
 };
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 /// What comes next.
 #[derive(Debug)]
@@ -26,7 +26,6 @@ pub enum Step<'a> {
 pub struct Feed {
     reader: Reader,
     tail: Tail,
-    lane: LaneHandle,
     current: u64,
     complete: u64,
     last: Lsn,
@@ -38,11 +37,11 @@ impl Feed {
     ///
     /// # Errors
     /// Where the log cannot be read.
-    pub fn open(tail: Tail, lane: LaneHandle, at: Lsn) -> Result<Self, ReadError> {
+    pub fn open(tail: Tail, at: Lsn) -> Result<Self, ReadError> {
         let from = at.min(tail.head()).next().max(tail.oldest());
         let reader = Reader::open(tail.clone(), from)?;
         let last = from.previous();
-        Ok(Self { reader, tail, lane, current: 0, complete: 0, last, complete_at: last })
+        Ok(Self { reader, tail, current: 0, complete: 0, last, complete_at: last })
     }
 
     /// The last cause whose records have all been given out; 0 before the first.
@@ -73,13 +72,9 @@ impl Feed {
     /// # Errors
     /// Where the log cannot be read, or holds what this version does not write.
     pub fn step(&mut self) -> Result<Step<'_>, FeedError> {
-        // Before the log is looked at: what was decided by then is in it.
-        let decided = self.lane.progress().decided.load(Ordering::Acquire);
         match self.reader.next()? {
             Next::CaughtUp => {
-                if self.last.0 == decided {
-                    (self.complete, self.complete_at) = (self.current.max(self.complete), self.last);
-                }
+                (self.complete, self.complete_at) = (self.current.max(self.complete), self.last);
                 Ok(Step::CaughtUp)
             }
             Next::Lost { last, .. } => {
