@@ -384,7 +384,10 @@ impl Class {
                 fault("work.share".into(), "must be 0 to 1, and rest_every at least 1");
             }
             if work.seasons.iter().any(|(first, last)| first > last) {
-                fault("work.seasons".into(), "the first day must not come after the last; split a season at new year");
+                fault(
+                    "work.seasons".into(),
+                    "the first day must not come after the last; split a season at new year",
+                );
             }
         }
         for (name, effect) in &self.faults {

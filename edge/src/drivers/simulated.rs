@@ -80,7 +80,8 @@ impl Simulated {
     ) -> Self {
         let key = key_of(device, seed);
         let schedule = Schedule::new(class.interval_ms(), start_ms, late);
-        let first = |(index, channel): (usize, &Channel)| first_value(channel, mix(key ^ index as u64), false);
+        let first =
+            |(index, channel): (usize, &Channel)| first_value(channel, mix(key ^ index as u64), false);
         let last = class.channels.iter().enumerate().map(first).collect();
         let carry = vec![0.0; class.channels.len()].into_boxed_slice();
         let mut model = Self { class, key, schedule, place: None, strikes: Vec::new(), last, carry };

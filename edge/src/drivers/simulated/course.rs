@@ -148,4 +148,3 @@ pub(super) fn to_wire(value: f64) -> i64 {
 const fn from_wire(value: i64) -> f64 {
     value as f64
 }
-

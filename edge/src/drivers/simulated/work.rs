@@ -64,7 +64,9 @@ mod tests {
     #[test]
     fn days_of_the_year_are_told() {
         // Checked with `date -u -d @…`.
-        for (day, expected) in [(0, 101), (11_016, 229), (11_017, 301), (20_819, 101), (20_742, 1016), (-1, 1231)] {
+        for (day, expected) in
+            [(0, 101), (11_016, 229), (11_017, 301), (20_819, 101), (20_742, 1016), (-1, 1231)]
+        {
             assert_eq!(month_and_day(day), expected, "day {day}");
         }
     }
@@ -81,7 +83,10 @@ mod tests {
         assert_eq!(working(midnight_ms + 60 * DAY_MS + 12 * HOUR_MS), 0);
         let key = (0..).map(mix).find(|&key| Shift::at(&work, key, midnight_ms + 8 * HOUR_MS).working);
         let at = |hour| Shift::at(&work, key.unwrap(), midnight_ms + hour * HOUR_MS);
-        assert_eq!((at(3).change_ms - midnight_ms, at(8).change_ms - midnight_ms), (7 * HOUR_MS, 17 * HOUR_MS));
+        assert_eq!(
+            (at(3).change_ms - midnight_ms, at(8).change_ms - midnight_ms),
+            (7 * HOUR_MS, 17 * HOUR_MS)
+        );
         assert_eq!((at(8).worked_s, at(20).worked_s), (3600.0, 36_000.0));
     }
 }
