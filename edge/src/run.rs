@@ -250,7 +250,9 @@ impl Agent {
     /// Takes what is due; says whether more is due at once.
     fn sample(&mut self) -> bool {
         let event_ms = self.setup.clock.now().event_ms;
-        if event_ms < self.due_ms {
+        // A live clock may step back, and the grid with it: then each device is asked.
+        let live = self.setup.clock.is_live();
+        if event_ms < self.due_ms && !live {
             return false;
         }
         let mut more = false;
@@ -258,7 +260,7 @@ impl Agent {
         self.due_ms = i64::MAX;
         for (index, seat) in self.seats.iter_mut().enumerate() {
             let due_ms = seat.equipment.driver.next_ms().unwrap_or(i64::MAX);
-            if due_ms > event_ms {
+            if due_ms > event_ms && !live {
                 self.due_ms = self.due_ms.min(due_ms);
                 continue;
             }
@@ -318,8 +320,11 @@ impl Agent {
         let event_ms = self.setup.clock.now().event_ms;
         for (index, seat) in self.seats.iter().enumerate() {
             let keep_s = seat.equipment.class.report.keep_s;
+            if keep_s == 0 {
+                continue;
+            }
             let held = Range { start: seat.samples.first_seq(), end: seat.samples.next_seq() };
-            if keep_s == 0 || held.count() == 0 {
+            if held.count() == 0 {
                 continue;
             }
             let oldest_ms = event_ms.saturating_sub(i64::from(keep_s) * 1000);

@@ -41,6 +41,8 @@ pub struct Simulated {
     /// WGS-84 degrees of longitude and latitude, where it is known.
     place: Option<(f64, f64)>,
     strikes: Vec<Strike>,
+    /// When it was last read: a register has run since.
+    read_ms: i64,
     /// Per channel, the value last read: a register goes on from it.
     last: Box<[i64]>,
     /// Per channel, use that has not yet made a whole step of the register.
@@ -84,7 +86,8 @@ impl Simulated {
             |(index, channel): (usize, &Channel)| first_value(channel, mix(key ^ index as u64), false);
         let last = class.channels.iter().enumerate().map(first).collect();
         let carry = vec![0.0; class.channels.len()].into_boxed_slice();
-        let mut model = Self { class, key, schedule, place: None, strikes: Vec::new(), last, carry };
+        let read_ms = schedule.next_ms() - class.interval_ms();
+        let mut model = Self { class, key, schedule, place: None, strikes: Vec::new(), read_ms, last, carry };
         if let Some(fault) = fault {
             let samples = ONSET_MIN - 1 + mix(key ^ 0xfa) % ONSET_SPREAD;
             let onset_ms = i64::try_from(samples).unwrap_or(0) * model.class.interval_ms();
@@ -203,7 +206,8 @@ impl Simulated {
     }
 
     fn read(&mut self, time_ms: i64, row: &mut [i64]) {
-        let interval_h = hours(self.class.interval_ms());
+        let elapsed_h = hours((time_ms - self.read_ms).max(0));
+        self.read_ms = time_ms;
         let instant = time_ms.div_euclid(self.class.interval_ms());
         let shift = self.class.work.as_ref().map(|work| Shift::at(work, self.key, time_ms));
         let moment = Moment { time_ms, key: self.key, place: self.place, shift };
@@ -224,7 +228,7 @@ impl Simulated {
             *last = match channel.kind {
                 Kind::Register => {
                     let here = strikes.filter(|strike| strike.channel == Some(index));
-                    register(channel, level, here, time_ms, *last, carry, interval_h)
+                    register(channel, level, here, time_ms, *last, carry, elapsed_h)
                 }
                 Kind::Identity => {
                     let swapped = strikes.any(|s| !s.seen && matches!(s.fault, Fault::Swap { .. }));
@@ -249,7 +253,7 @@ fn register<'a>(
     time_ms: i64,
     last: i64,
     carry: &mut f64,
-    interval_h: f64,
+    elapsed_h: f64,
 ) -> i64 {
     let mut per_h = level.max(0.0);
     let mut sign = 1.0;
@@ -264,7 +268,7 @@ fn register<'a>(
             _ => {}
         }
     }
-    advance(channel, last, carry, sign * per_h.max(0.0) * interval_h)
+    advance(channel, last, carry, sign * per_h.max(0.0) * elapsed_h)
 }
 
 /// What any other channel shows.

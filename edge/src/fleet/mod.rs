@@ -192,6 +192,14 @@ pub enum FleetError {
     Task(#[from] tokio::task::JoinError),
 }
 
+/// Whether these options can be simulated: nothing is connected.
+///
+/// # Errors
+/// [`FleetError`].
+pub fn check(options: &Options) -> Result<(), FleetError> {
+    setups(options).map(drop)
+}
+
 /// Simulates until `shutdown` becomes true, the duration is over, or every recording ended; then waits for the
 /// watermark as long as the options say.
 ///
