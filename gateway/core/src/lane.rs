@@ -17,19 +17,22 @@
 //! and the record stays with them, listed again. A message that was refused whole (unknown device, undecodable,
 //! `dedup_window`) never entered the ledger; its redrive names no samples and is decided like a message come now.
 //!
-//! Lanes share nothing. Deliberately absent: clocks (time is an argument), storage, alerts.
+//! Lanes share nothing. Deliberately absent: clocks (time is an argument), storage.
 
 use crate::{
+    alert::Context,
     city::City,
     event::{Arrival, Confirmed, Decisions, Event, Reason, Refusal, RefusedRange},
     judge::{Counted, Judge},
     registry::{AgentIx, ClassRules, DeviceIx, Registry, Resolved},
+    silence,
     validate::TimeWindow,
 };
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::ops::Range;
 use hunhe_proto::{
     decode::{DecodeError, decode},
+    id::DeviceId,
     reading::{Quality, Report},
     topic::{self, Topic},
 };
@@ -83,6 +86,8 @@ pub struct Lane {
 const REFUSED_MAX: usize = 16;
 /// Silent devices are looked for once in so much time: their open windows are shown no later than this, milliseconds.
 const SWEEP_MS: i64 = 60_000;
+/// Silence is looked for once in so much time, milliseconds.
+const SILENCE_MS: i64 = 5_000;
 
 impl Lane {
     /// A lane that has seen nothing.
@@ -117,7 +122,7 @@ impl Lane {
                     decisions.refusal = Some(refusal);
                 }
             }
-            Event::Tick { now_ms, .. } => self.tick(now_ms, decisions),
+            Event::Tick { now_ms, listening, .. } => self.tick(now_ms, listening, decisions),
         }
     }
 
@@ -143,7 +148,7 @@ impl Lane {
         let rules = registry.class(class);
         let mut report = core::mem::take(&mut self.report);
         let outcome = match decode(payload, rules.axis, &mut report) {
-            Ok(()) => self.report(arrival, device, rules, &report, redrive, decisions),
+            Ok(()) => self.report(arrival, (device, id), rules, &report, redrive, decisions),
             Err(error) => {
                 self.city.refuse(agent, crc32c::crc32c(payload), REFUSED_MAX);
                 Err(Refusal { device: Some(device), boot: 0, reason: Reason::Undecodable(error) })
@@ -157,7 +162,7 @@ impl Lane {
     fn report(
         &mut self,
         arrival: Arrival,
-        device: DeviceIx,
+        (device, id): (DeviceIx, DeviceId),
         rules: &ClassRules,
         report: &Report,
         redrive: Option<&[(u64, u64)]>,
@@ -174,6 +179,9 @@ impl Lane {
                 let fresh = &mut self.fresh;
                 state.note_message(arrival, report);
                 doubt = state.judge_clock(arrival, report);
+                let context =
+                    Context { device, id, rules, arrival_ms: arrival.at_ms, live_from_ms: arrival.at_ms };
+                state.alerts.heard(&context, &mut decisions.alerts);
                 state
                     .outboxes
                     .admit(report, |range| fresh.push(range))
@@ -183,7 +191,8 @@ impl Lane {
         let wrong_class = report.header.class_version.is_some_and(|version| version != rules.class.version);
         let window = TimeWindow::at(arrival.at_ms, self.policy.accept_past_ms);
         let counted = Counted::default();
-        let mut judge = Judge { device, rules, report, window, doubt, state, decisions, counted };
+        let mut judge =
+            Judge { device, id, rules, arrival, report, window, doubt, state, decisions, counted };
         for fresh in &self.fresh {
             if wrong_class {
                 judge.refuse(fresh.start, fresh.end - fresh.start, Reason::WrongClass);
@@ -252,16 +261,32 @@ impl Lane {
         }
     }
 
-    fn tick(&mut self, now_ms: i64, decisions: &mut Decisions) {
+    fn tick(&mut self, now_ms: i64, listening: bool, decisions: &mut Decisions) {
         let before_ms = core::mem::replace(&mut self.city.now_ms, now_ms);
-        if now_ms.div_euclid(SWEEP_MS) == before_ms.div_euclid(SWEEP_MS) {
-            return;
+        if !listening {
+            self.city.listening_from_ms = now_ms;
         }
+        let passes = |every_ms: i64| now_ms.div_euclid(every_ms) != before_ms.div_euclid(every_ms);
+        if passes(SILENCE_MS) {
+            let registry = Arc::clone(&self.registry);
+            silence::sweep(&registry, &mut self.devices, &mut self.city, now_ms, &mut decisions.alerts);
+        }
+        if passes(SWEEP_MS) {
+            self.sweep(now_ms, decisions);
+        }
+    }
+
+    /// Shows open windows of devices that are silent, and ends late tracks that nothing moves any more.
+    fn sweep(&mut self, now_ms: i64, decisions: &mut Decisions) {
         for (device, state) in self.registry.indices().zip(&mut self.devices) {
-            let Some(state) = state.as_deref_mut().filter(|state| state.windows.has_unshown()) else {
+            let Some(state) = state.as_deref_mut() else { continue };
+            if !state.windows.has_unshown() && !state.alerts.has_late() {
                 continue;
-            };
+            }
             let rules = self.registry.class_of(device);
+            let id = self.registry.device(device).id;
+            let context = Context { device, id, rules, arrival_ms: now_ms, live_from_ms: now_ms };
+            state.alerts.tick(&context, &mut decisions.alerts);
             let silent_ms = i64::from(rules.class.report.silent_after_s) * 1000;
             if now_ms.saturating_sub(state.arrival_ms) > silent_ms {
                 state.windows.show_due(rules, device, i64::MAX, &mut decisions.shown);

@@ -1,6 +1,7 @@
 //! What people and programs ask of a lane: the ledger, watermarks, devices, and its state for a checkpoint.
 
 use crate::{
+    alert::episode_id,
     city::Notes,
     lane::{Counters, DeviceState, Lane},
     ledger::Totals,
@@ -68,6 +69,18 @@ impl Lane {
         &self.city
     }
 
+    /// Ids of all episodes that are open: what a book of alerts holds beside them belongs to a rule, a class or a device
+    /// that is no more.
+    pub fn open_alerts(&self) -> impl Iterator<Item = u64> {
+        let devices =
+            self.states().flat_map(|(device, state)| state.alerts.open(self.registry.device(device).id));
+        let agents = (0..).map(AgentIx).zip(self.registry.agents()).filter_map(|(ix, agent)| {
+            let episode = self.city.silence_of(ix)?;
+            Some(episode_id(agent.id, episode.key, episode.since_ms, false))
+        });
+        devices.chain(agents)
+    }
+
     /// What the agent's outboxes may forget, and should send again.
     #[must_use]
     pub fn watermark(&self, agent: AgentIx) -> Durable {
@@ -128,6 +141,7 @@ impl Lane {
             if !same {
                 state.change_class(rules);
             }
+            state.alerts.keep_rules(|key| rules.has_rule(key));
             self.devices[device.at()] = Some(state);
         }
         left_out

@@ -142,7 +142,7 @@ impl Answers {
         if self.journal.status().state != JournalState::Running {
             return missing("the journal takes nothing: it is at its limit or has failed, see the log");
         }
-        if !self.sessions.status().iter().all(|session| session.ready.load(Ordering::Relaxed)) {
+        if !self.sessions.all_ready() {
             return missing("not connected to the broker, or not subscribed yet");
         }
         Ok(())
