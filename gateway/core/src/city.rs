@@ -75,6 +75,14 @@ impl City {
         self.agents.iter().filter(|agent| agent.online == Some(true)).count()
     }
 
+    /// How many devices are behind agents that say they are connected.
+    #[must_use]
+    pub fn devices_online(&self, registry: &Registry) -> usize {
+        let online =
+            self.agents.iter().zip(registry.agents()).filter(|(agent, _)| agent.online == Some(true));
+        online.map(|(_, known)| known.devices.len()).sum()
+    }
+
     /// The alert that says that most of the agent's devices are silent, where it stands.
     pub(crate) fn silence_of(&self, agent: AgentIx) -> Option<&Episode> {
         self.agents[agent.at()].silence.as_ref()

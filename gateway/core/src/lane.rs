@@ -21,9 +21,11 @@
 
 use crate::{
     alert::Context,
+    books::Books,
     city::City,
     event::{Arrival, Confirmed, Decisions, Event, Reason, Refusal, RefusedRange},
     judge::{Counted, Judge},
+    ledger::Totals,
     registry::{AgentIx, ClassRules, DeviceIx, Registry, Resolved},
     silence,
     validate::TimeWindow,
@@ -78,6 +80,7 @@ pub struct Lane {
     pub(crate) devices: Vec<Option<Box<DeviceState>>>,
     pub(crate) counters: Counters,
     pub(crate) city: City,
+    pub(crate) books: Books,
     report: Report,
     fresh: Vec<Range<u64>>,
 }
@@ -95,12 +98,14 @@ impl Lane {
     pub fn new(registry: Arc<Registry>, policy: Policy) -> Self {
         let devices = alloc::vec![None; registry.devices().len()];
         let city = City::new(&registry);
+        let books = Books::new(devices.len());
         Self {
             registry,
             policy,
             devices,
             counters: Counters::default(),
             city,
+            books,
             report: Report::default(),
             fresh: Vec::new(),
         }
@@ -170,6 +175,7 @@ impl Lane {
     ) -> Result<(), Refusal> {
         let boot = report.header.boot;
         let refuse = |reason| Refusal { device: Some(device), boot, reason };
+        self.books.note(device.0);
         let state = self.devices[device.at()].get_or_insert_with(|| Box::new(DeviceState::new(rules)));
         self.fresh.clear();
         let mut doubt = Quality::Valid;
@@ -298,6 +304,7 @@ impl Lane {
     pub fn confirmed(&mut self, device: DeviceIx, boot: u32, confirmed: Confirmed) {
         if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
             state.outboxes.confirmed(boot, confirmed);
+            self.books.note(device.0);
         }
     }
 
@@ -305,13 +312,26 @@ impl Lane {
     pub fn discarded(&mut self, device: DeviceIx, boot: u32, samples: u64) {
         if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
             state.outboxes.discarded(boot, samples);
+            self.books.note(device.0);
         }
+    }
+
+    /// Takes up what changed in the ledger, so that the next to ask for it waits less. Changes no answer.
+    pub fn balance(&mut self) {
+        let devices = &self.devices;
+        self.books.balance(|device| ledger_of(devices, device));
     }
 
     /// The agents whose watermark may have moved since the last call.
     pub fn take_touched_agents(&mut self) -> Vec<AgentIx> {
         self.city.take_touched()
     }
+}
+
+/// The ledger of a device; of one that has not reported it is empty.
+pub(crate) fn ledger_of(devices: &[Option<Box<DeviceState>>], device: u32) -> Totals {
+    let state = devices.get(device as usize).and_then(Option::as_deref);
+    state.map_or_else(Totals::default, |state| state.outboxes.totals())
 }
 
 impl Counters {

@@ -7,7 +7,7 @@
 //! - [`validate`]: which samples and values are plausible, and why not
 //! - [`ranges`], [`dedup`]: what has been received of each outbox
 //! - `judge`: what becomes of a report's fresh samples
-//! - [`ledger`]: where every sample is
+//! - [`ledger`], `books`: where every sample is, of one device and of all
 //! - [`aggregate`]: tumbling windows over event time
 //! - [`alert`], [`silence`]: ok → pending → firing → resolved, in event time
 //! - [`device`]: all that is known of one device
@@ -19,6 +19,7 @@ extern crate alloc;
 
 pub mod aggregate;
 pub mod alert;
+mod books;
 pub mod city;
 pub mod dedup;
 pub mod device;

@@ -3,7 +3,7 @@
 use crate::{
     alert::episode_id,
     city::Notes,
-    lane::{Counters, DeviceState, Lane},
+    lane::{Counters, DeviceState, Lane, ledger_of},
     ledger::Totals,
     registry::{AgentIx, ClassRules, DeviceIx},
 };
@@ -34,6 +34,12 @@ impl Lane {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The ledger over all devices, and whether each of them closes.
+    #[must_use]
+    pub fn totals(&self) -> (Totals, bool) {
+        self.books.totals(|device| ledger_of(&self.devices, device))
     }
 
     /// The ledger over devices that `wanted` lets through, and how many of them have reported.
@@ -143,6 +149,7 @@ impl Lane {
             }
             state.alerts.keep_rules(|key| rules.has_rule(key));
             self.devices[device.at()] = Some(state);
+            self.books.note(device.0);
         }
         left_out
     }
