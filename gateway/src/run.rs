@@ -29,7 +29,14 @@ use hunhe_gateway_core::{
     lane::{Lane, Policy},
     registry::Registry,
 };
-use std::{net::SocketAddr, num::NonZero, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZero,
+    path::Path,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 use tokio::{net::TcpListener, sync::mpsc, sync::watch, task::JoinSet};
 
 /// What a caller may set beside the configuration.
@@ -199,7 +206,7 @@ impl Gateway {
             watermarks.await;
             Ok(())
         });
-        tasks.spawn(tick(journal.clone(), extras.clock, stopped.clone()));
+        tasks.spawn(tick(journal.clone(), acknowledger.clone(), extras.clock, stopped.clone()));
 
         let limits = live::HubLimits {
             clients: usize::try_from(config.http.sse_clients_max)?,
@@ -296,20 +303,28 @@ impl Gateway {
     }
 }
 
+/// Between two ticks, and what makes the gateway doubt that it was awake.
+const TICK: Duration = Duration::from_secs(1);
+const OVERSLEPT: Duration = Duration::from_secs(5);
+
 /// The clock goes into the journal, so that a replay sees time pass as the lane did.
 async fn tick(
     journal: Intake<Entering>,
+    sessions: Acknowledger,
     clock: Clock,
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let mut every = tokio::time::interval(Duration::from_secs(1));
+    let mut every = tokio::time::interval(TICK);
+    let mut awake_at: Option<Instant> = None;
     loop {
         tokio::select! {
             _ = every.tick() => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
+        let awake = awake_at.replace(Instant::now()).is_some_and(|at| at.elapsed() < OVERSLEPT);
+        let listening = awake && sessions.all_ready();
         // A tick that finds no room is made up for by the next.
-        let _ = journal.try_push(Priority::Normal, Entering::tick(clock.now_ms()));
+        let _ = journal.try_push(Priority::Normal, Entering::tick(clock.now_ms(), listening));
     }
 }
 

@@ -20,7 +20,11 @@ const SECRET_BYTES_MAX: u64 = 16 * 1024;
 pub(crate) fn complete(config: &mut Config, written: &mut Written) {
     let seeds = config.seeds_dir.clone();
     let registry = &mut config.registry;
-    let paths = registry.fleets.iter_mut().chain(&mut registry.devices).chain([&mut registry.classes]);
+    let paths = registry
+        .fleets
+        .iter_mut()
+        .chain(&mut registry.devices)
+        .chain([&mut registry.classes, &mut registry.rules]);
     paths.for_each(|path| *path = seeds.join(&path));
     let mut judge = Judge::new(written);
     judge.sinks(config);
@@ -117,8 +121,11 @@ impl<'a> Judge<'a> {
     fn paths(&mut self, config: &Config) {
         self.readable(&["seeds_dir"], &config.seeds_dir, Expected::Folder);
         if config.seeds_dir.is_dir() {
-            let keys = ["registry.classes", "seeds_dir"];
-            self.readable(&keys, &config.registry.classes, Expected::Folder);
+            for (key, path) in
+                [("registry.classes", &config.registry.classes), ("registry.rules", &config.registry.rules)]
+            {
+                self.readable(&[key, "seeds_dir"], path, Expected::Folder);
+            }
             for (key, paths) in
                 [("registry.fleets", &config.registry.fleets), ("registry.devices", &config.registry.devices)]
             {

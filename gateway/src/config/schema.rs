@@ -123,6 +123,8 @@ section! {
     Registration = REGISTRY {
         /// Folder with one TOML file for each device class.
         classes: PathBuf, Kind::SeedPath, Unwritten::Is("\"classes\"");
+        /// Folder with the alert rules, TOML files; an empty one where no alert is wanted.
+        rules: PathBuf, Kind::SeedPath, Unwritten::Is("\"rules\"");
         /// Fleet descriptions (TOML) to expand.
         fleets: Vec<PathBuf>, Kind::SeedPaths, Unwritten::Is("[]");
         /// Device lists (CSV: device,class,serial,operator,district,zone,agent,lon,lat,pseudonym).

@@ -16,6 +16,7 @@ impl Site {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("seeds/classes")).unwrap();
+        fs::create_dir_all(dir.path().join("seeds/rules")).unwrap();
         Self { dir }
     }
 
