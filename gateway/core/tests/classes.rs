@@ -7,6 +7,7 @@ mod support;
 use hunhe_gateway_core::{
     lane::{Lane, Policy},
     registry::{Enrolment, Registry},
+    rule::{Rule, faults_of},
 };
 use hunhe_proto::class::Class;
 use std::{path::Path, sync::Arc};
@@ -86,5 +87,25 @@ fn a_good_value_saves_a_sample_from_a_bad_one_beside_it() {
         let decisions = send(&mut lane, START_MS + DAY_MS, "d-1", &Sent::new(7, 0).with(block));
         assert_eq!(accepted_seqs(&decisions), [0], "{}", class.name);
         assert_eq!(lane.counters().values_refused, 1, "{}", class.name);
+    }
+}
+
+#[test]
+fn every_rule_fits_its_class() {
+    #[derive(serde::Deserialize)]
+    struct File {
+        rules: Vec<Rule>,
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../seeds/rules");
+    let mut rules = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let read = toml::from_str::<File>(&std::fs::read_to_string(&path).unwrap());
+        rules.extend(read.unwrap_or_else(|error| panic!("{}: {error}", path.display())).rules);
+    }
+    assert_eq!(faults_of(&rules, &classes()), []);
+    for rule in &rules {
+        assert!(!rule.title.zh.is_empty() && !rule.title.en.is_empty(), "{}", rule.id);
+        assert!(rule.source.contains("revision "), "{}: its number has no revision", rule.id);
     }
 }
