@@ -105,6 +105,8 @@ impl Answers {
             sinks: self.sinks.iter().map(|sink| sink_status(&sink.snapshot())).collect(),
             ledger: seen.totals,
             quarantined_by_reason: seen.refused,
+            alerts: self.alerting.book.firing(),
+            outputs: self.outputs_now(),
         })
     }
 
@@ -142,7 +144,7 @@ impl Answers {
         if self.journal.status().state != JournalState::Running {
             return missing("the journal takes nothing: it is at its limit or has failed, see the log");
         }
-        if !self.sessions.status().iter().all(|session| session.ready.load(Ordering::Relaxed)) {
+        if !self.sessions.all_ready() {
             return missing("not connected to the broker, or not subscribed yet");
         }
         Ok(())
@@ -168,7 +170,7 @@ impl Answers {
         let shed = sessions.iter().map(|session| session.shed.load(Ordering::Relaxed)).sum();
         let connections = sessions.iter().map(|session| session.connections.load(Ordering::Relaxed)).sum();
         let progress = self.lane.progress();
-        Ok(vec![
+        let mut metrics = vec![
             counter("hunhe_messages_total", "Messages handled.", status.messages_total),
             counter("hunhe_samples_total", "Samples accepted.", status.samples_total),
             gauge(
@@ -229,7 +231,9 @@ impl Answers {
                 "Connections closed because the journal's queue was full.",
                 shed,
             ),
-        ])
+        ];
+        metrics.extend(self.alert_metrics());
+        Ok(metrics)
     }
 }
 
