@@ -388,7 +388,10 @@ impl Running {
                     self.driver.lane.discarded(device, row.boot, row.confirmed.quarantined);
                 }
             }
-            Said::Ask(question) => question(&self.driver.lane),
+            Said::Ask(question) => {
+                self.driver.lane.balance();
+                question(&self.driver.lane);
+            }
             Said::Checkpointed(outcome) => self.checkpointed(outcome),
             Said::Stop => self.turns.stopping = true,
         }

@@ -1,6 +1,13 @@
 //! What outlives a process: journal records, decided records and checkpoints come back as they were written, a cause is
 //! seen whole or not at all, and one damaged checkpoint costs nothing but time.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly, its helpers too"
+)]
+
 use std::{fs, path::Path, sync::Arc};
 
 use hunhe_gateway::{
@@ -89,8 +96,8 @@ fn journal_records_come_back_as_events() {
         }
         other => panic!("{other:?}"),
     });
-    read(&Entering::tick(NOW_MS), &|event| {
-        assert!(matches!(event, Event::Tick { lsn: 9, now_ms: NOW_MS }), "{event:?}");
+    read(&Entering::tick(NOW_MS, true), &|event| {
+        assert!(matches!(event, Event::Tick { lsn: 9, now_ms: NOW_MS, listening: true }), "{event:?}");
     });
     let entering = Entering::redrive(NOW_MS, 44, &[(3, 2), (9, 1)], "a/b".into(), vec![5].into());
     read(&entering, &|event| match event {

@@ -1,8 +1,9 @@
 //! What people and programs ask of a lane: the ledger, watermarks, devices, and its state for a checkpoint.
 
 use crate::{
+    alert::episode_id,
     city::Notes,
-    lane::{Counters, DeviceState, Lane},
+    lane::{Counters, DeviceState, Lane, ledger_of},
     ledger::Totals,
     registry::{AgentIx, ClassRules, DeviceIx},
 };
@@ -33,6 +34,12 @@ impl Lane {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The ledger over all devices, and whether each of them closes.
+    #[must_use]
+    pub fn totals(&self) -> (Totals, bool) {
+        self.books.totals(|device| ledger_of(&self.devices, device))
     }
 
     /// The ledger over devices that `wanted` lets through, and how many of them have reported.
@@ -66,6 +73,18 @@ impl Lane {
     #[must_use]
     pub fn city(&self) -> &crate::city::City {
         &self.city
+    }
+
+    /// Ids of all episodes that are open: what a book of alerts holds beside them belongs to a rule, a class or a device
+    /// that is no more.
+    pub fn open_alerts(&self) -> impl Iterator<Item = u64> {
+        let devices =
+            self.states().flat_map(|(device, state)| state.alerts.open(self.registry.device(device).id));
+        let agents = (0..).map(AgentIx).zip(self.registry.agents()).filter_map(|(ix, agent)| {
+            let episode = self.city.silence_of(ix)?;
+            Some(episode_id(agent.id, episode.key, episode.since_ms, false))
+        });
+        devices.chain(agents)
     }
 
     /// What the agent's outboxes may forget, and should send again.
@@ -128,7 +147,9 @@ impl Lane {
             if !same {
                 state.change_class(rules);
             }
+            state.alerts.keep_rules(|key| rules.has_rule(key));
             self.devices[device.at()] = Some(state);
+            self.books.note(device.0);
         }
         left_out
     }
