@@ -5,7 +5,7 @@
 //! ```
 //! The newer valid one is taken. Losing it costs a longer replay from the other; losing both costs what was released
 //! from the journal, and start-up says so. A format newer than ours is refused by name. Invariant: when a checkpoint is
-//! valid, the decided log up to its position is durable.
+//! valid, the decided log and the alert log up to its positions are durable.
 
 use crate::journal::Lsn;
 use hunhe_gateway_core::view::Snapshot;
@@ -18,7 +18,7 @@ use std::{
 };
 
 const MAGIC: &[u8; 8] = b"HUNHECKP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 32;
 
 /// Where everything stood between two journal records.
@@ -28,6 +28,8 @@ pub struct Checkpoint {
     pub journal: Lsn,
     /// The last decided record written for it.
     pub decided: Lsn,
+    /// The last record of the alert log written for it.
+    pub alerts: Lsn,
     /// By sink: the cause up to which its confirmations are counted.
     pub confirmed: BTreeMap<String, u64>,
     /// The lane.
