@@ -23,9 +23,9 @@ export function figure(value: number | null): string {
   return numbers(size >= 1000 ? 0 : size >= 100 ? 1 : 2).format(value);
 }
 
-/** A mark on an axis: no digits that say nothing. */
-export const tick = (value: number): string =>
-  new Intl.NumberFormat(locale(), { maximumFractionDigits: 3 }).format(value);
+/** A figure that stands still: no digits that say nothing. */
+export const brief = (value: number): string => new Intl.NumberFormat(locale(), { maximumFractionDigits: 3 }).format(value);
+
 
 /** A share of a whole, rounded down: 99.96 % of a city is not all of it. */
 export function percent(part: number, all: number): string {
