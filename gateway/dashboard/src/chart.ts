@@ -17,25 +17,27 @@ import { unit, withUnit } from "./units.ts";
 use([LineChart, ScatterChart, GridComponent, MarkLineComponent, TooltipComponent, CanvasRenderer]);
 
 const RANGES_S = [3_600, 21_600, 86_400, 604_800];
-/** A series of steps is read again so often: its last step is still growing. */
+/** A series of steps is read again once a further step is whole, at most so often; and at least so often, since its
+ *  last step is still growing. */
+const REREAD_LEAST_MS = 2_000;
 const REREAD_MS = 30_000;
 
 export class Chart {
   private readonly title = el("h2");
   private readonly place = el("span", { class: "quiet place" });
-  private readonly note = el("span", { class: "quiet" });
+  private readonly note = el("span");
   private readonly figure = el("span", { class: "figure" });
   private readonly figureNote = el("span", { class: "quiet" });
   private readonly channels = el("select", { id: "channel" });
   private readonly ranges = el("div", { class: "ranges", role: "group" });
   private readonly canvas = el("div", { class: "canvas", id: "chart", role: "img" });
   private readonly empty = el("p", { class: "quiet empty" });
-  private readonly legend = el("p", { class: "legend quiet" });
+  private readonly marks = el("span");
   readonly element = el(
     "section", { class: "panel chart", id: "device", tabindex: "-1" },
-    el("div", { class: "head" }, this.title, this.place, this.channels, this.ranges),
-    el("p", { class: "reading" }, this.figure, " ", this.figureNote, this.note),
-    this.canvas, this.empty, this.legend,
+    el("div", { class: "head" }, this.title, this.channels, this.ranges),
+    el("p", { class: "reading" }, this.figure, " ", this.figureNote, this.place),
+    this.canvas, this.empty, el("p", { class: "legend quiet" }, this.marks, this.note),
   );
   private chart: EChartsType | undefined;
   private device: Device | undefined;
@@ -43,6 +45,10 @@ export class Chart {
   private rangeS = 86_400;
   private series: Series | undefined;
   private readAt = 0;
+  /** Device and channel that `newest` is of. */
+  private charted = "";
+  /** The newest value of the charted channel, from the series or the stream, and how long it holds. */
+  private newest: { time: number; value: number; holdsS: number } | undefined;
   private asking: AbortController | undefined;
   private failure: string | undefined;
 
@@ -105,22 +111,46 @@ export class Chart {
     try {
       this.series = await ask<Series>(`devices/${encodeURIComponent(device.id)}/series`, query, asking.signal);
       this.failure = undefined;
+      this.follow(this.series, device);
     } catch (error) {
       if (asking.signal.aborted) return;
       this.series = undefined;
+      this.newest = undefined;
       this.failure = error instanceof Error ? error.message : "";
     }
     this.draw();
   }
 
   apply(values: LiveValue[]): void {
-    if (!this.series) return;
-    if (this.series.kind === "samples") {
-      if (append(this.series, values, this.now() - this.rangeS * 1000)) this.draw();
-    } else if (performance.now() - this.readAt > REREAD_MS) {
+    const { series, device } = this;
+    if (!series || !device) return;
+    for (const { device: id, channel, time, value } of values) {
+      if (id !== series.device || channel !== series.channel || value === null) continue;
+      if (time > (this.newest?.time ?? -Infinity)) this.newest = { time, value, holdsS: device.interval_s };
+    }
+    if (series.kind === "samples") {
+      if (append(series, values, this.now() - this.rangeS * 1000)) this.draw();
+    } else if (this.stale(series)) {
       void this.read();
     }
     this.drawFigure();
+  }
+
+  private stale(series: Series): boolean {
+    const waitedMs = performance.now() - this.readAt;
+    const whole = this.now() - (series.times.at(-1) ?? 0) > 2_000 * (series.step_s ?? 0);
+    return waitedMs > REREAD_MS || (whole && waitedMs > REREAD_LEAST_MS);
+  }
+
+  private follow(series: Series, device: Device): void {
+    const at = series.values.findLastIndex((value) => value !== null);
+    const [time, value] = [series.times[at], series.values[at]];
+    const other = this.charted !== `${device.id} ${series.channel}`;
+    this.charted = `${device.id} ${series.channel}`;
+    if (other) this.newest = undefined;
+    if (time === undefined || value == null || time <= (this.newest?.time ?? -Infinity)) return;
+    // The value of a step holds until the next one is whole.
+    this.newest = { time, value, holdsS: series.step_s ? 2 * series.step_s : device.interval_s };
   }
 
   translate(): void {
@@ -135,7 +165,7 @@ export class Chart {
   /** Draws anew with the colours of the theme that now holds. */
   draw(): void {
     put(this.title, this.device?.id ?? say("chart"));
-    put(this.place, this.device ? `${this.registry.className(this.device.class)} · ${this.registry.placeOf(this.device)}` : "");
+    put(this.place, this.device ? this.registry.describe(this.device) : "");
     this.drawControls();
     this.drawFigure();
     const series = this.series;
@@ -145,6 +175,7 @@ export class Chart {
     put(this.empty, this.failure === undefined ? lacking : say("failed", { n: this.failure }));
     this.canvas.hidden = !filled;
     mark(this.canvas, "data-points", String(series?.times.length ?? 0));
+    mark(this.canvas, "data-newest", String(series?.times.at(-1) ?? ""));
     if (!series || !filled || !this.chart || !this.device) return;
     const from = this.now() - this.rangeS * 1000;
     const limits = this.registry.limits(this.device, series.channel);
@@ -169,21 +200,20 @@ export class Chart {
     }
     const step = this.series?.step_s;
     put(this.note, this.series ? (step ? say("steps", { n: span(step) }) : say("samples")) : "");
-    put(this.legend, this.series ? `◯ ${say("suspect")}　┄ ${say("estimated")}` : "");
+    put(this.marks, this.series ? `◯ ${say("suspect")}　┄ ${say("estimated")}` : "");
   }
 
   private drawFigure(): void {
-    const { series, device } = this;
-    const at = series?.values.findLastIndex((value) => value !== null) ?? -1;
-    if (!series || !device || at < 0) {
+    const { series, newest } = this;
+    if (!series || !newest) {
       put(this.figure, "");
       put(this.figureNote, "");
       return;
     }
-    const ageS = (this.now() - (series.times[at] ?? 0)) / 1000;
-    const old = isOld(ageS, series.step_s ?? device.interval_s);
+    const ageS = (this.now() - newest.time) / 1000;
+    const old = isOld(ageS, newest.holdsS);
     mark(this.figure, "data-old", String(old));
-    put(this.figure, withUnit(figure(series.values[at] ?? null), series.unit));
+    put(this.figure, withUnit(figure(newest.value), series.unit));
     const when = old ? `${say("old")} · ${age(ageS)}` : age(ageS);
     put(this.figureNote, `${this.channelName()} · ${when}`);
   }

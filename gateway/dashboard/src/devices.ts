@@ -166,7 +166,7 @@ export class Devices {
     mark(row, "data-opened", String(device.id === this.opened));
     mark(row, "data-old", String(old));
     put(id, device.id);
-    put(kind, `${this.actions.registry.className(device.class)} · ${this.actions.registry.placeOf(device)}`);
+    put(kind, this.actions.registry.describe(device));
     put(value, newest ? withUnit(figure(newest.value), newest.unit) : say("never"));
     put(ageText, newest ? (old ? `${say("old")} · ${age(ageS)}` : age(ageS)) : "");
     const shown = old && device.state === "reporting" ? "late" : device.state;

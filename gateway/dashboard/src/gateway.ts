@@ -69,7 +69,11 @@ function drawSink(row: Row, sink: Sink): void {
 }
 
 function drawOutput(row: Row, output: Output): void {
-  const parts = { n: whole(output.delivered), failed: whole(output.failed), lag: whole(output.lag) };
-  fill(row, output.state, `${output.kind} ${output.name}`, `${stateWord(output.state)} · ${say("outputNote", parts)}`);
+  const { delivered, failed, lag } = output;
+  const note = [
+    stateWord(output.state), say("delivered", { n: whole(delivered) }),
+    failed > 0 && say("failedTimes", { n: whole(failed) }), lag > 0 && say("waiting", { n: whole(lag) }),
+  ];
+  fill(row, output.state, `${output.kind} ${output.name}`, note.filter(Boolean).join(" · "));
   mark(row, "title", output.last_error ?? "");
 }

@@ -19,7 +19,7 @@ export class Registry {
     ]);
   }
 
-  className(name: string): string {
+  private className(name: string): string {
     return this.classes.get(name)?.title[current()] ?? name;
   }
 
@@ -27,9 +27,10 @@ export class Registry {
     return this.districts.get(code)?.[current()] ?? code;
   }
 
-  placeOf(device: Device): string {
+  /** Where a device stands and what it is. */
+  describe(device: Device): string {
     const zone = device.zone === null ? undefined : (this.zones.get(device.zone)?.[current()] ?? device.zone);
-    return [this.districtName(device.district), zone].filter(Boolean).join(" · ");
+    return `${zone ?? this.districtName(device.district)} · ${this.className(device.class)}`;
   }
 
   rule(id: string): Rule | undefined {

@@ -74,5 +74,5 @@ function note(alert: Alert, since: number, nowMs: number): string {
     const ended = Date.parse(alert.event_time);
     return say("resolvedAt", { at: clock(ended), n: span((ended - since) / 1000) });
   }
-  return say("sinceFor", { at: clock(since), n: span((nowMs - since) / 1000) });
+  return say("lasting", { n: span((nowMs - since) / 1000) });
 }

@@ -42,6 +42,8 @@ function frameOf(places: Place[]): Frame {
 }
 
 const GRID = 48;
+/** Below 1: a label is wider than its place, and an edge of the frame cuts it where a border does not. */
+const FRAME_WEIGHT = 0.5;
 
 /** The place inside a district and a frame that is furthest from both their edges; none when they do not meet. */
 export function innermost(rings: Place[][], frame: Frame): Place | undefined {
@@ -57,7 +59,9 @@ export function innermost(rings: Place[][], frame: Frame): Place | undefined {
       if (east <= west || high <= low || !rings.some((ring) => inside(place, ring))) continue;
       const free = Math.min(
         ...rings.map((ring) => distance(place, ring)),
-        (place[0] - frame[0]) * ASPECT, (frame[2] - place[0]) * ASPECT, place[1] - frame[1], frame[3] - place[1],
+        ...[
+          (place[0] - frame[0]) * ASPECT, (frame[2] - place[0]) * ASPECT, place[1] - frame[1], frame[3] - place[1],
+        ].map((margin) => margin * FRAME_WEIGHT),
       );
       if (free > room) [best, room] = [place, free];
     }

@@ -20,6 +20,8 @@ export interface Mark {
   severity: Severity;
   hollow: boolean;
   text: string;
+  /** For where there is little room. */
+  brief: string;
 }
 
 export interface View {
@@ -107,7 +109,7 @@ export class Outline {
         {
           ...points, id: "marks", data: this.marks(view), z: 6,
           label: {
-            show: true, position: "right" as const, distance: 4, color: text, fontSize: 12, fontWeight: "bold" as const,
+            show: true, position: "bottom" as const, distance: 4, color: text, fontSize: 12, fontWeight: "bold" as const,
             textBorderColor: panel, textBorderWidth: 3,
           },
           labelLayout: { moveOverlap: "shiftY" as const },
@@ -129,24 +131,29 @@ export class Outline {
   private names(view: View) {
     return [...this.shown()].map(({ code, name, place }) => ({
       name: code, value: place, symbolSize: 0,
-      label: { formatter: name[current()], offset: [0, view.marks.has(code) ? -18 : 0] },
+      label: { formatter: name[current()], offset: [0, this.marked(code, view) ? -18 : 0] },
     }));
   }
 
   private marks(view: View) {
-    return [...view.marks].flatMap(([code, { severity, hollow, text }]) => {
+    const inset = this.extent === "centre";
+    return [...view.marks].flatMap(([code, { severity, hollow, text, brief }]) => {
       const place = this.places.get(code);
-      if (!place) return [];
+      if (!place || !this.marked(code, view)) return [];
       const tone = colour(severity);
-      const named = this.extent === "centre" || !CENTRAL.has(code);
       return [{
         name: code, value: place, symbol: symbolPath(severity), symbolSize: SYMBOL,
         itemStyle: hollow || severity === "info"
           ? { color: colour("panel"), borderColor: tone, borderWidth: 2, borderType: hollow ? "dashed" as const : "solid" as const }
           : { color: tone, borderColor: colour("panel"), borderWidth: 1 },
-        label: { show: named, formatter: text },
+        // On the city's map the central ones have no room for words: the inset says them.
+        label: { show: inset || !CENTRAL.has(code), formatter: inset ? brief : text },
       }];
     });
+  }
+
+  private marked(code: string, view: View): boolean {
+    return view.marks.has(code) && (this.extent === "city" || CENTRAL.has(code));
   }
 
   private *shown() {
@@ -164,7 +171,7 @@ function frameLine(tone: string) {
   const [west, south, east, north] = CENTRE;
   const coords = [[west, south], [west, north], [east, north], [east, south], [west, south]];
   return {
-    id: "frame", type: "lines" as const, coordinateSystem: "geo" as const, polyline: true, silent: true,
+    id: "frame", type: "lines" as const, coordinateSystem: "geo" as const, polyline: true, silent: true, zlevel: 0,
     data: [{ coords }], lineStyle: { color: tone, width: 1, type: "dashed" as const, opacity: 1 },
   };
 }

@@ -167,15 +167,17 @@ function marks(open: Alert[], old: Alert[]): Map<string, Mark> {
     const districts = Map.groupBy(bySeverity([...alerts]), (alert) => alert.district ?? "");
     for (const [code, [gravest, ...others]] of districts) {
       if (!gravest || found.has(code)) continue;
-      found.set(code, { severity: gravest.severity, hollow, text: words(gravest, others.length, hollow) });
+      found.set(code, { severity: gravest.severity, hollow, ...words(gravest, others.length, hollow) });
     }
   }
   return found;
 }
 
-function words(alert: Alert, others: number, hollow: boolean): string {
+function words(alert: Alert, others: number, hollow: boolean): { text: string; brief: string } {
+  const what = say(hollow ? "retrospective" : alert.severity);
   const where = alert.zone_name?.[current()] ?? alert.zone ?? alert.agent ?? "";
-  return `${say(hollow ? "retrospective" : alert.severity)} ${where}${others > 0 ? ` +${whole(others)}` : ""}`;
+  const more = others > 0 ? ` +${whole(others)}` : "";
+  return { text: `${what} ${where}${more}`, brief: `${what}${more}` };
 }
 
 function tip(facts: Facts | undefined): string {
