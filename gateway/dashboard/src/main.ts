@@ -45,11 +45,8 @@ const alerts = new Alerts({
   now,
   registry,
   open: (alert) => void openAlert(alert),
-  changed: (alert, change) => {
-    countAlerts();
-    city.draw();
-    if (alert && change === "raised" && alert.mode === "live") city.pulse(alert);
-  },
+  changed: countAlerts,
+  raised: (alert) => city.raised(alert),
 });
 const city = new CityMap(alerts.book, narrow);
 const devices = new Devices({
@@ -119,6 +116,8 @@ function show(batch: Batch, connection: Connection): void {
   devices.apply(batch.values);
   devices.draw();
   alerts.draw();
+  countAlerts();
+  city.draw();
   chart.apply(batch.values);
   quarantine.apply(batch.quarantined);
   header.show(connection);

@@ -1,5 +1,6 @@
 // The list of alerts: what is wrong now on top, then what ended lately, and apart from both what old data showed.
-// An alert is on the screen when its event is handled, not with the next half second.
+// An alert is on the screen with the frame after its event, not with the next half second; a storm of them still is one
+// drawing a frame.
 
 import { ask, type Alert, type AlertPage } from "../api.ts";
 import { move } from "../choice.ts";
@@ -7,7 +8,7 @@ import { el, follow, mark, put, unseen } from "../dom.ts";
 import { whole } from "../format.ts";
 import { say } from "../language.ts";
 import type { Registry } from "../registry.ts";
-import { Book, type Change, type Group } from "./book.ts";
+import { Book, type Group } from "./book.ts";
 import { matches, placeOf } from "./place.ts";
 import { makeRow, refresh, showRow, type Row } from "./row.ts";
 
@@ -17,12 +18,17 @@ const RESOLVED = 20;
 /** Rows of a group that are drawn; of further ones their number is told. */
 const SHOWN_MOST = 200;
 
+/** With more new ones in a second none of them flashes or pulses: a storm is seen without, and drawing it costs. */
+const CALM = 4;
+
 export interface AlertActions {
   now: () => number;
   registry: Registry;
   open: (alert: Alert) => void;
   /** The alerts are not what they were. */
-  changed: (alert?: Alert, change?: Change) => void;
+  changed: () => void;
+  /** A new alert of this moment that stands out. */
+  raised: (alert: Alert) => void;
 }
 
 class Part {
@@ -62,13 +68,20 @@ export class Alerts {
   private chosen: string | undefined;
   private failure: string | undefined;
   private unread = 0;
+  /** New ones that are not yet drawn. */
+  private raised: Alert[] = [];
+  private raisedAt: number[] = [];
+  private frame: number | undefined;
+  /** Whether the newest are out of sight; noted as it changes, since asking costs a layout. */
+  private scrolled = false;
   private asking: AbortController | undefined;
 
   constructor(private readonly actions: AlertActions) {
     this.oldTitle.addEventListener("click", () => this.unfold(this.oldTitle.getAttribute("aria-expanded") !== "true"));
     this.fresh.addEventListener("click", () => this.scroll.scrollTo({ top: 0 }));
     this.scroll.addEventListener("scroll", () => {
-      if (this.scroll.scrollTop < 4) this.seen();
+      this.scrolled = this.scroll.scrollTop > 4;
+      if (!this.scrolled) this.seen();
     });
     this.unfold(false);
   }
@@ -93,14 +106,17 @@ export class Alerts {
     this.actions.changed();
   }
 
-  /** Takes one alert of the stream and shows it at once. */
+  /** Takes one alert of the stream. */
   take(alert: Alert): void {
-    const scrolled = this.scroll.scrollTop > 4;
     const change = this.book.take(alert);
     if (change === "none") return;
-    this.draw();
-    if (change === "raised") this.announce(alert, scrolled);
-    this.actions.changed(alert, change);
+    if (change === "raised") this.raised.push(alert);
+    if (this.frame === undefined) {
+      this.frame = requestAnimationFrame(() => {
+        this.draw();
+        this.actions.changed();
+      });
+    }
   }
 
   filter(words: string, district: string | undefined): void {
@@ -135,6 +151,7 @@ export class Alerts {
   }
 
   draw(): void {
+    if (this.frame !== undefined) cancelAnimationFrame(this.frame);
     const open = this.shown("open");
     const all = this.book.list("open").length;
     put(this.note, open.length === all ? say("newestFirst") : say("alertsShown", { m: whole(open.length), n: whole(all) }));
@@ -148,6 +165,13 @@ export class Alerts {
     put(this.oldTitle, say("oldFoundNow", { n: whole(old.length) }));
     this.empty.hidden = open.length > 0;
     put(this.empty, this.emptyText());
+    const raised = this.raised;
+    this.raised = [];
+    this.frame = undefined;
+    if (raised.length === 0) return;
+    const nowMs = performance.now();
+    this.raisedAt = [...this.raisedAt.filter((at) => nowMs - at < 1_000), ...raised.map(() => nowMs)];
+    for (const alert of raised) this.announce(alert, this.raisedAt.length <= CALM);
   }
 
   private emptyText(): string {
@@ -176,12 +200,14 @@ export class Alerts {
     return row;
   }
 
-  private announce(alert: Alert, scrolled: boolean): void {
+  private announce(alert: Alert, calm: boolean): void {
     const row = this.rowOf(alert.id);
-    if (row) refresh(row);
+    if (row && calm) refresh(row);
     const words = `${say(alert.severity)} ${placeOf(alert)}`;
     put(this.spoken, say(alert.mode === "live" ? "newAlert" : "newOldAlert", { n: words }));
-    if (!scrolled || alert.mode !== "live") return;
+    if (alert.mode !== "live") return;
+    if (calm) this.actions.raised(alert);
+    if (!this.scrolled) return;
     this.unread += 1;
     this.fresh.hidden = false;
     put(this.fresh, say("newAbove", { n: whole(this.unread) }));

@@ -10,7 +10,7 @@ import { measure } from "./measure.ts";
 import { placeOf } from "./place.ts";
 
 /** So long a new row is told from those that were there. */
-const FRESH_MS = 4_000;
+const FRESH_MS = 1_500;
 
 export interface Row extends HTMLLIElement {
   parts?: Record<"mark" | "word" | "place" | "time" | "title" | "value" | "threshold" | "note", HTMLElement>;

@@ -33,6 +33,7 @@ export class CityMap {
   private readonly rates = new Rates();
   private readonly rows = new Map<string, Row>();
   private chosen: string | undefined;
+  private readonly pulses = new Map<string, Severity>();
 
   constructor(private readonly book: Book, private readonly choose: (code: string | undefined) => void) {
     const toggle = (code: string): void => this.choose(code === this.chosen ? undefined : code);
@@ -72,9 +73,9 @@ export class CityMap {
     this.draw();
   }
 
-  pulse(alert: Alert): void {
-    if (alert.district === null) return;
-    for (const map of [this.city, this.centre]) map.pulse(alert.district, alert.severity);
+  /** A new live alert: its district's mark pulses once with the next drawing. */
+  raised(alert: Alert): void {
+    if (alert.district !== null) this.pulses.set(alert.district, alert.severity);
   }
 
   translate(): void {
@@ -104,8 +105,11 @@ export class CityMap {
       chosen: this.chosen,
       tip: (code) => tip(facts.find((one) => one.district.code === code)),
     };
-    this.city.draw(view);
-    this.centre.draw(view);
+    for (const map of [this.city, this.centre]) {
+      map.draw(view);
+      for (const [code, severity] of this.pulses) map.pulse(code, severity);
+    }
+    this.pulses.clear();
   }
 
   /** Every district of the outline, with what the gateway says of it. */
