@@ -33,7 +33,7 @@ export interface Alert {
   mode: "live" | "retrospective";
   /** Absent for an alert about an agent. */
   device: string | null;
-  agent: string | null;
+  agent: string;
   class: string | null;
   zone: string | null;
   zone_name: Bilingual | null;
@@ -44,7 +44,7 @@ export interface Alert {
   channel: string | null;
   value: number | null;
   threshold: number | null;
-  unit: string | null;
+  unit: string;
   since: string;
   event_time: string;
   arrival_time: string;
@@ -62,7 +62,6 @@ export interface Condition {
   channel?: string;
   at_least?: number;
   at_most?: number;
-  silent_s?: number;
   silent_share?: number;
 }
 

@@ -123,6 +123,7 @@ export class Chart {
 
   apply(values: LiveValue[]): void {
     const { series, device } = this;
+    if (device?.latest.length === 0 && values.some((value) => value.device === device.id)) void this.meet(device);
     if (!series || !device) return;
     for (const { device: id, channel, time, value } of values) {
       if (id !== series.device || channel !== series.channel || value === null) continue;
@@ -134,6 +135,12 @@ export class Chart {
       void this.read();
     }
     this.drawFigure();
+  }
+
+  /** A device that was opened before it ever reported is asked for again when it does. */
+  private async meet(device: Device): Promise<void> {
+    const known = await ask<Device>(`devices/${encodeURIComponent(device.id)}`).catch(() => undefined);
+    if (known && this.device === device) await this.open(known);
   }
 
   private stale(series: Series): boolean {

@@ -77,8 +77,11 @@ export class Devices {
     }
   }
 
-  first(): Device | undefined {
-    return this.items[0];
+  /** The one to chart while nobody has chosen: of those that have reported the one that does so most often. */
+  liveliest(): Device | undefined {
+    const reported = this.items.filter((device) => device.latest.length > 0);
+    const some = reported.length > 0 ? reported : this.items;
+    return some.reduce<Device | undefined>((best, one) => (best && best.interval_s <= one.interval_s ? best : one), undefined);
   }
 
   move(by: number): void {

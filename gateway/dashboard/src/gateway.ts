@@ -10,7 +10,7 @@ interface Row extends HTMLLIElement {
 }
 
 /** States that ask for someone; every other one is calm. */
-const SHAPES: Record<string, string> = { draining: "○", retrying: "▲", stopped: "◆", failing: "▲", failed: "◆" };
+const SHAPES: Record<string, string> = { draining: "○", retrying: "▲", held: "▲", stopped: "◆" };
 
 export class Gateway {
   private readonly title = el("h2");
@@ -74,6 +74,7 @@ function drawOutput(row: Row, output: Output): void {
     stateWord(output.state), say("delivered", { n: whole(delivered) }),
     failed > 0 && say("failedTimes", { n: whole(failed) }), lag > 0 && say("waiting", { n: whole(lag) }),
   ];
-  fill(row, output.state, `${output.kind} ${output.name}`, note.filter(Boolean).join(" · "));
+  const name = output.name === output.kind ? output.name : `${output.kind} ${output.name}`;
+  fill(row, output.state, name, note.filter(Boolean).join(" · "));
   mark(row, "title", output.last_error ?? "");
 }

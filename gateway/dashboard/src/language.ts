@@ -77,6 +77,7 @@ const zh = {
   resolvedLately: "最近恢复",
   oldFoundNow: "旧数据，现在发现 · {n}",
   retrospective: "补传",
+  devicesSilent: "{n} 台",
   furtherAlerts: "还有 {n} 条",
   newAlert: "新告警：{n}",
   newOldAlert: "旧数据中发现：{n}",
@@ -190,6 +191,7 @@ const en: Record<Key, string> = {
   resolvedLately: "Recently resolved",
   oldFoundNow: "Old data, found now · {n}",
   retrospective: "old data",
+  devicesSilent: "{n} devices",
   furtherAlerts: "{n} more",
   newAlert: "New alert: {n}",
   newOldAlert: "Found in old data: {n}",
@@ -240,11 +242,9 @@ const reasons: Record<string, { zh: string; en: string }> = {
 /** States that sinks and outputs are in; one that is missing here is shown by its own name. */
 const states: Record<string, { zh: string; en: string }> = {
   running: { zh: "正常", en: "running" },
-  ok: { zh: "正常", en: "running" },
-  idle: { zh: "空闲", en: "idle" },
   draining: { zh: "追赶中", en: "catching up" },
   retrying: { zh: "重试中", en: "retrying" },
-  failing: { zh: "失败", en: "failing" },
+  held: { zh: "受阻", en: "held" },
   stopped: { zh: "已停止", en: "stopped" },
 };
 

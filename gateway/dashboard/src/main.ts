@@ -89,7 +89,7 @@ function filter(): void {
 
 /** The device of an alert on the chart; an alert about an agent shows the agent's devices. */
 async function openAlert(alert: Alert): Promise<void> {
-  if (alert.device === null) return header.find(alert.agent ?? "");
+  if (alert.device === null) return header.find(alert.agent);
   const device = await ask<Device>(`devices/${encodeURIComponent(alert.device)}`).catch(() => undefined);
   if (!device) return;
   devices.point(device.id);
@@ -200,6 +200,6 @@ listen({
 });
 await readAll();
 translate();
-const first = devices.first();
-if (first && !chart.opened()) devices.open(first);
+const liveliest = devices.liveliest();
+if (liveliest && !chart.opened()) devices.open(liveliest);
 live.start();

@@ -5,7 +5,7 @@ const WRITTEN: Record<string, string> = {
   "[NTU]": "NTU", "{NTU}": "NTU", "m3/h": "m³/h", m3: "m³", "uS/cm": "µS/cm", "mm/h": "mm/h",
 };
 
-export const unit = (name: string | null): string => (name === null ? "" : (WRITTEN[name] ?? name));
+export const unit = (name: string): string => WRITTEN[name] ?? name;
 
 /** A figure and its unit; a percent sign stands off as any unit does. */
-export const withUnit = (text: string, name: string | null): string => `${text} ${unit(name)}`.trimEnd();
+export const withUnit = (text: string, name: string): string => `${text} ${unit(name)}`.trimEnd();

@@ -58,12 +58,23 @@ test("reading the list anew ends what it lacks, and keeps what came meanwhile", 
   const book = new Book();
   book.take(alert({ id: "gone", sequence: 1 }));
   book.take(alert({ id: "kept", sequence: 2 }));
-  book.take(alert({ id: "newer", sequence: 9 }));
   expect(book.complete).toBe(false);
-  book.refill([alert({ id: "kept", sequence: 2 })], [alert({ id: "past", sequence: 5, state: "resolved" })]);
+  const asked = book.asking();
+  book.take(alert({ id: "newer", sequence: 9 }));
+  book.take(alert({ id: "kept", sequence: 10, value: 61 }));
+  book.refill([alert({ id: "kept", sequence: 2 })], [alert({ id: "past", sequence: 5, state: "resolved" })], asked);
   expect(ids(book.list("open"))).toEqual(["newer", "kept"]);
+  expect(book.get("kept")?.value).toBe(61);
   expect(ids(book.list("resolved"))).toEqual(["past"]);
   expect(book.complete).toBe(true);
+});
+
+test("the list of a gateway that crashed is believed though its sequences are lower", () => {
+  const book = new Book();
+  book.take(alert({ id: "a", sequence: 90, value: 57 }));
+  book.refill([alert({ id: "a", sequence: 40, value: 58 })], [], book.asking());
+  expect(book.get("a")?.value).toBe(58);
+  expect(book.take(alert({ id: "a", sequence: 41, state: "resolved" }))).toBe("resolved");
 });
 
 test("alerts are counted by severity, and the gravest comes first", () => {

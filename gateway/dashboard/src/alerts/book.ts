@@ -1,5 +1,6 @@
-// Every alert that the page knows, each once, in the groups that the list shows. Alerts come twice, as answers and
-// over the stream, in any order: the higher sequence wins. A place in a group is taken when the alert enters it and
+// Every alert that the page knows, each once, in the groups that the list shows. Alerts come over the stream, of which
+// the higher sequence wins, and as answers, which are right about all that the stream did not bring since they were
+// asked for: a gateway that crashed may give the same change a lower sequence. A place in a group is taken when the alert enters it and
 // kept while it stays there, so that nothing jumps.
 
 import { SEVERITIES, type Alert, type AlertCounts } from "../api.ts";
@@ -14,6 +15,8 @@ interface Entry {
   group: Group;
   /** Sequence with which it entered its group. */
   entered: number;
+  /** How many alerts had been taken when it was. */
+  taken: number;
 }
 
 /** What taking in an alert changed, for whoever announces it. */
@@ -22,37 +25,53 @@ export type Change = "none" | "raised" | "resolved" | "updated";
 export class Book {
   private readonly entries = new Map<string, Entry>();
   private known = false;
+  private taken = 0;
 
   /** Whether the gateway's own list was read: until then counts would be too low. */
   get complete(): boolean {
     return this.known;
   }
 
+  /** Takes an alert of the stream. */
   take(alert: Alert): Change {
     const before = this.entries.get(alert.id);
-    if (before && before.alert.sequence >= alert.sequence) return "none";
+    return before && before.alert.sequence >= alert.sequence ? "none" : this.put(alert);
+  }
+
+  /** What to hand to `refill` with the answers to questions asked now. */
+  asking(): number {
+    return this.taken;
+  }
+
+  /** Takes the gateway's lists: an open alert that they lack is over. */
+  refill(open: Alert[], resolved: Alert[], asked: number): void {
+    const answered = [...open, ...resolved];
+    const listed = new Set(answered.map((alert) => alert.id));
+    const newer = new Set<string>();
+    for (const [id, entry] of this.entries) {
+      if (entry.taken > asked) newer.add(id);
+      else if (entry.alert.state !== "resolved" && !listed.has(id)) this.entries.delete(id);
+    }
+    for (const alert of answered) {
+      if (newer.has(alert.id)) this.take(alert);
+      else this.put(alert);
+    }
+    this.known = true;
+  }
+
+  private put(alert: Alert): Change {
+    const before = this.entries.get(alert.id);
     const group = groupOf(alert);
     if (!group) {
       this.entries.delete(alert.id);
       return before ? "updated" : "none";
     }
     const stays = before?.group === group;
-    this.entries.set(alert.id, { alert, group, entered: stays ? before.entered : alert.sequence });
+    this.taken += 1;
+    this.entries.set(alert.id, { alert, group, entered: stays ? before.entered : alert.sequence, taken: this.taken });
     this.trim(group);
     if (stays) return "updated";
     return group === "resolved" ? "resolved" : "raised";
-  }
-
-  /** Takes the gateway's lists. An open alert that they lack, and that is no newer than they are, is over. */
-  refill(open: Alert[], resolved: Alert[]): void {
-    const answered = [...open, ...resolved];
-    const newest = Math.max(0, ...answered.map((alert) => alert.sequence));
-    const listed = new Set(answered.map((alert) => alert.id));
-    for (const [id, { alert }] of this.entries) {
-      if (alert.state !== "resolved" && !listed.has(id) && alert.sequence <= newest) this.entries.delete(id);
-    }
-    for (const alert of answered) this.take(alert);
-    this.known = true;
   }
 
   get(id: string): Alert | undefined {

@@ -22,15 +22,17 @@ test("which way a threshold is crossed is the rule's to say, else the figures of
   expect(measure(over, { channel: "temperature", at_most: 36.5 })?.threshold).toBe("≤ 36.5");
 });
 
-test("silence is told in time, and a share of silent devices in per cent", () => {
+test("silence is told in time, and the silent devices of an agent in number against a share", () => {
   const silent = alert({ channel: null, value: 480, threshold: 300, unit: "s" });
   expect(measure(silent)).toEqual({ value: "8 分", threshold: "≥ 5 分" });
+  const cell = alert({ channel: null, value: 212, threshold: null, unit: "" });
+  expect(measure(cell, { silent_share: 0.8 })).toEqual({ value: "212 台", threshold: "≥ 80 %" });
   setLanguage("en");
   expect(measure(silent)).toEqual({ value: "8 min", threshold: "≥ 5 min" });
-  const cell = alert({ channel: null, value: 0.8333, threshold: 0.8, unit: null });
-  expect(measure(cell, { silent_share: 0.8 })).toEqual({ value: "83.3 %", threshold: "≥ 80.0 %" });
+  expect(measure(cell, { silent_share: 0.8 })).toEqual({ value: "212 devices", threshold: "≥ 80 %" });
 });
 
-test("a status bit has no figure", () => {
-  expect(measure(alert({ channel: null, value: null, threshold: null, unit: null }))).toBeUndefined();
+test("a status word is no figure, and neither is a value that is not there", () => {
+  expect(measure(alert({ channel: null, value: 8, threshold: null, unit: "" }), {})).toBeUndefined();
+  expect(measure(alert({ value: null }))).toBeUndefined();
 });

@@ -14,7 +14,8 @@ import { makeRow, refresh, showRow, type Row } from "./row.ts";
 
 const PAGE = 200;
 const PAGES_MOST = 10;
-const RESOLVED = 20;
+/** More than are shown: pending ones that went away are among them. */
+const RESOLVED = 100;
 /** Rows of a group that are drawn; of further ones their number is told. */
 const SHOWN_MOST = 200;
 
@@ -91,12 +92,13 @@ export class Alerts {
     this.asking?.abort();
     const asking = new AbortController();
     this.asking = asking;
+    const asked = this.book.asking();
     try {
       const [open, resolved] = await Promise.all([
         readOpen(asking.signal),
         ask<AlertPage>("alerts", { state: "resolved", limit: RESOLVED }, asking.signal),
       ]);
-      this.book.refill(open, resolved.items);
+      this.book.refill(open, resolved.items, asked);
       this.failure = undefined;
     } catch (error) {
       if (asking.signal.aborted) return;

@@ -4,9 +4,12 @@ import type { Alert } from "../api.ts";
 import { current } from "../language.ts";
 
 export function placeOf(alert: Alert): string {
+  const district = alert.district_name?.[current()] ?? alert.district;
   const zone = alert.zone_name?.[current()] ?? alert.zone;
-  const where = [alert.district_name?.[current()] ?? alert.district, zone ?? (alert.device ? null : alert.agent)];
-  return where.filter(Boolean).join(" · ") || (alert.device ?? alert.agent ?? "–");
+  const where = [district, zone ?? (alert.device === null ? alert.agent : null)];
+  // A zone that is named after its district says both.
+  if (district && zone?.startsWith(district)) where.shift();
+  return where.filter(Boolean).join(" · ") || (alert.device ?? alert.agent);
 }
 
 /** Whether the words that someone searches for are in it. */

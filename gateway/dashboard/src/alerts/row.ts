@@ -57,15 +57,15 @@ export function showRow(row: Row, alert: Alert, registry: Registry, nowMs: numbe
   mark(row, "data-sequence", String(alert.sequence));
   put(parts.word, old ? `${say(alert.severity)} · ${say("retrospective")}` : say(alert.severity));
   put(parts.place, placeOf(alert));
-  put(parts.title, alert.title[current()]);
   const measured = measure(alert, registry.rule(alert.rule)?.when);
+  put(parts.title, measured ? alert.title[current()] : alert.text[current()]);
   put(parts.value, measured?.value ?? "");
   put(parts.threshold, measured?.threshold ?? "");
   const since = Date.parse(alert.since);
   put(parts.time, old ? moment(since) : clock(since));
   mark(parts.time, "datetime", alert.since);
   mark(row, "title", alert.text[current()]);
-  put(parts.note, [alert.device ?? alert.agent ?? "", note(alert, since, nowMs)].filter(Boolean).join(" · "));
+  put(parts.note, `${alert.device ?? alert.agent} · ${note(alert, since, nowMs)}`);
 }
 
 function note(alert: Alert, since: number, nowMs: number): string {

@@ -32,7 +32,7 @@ export const LANDS: Land[] = geojson.features.map(({ properties, geometry }) => 
 export const ASPECT = 0.745;
 export const CITY: Frame = frameOf(LANDS.flatMap((land) => land.rings.flat()));
 /** Heping, Shenhe, Dadong, Huanggu and the near half of Tiexi: too small to read at the city's scale. */
-export const CENTRE: Frame = [123.2, 41.665, 123.59, 41.955];
+export const CENTRE: Frame = [123.16, 41.665, 123.59, 41.955];
 export const CENTRAL = new Set(["210102", "210103", "210104", "210105", "210106"]);
 
 function frameOf(places: Place[]): Frame {
@@ -42,14 +42,16 @@ function frameOf(places: Place[]): Frame {
 }
 
 const GRID = 48;
-/** Below 1: a label is wider than its place, and an edge of the frame cuts it where a border does not. */
-const FRAME_WEIGHT = 0.5;
+/** Part of a frame that stays free at each side: an edge of the frame would cut a label, which a border does not. */
+const MARGIN = 0.1;
 
-/** The place inside a district and a frame that is furthest from both their edges; none when they do not meet. */
+/** The place of a district inside a frame that is furthest from the district's borders; none when they do not meet. */
 export function innermost(rings: Place[][], frame: Frame): Place | undefined {
   const [left, south, right, north] = frameOf(rings.flat());
+  const [wide, tall] = [(frame[2] - frame[0]) * MARGIN, (frame[3] - frame[1]) * MARGIN];
   const [west, low, east, high] = [
-    Math.max(left, frame[0]), Math.max(south, frame[1]), Math.min(right, frame[2]), Math.min(north, frame[3]),
+    Math.max(left, frame[0] + wide), Math.max(south, frame[1] + tall),
+    Math.min(right, frame[2] - wide), Math.min(north, frame[3] - tall),
   ];
   let best: Place | undefined;
   let room = 0;
@@ -57,12 +59,7 @@ export function innermost(rings: Place[][], frame: Frame): Place | undefined {
     for (let row = 1; row < GRID; row += 1) {
       const place: Place = [west + ((east - west) * column) / GRID, low + ((high - low) * row) / GRID];
       if (east <= west || high <= low || !rings.some((ring) => inside(place, ring))) continue;
-      const free = Math.min(
-        ...rings.map((ring) => distance(place, ring)),
-        ...[
-          (place[0] - frame[0]) * ASPECT, (frame[2] - place[0]) * ASPECT, place[1] - frame[1], frame[3] - place[1],
-        ].map((margin) => margin * FRAME_WEIGHT),
-      );
+      const free = Math.min(...rings.map((ring) => distance(place, ring)));
       if (free > room) [best, room] = [place, free];
     }
   }

@@ -101,10 +101,11 @@ export class Outline {
         label: { show: false }, emphasis: { label: { show: false }, itemStyle: { areaColor: colour("raised") } },
         itemStyle: { areaColor: colour("ramp-0"), borderColor: border, borderWidth: 1 },
         tooltip: { show: true },
-        regions: LANDS.map(({ code }) => this.region(code, view, data ?? "")),
+        regions: LANDS.map(({ code }) => region(code, view, data ?? "")),
       },
       series: [
-        ...(this.extent === "city" ? [frameLine(colour("comparison"))] : []),
+        ringLines("chosen", ringsOf(view.chosen), { color: data ?? "", width: 2 }),
+        ringLines("frame", this.extent === "city" ? [frameRing] : [], { color: colour("comparison"), width: 1, type: "dashed" }),
         { ...points, id: "names", data: this.names(view), label: { show: true, color: text, fontSize: 12, position: "inside" as const } },
         {
           ...points, id: "marks", data: this.marks(view), z: 6,
@@ -115,16 +116,6 @@ export class Outline {
           labelLayout: { moveOverlap: "shiftY" as const },
         },
       ],
-    };
-  }
-
-  private region(code: string, view: View, chosen: string) {
-    const areaColor = colour(view.fills.get(code) ?? "panel");
-    const marked = view.chosen === code;
-    return {
-      name: code,
-      itemStyle: { areaColor, ...(marked ? { borderColor: chosen, borderWidth: 2 } : {}) },
-      emphasis: { itemStyle: { areaColor, borderColor: chosen, borderWidth: 1.5 } },
     };
   }
 
@@ -166,13 +157,26 @@ export class Outline {
 
 const points = { type: "scatter" as const, coordinateSystem: "geo" as const, animation: false, emphasis: { disabled: true } };
 
-/** Where on the city's map the enlarged centre lies. */
-function frameLine(tone: string) {
-  const [west, south, east, north] = CENTRE;
-  const coords = [[west, south], [west, north], [east, north], [east, south], [west, south]];
+function region(code: string, view: View, hovered: string) {
+  const areaColor = colour(view.fills.get(code) ?? "panel");
   return {
-    id: "frame", type: "lines" as const, coordinateSystem: "geo" as const, polyline: true, silent: true, zlevel: 0,
-    data: [{ coords }], lineStyle: { color: tone, width: 1, type: "dashed" as const, opacity: 1 },
+    name: code, itemStyle: { areaColor },
+    emphasis: { itemStyle: { areaColor, borderColor: hovered, borderWidth: 1.5 } },
+  };
+}
+
+/** Where on the city's map the enlarged centre lies. */
+const frameRing: Place[] = [
+  [CENTRE[0], CENTRE[1]], [CENTRE[0], CENTRE[3]], [CENTRE[2], CENTRE[3]], [CENTRE[2], CENTRE[1]], [CENTRE[0], CENTRE[1]],
+];
+
+const ringsOf = (code: string | undefined): Place[][] => LANDS.find((land) => land.code === code)?.rings ?? [];
+
+/** Rings drawn over the districts, whose own borders cover each other. */
+function ringLines(id: string, rings: Place[][], lineStyle: { color: string; width: number; type?: "dashed" }) {
+  return {
+    id, type: "lines" as const, coordinateSystem: "geo" as const, polyline: true, silent: true, zlevel: 0,
+    data: rings.map((coords) => ({ coords })), lineStyle: { ...lineStyle, opacity: 1 },
   };
 }
 

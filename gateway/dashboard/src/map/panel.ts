@@ -179,7 +179,7 @@ function marks(open: Alert[], old: Alert[]): Map<string, Mark> {
 
 function words(alert: Alert, others: number, hollow: boolean): { text: string; brief: string } {
   const what = say(hollow ? "retrospective" : alert.severity);
-  const where = alert.zone_name?.[current()] ?? alert.zone ?? alert.agent ?? "";
+  const where = alert.zone_name?.[current()] ?? alert.zone ?? alert.agent;
   const more = others > 0 ? ` +${whole(others)}` : "";
   return { text: `${what} ${where}${more}`, brief: `${what}${more}` };
 }
