@@ -23,7 +23,7 @@ const HEADER_BYTES: usize = 32;
 
 /// Where everything stood between two journal records.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Checkpoint {
+pub struct Checkpoint<'a> {
     /// The last journal record handled.
     pub journal: Lsn,
     /// The last decided record written for it.
@@ -33,7 +33,7 @@ pub struct Checkpoint {
     /// By sink: the cause up to which its confirmations are counted.
     pub confirmed: BTreeMap<String, u64>,
     /// The lane.
-    pub snapshot: Snapshot,
+    pub snapshot: Snapshot<'a>,
 }
 
 /// A checkpoint cannot be read or written.
@@ -67,13 +67,14 @@ pub enum CheckpointError {
 pub struct Checkpoints {
     dir: PathBuf,
     sequence: u64,
+    last_bytes: usize,
 }
 
 /// What start-up found.
 #[derive(Debug)]
 pub struct Found {
     /// The newest whole checkpoint.
-    pub newest: Option<Checkpoint>,
+    pub newest: Option<Checkpoint<'static>>,
     /// Files that were there and not whole.
     pub damaged: Vec<PathBuf>,
 }
@@ -103,16 +104,19 @@ impl Checkpoints {
                 None => found.damaged.push(path),
             }
         }
-        Ok((Self { dir: dir.into(), sequence }, found))
+        Ok((Self { dir: dir.into(), sequence, last_bytes: 0 }, found))
     }
 
     /// The bytes of the next checkpoint: taken on the lane's thread, written on another.
     ///
     /// # Errors
     /// [`CheckpointError::Encode`].
-    pub fn encode(&mut self, checkpoint: &Checkpoint) -> Result<Encoded, CheckpointError> {
-        let mut bytes = vec![0; HEADER_BYTES];
+    pub fn encode(&mut self, checkpoint: &Checkpoint<'_>) -> Result<Encoded, CheckpointError> {
+        // The next is about as long as the last: growing by doubling would take twice the memory for a moment.
+        let mut bytes = Vec::with_capacity(self.last_bytes + self.last_bytes / 8 + HEADER_BYTES);
+        bytes.resize(HEADER_BYTES, 0);
         bytes = postcard::to_extend(checkpoint, bytes)?;
+        self.last_bytes = bytes.len();
         self.sequence += 1;
         let body = &bytes[HEADER_BYTES..];
         let (length, crc) = (body.len() as u64, crc32c::crc32c(body));
@@ -153,7 +157,7 @@ impl Encoded {
     }
 }
 
-fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint)>, CheckpointError> {
+fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint<'static>)>, CheckpointError> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
     let word = |from: usize| header[from..from + 8].try_into().map_or(0, u64::from_le_bytes);
     let half = |from: usize| header[from..from + 4].try_into().map_or(0, u32::from_le_bytes);

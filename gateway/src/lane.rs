@@ -22,6 +22,7 @@ use crate::{
     watermark,
 };
 use hunhe_gateway_core::{event::Decisions, lane::Lane, registry::Registry};
+use hunhe_proto::v1::Durable;
 use prost::Message as _;
 use std::{
     collections::BTreeMap,
@@ -241,8 +242,14 @@ impl Driver {
             released_at: now,
             stopping: false,
         };
-        Running { driver: self, turns, decisions: Decisions::default(), encoder: decided::Encoder::default() }
-            .run(reader)
+        Running {
+            driver: self,
+            turns,
+            decisions: Decisions::default(),
+            encoder: decided::Encoder::default(),
+            durable: Durable::default(),
+        }
+        .run(reader)
     }
 }
 
@@ -264,6 +271,7 @@ struct Running {
     turns: Turns,
     decisions: Decisions,
     encoder: decided::Encoder,
+    durable: Durable,
 }
 
 impl Running {
@@ -472,8 +480,8 @@ impl Running {
 
     fn send_watermarks(&mut self) {
         for agent in self.driver.lane.take_touched_agents() {
-            let durable = self.driver.lane.watermark(agent);
-            self.driver.outgoing.put(self.driver.registry.agent(agent).id, durable.encode_to_vec());
+            self.driver.lane.watermark_into(agent, &mut self.durable);
+            self.driver.outgoing.put(self.driver.registry.agent(agent).id, self.durable.encode_to_vec());
         }
     }
 }

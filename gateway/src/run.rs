@@ -366,7 +366,7 @@ async fn tick(
 /// What is on disk, made to fit together.
 struct Disk {
     checkpoints: Checkpoints,
-    snapshot: Option<hunhe_gateway_core::view::Snapshot>,
+    snapshot: Option<hunhe_gateway_core::view::Snapshot<'static>>,
     confirmed: std::collections::BTreeMap<String, u64>,
     from: Lsn,
     journal: Writer,

@@ -172,10 +172,11 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
     assert!(full, "the limit was reached");
 }
 
-fn checkpoint(journal: u64, lane: &Lane) -> Checkpoint {
+fn checkpoint(journal: u64, lane: &Lane) -> Checkpoint<'_> {
     Checkpoint {
         journal: Lsn(journal),
         decided: Lsn(2 * journal),
+        alerts: Lsn::NONE,
         confirmed: std::iter::once(("embedded".to_owned(), journal)).collect(),
         snapshot: lane.snapshot(),
     }
