@@ -21,12 +21,12 @@ use serde::{Deserialize, Serialize};
 /// A lane's state between two journal records, by device id, so that it outlives a change of registry.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Snapshot {
-    counters: Counters,
-    city: Notes,
+    pub(crate) counters: Counters,
+    pub(crate) city: Notes,
     /// Names and versions, in the order of the registry then.
-    classes: Vec<(String, u32)>,
+    pub(crate) classes: Vec<(String, u32)>,
     /// Each with its class then.
-    devices: Vec<(DeviceId, u32, Box<DeviceState>)>,
+    pub(crate) devices: Vec<(DeviceId, u32, Box<DeviceState>)>,
 }
 
 impl Lane {
