@@ -4,11 +4,12 @@
 //! magic 8 · format version u32 · sequence u64 · length u64 · CRC-32C of the body u32 · body (postcard)
 //! ```
 //! The newer valid one is taken. Losing it costs a longer replay from the other; losing both costs what was released
-//! from the journal, and start-up says so. A format newer than ours is refused by name. Invariant: when a checkpoint is
+//! from the journal, and start-up says so. A format newer than ours is refused by name, the one before ours is read:
+//! format 1 had no alerts. Invariant: when a checkpoint is
 //! valid, the decided log and the alert log up to its positions are durable.
 
 use crate::journal::Lsn;
-use hunhe_gateway_core::view::Snapshot;
+use hunhe_gateway_core::{former::SnapshotV1, view::Snapshot};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -34,6 +35,22 @@ pub struct Checkpoint<'a> {
     pub confirmed: BTreeMap<String, u64>,
     /// The lane.
     pub snapshot: Snapshot<'a>,
+}
+
+/// The same in format 1. There was no alert log then: it begins behind this.
+#[derive(Debug, Deserialize)]
+struct CheckpointV1 {
+    journal: Lsn,
+    decided: Lsn,
+    confirmed: BTreeMap<String, u64>,
+    snapshot: SnapshotV1,
+}
+
+impl From<CheckpointV1> for Checkpoint {
+    fn from(former: CheckpointV1) -> Self {
+        let CheckpointV1 { journal, decided, confirmed, snapshot } = former;
+        Self { journal, decided, alerts: Lsn::NONE, confirmed, snapshot: snapshot.into() }
+    }
 }
 
 /// A checkpoint cannot be read or written.
@@ -170,5 +187,10 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint<'static>)>
     if word(20) != body.len() as u64 || half(28) != crc32c::crc32c(body) {
         return Ok(None);
     }
-    Ok(postcard::from_bytes(body).ok().map(|checkpoint| (word(12), checkpoint)))
+    let checkpoint = match half(8) {
+        1 => postcard::from_bytes::<CheckpointV1>(body).ok().map(Checkpoint::from),
+        VERSION => postcard::from_bytes(body).ok(),
+        _ => None,
+    };
+    Ok(checkpoint.map(|checkpoint| (word(12), checkpoint)))
 }

@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 /// Taken, it borrows the devices: they are written as they stand, and never copied.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Snapshot<'a> {
-    counters: Counters,
-    city: Notes,
+    pub(crate) counters: Counters,
+    pub(crate) city: Notes,
     /// Names and versions, in the order of the registry then.
-    classes: Vec<(String, u32)>,
+    pub(crate) classes: Vec<(String, u32)>,
     /// Each with its class then.
-    devices: Vec<(DeviceId, u32, Cow<'a, DeviceState>)>,
+    pub(crate) devices: Vec<(DeviceId, u32, Cow<'a, DeviceState>)>,
 }
 
 impl Lane {

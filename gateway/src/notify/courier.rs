@@ -194,6 +194,9 @@ impl<R: Receiver> Courier<R> {
 
     fn well(&mut self, lsn: Lsn, last_error: Option<String>) {
         self.window.settled(lsn);
+        if self.window.is_troubled() {
+            return;
+        }
         self.backoff = Backoff::default();
         self.retry_at = None;
         self.status.enter(OutputState::Running, last_error);

@@ -35,13 +35,15 @@ pub struct Window {
     slots: VecDeque<Slot>,
     cursor: Cursor,
     troubled: bool,
+    /// The letter that is tried alone.
+    probe: Option<Lsn>,
 }
 
 impl Window {
     /// An empty one, behind `cursor`.
     #[must_use]
     pub fn new(cursor: Cursor) -> Self {
-        Self { slots: VecDeque::new(), cursor, troubled: false }
+        Self { slots: VecDeque::new(), cursor, troubled: false, probe: None }
     }
 
     /// How far the output has come.
@@ -86,13 +88,17 @@ impl Window {
         let at = (0..self.slots.len()).find(|&at| free(at))?;
         let slot = &mut self.slots[at];
         slot.state = State::UnderWay;
+        self.probe = self.troubled.then_some(slot.lsn);
         Some((slot.lsn, slot.letter.clone()?))
     }
 
-    /// A letter was taken, or refused for good.
+    /// A letter was taken, or refused for good. That ends the trouble if it was tried alone; one that was under way
+    /// when another failed says nothing of now.
     pub fn settled(&mut self, lsn: Lsn) {
         self.set(lsn, State::Settled);
-        self.troubled = false;
+        if self.probe == Some(lsn) {
+            (self.troubled, self.probe) = (false, None);
+        }
     }
 
     /// An attempt failed.
@@ -101,7 +107,7 @@ impl Window {
         self.troubled = true;
     }
 
-    /// Whether the last attempt failed.
+    /// Whether an attempt failed and none since, made alone, has succeeded.
     #[must_use]
     pub fn is_troubled(&self) -> bool {
         self.troubled
@@ -172,12 +178,14 @@ mod tests {
         window.failed(Lsn(2));
         assert_eq!(under_way(&mut window), [0; 0], "others are still under way");
         window.failed(Lsn(1));
-        window.failed(Lsn(3));
+        window.settled(Lsn(3));
+        assert!(window.is_troubled(), "what was under way before says nothing of now");
         assert_eq!(under_way(&mut window), [1]);
         window.failed(Lsn(1));
         assert_eq!(under_way(&mut window), [1]);
         window.settled(Lsn(1));
-        assert_eq!(under_way(&mut window), [2, 3]);
+        assert!(!window.is_troubled());
+        assert_eq!(under_way(&mut window), [2]);
     }
 
     #[test]
