@@ -46,7 +46,7 @@ struct CheckpointV1 {
     snapshot: SnapshotV1,
 }
 
-impl From<CheckpointV1> for Checkpoint {
+impl From<CheckpointV1> for Checkpoint<'static> {
     fn from(former: CheckpointV1) -> Self {
         let CheckpointV1 { journal, decided, confirmed, snapshot } = former;
         Self { journal, decided, alerts: Lsn::NONE, confirmed, snapshot: snapshot.into() }
