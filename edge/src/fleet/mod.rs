@@ -416,6 +416,10 @@ fn past_ms(class: &Class, member: &Member<'_>, past: Past) -> i64 {
     match past {
         Past::None => 0,
         Past::Part => part_ms,
-        Past::Report => report_ms + part_ms,
+        Past::Report => {
+            // A machine that rests fills its report at its own pace.
+            let pace = class.work.as_ref().map_or(1, |work| i64::from(work.rest_every));
+            report_ms.saturating_mul(pace) + i64::from(class.report.dispersal_s) * 1000 + part_ms
+        }
     }
 }
