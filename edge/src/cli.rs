@@ -7,9 +7,10 @@ use hunhe_edge::{
     clock::parse_utc,
     config::{self, Config},
     drivers::replay,
-    fleet::{self, Connections, FleetError, Options, Summary},
+    fleet::{self, Connections, FleetError, Options, Past, Summary},
     mqtt::Broker,
     run,
+    scenario::Scenario,
     stats::Progress,
 };
 use std::{
@@ -61,7 +62,8 @@ enum Command {
     #[command(after_help = "Examples:
   hunhe-edge simulate --fleet seeds/city/demo.toml --classes seeds/classes --speed 3600 --for 30s --json
   hunhe-edge simulate --recording seeds/recordings/dma --classes seeds/classes --speed 1000000
-  hunhe-edge simulate --fleet seeds/city/demo.toml --classes seeds/classes --fault stuck=0.05 --fault silent=0.01")]
+  hunhe-edge simulate --fleet seeds/city/demo.toml --classes seeds/classes --fault stuck=0.05 --fault silent=0.01
+  hunhe-edge simulate --fleet seeds/city/demo.toml --classes seeds/classes --speed 60 --for 2m --past report --scenario seeds/scenarios/shenyang.toml")]
     Simulate(Box<Simulate>),
     /// Print a first configuration for a new agent, and the line that the registry needs
     #[command(
@@ -143,6 +145,12 @@ struct Simulate {
     /// Event time at the start; absent: so that the present is reached at the end
     #[arg(long, value_parser = time)]
     from: Option<i64>,
+    /// How long devices have been there at the start
+    #[arg(long, default_value = "none")]
+    past: PastFlag,
+    /// What goes wrong, by time
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
     /// What models and faults are drawn from
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -178,6 +186,16 @@ enum ConnectionsFlag {
     Agent,
     /// Every device for itself
     Each,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PastFlag {
+    /// They begin with it, all at once
+    None,
+    /// Each is somewhere within its report: reports are spread over time
+    Part,
+    /// The same, and each owes one whole report
+    Report,
 }
 
 /// An error and the exit code it means.
@@ -293,6 +311,14 @@ async fn simulate(flags: Simulate) -> Result<(), Failure> {
     options.recording_speed = flags.recording_speed;
     options.duration = flags.duration;
     options.from_ms = flags.from;
+    options.past = match flags.past {
+        PastFlag::None => Past::None,
+        PastFlag::Part => Past::Part,
+        PastFlag::Report => Past::Report,
+    };
+    if let Some(file) = &flags.scenario {
+        options.scenario = Some(Scenario::read(file).map_err(usage)?);
+    }
     options.seed = flags.seed;
     options.faults.clone_from(&flags.faults);
     options.state_dir.clone_from(&flags.state_dir);

@@ -6,26 +6,34 @@
 use hunhe_edge_core::Now;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Event time = start + elapsed × speed, but never beyond the present: once it has caught up it goes on in real time.
+/// Event time = start + elapsed × speed, but unless it is [`Clock::ahead_from`] never beyond the present: once it has
+/// caught up it goes on in real time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     origin: Instant,
     start_ms: i64,
     speed: f64,
     live: bool,
+    ahead: bool,
 }
 
 impl Clock {
     /// Real time.
     #[must_use]
     pub fn live() -> Self {
-        Self { origin: Instant::now(), start_ms: wall_ms(), speed: 1.0, live: true }
+        Self { origin: Instant::now(), start_ms: wall_ms(), speed: 1.0, live: true, ahead: false }
     }
 
     /// Event time from `start_ms` (milliseconds since 1970) on, `speed` times as fast as real time.
     #[must_use]
     pub fn virtual_from(start_ms: i64, speed: f64) -> Self {
-        Self { origin: Instant::now(), start_ms, speed, live: false }
+        Self { origin: Instant::now(), start_ms, speed, live: false, ahead: false }
+    }
+
+    /// As [`Clock::virtual_from`], and beyond the present: for a gateway whose own clock does the same.
+    #[must_use]
+    pub fn ahead_from(start_ms: i64, speed: f64) -> Self {
+        Self { ahead: true, ..Self::virtual_from(start_ms, speed) }
     }
 
     /// The same clock, set forward to `event_ms` where it stands before that: an agent goes on where it was stopped.
@@ -63,7 +71,8 @@ impl Clock {
         } else {
             // A duration times a positive speed is a duration; beyond its range event time stands at the end of time.
             let passed = Duration::try_from_secs_f64(elapsed.as_secs_f64() * self.speed);
-            self.start_ms.saturating_add(passed.map_or(i64::MAX, whole_ms)).min(wall_ms().max(self.start_ms))
+            let event_ms = self.start_ms.saturating_add(passed.map_or(i64::MAX, whole_ms));
+            if self.ahead { event_ms } else { event_ms.min(wall_ms().max(self.start_ms)) }
         };
         Now { steady_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), event_ms }
     }
@@ -73,7 +82,8 @@ impl Clock {
     pub fn until(&self, event_ms: i64) -> Duration {
         let now_ms = self.now().event_ms;
         let ahead = Duration::from_millis(u64::try_from(event_ms.saturating_sub(now_ms)).unwrap_or(0));
-        let speed = if wall_ms() - now_ms < 1_000 { 1.0 } else { self.speed };
+        let caught_up = !self.ahead && wall_ms() - now_ms < 1_000;
+        let speed = if caught_up { 1.0 } else { self.speed };
         Duration::try_from_secs_f64(ahead.as_secs_f64() / speed).unwrap_or(Duration::MAX)
     }
 }
@@ -158,5 +168,9 @@ mod tests {
         assert!((50_000..60_000).contains(&clock.not_before(50_000).now().event_ms));
         assert!(clock.not_before(0).now().event_ms < 10_000);
         assert!(!clock.is_live() && Clock::live().is_live());
+        let present_ms = wall_ms();
+        let after = |clock: Clock| clock.after(Duration::from_secs(60)).event_ms;
+        assert!(after(Clock::virtual_from(present_ms, 60.0)) < present_ms + 60_000);
+        assert_eq!(after(Clock::ahead_from(present_ms, 60.0)), present_ms + 3_600_000);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! In the order of a sample's way: [`drivers`] read it, [`spool`] makes it durable, [`run`] asks the core what to do,
 //! [`report`] encodes what is to be sent at the moment it is sent, [`mqtt`] carries it. [`fleet`] runs many agents in
-//! one process; [`config`] says what an agent is.
+//! one process, and a [`scenario`] says what goes wrong in it; [`config`] says what an agent is.
 
 pub mod classes;
 pub mod clock;
@@ -14,6 +14,7 @@ pub mod mqtt;
 pub mod report;
 pub mod run;
 pub mod samples;
+pub mod scenario;
 pub mod spool;
 pub mod stats;
 #[cfg(test)]

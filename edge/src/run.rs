@@ -4,6 +4,7 @@
 //! and only then does anything leave. A failed write ends the agent: what was not synced was not published.
 
 mod connection;
+mod watch;
 
 use crate::{
     clock::Clock,
@@ -26,7 +27,8 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
+use tokio::sync::watch as signal;
+use watch::Watch;
 
 /// Samples taken from one device in one turn, so that a fast recording delays no other.
 const TAKEN_MAX: usize = 64;
@@ -67,6 +69,8 @@ pub struct Setup {
     pub lossless: bool,
     /// Its clocks.
     pub clock: Clock,
+    /// Event times, as [from, until) in milliseconds since 1970, at which it is kept from connecting: a simulation's.
+    pub offline_ms: Vec<(i64, i64)>,
     /// When told to stop: how long to wait until the watermark has passed everything.
     pub drain: Duration,
 }
@@ -98,8 +102,20 @@ struct Seat {
     stats: DeviceStats,
     /// Event time at which the class version is to be told again.
     version_due_ms: i64,
-    /// Appended and not yet committed: the newest sample's time, and whether one raised an alarm.
-    fresh: Option<(i64, bool)>,
+    /// Appended and not yet committed.
+    fresh: Option<Fresh>,
+    watch: Watch,
+}
+
+/// What was taken of a device and is not yet committed.
+#[derive(Debug, Clone, Copy)]
+struct Fresh {
+    /// The newest sample's time.
+    time_ms: i64,
+    /// One of them raised an alarm.
+    alarm: bool,
+    /// One of them is news, so that its report does not wait to fill.
+    news: bool,
 }
 
 /// A publish on its way: which device's, or the agent's own.
@@ -117,6 +133,10 @@ struct Agent {
     in_flight: HashMap<u16, Token>,
     writer: Writer,
     row: Vec<i64>,
+    /// Event time at which the next sample of any device is due.
+    due_ms: i64,
+    /// Devices with something fresh.
+    fresh: Vec<usize>,
     progress: Arc<Progress>,
 }
 
@@ -128,7 +148,7 @@ struct Agent {
 /// [`RunError`]: nothing was published that was not durable.
 pub async fn run(
     mut setup: Setup,
-    mut stop: watch::Receiver<bool>,
+    mut stop: signal::Receiver<bool>,
     progress: Arc<Progress>,
 ) -> Result<Vec<DeviceStats>, RunError> {
     let equipment = std::mem::take(&mut setup.equipment);
@@ -138,7 +158,11 @@ pub async fn run(
         agent.hear();
         let more = stopping.is_none() && agent.sample();
         agent.make_durable().await?;
-        agent.act().await?;
+        if stopping.is_none() && agent.is_kept_offline() {
+            agent.fall_silent();
+        } else {
+            agent.act().await?;
+        }
         if stopping.is_none() && (*stop.borrow() || agent.is_exhausted()) {
             stopping = Some(Instant::now());
             agent.core.flush();
@@ -200,7 +224,8 @@ impl Agent {
             }
             let stats = DeviceStats::new(equipment.device, &state);
             devices.push(agent::Device::new(state, policy, setup.samples_max));
-            seats.push(Seat { equipment, samples, stats, version_due_ms: i64::MIN, fresh: None });
+            let watch = Watch::of(&equipment.class);
+            seats.push(Seat { equipment, samples, stats, version_due_ms: i64::MIN, fresh: None, watch });
         }
         let by_id = seats.iter().zip(0..).map(|(seat, index)| (seat.equipment.device, index)).collect();
         let core = agent::Agent::new(setup.id, setup.link, devices.into_boxed_slice(), now);
@@ -216,6 +241,8 @@ impl Agent {
             in_flight: HashMap::new(),
             writer: Writer::default(),
             row: Vec::new(),
+            due_ms: i64::MIN,
+            fresh: Vec::new(),
             progress,
         })
     }
@@ -223,8 +250,20 @@ impl Agent {
     /// Takes what is due; says whether more is due at once.
     fn sample(&mut self) -> bool {
         let event_ms = self.setup.clock.now().event_ms;
+        // A live clock may step back, and the grid with it: then each device is asked.
+        let live = self.setup.clock.is_live();
+        if event_ms < self.due_ms && !live {
+            return false;
+        }
         let mut more = false;
+        let mut sampled = 0;
+        self.due_ms = i64::MAX;
         for (index, seat) in self.seats.iter_mut().enumerate() {
+            let due_ms = seat.equipment.driver.next_ms().unwrap_or(i64::MAX);
+            if due_ms > event_ms && !live {
+                self.due_ms = self.due_ms.min(due_ms);
+                continue;
+            }
             let room = if self.setup.lossless { self.core.devices()[index].room() } else { u64::MAX };
             let limit = usize::try_from(room).unwrap_or(usize::MAX).min(TAKEN_MAX);
             self.row.resize(seat.equipment.class.channels.len(), 0);
@@ -236,23 +275,35 @@ impl Agent {
                 if let Some(spool) = &mut self.spool {
                     spool.append(index, seq, sample.time_ms, &self.row);
                 }
-                let alarm = sample.alarm || seat.fresh.is_some_and(|(_, alarm)| alarm);
-                seat.fresh = Some((sample.time_ms, alarm));
+                let news = seat.watch.is_news(&self.row);
+                let alarm = sample.alarm || (news && seat.equipment.class.report.on_alarm.is_some());
+                let before = seat.fresh.map_or((false, false), |fresh| (fresh.alarm, fresh.news));
+                let time_ms = sample.time_ms;
+                seat.fresh = Some(Fresh { time_ms, alarm: alarm | before.0, news: news | before.1 });
                 taken += 1;
             }
+            if taken > 0 {
+                self.fresh.push(index);
+            }
             seat.stats.sampled += taken as u64;
-            self.progress.sampled.fetch_add(taken as u64, Relaxed);
+            sampled += taken as u64;
             more |= taken == TAKEN_MAX;
+            self.due_ms = self.due_ms.min(seat.equipment.driver.next_ms().unwrap_or(i64::MAX));
         }
+        self.progress.sampled.fetch_add(sampled, Relaxed);
         more
     }
 
     /// One sync for all devices: their samples, what the watermark passed, what was given up.
     async fn make_durable(&mut self) -> Result<(), RunError> {
         self.commit().await?;
-        for (index, seat) in self.seats.iter_mut().enumerate() {
-            if let Some((time_ms, alarm)) = seat.fresh.take() {
+        for index in self.fresh.drain(..) {
+            let seat = &mut self.seats[index];
+            if let Some(Fresh { time_ms, alarm, news }) = seat.fresh.take() {
                 self.core.stored(index, seat.samples.next_seq(), time_ms, alarm);
+                if news {
+                    self.core.hurry(index);
+                }
             }
         }
         self.expire();
@@ -269,8 +320,11 @@ impl Agent {
         let event_ms = self.setup.clock.now().event_ms;
         for (index, seat) in self.seats.iter().enumerate() {
             let keep_s = seat.equipment.class.report.keep_s;
+            if keep_s == 0 {
+                continue;
+            }
             let held = Range { start: seat.samples.first_seq(), end: seat.samples.next_seq() };
-            if keep_s == 0 || held.count() == 0 {
+            if held.count() == 0 {
                 continue;
             }
             let oldest_ms = event_ms.saturating_sub(i64::from(keep_s) * 1000);
@@ -319,6 +373,14 @@ impl Agent {
         }
     }
 
+    fn is_kept_offline(&self) -> bool {
+        let event_ms = || self.setup.clock.now().event_ms;
+        !self.setup.offline_ms.is_empty() && {
+            let now_ms = event_ms();
+            self.setup.offline_ms.iter().any(|&(from_ms, until_ms)| (from_ms..until_ms).contains(&now_ms))
+        }
+    }
+
     /// Has every recording come to its end?
     fn is_exhausted(&self) -> bool {
         self.seats.iter().all(|seat| seat.equipment.driver.next_ms().is_none())
@@ -326,9 +388,8 @@ impl Agent {
 
     /// Until the next sample, or a while.
     fn rest(&self, stopping: bool) -> Duration {
-        let next = self.seats.iter().filter_map(|seat| seat.equipment.driver.next_ms()).min();
         let bound = if self.seats.len() > 1 || stopping { REST_MS_MAX } else { REST_MS_MAX_SINGLE };
         let bound = Duration::from_millis(bound);
-        next.map_or(bound, |next| self.setup.clock.until(next).clamp(Duration::from_millis(10), bound))
+        self.setup.clock.until(self.due_ms).clamp(Duration::from_millis(10), bound)
     }
 }

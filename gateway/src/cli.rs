@@ -90,11 +90,14 @@ pub struct DemoOptions {
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub run_for: Option<Duration>,
     /// How many times faster than the clock events go.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub speed: u32,
     /// Simulated devices beside the recording.
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub devices: u32,
+    /// What goes wrong: a file in seeds/scenarios without its ending, or `none`.
+    #[arg(long, value_name = "NAME", default_value = "shenyang")]
+    pub scenario: String,
     /// Where page and API listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -271,7 +274,8 @@ mod tests {
         let cli = Cli::try_parse_from(["hunhe-gateway", "demo", "--for", "30s"]).unwrap();
         let Command::Demo(options) = cli.command else { panic!() };
         assert_eq!(options.run_for, Some(Duration::from_secs(30)));
-        assert_eq!((options.speed, options.devices, options.json), (1, 300, false));
+        assert_eq!((options.speed, options.devices, options.json), (60, 2000, false));
+        assert_eq!(options.scenario, "shenyang");
         assert!(options.listen.ip().is_loopback());
     }
 }

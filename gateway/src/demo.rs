@@ -1,8 +1,9 @@
 //! The main job in one process, on loopback, with nothing to install: an embedded broker, a simulated city and a real
 //! recording, the gateway, the embedded store and the page.
 //!
-//! With `--speed` the whole process runs on one virtual clock. The embedded broker keeps nothing on disk and is for
-//! this demonstration alone. Built with the feature `demo`; without it the command says so.
+//! Event time goes a minute a second, and the whole process runs on that one virtual clock; the recording alone has a
+//! pace of its own. A scenario makes things go wrong, and right again, within two minutes. The embedded broker keeps
+//! nothing on disk and is for this demonstration alone. Built with the feature `demo`; without it the command says so.
 
 use crate::cli::DemoOptions;
 use std::process::ExitCode;
@@ -35,8 +36,9 @@ mod city {
     use hunhe_edge::{
         classes,
         drivers::replay,
-        fleet::{self, Options as FleetOptions},
+        fleet::{self, Options as FleetOptions, Past},
         mqtt::Broker as EdgeBroker,
+        scenario::Scenario,
     };
     use hunhe_proto::fleet::Fleet;
     use std::{
@@ -75,6 +77,7 @@ mod city {
         let seeds = seeds_dir()?;
         std::fs::create_dir_all(dir)?;
         let fleet = scaled_fleet(&seeds, options.devices)?;
+        let scenario = scenario(&seeds, &options.scenario)?;
         let fleet_file = dir.join("fleet.toml");
         std::fs::write(&fleet_file, toml::to_string(&fleet)?)?;
         let broker = start_broker()?;
@@ -86,6 +89,8 @@ mod city {
             1 => Clock::system(),
             speed => Clock::virtual_from(Clock::system().now_ms(), speed),
         };
+        let city = city(options, &seeds, fleet, scenario, broker)?;
+        fleet::check(&city).context("--scenario none and more --devices are ways out")?;
         let devices = registry.devices().len();
         let mut gateway = Gateway::start(config, registry, Extras { clock, planted_drop: None }).await?;
         say(&format!(
@@ -95,7 +100,12 @@ mod city {
 
         let answers = std::sync::Arc::clone(&gateway.answers);
         let (stop, stopped) = watch::channel(false);
-        let city = tokio::spawn(fleet::simulate(city(options, &seeds, fleet, broker, clock)?, stopped));
+        let city = FleetOptions {
+            // At the clock's own speed devices say how old their samples are, and the gateway compares clocks.
+            from_ms: (options.speed != 1).then(|| clock.now_ms()),
+            ..city
+        };
+        let city = tokio::spawn(fleet::simulate(city, stopped));
         let ended = tokio::select! {
             error = gateway.failed() => Err(error),
             () = watch_city(&answers, options.run_for) => Ok(()),
@@ -137,6 +147,22 @@ mod city {
             group.count = u32::try_from(share.max(1))?;
         }
         Ok(fleet)
+    }
+
+    /// What goes wrong, by name.
+    fn scenario(seeds: &Path, name: &str) -> anyhow::Result<Option<Scenario>> {
+        if name == "none" {
+            return Ok(None);
+        }
+        let dir = seeds.join("scenarios");
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        let path = dir.join(format!("{name}.toml"));
+        anyhow::ensure!(
+            plain && path.is_file(),
+            "no scenario {name:?} in {}: name a file there, or none",
+            dir.display()
+        );
+        Ok(Some(Scenario::read(&path)?))
     }
 
     /// On a free port of loopback, in memory, for this process alone.
@@ -213,8 +239,8 @@ mod city {
         options: &DemoOptions,
         seeds: &Path,
         fleet: Fleet,
+        scenario: Option<Scenario>,
         broker: SocketAddr,
-        clock: Clock,
     ) -> anyhow::Result<FleetOptions> {
         let classes = classes::load(&seeds.join("classes"))?;
         let recording = replay::load(&seeds.join("recordings/dma"), &classes)?;
@@ -229,8 +255,10 @@ mod city {
             recording,
             speed: options.speed.into(),
             recording_speed: Some(RECORDING_SPEED),
-            // At the clock's own speed devices say how old their samples are, and the gateway compares clocks.
-            from_ms: (options.speed != 1).then(|| clock.now_ms()),
+            ahead: true,
+            // The city was there before anybody looked.
+            past: Past::Report,
+            scenario,
             ..FleetOptions::new(classes, broker)
         })
     }

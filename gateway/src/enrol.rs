@@ -1,4 +1,4 @@
-//! Fills the registry from files: classes, fleets, device lists, and the pseudonyms kept from earlier runs.
+//! Fills the registry from files: classes, alert rules, fleets, device lists, and the pseudonyms kept from earlier runs.
 //!
 //! Reading ([`read`]) only reads and reports all faults together; [`enrol`] then keeps new pseudonyms on disk before
 //! anything is stored under them. A household's device is known by its pseudonym wherever it is shown; the mapping is
@@ -9,6 +9,7 @@ mod classes;
 mod devices;
 mod locate;
 mod pseudonyms;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -70,8 +71,10 @@ pub fn enrol(config: &Config) -> Result<Registry, EnrolError> {
 pub fn read(config: &Config) -> Result<Enrolled, Faults> {
     let mut faults = Vec::new();
     let classes = classes::read_folder(&config.registry.classes, &mut faults);
+    let rules = rules::read_folder(&config.registry.rules, &classes, &mut faults);
     let pseudonyms = Pseudonyms::read(&config.data_dir, &mut faults);
     let mut enroller = Enroller::new(classes, pseudonyms);
+    enroller.registry.set_rules(rules);
     for path in &config.registry.fleets {
         match read_text(path) {
             Ok(text) => enroller.fleet(&path.display().to_string(), &text),

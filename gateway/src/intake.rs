@@ -118,6 +118,12 @@ impl Acknowledger {
         &*self.status
     }
 
+    /// Are all sessions connected and subscribed?
+    #[must_use]
+    pub fn all_ready(&self) -> bool {
+        self.status.iter().all(|session| session.ready.load(Ordering::Relaxed))
+    }
+
     /// Acknowledges deliveries of one session, in order; those of an earlier connection are left to the broker, which
     /// delivers them again.
     fn acknowledge(&self, session: usize, deliveries: impl Iterator<Item = Delivery>) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 1 message   arrival ms i64 · flags u8 · topic length u16 · topic · payload
-//! 2 tick      now ms i64
+//! 2 tick      now ms i64 · listening u8
 //! 3 redrive   arrival ms i64 · quarantine record u64 · ranges u16, each: first u64, count u64 · topic length u16 · topic · payload
 //! ```
 //! Little endian. The segmented log frames and checks them.
@@ -51,16 +51,12 @@ impl Entering {
         Self { kind: MESSAGE, head, topic, payload, delivery }
     }
 
-    /// The clock.
+    /// The clock, and whether the gateway has been able to hear since the tick before.
     #[must_use]
-    pub fn tick(now_ms: i64) -> Self {
-        Self {
-            kind: TICK,
-            head: now_ms.to_le_bytes().to_vec(),
-            topic: Bytes::new(),
-            payload: Bytes::new(),
-            delivery: None,
-        }
+    pub fn tick(now_ms: i64, listening: bool) -> Self {
+        let mut head = now_ms.to_le_bytes().to_vec();
+        head.push(listening.into());
+        Self { kind: TICK, head, topic: Bytes::new(), payload: Bytes::new(), delivery: None }
     }
 
     /// A request to judge quarantined samples again.
@@ -108,6 +104,7 @@ pub struct Journaled<'a> {
     pub redrive_of: Option<u64>,
     ranges: Vec<(u64, u64)>,
     arrival: Option<Arrival>,
+    listening: bool,
     lsn: u64,
 }
 
@@ -120,7 +117,7 @@ impl Journaled<'_> {
             (Some(arrival), Some(_)) => {
                 Event::Redrive { arrival, topic: self.topic, payload: self.payload, refused: &self.ranges }
             }
-            (None, _) => Event::Tick { lsn: self.lsn, now_ms: self.at_ms },
+            (None, _) => Event::Tick { lsn: self.lsn, now_ms: self.at_ms, listening: self.listening },
         }
     }
 }
@@ -137,6 +134,8 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
         redrive_of: None,
         ranges: Vec::new(),
         arrival: None,
+        // A tick of an earlier version says nothing of it.
+        listening: rest.first().is_none_or(|&listening| listening != 0),
         lsn,
     };
     match kind {

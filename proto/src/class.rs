@@ -49,6 +49,9 @@ pub struct Class {
     /// The faults a simulated device of this class can have, by name.
     #[serde(default)]
     pub faults: BTreeMap<String, Fault>,
+    /// When a simulated device of this class works; absent: always.
+    #[serde(default)]
+    pub work: Option<Work>,
 }
 
 /// When a device reports.
@@ -171,8 +174,9 @@ pub struct Channel {
 
 /// A simulated channel's course.
 ///
-/// value = base + daily·(hour of day, peaks at `peak_h`) + seasonal·(day of year, peaks in mid January) + noise, all
-/// in the channel's unit, clamped to its range. For a register the value is the use per hour.
+/// value = base + spread·(a draw of the device's own, -1 to 1) + daily·(hour of day, peaks at `peak_h`) +
+/// seasonal·(day of year, peaks in mid January) + wave·(peaks every `wave_h`) + noise, all in the channel's unit, clamped
+/// to its range. For a register the value is the use per hour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shape {
@@ -188,6 +192,45 @@ pub struct Shape {
     pub noise: f64,
     /// The share of intervals with any value but zero; 0 means always.
     pub active: f64,
+    /// Half the range over which the means of devices differ.
+    pub spread: f64,
+    /// Half the swing of a wave with a period of its own, which each device begins somewhere else.
+    pub wave: f64,
+    /// That wave's period in hours.
+    pub wave_h: f64,
+    /// The value while the device does not work (see [`Work`]); absent: the same course.
+    pub rest: Option<f64>,
+    /// The channel follows a machine over its field, around where the device stands, or else around the mean above.
+    pub track: Option<Track>,
+}
+
+/// What a channel tells of a machine that goes up and down the lanes of its field while it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Track {
+    /// Degrees of latitude.
+    North,
+    /// Degrees of longitude.
+    East,
+    /// Degrees clockwise from north.
+    Heading,
+}
+
+/// When simulated devices of a class work: by day, in season, and not each of them every day.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Work {
+    /// The share of the devices that works on a day in season.
+    pub share: f64,
+    /// Work begins at this hour, local time.
+    pub from_h: f64,
+    /// Work ends at this hour, local time.
+    pub to_h: f64,
+    /// First and last day of each season as month × 100 + day; none: all year.
+    #[serde(default)]
+    pub seasons: Vec<(u16, u16)>,
+    /// A resting device is sampled at every so many intervals.
+    pub rest_every: u32,
 }
 
 /// What a simulated fault does to one channel.
@@ -322,6 +365,29 @@ impl Class {
             let doubts = [channel.usual_min, channel.usual_max];
             if doubts.into_iter().flatten().any(|bound| !(channel.min..=channel.max).contains(&bound)) {
                 fault(at("usual_min"), "usual_min and usual_max must lie within min and max");
+            }
+        }
+        for channel in &self.channels {
+            let shape = &channel.simulate;
+            if shape.wave != 0.0 && shape.wave_h <= 0.0 {
+                fault(format!("channels.{}.simulate", channel.name), "a wave needs wave_h above 0");
+            }
+            if (shape.rest.is_some() || shape.track.is_some()) && self.work.is_none() {
+                fault(format!("channels.{}.simulate", channel.name), "rest and track need a table [work]");
+            }
+        }
+        if let Some(work) = &self.work {
+            if !(0.0 <= work.from_h && work.from_h < work.to_h && work.to_h <= 24.0) {
+                fault("work.from_h".into(), "must be 0 to 24, and below to_h");
+            }
+            if !(0.0..=1.0).contains(&work.share) || work.rest_every == 0 {
+                fault("work.share".into(), "must be 0 to 1, and rest_every at least 1");
+            }
+            if work.seasons.iter().any(|(first, last)| first > last) {
+                fault(
+                    "work.seasons".into(),
+                    "the first day must not come after the last; split a season at new year",
+                );
             }
         }
         for (name, effect) in &self.faults {

@@ -35,7 +35,7 @@ pub struct Group {
     pub household: bool,
     /// Who runs them.
     pub operator: String,
-    /// Where they stand, in turn.
+    /// Where their agents stand, in turn.
     pub places: Vec<Place>,
     /// Devices per concentrator; 1: each is its own agent.
     pub per_agent: u32,
@@ -106,7 +106,8 @@ impl Fleet {
                     AgentId::new(&format!("c-{}-{}", group.prefix, index / group.per_agent + 1))
                         .map_err(|_| error("prefix is too long for a concentrator's id"))?
                 };
-                let place = &group.places[index as usize % group.places.len()];
+                // What shares a connection stands together.
+                let place = &group.places[(index / group.per_agent) as usize % group.places.len()];
                 members.push(Member { id, agent, group, place });
             }
         }

@@ -103,6 +103,40 @@ fn the_demo_fleet_stands_in_its_city() {
     assert_eq!(districts.len(), 13);
 }
 
+/// Counts of the source document stay as it has them; the rest may be argued about.
+#[test]
+fn the_full_fleet_stands_in_its_city_and_has_the_sources_numbers() {
+    let city: City = read(&seeds().join("city/city.toml"));
+    let fleet: Fleet = read(&seeds().join("city/full.toml"));
+    assert_eq!(city.faults_found(&fleet), []);
+    let members = fleet.expand().unwrap();
+    let classes = classes();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut agents: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
+    for member in &members {
+        assert!(classes.contains_key(&member.group.class), "{}", member.group.class);
+        *counts.entry(&member.group.class).or_default() += 1;
+        agents.entry(member.agent).or_default().insert(&member.place.zone);
+    }
+    assert_eq!((counts["gas_meter"], counts["tillage_monitor"]), (170_000, 3_375));
+    assert!((238_000..239_000).contains(&members.len()), "{}", members.len());
+    assert_eq!(members.iter().map(|member| member.id).collect::<BTreeSet<_>>().len(), members.len());
+    assert!(agents.values().all(|zones| zones.len() == 1), "what shares a connection stands together");
+    assert!(classes.keys().all(|name| counts.contains_key(name.as_str())), "every class is in the fleet");
+}
+
+/// Every district of the map is one of the city's, and all of them are there.
+#[test]
+fn the_map_has_the_citys_districts() {
+    let (city, _) = demo();
+    let text = fs::read_to_string(seeds().join("city/districts.geojson")).unwrap();
+    for district in &city.districts {
+        let id = format!("\"id\":\"{}\"", district.code);
+        assert_eq!(text.matches(&id).count(), 1, "{id}");
+    }
+    assert_eq!(text.matches("\"type\":\"Feature\"").count(), city.districts.len());
+}
+
 #[test]
 fn a_place_out_of_its_city_is_told() {
     let (mut city, mut fleet) = demo();

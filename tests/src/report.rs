@@ -26,7 +26,11 @@ pub fn write(name: &str, key: Option<&str>, figures: &Value) {
             |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         )
     };
-    let command = if name == "bench" { "make bench" } else { "make pipeline" };
+    let command = match name {
+        "bench" => "make bench",
+        "fleet" => "make fleet",
+        _ => "make pipeline",
+    };
     all.insert("command".into(), json!(command));
     all.insert("date".into(), json!(said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])));
     all.insert("commit".into(), json!(said("git", &["rev-parse", "HEAD"])));

@@ -126,6 +126,13 @@ impl<D: AsRef<[Device]> + AsMut<[Device]>> Agent<D> {
         }
     }
 
+    /// What waits of `device` goes as soon as the connection allows.
+    pub fn hurry(&mut self, device: usize) {
+        if let Some(device) = self.devices.as_mut().get_mut(device) {
+            device.batch.hurry();
+        }
+    }
+
     /// Samples of `device` are given up for a reason of the shell's.
     pub fn give_up(&mut self, device: usize, range: Range, cause: DropCause) {
         if let Some(device) = self.devices.as_mut().get_mut(device) {
@@ -215,7 +222,7 @@ impl<D: AsRef<[Device]> + AsMut<[Device]>> Agent<D> {
             return Some(Effect::Send(send));
         }
         // Scanning is worth it only where the answer depends on it: a link that stays up needs no reason.
-        let wanted = self.devices.as_ref().iter().any(|device| device.is_due(now));
+        let wanted = self.link.is_sleeping() && self.devices.as_ref().iter().any(|device| device.is_due(now));
         self.link.poll(now, wanted).map(Effect::Link)
     }
 

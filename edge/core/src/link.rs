@@ -170,6 +170,12 @@ impl Link {
         matches!(self.state, State::Ready | State::Listening { .. }) && self.in_flight < self.policy.window
     }
 
+    /// Does the radio sleep between reports, so that it must be wanted to connect?
+    #[must_use]
+    pub const fn is_sleeping(&self) -> bool {
+        self.policy.sleeping
+    }
+
     /// Does a connection stand?
     #[must_use]
     pub const fn is_up(&self) -> bool {

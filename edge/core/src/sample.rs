@@ -34,6 +34,12 @@ impl Schedule {
         self.next_ms
     }
 
+    /// Goes on from `from_ms` on the grid of `interval_ms`: an alarm asks for a denser one, a parked machine for a wider.
+    pub const fn turn(&mut self, from_ms: i64, interval_ms: i64) {
+        self.interval_ms = if interval_ms < 1 { 1 } else { interval_ms };
+        self.next_ms = next_multiple(from_ms, self.interval_ms);
+    }
+
     /// The instant that is due, if one is. Each instant is returned once.
     ///
     /// A sensor's clock that stepped back by more than an interval moves the grid back with it: times then repeat,
@@ -83,6 +89,17 @@ mod tests {
             [sensor.take_due(25), sensor.take_due(25), sensor.take_due(30)],
             [Some(20), None, Some(30)]
         );
+    }
+
+    #[test]
+    fn a_denser_grid_begins_where_it_is_told() {
+        let mut model = Schedule::new(900, 0, Late::CatchUp);
+        assert_eq!(model.take_due(10_000), Some(0));
+        model.turn(125, 60);
+        let taken: [_; 3] = core::array::from_fn(|_| model.take_due(300));
+        assert_eq!(taken, [Some(180), Some(240), Some(300)]);
+        model.turn(301, 900);
+        assert_eq!(model.take_due(10_000), Some(900));
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl Config {
             samples_max: self.outbox.samples_max,
             lossless: !clock.is_live(),
             clock,
+            offline_ms: Vec::new(),
             drain: self.drain(),
         })
     }

@@ -1,26 +1,34 @@
-//! A modelled device: every channel follows its class's [`Shape`], and one fault may set in.
+//! A modelled device: every channel follows its class's [`Shape`](hunhe_proto::class::Shape), and faults set in and end.
 //!
-//! Promise: what a device reads depends on its id, the seed, the class and the time alone, so that a run can be
+//! Promise: what a device reads depends on its id, the seed, the class, its faults and the time alone, so that a run can be
 //! repeated and a fault told apart from the ordinary course. Values are integers on the instrument's steps and within
 //! the class's range, unless a fault drives them out of it.
 //!
+//! While a fault stands that a class alarms for, it is sampled as often as the class then asks; a machine that rests is
+//! sampled as rarely as it asks.
+//!
 //! Deliberately absent: correlation between devices. A city whose meters share the weather is the recordings' job.
 
+mod course;
+mod work;
+
 use super::Taken;
+use course::{Moment, advance, course, first_value, mix, on_steps, to_wire, unit};
 use hunhe_edge_core::sample::{Late, Schedule};
 use hunhe_proto::{
-    class::{Channel, Class, Fault, Kind, Shape},
+    class::{Channel, Class, Fault, Kind},
     column::MAGNITUDE_END,
     id::DeviceId,
     reading::{ABSENT, STATUS_CHANNEL},
 };
-use std::{f64::consts::TAU, sync::Arc};
+use std::sync::Arc;
+use work::Shift;
 
 const HOUR_MS: i64 = 3_600_000;
 /// Shapes speak of local time; the city's is UTC+8 all year.
 const LOCAL_MS: i64 = 8 * HOUR_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
-/// Faults set in after 6 to 17 samples, so that each device has an ordinary past.
+/// A fault without a time sets in after 6 to 17 samples, so that each device has an ordinary past.
 const ONSET_MIN: u64 = 6;
 const ONSET_SPREAD: u64 = 12;
 
@@ -30,20 +38,39 @@ pub struct Simulated {
     class: Arc<Class>,
     key: u64,
     schedule: Schedule,
-    fault: Option<Fault>,
-    /// The fault's channel, by index.
-    affected: Option<usize>,
-    onset: u64,
-    onset_ms: i64,
-    taken: u64,
+    /// WGS-84 degrees of longitude and latitude, where it is known.
+    place: Option<(f64, f64)>,
+    strikes: Vec<Strike>,
+    /// When it was last read: a register has run since.
+    read_ms: i64,
     /// Per channel, the value last read: a register goes on from it.
     last: Box<[i64]>,
     /// Per channel, use that has not yet made a whole step of the register.
     carry: Box<[f64]>,
 }
 
+/// A fault, and the time in which it stands.
+#[derive(Debug)]
+struct Strike {
+    fault: Fault,
+    from_ms: i64,
+    until_ms: i64,
+    /// The channel it changes, by index.
+    channel: Option<usize>,
+    /// The device itself alarms for it.
+    alarms: bool,
+    /// The device was read since it set in.
+    seen: bool,
+}
+
+impl Strike {
+    const fn stands(&self, time_ms: i64) -> bool {
+        self.from_ms <= time_ms && time_ms < self.until_ms
+    }
+}
+
 impl Simulated {
-    /// The model of `device`, sampling from `start_ms` on, with `fault` setting in a few samples later.
+    /// The model of `device`, sampling from `start_ms` on, with `fault` setting in a few samples later, for good.
     #[must_use]
     pub fn new(
         class: Arc<Class>,
@@ -54,16 +81,40 @@ impl Simulated {
         late: Late,
     ) -> Self {
         let key = key_of(device, seed);
-        let affected = fault.as_ref().and_then(|fault| affected_channel(&class, fault));
-        let near_end = matches!(fault, Some(Fault::Rollover { .. }));
-        let first = |(index, channel): (usize, &Channel)| {
-            first_value(channel, mix(key ^ index as u64), near_end && affected == Some(index))
-        };
+        let schedule = Schedule::new(class.interval_ms(), start_ms, late);
+        let first =
+            |(index, channel): (usize, &Channel)| first_value(channel, mix(key ^ index as u64), false);
         let last = class.channels.iter().enumerate().map(first).collect();
         let carry = vec![0.0; class.channels.len()].into_boxed_slice();
-        let schedule = Schedule::new(class.interval_ms(), start_ms, late);
-        let onset = ONSET_MIN + mix(key ^ 0xfa) % ONSET_SPREAD;
-        Self { class, key, schedule, fault, affected, onset, onset_ms: 0, taken: 0, last, carry }
+        let read_ms = schedule.next_ms() - class.interval_ms();
+        let mut model = Self { class, key, schedule, place: None, strikes: Vec::new(), read_ms, last, carry };
+        if let Some(fault) = fault {
+            let samples = ONSET_MIN - 1 + mix(key ^ 0xfa) % ONSET_SPREAD;
+            let onset_ms = i64::try_from(samples).unwrap_or(0) * model.class.interval_ms();
+            model.strike(fault, model.next_ms() + onset_ms, i64::MAX);
+        }
+        model.pace(start_ms);
+        model
+    }
+
+    /// `fault` stands from `from_ms` until `until_ms`, in event time.
+    pub fn strike(&mut self, fault: Fault, from_ms: i64, until_ms: i64) {
+        let channel = affected_channel(&self.class, &fault);
+        if matches!(fault, Fault::Rollover { .. })
+            && let Some(index) = channel
+        {
+            self.last[index] = first_value(&self.class.channels[index], 0, true);
+        }
+        let leaps = matches!(fault, Fault::Step { .. } | Fault::Constant { .. });
+        let gauge = channel.is_some_and(|index| self.class.channels[index].kind == Kind::Gauge);
+        let alarms = self.class.report.on_alarm.is_some() && gauge && leaps;
+        self.strikes.push(Strike { fault, from_ms, until_ms, channel, alarms, seen: false });
+        self.pace(self.next_ms());
+    }
+
+    /// Where the device stands, in WGS-84 degrees: what moves, moves around it.
+    pub const fn stand(&mut self, lon: f64, lat: f64) {
+        self.place = Some((lon, lat));
     }
 
     pub(super) const fn next_ms(&self) -> i64 {
@@ -76,84 +127,171 @@ impl Simulated {
         while self.next_ms() <= newest_ms && self.take(newest_ms, &mut row).is_some() {}
     }
 
-    pub(super) const fn duplicates(&self) -> bool {
-        matches!(self.fault, Some(Fault::Duplicate))
+    pub(super) fn duplicates(&self) -> bool {
+        self.strikes.iter().any(|strike| strike.seen && matches!(strike.fault, Fault::Duplicate))
     }
 
-    pub(super) const fn disorders(&self) -> bool {
-        matches!(self.fault, Some(Fault::Disorder))
+    pub(super) fn disorders(&self) -> bool {
+        self.strikes.iter().any(|strike| matches!(strike.fault, Fault::Disorder))
     }
 
     pub(super) fn take(&mut self, event_ms: i64, row: &mut [i64]) -> Option<Taken> {
         loop {
             let time_ms = self.schedule.take_due(event_ms)?;
-            self.taken += 1;
-            if self.taken == self.onset {
-                self.onset_ms = time_ms;
+            if self.strikes.is_empty() && self.class.work.is_none() {
+                self.read(time_ms, row);
+                return Some(Taken { time_ms, alarm: false });
             }
-            let faulty = self.taken >= self.onset;
-            if faulty && matches!(self.fault, Some(Fault::Silent)) {
+            self.pace(time_ms + 1);
+            let stands = |strike: &&Strike| strike.stands(time_ms);
+            if self.strikes.iter().filter(stands).any(|strike| matches!(strike.fault, Fault::Silent)) {
                 continue;
             }
-            self.read(time_ms, faulty, row);
-            let alarm = self.taken == self.onset && self.alarms();
-            let unit_ms = i64::from(self.class.time_unit_ms);
-            let offset_ms = match self.fault {
-                Some(Fault::Clock { offset_s }) if faulty => (offset_s * 1000).div_euclid(unit_ms) * unit_ms,
-                _ => 0,
-            };
+            self.read(time_ms, row);
+            let mut alarm = false;
+            let mut offset_ms = 0;
+            for strike in &mut self.strikes {
+                let stands = strike.stands(time_ms);
+                alarm |= stands && strike.alarms && !strike.seen;
+                strike.seen = stands;
+                if let (true, Fault::Clock { offset_s }) = (stands, &strike.fault) {
+                    let unit_ms = i64::from(self.class.time_unit_ms);
+                    offset_ms = (offset_s * 1000).div_euclid(unit_ms) * unit_ms;
+                }
+            }
             return Some(Taken { time_ms: time_ms + offset_ms, alarm });
         }
     }
 
-    /// A leap of a gauge is what a class that alarms by itself alarms for.
-    fn alarms(&self) -> bool {
-        let gauge = self.affected.and_then(|index| self.class.channels.get(index));
-        self.class.report.on_alarm.is_some()
-            && gauge.is_some_and(|channel| channel.kind == Kind::Gauge)
-            && matches!(self.fault, Some(Fault::Step { .. }))
+    /// Sets the schedule for what comes at or after `from_ms`: the next sample as the class asks for at that time, or
+    /// where that changes, if this is earlier.
+    fn pace(&mut self, from_ms: i64) {
+        if self.strikes.is_empty() && self.class.work.is_none() {
+            return;
+        }
+        let (interval_ms, change_ms) = self.interval_at(from_ms);
+        self.schedule.turn(from_ms, interval_ms);
+        if change_ms < self.schedule.next_ms() {
+            let (interval_ms, _) = self.interval_at(change_ms);
+            self.schedule.turn(change_ms, interval_ms);
+        }
     }
 
-    fn read(&mut self, time_ms: i64, faulty: bool, row: &mut [i64]) {
-        let onset = self.taken == self.onset;
-        let since_onset_h = hours(time_ms - self.onset_ms);
-        let interval_h = hours(self.class.interval_ms());
+    /// The time between samples at `time_ms`, and when that may change.
+    fn interval_at(&self, time_ms: i64) -> (i64, i64) {
+        let ordinary_ms = self.class.interval_ms();
+        let mut change_ms = i64::MAX;
+        let mut interval_ms = ordinary_ms;
+        if let Some(work) = &self.class.work {
+            let shift = Shift::at(work, self.key, time_ms);
+            change_ms = shift.change_ms;
+            if !shift.working {
+                interval_ms = ordinary_ms.saturating_mul(i64::from(work.rest_every));
+            }
+        }
+        let denser = self.class.report.on_alarm.as_ref().filter(|alarm| alarm.interval > 0);
+        if let Some(alarm) = denser {
+            let clear_ms = i64::from(alarm.clear_s) * 1000;
+            for strike in self.strikes.iter().filter(|strike| strike.alarms) {
+                let until_ms = strike.until_ms.saturating_add(clear_ms);
+                if strike.from_ms <= time_ms && time_ms < until_ms {
+                    interval_ms = i64::from(self.class.time_unit_ms) * i64::from(alarm.interval);
+                    change_ms = change_ms.min(until_ms);
+                } else if time_ms < strike.from_ms {
+                    change_ms = change_ms.min(strike.from_ms);
+                }
+            }
+        }
+        (interval_ms.max(1), change_ms)
+    }
+
+    fn read(&mut self, time_ms: i64, row: &mut [i64]) {
+        let elapsed_h = hours((time_ms - self.read_ms).max(0));
+        self.read_ms = time_ms;
         let instant = time_ms.div_euclid(self.class.interval_ms());
+        let shift = self.class.work.as_ref().map(|work| Shift::at(work, self.key, time_ms));
+        let moment = Moment { time_ms, key: self.key, place: self.place, shift };
         for (index, channel) in self.class.channels.iter().enumerate() {
             let (Some(last), Some(carry), Some(slot)) =
                 (self.last.get_mut(index), self.carry.get_mut(index), row.get_mut(index))
             else {
                 continue;
             };
-            let fault = self.fault.as_ref().filter(|_| faulty && self.affected == Some(index));
-            let noise = mix(self.key ^ mix(time_ms.cast_unsigned() ^ (index as u64) << 56));
-            let level = course(&channel.simulate, time_ms, noise);
-            *last = match (channel.kind, fault) {
-                (_, Some(Fault::Stuck { .. })) => *last,
-                (_, Some(&Fault::Constant { value, .. })) => to_wire(value * channel.scale()),
-                (Kind::Register, Some(Fault::Swap { .. })) if onset => 0,
-                (Kind::Register, fault) => {
-                    let level = match fault {
-                        Some(&Fault::Step { by, .. }) => level.max(0.0) + by,
-                        Some(&Fault::Drift { per_h, .. }) => level.max(0.0) + per_h * since_onset_h,
-                        _ => level,
-                    };
-                    let sign = if matches!(fault, Some(Fault::Reverse { .. })) { -1.0 } else { 1.0 };
-                    advance(channel, *last, carry, sign * level.max(0.0) * interval_h)
-                }
-                (Kind::Identity, _) => {
-                    *last + i64::from(onset && matches!(self.fault, Some(Fault::Swap { .. })))
-                }
-                (_, Some(&Fault::Drift { per_h, .. })) => on_steps(channel, level + per_h * since_onset_h),
-                (_, Some(&Fault::Step { by, .. })) => on_steps(channel, level + by),
-                (_, Some(&Fault::Status { bits })) => i64::from(bits),
-                _ => on_steps(channel, level),
-            };
             let carried = channel.every < 2 || instant.rem_euclid(i64::from(channel.every)) == 0;
+            // A register runs on between the samples that carry it; what else nobody sees need not be drawn.
+            if !carried && !matches!(channel.kind, Kind::Register | Kind::Identity) {
+                *slot = ABSENT;
+                continue;
+            }
+            let level = course(&channel.simulate, index, &moment);
+            let mut strikes = self.strikes.iter().filter(|strike| strike.stands(time_ms));
+            *last = match channel.kind {
+                Kind::Register => {
+                    let here = strikes.filter(|strike| strike.channel == Some(index));
+                    register(channel, level, here, time_ms, *last, carry, elapsed_h)
+                }
+                Kind::Identity => {
+                    let swapped = strikes.any(|s| !s.seen && matches!(s.fault, Fault::Swap { .. }));
+                    *last + i64::from(swapped)
+                }
+                _ => {
+                    let here = strikes.filter(|strike| strike.channel == Some(index));
+                    level_under(channel, level, here, time_ms, *last)
+                }
+            };
             let on_wire = last.unsigned_abs() < MAGNITUDE_END.unsigned_abs();
             *slot = if carried && on_wire { *last } else { ABSENT };
         }
     }
+}
+
+/// A register's next value, whatever stands against it.
+fn register<'a>(
+    channel: &Channel,
+    level: f64,
+    strikes: impl Iterator<Item = &'a Strike>,
+    time_ms: i64,
+    last: i64,
+    carry: &mut f64,
+    elapsed_h: f64,
+) -> i64 {
+    let mut per_h = level.max(0.0);
+    let mut sign = 1.0;
+    for strike in strikes {
+        match strike.fault {
+            Fault::Stuck { .. } => return last,
+            Fault::Constant { value, .. } => return to_wire(value * channel.scale()),
+            Fault::Swap { .. } if !strike.seen => return 0,
+            Fault::Step { by, .. } => per_h += by,
+            Fault::Drift { per_h: more, .. } => per_h += more * hours(time_ms - strike.from_ms),
+            Fault::Reverse { .. } => sign = -1.0,
+            _ => {}
+        }
+    }
+    advance(channel, last, carry, sign * per_h.max(0.0) * elapsed_h)
+}
+
+/// What any other channel shows.
+fn level_under<'a>(
+    channel: &Channel,
+    level: f64,
+    strikes: impl Iterator<Item = &'a Strike>,
+    time_ms: i64,
+    last: i64,
+) -> i64 {
+    let mut level = level;
+    let mut bits = 0;
+    for strike in strikes {
+        match strike.fault {
+            Fault::Stuck { .. } => return last,
+            Fault::Constant { value, .. } => return to_wire(value * channel.scale()),
+            Fault::Drift { per_h, .. } => level += per_h * hours(time_ms - strike.from_ms),
+            Fault::Step { by, .. } => level += by,
+            Fault::Status { bits: more } => bits |= i64::from(more),
+            _ => {}
+        }
+    }
+    on_steps(channel, level) | bits
 }
 
 /// The class's channel that a fault changes.
@@ -165,62 +303,6 @@ fn affected_channel(class: &Class, fault: &Fault) -> Option<usize> {
     class.channels.iter().position(is_affected)
 }
 
-/// The value of a channel's shape, in its unit, before noise is cut to the range.
-fn course(shape: &Shape, time_ms: i64, noise: u64) -> f64 {
-    if shape.active > 0.0 && unit(mix(noise ^ 0xac)) >= shape.active {
-        return 0.0;
-    }
-    let mut value = shape.base;
-    if shape.daily != 0.0 {
-        let hour = hours((time_ms + LOCAL_MS).rem_euclid(DAY_MS));
-        value += shape.daily * (TAU * (hour - shape.peak_h) / 24.0).cos();
-    }
-    if shape.seasonal != 0.0 {
-        // Mid January of 1970, and of every year to within a day.
-        let days = hours(time_ms) / 24.0 - 14.5;
-        value += shape.seasonal * (TAU * days / 365.2425).cos();
-    }
-    if shape.noise != 0.0 {
-        value += shape.noise * gauss(noise);
-    }
-    value
-}
-
-/// Cut to the class's range and onto the instrument's steps.
-fn on_steps(channel: &Channel, value: f64) -> i64 {
-    let step = f64::from(channel.resolution.max(1));
-    let (low, high) = (channel.min * channel.scale(), channel.max * channel.scale());
-    let wire = (value * channel.scale()).clamp(low, high);
-    to_wire(((wire / step).round() * step).clamp((low / step).ceil() * step, (high / step).floor() * step))
-}
-
-/// A register after `used` more, in its unit; it rolls over at its width, also downwards.
-fn advance(channel: &Channel, last: i64, carry: &mut f64, used: f64) -> i64 {
-    let step = i64::from(channel.resolution.max(1));
-    *carry += used * channel.scale();
-    let whole = to_wire(*carry) / step * step;
-    *carry -= from_wire(whole);
-    let width = channel.rollover.map(|end| to_wire(end * channel.scale())).filter(|&width| width > 0);
-    width.map_or(last + whole, |width| (last + whole).rem_euclid(width))
-}
-
-/// Where a channel stands when the model begins.
-fn first_value(channel: &Channel, key: u64, near_end: bool) -> i64 {
-    let (low, high) = (to_wire(channel.min * channel.scale()), to_wire(channel.max * channel.scale()));
-    let step = i64::from(channel.resolution.max(1));
-    match channel.kind {
-        Kind::Register => {
-            let width = channel.rollover.map_or(high, |end| to_wire(end * channel.scale())).max(2);
-            // Ten hours of mean use before the end, or anywhere in the lower half.
-            let ahead = to_wire(channel.simulate.base.max(0.0) * channel.scale() * 10.0).max(step);
-            let value = if near_end { width - ahead } else { to_wire(unit(key) * from_wire(width / 2)) };
-            value.max(0) / step * step
-        }
-        Kind::Identity => low.max(1) + to_wire(unit(key) * from_wire((high - low.max(1)).max(0) / 2)),
-        _ => low,
-    }
-}
-
 fn key_of(device: DeviceId, seed: u64) -> u64 {
     device.as_str().bytes().fold(mix(seed), |key, byte| mix(key ^ u64::from(byte)))
 }
@@ -230,36 +312,6 @@ fn key_of(device: DeviceId, seed: u64) -> u64 {
 pub fn is_struck(device: DeviceId, seed: u64, name: &str, share: f64) -> bool {
     let key = name.bytes().fold(key_of(device, seed), |key, byte| mix(key ^ u64::from(byte)));
     unit(key) < share
-}
-
-/// A bijection that scatters (the finaliser of a 64-bit xor-shift-multiply hash).
-const fn mix(value: u64) -> u64 {
-    let value = (value ^ value >> 30).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
-}
-
-/// Uniform in [0, 1).
-fn unit(bits: u64) -> f64 {
-    const SCALE: f64 = 1.0 / 4_294_967_296.0;
-    f64::from(u32::try_from(bits >> 32).unwrap_or(0)) * SCALE
-}
-
-/// Nearly normal: the sum of twelve uniforms, here of 16 bits each, less its mean.
-fn gauss(bits: u64) -> f64 {
-    let sum = |bits: u64| -> f64 { bits.to_le_bytes().into_iter().map(f64::from).sum() };
-    // Sixteen bytes have the mean 2,040 and the standard deviation 295.6.
-    (sum(bits) + sum(mix(bits)) - 2040.0) / 295.6
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "channel ranges stay below 2^53, and the cast saturates")]
-fn to_wire(value: f64) -> i64 {
-    value.round() as i64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "wire integers stay below 2^53")]
-const fn from_wire(value: i64) -> f64 {
-    value as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of any year are below 2^53")]

@@ -18,13 +18,14 @@ use crate::{
     },
     mqtt::Broker,
     run::{self, Equipment, RunError, Setup},
+    scenario::{Plan, Scenario, Strike},
     spool::Limits,
     stats::{DeviceStats, Progress},
 };
-use hunhe_edge_core::{link, sample::Late};
+use hunhe_edge_core::{batch, link, sample::Late};
 use hunhe_proto::{
     class::{Class, Fault},
-    fleet::{Fleet, FleetError as Unexpandable},
+    fleet::{Fleet, FleetError as Unexpandable, Member},
     id::{AgentId, DeviceId},
 };
 use std::{
@@ -46,6 +47,18 @@ pub enum Connections {
     Agent,
     /// Every device for itself. The registry must then name each as its own agent.
     Each,
+}
+
+/// How long modelled devices have been there when the simulation begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Past {
+    /// They begin with it, all at once.
+    #[default]
+    None,
+    /// Each is somewhere within its report, so that reports are spread over time as a city's are.
+    Part,
+    /// The same, and each owes one whole report, so that all of the city is heard of at once.
+    Report,
 }
 
 /// What to simulate.
@@ -70,6 +83,12 @@ pub struct Options {
     /// Event time at the start, in milliseconds since 1970; absent: so that the present is reached at the end, and
     /// for a recording its first sample. A recording with a speed of its own starts at its first sample in any case.
     pub from_ms: Option<i64>,
+    /// Event time may run ahead of the present: where the gateway's clock does as well.
+    pub ahead: bool,
+    /// How long devices have been there.
+    pub past: Past,
+    /// What goes wrong, by time.
+    pub scenario: Option<Scenario>,
     /// What models and faults are drawn from.
     pub seed: u64,
     /// Faults by name in the class file, and the share of the devices that has each.
@@ -100,6 +119,9 @@ impl Options {
             recording_speed: None,
             duration: None,
             from_ms: None,
+            ahead: false,
+            past: Past::None,
+            scenario: None,
             seed: 0,
             faults: Vec::new(),
             state_dir: None,
@@ -156,6 +178,9 @@ pub enum FleetError {
     /// No class has this fault.
     #[error("no class has a fault called {0:?}; faults are named in the class files")]
     Fault(String),
+    /// The scenario does not fit the fleet.
+    #[error("the scenario does not fit the fleet:\n{}", .0.join("\n"))]
+    Scenario(Vec<String>),
     /// Neither a fleet nor a recording.
     #[error("nothing to simulate: give a fleet, a recording, or both")]
     Nothing,
@@ -165,6 +190,14 @@ pub enum FleetError {
     /// An agent's task ended without a word.
     #[error("an agent's task failed")]
     Task(#[from] tokio::task::JoinError),
+}
+
+/// Whether these options can be simulated: nothing is connected.
+///
+/// # Errors
+/// [`FleetError`].
+pub fn check(options: &Options) -> Result<(), FleetError> {
+    setups(options).map(drop)
 }
 
 /// Simulates until `shutdown` becomes true, the duration is over, or every recording ended; then waits for the
@@ -240,6 +273,12 @@ fn setups(options: &Options) -> Result<Vec<Setup>, FleetError> {
         }
     }
     let clocks = Clocks::of(options);
+    let members = options.fleet.as_ref().map_or_else(|| Ok(Vec::new()), Fleet::expand)?;
+    let plan = match &options.scenario {
+        Some(scenario) => scenario.plan(&members, &options.classes).map_err(FleetError::Scenario)?,
+        None => Plan::default(),
+    };
+    let mut offline_ms: BTreeMap<AgentId, Vec<(i64, i64)>> = BTreeMap::new();
     let mut recorded: BTreeMap<DeviceId, &Arc<Series>> =
         options.recording.iter().map(|series| (series.device, series)).collect();
     let mut agents: BTreeMap<AgentId, (bool, Vec<Equipment>)> = BTreeMap::new();
@@ -249,19 +288,23 @@ fn setups(options: &Options) -> Result<Vec<Setup>, FleetError> {
         *is_recorded |= recorded;
         seats.push(equipment);
     };
-    if let Some(fleet) = &options.fleet {
-        for member in fleet.expand()? {
-            if let Some(series) = recorded.remove(&member.id) {
-                seat(member.agent, true, clocks.replayed(series));
-                continue;
-            }
-            let class = options.classes.get(&member.group.class).ok_or_else(|| FleetError::Class {
-                prefix: member.group.prefix.clone(),
-                class: member.group.class.clone(),
-                known: options.classes.keys().cloned().collect::<Vec<_>>().join(", "),
-            })?;
-            seat(member.agent, false, clocks.modelled(class, member.id, options));
+    for member in &members {
+        if let Some(series) = recorded.remove(&member.id) {
+            seat(member.agent, true, clocks.replayed(series));
+            continue;
         }
+        let class = options.classes.get(&member.group.class).ok_or_else(|| FleetError::Class {
+            prefix: member.group.prefix.clone(),
+            class: member.group.class.clone(),
+            known: options.classes.keys().cloned().collect::<Vec<_>>().join(", "),
+        })?;
+        let equipment = clocks.modelled(class, member, options, &plan);
+        if let Some(times) = plan.offline.get(&member.agent) {
+            let agent = if options.connections == Connections::Each { member.id } else { member.agent };
+            let times = times.iter().map(|&(from_s, until_s)| (clocks.at(from_s), clocks.at(until_s)));
+            offline_ms.insert(agent, times.collect());
+        }
+        seat(member.agent, false, equipment);
     }
     for (device, series) in recorded {
         seat(device, true, clocks.replayed(series));
@@ -290,6 +333,7 @@ fn setups(options: &Options) -> Result<Vec<Setup>, FleetError> {
                 samples_max: options.samples_max.unwrap_or(SAMPLES_MAX),
                 lossless: options.lossless,
                 clock: if is_recorded { clocks.recording } else { clocks.models },
+                offline_ms: offline_ms.remove(&id).unwrap_or_default(),
                 drain: options.drain,
             }
         })
@@ -318,7 +362,11 @@ impl Clocks {
         let recording_from_ms = shared.or(first).unwrap_or(0);
         let recording_speed = options.recording_speed.unwrap_or(options.speed);
         Self {
-            models: if is_live { Clock::live() } else { Clock::virtual_from(models_from_ms, options.speed) },
+            models: match (is_live, options.ahead) {
+                (true, _) => Clock::live(),
+                (false, true) => Clock::ahead_from(models_from_ms, options.speed),
+                (false, false) => Clock::virtual_from(models_from_ms, options.speed),
+            },
             models_from_ms,
             recording: Clock::virtual_from(recording_from_ms, recording_speed),
             recording_from_ms,
@@ -333,19 +381,41 @@ impl Clocks {
         }
     }
 
-    fn modelled(&self, class: &Arc<Class>, device: DeviceId, options: &Options) -> Equipment {
+    /// Event time in milliseconds, so many seconds from the start.
+    const fn at(&self, from_start_s: i64) -> i64 {
+        self.models_from_ms.saturating_add(from_start_s.saturating_mul(1000))
+    }
+
+    fn modelled(&self, class: &Arc<Class>, member: &Member<'_>, options: &Options, plan: &Plan) -> Equipment {
+        let device = member.id;
         let struck = |(name, share): &&(String, f64)| is_struck(device, options.seed, name, *share);
         let fault = options.faults.iter().filter(struck).find_map(|(name, _)| class.faults.get(name));
         let fault: Option<Fault> = fault.cloned();
+        let offline = plan.offline.get(&member.agent).into_iter().flatten();
+        let from_ms = match offline.map(|&(from_s, _)| from_s).min() {
+            Some(from_s) if from_s < 0 => self.at(from_s),
+            _ => self.models_from_ms - past_ms(class, member, options.past),
+        };
         let class = Arc::clone(class);
-        let model = Simulated::new(
-            Arc::clone(&class),
-            device,
-            options.seed,
-            fault,
-            self.models_from_ms,
-            Late::CatchUp,
-        );
+        let mut model =
+            Simulated::new(Arc::clone(&class), device, options.seed, fault, from_ms, Late::CatchUp);
+        model.stand(member.place.lon, member.place.lat);
+        for Strike { fault, from_s, until_s, .. } in plan.strikes.get(&device).into_iter().flatten() {
+            model.strike(fault.clone(), self.at(*from_s), self.at(*until_s));
+        }
         Equipment { device, class, driver: Driver::Simulated(Box::new(model)) }
+    }
+}
+
+/// How long before the start a device began. What has no dispersal of its own comes as its agent does: a concentrator asks
+/// all of its devices in one round.
+fn past_ms(class: &Class, member: &Member<'_>, past: Past) -> i64 {
+    let report_ms = class.interval_ms().saturating_mul(i64::from(class.report.samples)).max(1);
+    let by = if class.report.dispersal_s > 0 { member.id } else { member.agent };
+    let part_ms = i64::from(batch::slot_s(by, u32::try_from(report_ms / 1000).unwrap_or(u32::MAX))) * 1000;
+    match past {
+        Past::None => 0,
+        Past::Part => part_ms,
+        Past::Report => report_ms + part_ms,
     }
 }

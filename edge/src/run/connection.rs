@@ -173,6 +173,11 @@ impl Agent {
         }
         let device = seat.equipment.device;
         let topic = if send.alarm { topic::alarm(device) } else { topic::up(device) };
+        if let Some(newest) =
+            seat.samples.rows(Range { start: range.end.saturating_sub(1), end: range.end }).next()
+        {
+            seat.watch.tell(newest.get(1..).unwrap_or_default());
+        }
         seat.stats.published += 1;
         self.progress.published.fetch_add(1, Relaxed);
         self.progress.bytes.fetch_add(payload.len() as u64, Relaxed);
@@ -202,6 +207,14 @@ impl Agent {
     fn publish_state(&mut self, online: bool) {
         let since_ms = if online { self.since_ms } else { wall_ms() };
         self.publish(None, topic::state(self.setup.id), &crate::mqtt::state(online, since_ms), true);
+    }
+
+    /// The connection breaks without a word, as where the power or the network fails.
+    pub(super) fn fall_silent(&mut self) {
+        if self.connection.is_some() {
+            self.forget_connection();
+            self.core.lost(self.setup.clock.now());
+        }
     }
 
     fn forget_connection(&mut self) {

@@ -142,6 +142,7 @@ fn gas_meter() -> Class {
             simulate: Shape::default(),
         }],
         faults: Default::default(),
+        work: None,
     }
 }
 

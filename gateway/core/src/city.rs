@@ -4,6 +4,7 @@
 //! oldest forgotten first (the edge then sends that report again, and it is refused again).
 
 use crate::{
+    alert::Episode,
     event::Reason,
     registry::{AgentIx, Registry},
 };
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 pub struct City {
     /// The gateway's clock at the last tick, milliseconds since 1970.
     pub now_ms: i64,
+    /// Since when the gateway has been able to hear without a break, milliseconds since 1970.
+    pub listening_from_ms: i64,
     agents: Vec<Agent>,
     touched: Vec<AgentIx>,
 }
@@ -24,16 +27,19 @@ pub struct City {
 /// What a restart needs of it, by agent id: the watermark names the refused payloads and nobody would tell them again.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Notes {
-    now_ms: i64,
-    agents: Vec<(AgentId, Agent)>,
+    pub(crate) now_ms: i64,
+    pub(crate) listening_from_ms: i64,
+    pub(crate) agents: Vec<(AgentId, Agent)>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Agent {
-    online: Option<bool>,
-    since_ms: i64,
-    touched: bool,
-    refused: VecDeque<u32>,
+pub(crate) struct Agent {
+    pub(crate) online: Option<bool>,
+    pub(crate) since_ms: i64,
+    pub(crate) touched: bool,
+    pub(crate) refused: VecDeque<u32>,
+    /// Most of its devices are silent.
+    pub(crate) silence: Option<Episode>,
 }
 
 impl City {
@@ -41,7 +47,7 @@ impl City {
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         let agents = alloc::vec![Agent::default(); registry.agents().len()];
-        Self { now_ms: 0, agents, touched: Vec::new() }
+        Self { now_ms: 0, listening_from_ms: 0, agents, touched: Vec::new() }
     }
 
     /// Takes an agent's state or last will.
@@ -67,6 +73,23 @@ impl City {
     #[must_use]
     pub fn agents_online(&self) -> usize {
         self.agents.iter().filter(|agent| agent.online == Some(true)).count()
+    }
+
+    /// How many devices are behind agents that say they are connected.
+    #[must_use]
+    pub fn devices_online(&self, registry: &Registry) -> usize {
+        let online =
+            self.agents.iter().zip(registry.agents()).filter(|(agent, _)| agent.online == Some(true));
+        online.map(|(_, known)| known.devices.len()).sum()
+    }
+
+    /// The alert that says that most of the agent's devices are silent, where it stands.
+    pub(crate) fn silence_of(&self, agent: AgentIx) -> Option<&Episode> {
+        self.agents[agent.at()].silence.as_ref()
+    }
+
+    pub(crate) fn set_silence(&mut self, agent: AgentIx, silence: Option<Episode>) {
+        self.agents[agent.at()].silence = silence;
     }
 
     /// The agent's watermark may have moved.
@@ -106,18 +129,24 @@ impl City {
     pub(crate) fn notes(&self, registry: &Registry) -> Notes {
         let known = registry.agents().iter().zip(&self.agents);
         let told = known.filter(|(_, agent)| **agent != Agent::default());
-        Notes { now_ms: self.now_ms, agents: told.map(|(known, agent)| (known.id, agent.clone())).collect() }
+        Notes {
+            now_ms: self.now_ms,
+            listening_from_ms: self.listening_from_ms,
+            agents: told.map(|(known, agent)| (known.id, agent.clone())).collect(),
+        }
     }
 
     /// Takes up notes; agents that are no longer registered are left out.
     pub(crate) fn restore(&mut self, notes: Notes, registry: &Registry) {
         *self = Self::new(registry);
-        self.now_ms = notes.now_ms;
-        for (id, agent) in notes.agents {
+        (self.now_ms, self.listening_from_ms) = (notes.now_ms, notes.listening_from_ms);
+        for (id, mut agent) in notes.agents {
             let Some(at) = registry.find_agent(id) else { continue };
             if agent.touched {
                 self.touched.push(at);
             }
+            let exists = |episode: &Episode| registry.shares.iter().any(|share| share.key == episode.key);
+            agent.silence = agent.silence.filter(exists);
             self.agents[at.at()] = agent;
         }
     }

@@ -5,6 +5,7 @@
 
 use crate::{
     aggregate::Windows,
+    alert::Alerts,
     dedup::Outboxes,
     event::{ABSENT, Accepted, Arrival, SampleSet},
     registry::ClassRules,
@@ -14,6 +15,9 @@ use alloc::boxed::Box;
 use hunhe_proto::reading::{Quality, Report};
 use serde::{Deserialize, Serialize};
 
+/// Two reports of one clock tell its offset within so much; two of a backlog differ by a report period.
+const STEADY_MS: u64 = 5_000;
+
 /// What is known of a device that has reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceState {
@@ -21,6 +25,8 @@ pub struct DeviceState {
     pub outboxes: Outboxes,
     /// Its windows.
     pub windows: Windows,
+    /// Its alerts.
+    pub alerts: Alerts,
     /// The newest sample's time, milliseconds since 1970.
     pub last_ms: i64,
     /// The newest value of each of the class's channels, [`ABSENT`] where there never was one.
@@ -31,6 +37,8 @@ pub struct DeviceState {
     pub arrival_ms: i64,
     /// The device clock minus the gateway's, where a live report told; milliseconds.
     pub clock_offset_ms: Option<i64>,
+    /// Two live reports, one behind the other, told the same offset: it is the clock's, and not the way's.
+    pub clock_steady: bool,
     /// Millivolts, as last reported.
     pub battery_mv: Option<u32>,
     /// dBm, as last reported.
@@ -48,11 +56,13 @@ impl DeviceState {
         Self {
             outboxes: Outboxes::default(),
             windows: Windows::default(),
+            alerts: Alerts::default(),
             last_ms: i64::MIN,
             last: alloc::vec![ABSENT; rules.channels.len()].into_boxed_slice(),
             last_quality: Quality::Valid.code(),
             arrival_ms: 0,
             clock_offset_ms: None,
+            clock_steady: false,
             battery_mv: None,
             signal_dbm: None,
             gaps: 0,
@@ -68,6 +78,7 @@ impl DeviceState {
             + size_of_val::<[i64]>(&self.last)
             + self.outboxes.heap_bytes()
             + self.windows.heap_bytes()
+            + self.alerts.heap_bytes()
     }
 
     /// Forgets what is told in terms of the class: it has changed.
@@ -91,8 +102,15 @@ impl DeviceState {
         };
         let sent_ms = last_ms.saturating_add(i64::from(after_s) * 1000);
         let offset_ms = sent_ms.saturating_sub(arrival.at_ms);
-        self.clock_offset_ms = Some(offset_ms);
+        let before_ms = self.clock_offset_ms.replace(offset_ms);
+        self.clock_steady = before_ms.is_some_and(|before_ms| before_ms.abs_diff(offset_ms) <= STEADY_MS);
         if offset_ms.saturating_abs() > CLOCK_SUSPECT_MS { Quality::Suspect } else { Quality::Valid }
+    }
+
+    /// Event time from which on a sample speaks of now. A clock that is known to be wrong does not make a leak old.
+    pub(crate) fn live_from_ms(&self, arrival: Arrival, rules: &ClassRules) -> i64 {
+        let offset_ms = self.clock_offset_ms.filter(|_| self.clock_steady && arrival.live).unwrap_or(0);
+        arrival.at_ms.saturating_sub(rules.live_within_ms).saturating_add(offset_ms)
     }
 
     /// Keeps the newest value of each channel, and counts what lies off the grid (V04) or is missing on it (V03).

@@ -3,7 +3,7 @@
 //! A message is one event and its decisions one batch, so that purity costs nothing per reading. [`Decisions`] is
 //! flat and reused; the shell writes it to the decided log and clears it before the next event.
 
-use crate::registry::DeviceIx;
+use crate::{alert::Change, registry::DeviceIx};
 use alloc::vec::Vec;
 use core::ops::Range;
 use hunhe_proto::{
@@ -56,6 +56,9 @@ pub enum Event<'a> {
         lsn: u64,
         /// The gateway's clock, milliseconds since 1970.
         now_ms: i64,
+        /// Has the gateway been able to hear since the tick before? While it was away, stopped or without a broker,
+        /// silence says nothing.
+        listening: bool,
     },
 }
 
@@ -250,6 +253,8 @@ pub struct Decisions {
     pub refused: Vec<RefusedRange>,
     /// Windows closed or corrected.
     pub shown: Shown,
+    /// Alerts that changed.
+    pub alerts: Vec<Change>,
 }
 
 impl Decisions {
@@ -261,12 +266,16 @@ impl Decisions {
         self.refused.clear();
         self.shown.windows.clear();
         self.shown.stats.clear();
+        self.alerts.clear();
     }
 
     /// Nothing to write down?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.accepted.sets.is_empty() && self.refusal.is_none() && self.shown.windows.is_empty()
+        self.accepted.sets.is_empty()
+            && self.refusal.is_none()
+            && self.shown.windows.is_empty()
+            && self.alerts.is_empty()
     }
 }
 

@@ -4,8 +4,9 @@
 //! has consecutive sequence numbers; refused ranges ascend. No allocation unless a value is refused or a sample is empty.
 
 use crate::{
+    alert::Context,
     device::DeviceState,
-    event::{ABSENT, Decisions, Reason, RefusedRange, SampleSet, worse},
+    event::{ABSENT, Arrival, Decisions, Reason, RefusedRange, SampleSet, worse},
     registry::{ClassRules, DeviceIx},
     validate::{RegisterStep, TimeWindow, judge_values, refusal_of, register_step},
 };
@@ -13,12 +14,15 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use hunhe_proto::{
     class::Kind,
+    id::DeviceId,
     reading::{BlockSpan, Quality, Report},
 };
 
 pub(crate) struct Judge<'a> {
     pub(crate) device: DeviceIx,
+    pub(crate) id: DeviceId,
     pub(crate) rules: &'a ClassRules,
+    pub(crate) arrival: Arrival,
     pub(crate) report: &'a Report,
     pub(crate) window: TimeWindow,
     /// What V01 makes of every sample here.
@@ -108,6 +112,15 @@ impl Judge<'_> {
 
     fn accept(&mut self, set: SampleSet) {
         self.doubt_registers(&set);
+        let context = Context {
+            device: self.device,
+            id: self.id,
+            rules: self.rules,
+            arrival_ms: self.arrival.at_ms,
+            live_from_ms: self.state.live_from_ms(self.arrival, self.rules),
+        };
+        let (last_ms, Decisions { accepted, alerts, .. }) = (self.state.last_ms, &mut *self.decisions);
+        self.state.alerts.judge(&context, &set, accepted, last_ms, alerts);
         self.state.note(self.rules, &set, &self.decisions.accepted);
         self.decisions.accepted.sets.push(set);
     }

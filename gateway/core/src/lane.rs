@@ -17,19 +17,24 @@
 //! and the record stays with them, listed again. A message that was refused whole (unknown device, undecodable,
 //! `dedup_window`) never entered the ledger; its redrive names no samples and is decided like a message come now.
 //!
-//! Lanes share nothing. Deliberately absent: clocks (time is an argument), storage, alerts.
+//! Lanes share nothing. Deliberately absent: clocks (time is an argument), storage.
 
 use crate::{
+    alert::Context,
+    books::Books,
     city::City,
     event::{Arrival, Confirmed, Decisions, Event, Reason, Refusal, RefusedRange},
     judge::{Counted, Judge},
+    ledger::Totals,
     registry::{AgentIx, ClassRules, DeviceIx, Registry, Resolved},
+    silence,
     validate::TimeWindow,
 };
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::ops::Range;
 use hunhe_proto::{
     decode::{DecodeError, decode},
+    id::DeviceId,
     reading::{Quality, Report},
     topic::{self, Topic},
 };
@@ -75,6 +80,7 @@ pub struct Lane {
     pub(crate) devices: Vec<Option<Box<DeviceState>>>,
     pub(crate) counters: Counters,
     pub(crate) city: City,
+    pub(crate) books: Books,
     report: Report,
     fresh: Vec<Range<u64>>,
 }
@@ -83,6 +89,8 @@ pub struct Lane {
 const REFUSED_MAX: usize = 16;
 /// Silent devices are looked for once in so much time: their open windows are shown no later than this, milliseconds.
 const SWEEP_MS: i64 = 60_000;
+/// Silence is looked for once in so much time, milliseconds.
+const SILENCE_MS: i64 = 5_000;
 
 impl Lane {
     /// A lane that has seen nothing.
@@ -90,12 +98,14 @@ impl Lane {
     pub fn new(registry: Arc<Registry>, policy: Policy) -> Self {
         let devices = alloc::vec![None; registry.devices().len()];
         let city = City::new(&registry);
+        let books = Books::new(devices.len());
         Self {
             registry,
             policy,
             devices,
             counters: Counters::default(),
             city,
+            books,
             report: Report::default(),
             fresh: Vec::new(),
         }
@@ -117,7 +127,7 @@ impl Lane {
                     decisions.refusal = Some(refusal);
                 }
             }
-            Event::Tick { now_ms, .. } => self.tick(now_ms, decisions),
+            Event::Tick { now_ms, listening, .. } => self.tick(now_ms, listening, decisions),
         }
     }
 
@@ -143,7 +153,7 @@ impl Lane {
         let rules = registry.class(class);
         let mut report = core::mem::take(&mut self.report);
         let outcome = match decode(payload, rules.axis, &mut report) {
-            Ok(()) => self.report(arrival, device, rules, &report, redrive, decisions),
+            Ok(()) => self.report(arrival, (device, id), rules, &report, redrive, decisions),
             Err(error) => {
                 self.city.refuse(agent, crc32c::crc32c(payload), REFUSED_MAX);
                 Err(Refusal { device: Some(device), boot: 0, reason: Reason::Undecodable(error) })
@@ -157,7 +167,7 @@ impl Lane {
     fn report(
         &mut self,
         arrival: Arrival,
-        device: DeviceIx,
+        (device, id): (DeviceIx, DeviceId),
         rules: &ClassRules,
         report: &Report,
         redrive: Option<&[(u64, u64)]>,
@@ -165,6 +175,7 @@ impl Lane {
     ) -> Result<(), Refusal> {
         let boot = report.header.boot;
         let refuse = |reason| Refusal { device: Some(device), boot, reason };
+        self.books.note(device.0);
         let state = self.devices[device.at()].get_or_insert_with(|| Box::new(DeviceState::new(rules)));
         self.fresh.clear();
         let mut doubt = Quality::Valid;
@@ -174,6 +185,9 @@ impl Lane {
                 let fresh = &mut self.fresh;
                 state.note_message(arrival, report);
                 doubt = state.judge_clock(arrival, report);
+                let context =
+                    Context { device, id, rules, arrival_ms: arrival.at_ms, live_from_ms: arrival.at_ms };
+                state.alerts.heard(&context, &mut decisions.alerts);
                 state
                     .outboxes
                     .admit(report, |range| fresh.push(range))
@@ -183,7 +197,8 @@ impl Lane {
         let wrong_class = report.header.class_version.is_some_and(|version| version != rules.class.version);
         let window = TimeWindow::at(arrival.at_ms, self.policy.accept_past_ms);
         let counted = Counted::default();
-        let mut judge = Judge { device, rules, report, window, doubt, state, decisions, counted };
+        let mut judge =
+            Judge { device, id, rules, arrival, report, window, doubt, state, decisions, counted };
         for fresh in &self.fresh {
             if wrong_class {
                 judge.refuse(fresh.start, fresh.end - fresh.start, Reason::WrongClass);
@@ -252,16 +267,32 @@ impl Lane {
         }
     }
 
-    fn tick(&mut self, now_ms: i64, decisions: &mut Decisions) {
+    fn tick(&mut self, now_ms: i64, listening: bool, decisions: &mut Decisions) {
         let before_ms = core::mem::replace(&mut self.city.now_ms, now_ms);
-        if now_ms.div_euclid(SWEEP_MS) == before_ms.div_euclid(SWEEP_MS) {
-            return;
+        if !listening {
+            self.city.listening_from_ms = now_ms;
         }
+        let passes = |every_ms: i64| now_ms.div_euclid(every_ms) != before_ms.div_euclid(every_ms);
+        if passes(SILENCE_MS) {
+            let registry = Arc::clone(&self.registry);
+            silence::sweep(&registry, &mut self.devices, &mut self.city, now_ms, &mut decisions.alerts);
+        }
+        if passes(SWEEP_MS) {
+            self.sweep(now_ms, decisions);
+        }
+    }
+
+    /// Shows open windows of devices that are silent, and ends late tracks that nothing moves any more.
+    fn sweep(&mut self, now_ms: i64, decisions: &mut Decisions) {
         for (device, state) in self.registry.indices().zip(&mut self.devices) {
-            let Some(state) = state.as_deref_mut().filter(|state| state.windows.has_unshown()) else {
+            let Some(state) = state.as_deref_mut() else { continue };
+            if !state.windows.has_unshown() && !state.alerts.has_late() {
                 continue;
-            };
+            }
             let rules = self.registry.class_of(device);
+            let id = self.registry.device(device).id;
+            let context = Context { device, id, rules, arrival_ms: now_ms, live_from_ms: now_ms };
+            state.alerts.tick(&context, &mut decisions.alerts);
             let silent_ms = i64::from(rules.class.report.silent_after_s) * 1000;
             if now_ms.saturating_sub(state.arrival_ms) > silent_ms {
                 state.windows.show_due(rules, device, i64::MAX, &mut decisions.shown);
@@ -273,6 +304,7 @@ impl Lane {
     pub fn confirmed(&mut self, device: DeviceIx, boot: u32, confirmed: Confirmed) {
         if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
             state.outboxes.confirmed(boot, confirmed);
+            self.books.note(device.0);
         }
     }
 
@@ -280,13 +312,26 @@ impl Lane {
     pub fn discarded(&mut self, device: DeviceIx, boot: u32, samples: u64) {
         if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
             state.outboxes.discarded(boot, samples);
+            self.books.note(device.0);
         }
+    }
+
+    /// Takes up what changed in the ledger, so that the next to ask for it waits less. Changes no answer.
+    pub fn balance(&mut self) {
+        let devices = &self.devices;
+        self.books.balance(|device| ledger_of(devices, device));
     }
 
     /// The agents whose watermark may have moved since the last call.
     pub fn take_touched_agents(&mut self) -> Vec<AgentIx> {
         self.city.take_touched()
     }
+}
+
+/// The ledger of a device; of one that has not reported it is empty.
+pub(crate) fn ledger_of(devices: &[Option<Box<DeviceState>>], device: u32) -> Totals {
+    let state = devices.get(device as usize).and_then(Option::as_deref);
+    state.map_or_else(Totals::default, |state| state.outboxes.totals())
 }
 
 impl Counters {

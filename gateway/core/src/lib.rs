@@ -3,27 +3,35 @@
 //! In the order of a message's journey:
 //! - [`event`]: all that can happen to a lane, and all that it decides
 //! - [`registry`]: who may report what
+//! - [`rule`]: what is alarming, as data
 //! - [`validate`]: which samples and values are plausible, and why not
 //! - [`ranges`], [`dedup`]: what has been received of each outbox
 //! - `judge`: what becomes of a report's fresh samples
-//! - [`ledger`]: where every sample is
+//! - [`ledger`], `books`: where every sample is, of one device and of all
 //! - [`aggregate`]: tumbling windows over event time
+//! - [`alert`], [`silence`]: ok → pending → firing → resolved, in event time
 //! - [`device`]: all that is known of one device
 //! - [`lane`]: all state of a shard of devices; composes the above
 //! - [`city`]: what crosses devices: agents, and who is silent
 //! - [`view`]: what people and programs ask of a lane
+//! - [`former`]: its state as the version before wrote it
 #![no_std]
 extern crate alloc;
 
 pub mod aggregate;
+pub mod alert;
+mod books;
 pub mod city;
 pub mod dedup;
 pub mod device;
 pub mod event;
+pub mod former;
 mod judge;
 pub mod lane;
 pub mod ledger;
 pub mod ranges;
 pub mod registry;
+pub mod rule;
+pub mod silence;
 pub mod validate;
 pub mod view;

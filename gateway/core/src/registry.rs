@@ -4,6 +4,7 @@
 //! series is bounded by registry × schema. Indices are dense and valid for one registry only: whatever outlives a
 //! run names devices by id.
 
+use crate::rule::{Rule, RuleIx, RuleKey, Share, Silence, Watch, When};
 use alloc::{string::String, vec::Vec};
 use core::hash::BuildHasherDefault;
 use hashbrown::HashMap;
@@ -137,6 +138,12 @@ pub struct ClassRules {
     pub windows_ms: Vec<i64>,
     /// Positions in `channels` that get rollups.
     pub rolled_up: Vec<u8>,
+    /// A sample no older than this when it arrives speaks of now, in milliseconds: a report's span and dispersal, and
+    /// five minutes (D) for the way.
+    pub live_within_ms: i64,
+    /// Rules on channels, in the order of `channels`.
+    pub(crate) watches: Vec<Watch>,
+    pub(crate) silence: Option<Silence>,
 }
 
 /// A channel with its rules as wire integers.
@@ -178,7 +185,12 @@ pub struct Registry {
     device_by_id: IdMap<Resolved>,
     device_by_pseudonym: IdMap<DeviceIx>,
     agent_by_id: IdMap<AgentIx>,
+    rules: Vec<Rule>,
+    pub(crate) shares: Vec<Share>,
 }
+
+/// How long a fresh report may be on its way, in milliseconds.
+const ON_THE_WAY_MS: i64 = 300_000;
 
 /// The windows a class may have: a minute, a quarter, an hour, a day.
 const WINDOWS_MS: [i64; 4] = [60_000, 900_000, 3_600_000, 86_400_000];
@@ -188,6 +200,44 @@ impl Registry {
     #[must_use]
     pub fn new(classes: Vec<Class>) -> Self {
         Self { classes: classes.into_iter().map(ClassRules::new).collect(), ..Self::default() }
+    }
+
+    /// Sets the alert rules, in place of any before. They have been found faultless ([`rule::faults_of`](crate::rule::faults_of)).
+    pub fn set_rules(&mut self, rules: Vec<Rule>) {
+        let numbered = || (0..).map(RuleIx).zip(&rules);
+        for class in &mut self.classes {
+            let mut watches: Vec<Watch> =
+                numbered().filter_map(|(ix, rule)| Watch::of(rule, ix, class)).collect();
+            watches.sort_by_key(|watch| watch.at);
+            class.watches = watches;
+            let own = |rule: &&Rule| rule.class.as_deref() == Some(class.class.name.as_str());
+            class.silence = numbered().filter(|(_, rule)| own(rule)).find_map(|(ix, rule)| match rule.when {
+                When::Silent { silent_s } => {
+                    Some(Silence { rule: ix, key: rule.key(), after_ms: i64::from(silent_s) * 1000 })
+                }
+                _ => None,
+            });
+        }
+        let share = |(ix, rule): (RuleIx, &Rule)| match rule.when {
+            When::SilentShare { silent_share: share, devices_min } => {
+                Some(Share { rule: ix, key: rule.key(), share, devices_min })
+            }
+            _ => None,
+        };
+        self.shares = numbered().filter_map(share).collect();
+        self.rules = rules;
+    }
+
+    /// All alert rules, by position.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// An alert rule.
+    #[must_use]
+    pub fn rule(&self, index: RuleIx) -> &Rule {
+        &self.rules[index.at()]
     }
 
     /// Adds a device.
@@ -322,8 +372,27 @@ impl ClassRules {
                 .filter(|(_, c)| c.has_rollups())
                 .map(|(at, _)| at)
                 .collect(),
+            live_within_ms: interval_ms
+                .saturating_mul(class.report.samples.into())
+                .saturating_add(i64::from(class.report.dispersal_s) * 1000)
+                .saturating_add(ON_THE_WAY_MS),
+            watches: Vec::new(),
+            silence: None,
             class,
         }
+    }
+
+    /// Is there such a rule for the class's devices?
+    pub(crate) fn has_rule(&self, key: RuleKey) -> bool {
+        self.watches.iter().any(|watch| watch.key == key)
+            || self.silence.is_some_and(|silence| silence.key == key)
+    }
+
+    /// The rules on the channel at that position in `channels`.
+    pub(crate) fn watches_of(&self, at: usize) -> &[Watch] {
+        let from = self.watches.partition_point(|watch| watch.at < at);
+        let length = self.watches[from..].iter().take_while(|watch| watch.at == at).count();
+        &self.watches[from..from + length]
     }
 
     /// The position in `channels` of a wire number.

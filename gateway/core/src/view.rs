@@ -1,16 +1,13 @@
 //! What people and programs ask of a lane: the ledger, watermarks, devices, and its state for a checkpoint.
 
 use crate::{
+    alert::episode_id,
     city::Notes,
-    lane::{Counters, DeviceState, Lane},
+    lane::{Counters, DeviceState, Lane, ledger_of},
     ledger::Totals,
     registry::{AgentIx, ClassRules, DeviceIx},
 };
-use alloc::{
-    boxed::Box,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{borrow::Cow, boxed::Box, string::String, vec::Vec};
 use hunhe_proto::{
     id::DeviceId,
     v1::{BootDurable, DeviceDurable, Durable, Range},
@@ -18,14 +15,16 @@ use hunhe_proto::{
 use serde::{Deserialize, Serialize};
 
 /// A lane's state between two journal records, by device id, so that it outlives a change of registry.
+///
+/// Taken, it borrows the devices: they are written as they stand, and never copied.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Snapshot {
-    counters: Counters,
-    city: Notes,
+pub struct Snapshot<'a> {
+    pub(crate) counters: Counters,
+    pub(crate) city: Notes,
     /// Names and versions, in the order of the registry then.
-    classes: Vec<(String, u32)>,
+    pub(crate) classes: Vec<(String, u32)>,
     /// Each with its class then.
-    devices: Vec<(DeviceId, u32, Box<DeviceState>)>,
+    pub(crate) devices: Vec<(DeviceId, u32, Cow<'a, DeviceState>)>,
 }
 
 impl Lane {
@@ -33,6 +32,12 @@ impl Lane {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The ledger over all devices, and whether each of them closes.
+    #[must_use]
+    pub fn totals(&self) -> (Totals, bool) {
+        self.books.totals(|device| ledger_of(&self.devices, device))
     }
 
     /// The ledger over devices that `wanted` lets through, and how many of them have reported.
@@ -68,56 +73,87 @@ impl Lane {
         &self.city
     }
 
-    /// What the agent's outboxes may forget, and should send again.
+    /// Ids of all episodes that are open: what a book of alerts holds beside them belongs to a rule, a class or a device
+    /// that is no more.
+    pub fn open_alerts(&self) -> impl Iterator<Item = u64> {
+        let devices =
+            self.states().flat_map(|(device, state)| state.alerts.open(self.registry.device(device).id));
+        let agents = (0..).map(AgentIx).zip(self.registry.agents()).filter_map(|(ix, agent)| {
+            let episode = self.city.silence_of(ix)?;
+            Some(episode_id(agent.id, episode.key, episode.since_ms, false))
+        });
+        devices.chain(agents)
+    }
+
+    /// What the agent's outboxes may forget, and should send again, in place of what `out` held: its memory is used
+    /// again, since a concentrator has a thousand devices and is told every two seconds.
+    pub fn watermark_into(&self, agent: AgentIx, out: &mut Durable) {
+        let mut told = 0;
+        for &device in &self.registry.agent(agent).devices {
+            let Some(state) = self.state(device) else { continue };
+            if told == out.devices.len() {
+                out.devices.push(DeviceDurable::default());
+            }
+            let slot = &mut out.devices[told];
+            told += 1;
+            slot.device.clear();
+            slot.device.push_str(self.registry.device(device).id.as_str());
+            slot.boots.clear();
+            slot.boots.extend(state.outboxes.watermarks().map(|mark| {
+                BootDurable {
+                    boot: mark.boot,
+                    through: mark.through,
+                    missing: mark
+                        .missing
+                        .iter()
+                        .map(|gap| Range { start: gap.start, count: gap.end - gap.start })
+                        .collect(),
+                }
+            }));
+        }
+        out.devices.truncate(told);
+        out.refused.clear();
+        out.refused.extend(self.city.refused(agent));
+    }
+
+    /// [`Self::watermark_into`] a new message.
     #[must_use]
     pub fn watermark(&self, agent: AgentIx) -> Durable {
-        let known = self.registry.agent(agent);
-        let devices = known.devices.iter().filter_map(|&device| {
-            let state = self.state(device)?;
-            let boots = state.outboxes.watermarks().map(|mark| BootDurable {
-                boot: mark.boot,
-                through: mark.through,
-                missing: mark
-                    .missing
-                    .iter()
-                    .map(|gap| Range { start: gap.start, count: gap.end - gap.start })
-                    .collect(),
-            });
-            Some(DeviceDurable {
-                device: self.registry.device(device).id.to_string(),
-                boots: boots.collect(),
-            })
-        });
-        Durable { devices: devices.collect(), refused: self.city.refused(agent).collect() }
+        let mut out = Durable::default();
+        self.watermark_into(agent, &mut out);
+        out
     }
 
     /// All that a restart needs.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let device = |(index, state): (DeviceIx, &DeviceState)| {
-            let device = self.registry.device(index);
-            (device.id, device.class.0, Box::new(state.clone()))
-        };
+    pub fn snapshot(&self) -> Snapshot<'_> {
         let class = |rules: &ClassRules| (rules.class.name.clone(), rules.class.version);
         Snapshot {
             counters: self.counters.clone(),
             city: self.city.notes(&self.registry),
             classes: self.registry.classes().iter().map(class).collect(),
-            devices: self.states().map(device).collect(),
+            devices: self
+                .states()
+                .map(|(index, state)| {
+                    let device = self.registry.device(index);
+                    (device.id, device.class.0, Cow::Borrowed(state))
+                })
+                .collect(),
         }
     }
 
     /// Takes up a snapshot. Devices that are no longer registered are left out, and their number is returned; a device
     /// whose class changed keeps its ledger, and loses its windows and newest values.
-    pub fn restore(&mut self, snapshot: Snapshot) -> usize {
+    pub fn restore(&mut self, snapshot: Snapshot<'_>) -> usize {
         self.counters = snapshot.counters;
         self.city.restore(snapshot.city, &self.registry);
         let mut left_out = 0;
-        for (id, class, mut state) in snapshot.devices {
+        for (id, class, state) in snapshot.devices {
             let Some(device) = self.registry.find(id) else {
                 left_out += 1;
                 continue;
             };
+            let mut state = Box::new(state.into_owned());
             let rules = self.registry.class_of(device);
             let before = snapshot.classes.get(class as usize);
             let same = before.is_some_and(|(name, version)| {
@@ -128,7 +164,9 @@ impl Lane {
             if !same {
                 state.change_class(rules);
             }
+            state.alerts.keep_rules(|key| rules.has_rule(key));
             self.devices[device.at()] = Some(state);
+            self.books.note(device.0);
         }
         left_out
     }

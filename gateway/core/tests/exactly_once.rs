@@ -251,12 +251,17 @@ impl World {
             };
             (*fate, *count, word.handled) = (becomes, *count + 1, word.handled + 1);
         }
+        if word.stored > word.quarantined {
+            self.lane.balance();
+        }
         self.lane.confirmed(self.device, boot, word);
     }
 
     fn check(&self) {
         let (totals, unexplained) = self.model.totals();
         let (ledger, _) = self.lane.ledger(|_| true);
+        let closes = self.lane.states().all(|(_, state)| state.outboxes.totals().unexplained() == 0);
+        assert_eq!(self.lane.totals(), (ledger, closes), "kept up by difference");
         assert_eq!(ledger, totals);
         assert_eq!(unexplained, 0, "the model's edge tells the truth");
         assert_eq!(ledger.unexplained(), 0);

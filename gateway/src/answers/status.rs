@@ -105,13 +105,15 @@ impl Answers {
             sinks: self.sinks.iter().map(|sink| sink_status(&sink.snapshot())).collect(),
             ledger: seen.totals,
             quarantined_by_reason: seen.refused,
+            alerts: self.alerting.book.firing(),
+            outputs: self.outputs_now(),
         })
     }
 
     pub(super) async fn ledger_of(&self, query: LedgerQuery) -> Result<Ledger, ApiError> {
         let registry = Arc::clone(&self.registry);
         self.ask(move |lane| {
-            let totals = totals_of(lane, &lane.ledger(|_| true).0, closed(lane));
+            let totals = totals_of(lane);
             let Some(by) = query.by else {
                 return Ledger { totals, by: None, rows: Vec::new(), next: None };
             };
@@ -142,7 +144,7 @@ impl Answers {
         if self.journal.status().state != JournalState::Running {
             return missing("the journal takes nothing: it is at its limit or has failed, see the log");
         }
-        if !self.sessions.status().iter().all(|session| session.ready.load(Ordering::Relaxed)) {
+        if !self.sessions.all_ready() {
             return missing("not connected to the broker, or not subscribed yet");
         }
         Ok(())
@@ -168,7 +170,7 @@ impl Answers {
         let shed = sessions.iter().map(|session| session.shed.load(Ordering::Relaxed)).sum();
         let connections = sessions.iter().map(|session| session.connections.load(Ordering::Relaxed)).sum();
         let progress = self.lane.progress();
-        Ok(vec![
+        let mut metrics = vec![
             counter("hunhe_messages_total", "Messages handled.", status.messages_total),
             counter("hunhe_samples_total", "Samples accepted.", status.samples_total),
             gauge(
@@ -229,25 +231,24 @@ impl Answers {
                 "Connections closed because the journal's queue was full.",
                 shed,
             ),
-        ])
+        ];
+        metrics.extend(self.alert_metrics());
+        Ok(metrics)
     }
 }
 
 fn look(lane: &Lane, registry: &Registry, now_ms: i64) -> Seen {
     let counters = lane.counters();
-    let online = |device: &hunhe_gateway_core::registry::Device| {
-        lane.city().online(device.agent).is_some_and(|(online, _)| online)
-    };
     let mut refused = counters.messages_refused.clone();
     for (reason, number) in &counters.samples_refused {
         *refused.entry(reason.clone()).or_default() += number;
     }
     Seen {
-        totals: totals_of(lane, &lane.ledger(|_| true).0, closed(lane)),
+        totals: totals_of(lane),
         messages: counters.messages,
         samples: counters.samples,
         readings: counters.readings,
-        online: registry.devices().iter().filter(|device| online(device)).count() as u64,
+        online: lane.city().devices_online(registry) as u64,
         reporting: lane
             .states()
             .filter(|(device, state)| heard(registry, *device, state.arrival_ms, now_ms))
@@ -262,16 +263,13 @@ pub(super) fn heard(registry: &Registry, device: DeviceIx, arrival_ms: i64, now_
     now_ms - arrival_ms <= silent_ms
 }
 
-fn closed(lane: &Lane) -> bool {
-    lane.states().all(|(_, state)| state.outboxes.totals().unexplained() == 0)
-}
-
-fn totals_of(lane: &Lane, sum: &Totals, closed: bool) -> LedgerTotals {
+fn totals_of(lane: &Lane) -> LedgerTotals {
+    let (sum, closed) = lane.totals();
     let counters = lane.counters();
     LedgerTotals {
         readings: counters.readings,
         messages_refused: counters.messages_refused.clone().into_iter().collect(),
-        ..plain_totals(sum, closed)
+        ..plain_totals(&sum, closed)
     }
 }
 

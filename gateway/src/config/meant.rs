@@ -20,10 +20,15 @@ const SECRET_BYTES_MAX: u64 = 16 * 1024;
 pub(crate) fn complete(config: &mut Config, written: &mut Written) {
     let seeds = config.seeds_dir.clone();
     let registry = &mut config.registry;
-    let paths = registry.fleets.iter_mut().chain(&mut registry.devices).chain([&mut registry.classes]);
+    let paths = registry
+        .fleets
+        .iter_mut()
+        .chain(&mut registry.devices)
+        .chain([&mut registry.classes, &mut registry.rules]);
     paths.for_each(|path| *path = seeds.join(&path));
     let mut judge = Judge::new(written);
     judge.sinks(config);
+    judge.outputs(config);
     judge.limits(config);
     judge.paths(config);
     judge.secrets(config);
@@ -54,15 +59,7 @@ impl<'a> Judge<'a> {
 
     fn sinks(&mut self, config: &Config) {
         let names: Vec<&str> = config.influx.iter().map(|influx| influx.name.as_str()).collect();
-        for (index, name) in names.iter().enumerate() {
-            if *name == "embedded" || names[..index].contains(name) {
-                let keys = format!("influx[{index}].name");
-                let table = format!("influx[{index}]");
-                let what = format!("\"{name}\" is taken by another sink");
-                let written = self.written.places.contains_key(&keys);
-                self.fault(&[if written { &keys } else { &table }], what, "give each sink its own name");
-            }
-        }
+        self.own_names("influx", &names, "embedded", "sink");
         if !config.embedded.enabled && names.is_empty() {
             let remedy = "set it to true, or name a database with [[influx]]";
             self.fault(&["embedded.enabled"], "leaves no sink at all", remedy);
@@ -80,6 +77,25 @@ impl<'a> Judge<'a> {
             let known: Vec<&str> = ["embedded"].into_iter().chain(names).collect();
             let remedy = format!("write one of \"{}\"", known.join("\", \""));
             self.fault(&["sink_of_record"], format!("no sink is named \"{record}\""), remedy);
+        }
+    }
+
+    fn outputs(&mut self, config: &Config) {
+        let names: Vec<&str> = config.webhook.iter().map(|webhook| webhook.name.as_str()).collect();
+        self.own_names("webhook", &names, crate::notify::mqtt::NAME, "output");
+    }
+
+    /// Each table of a listed section has its own name, and not the one that is ours.
+    fn own_names(&mut self, section: &str, names: &[&str], ours: &str, noun: &str) {
+        for (index, name) in names.iter().enumerate() {
+            if *name == ours || names[..index].contains(name) {
+                let key = format!("{section}[{index}].name");
+                let table = format!("{section}[{index}]");
+                let what = format!("\"{name}\" is taken by another {noun}");
+                let written = self.written.places.contains_key(&key);
+                let remedy = format!("give each {noun} its own name");
+                self.fault(&[if written { &key } else { &table }], what, remedy);
+            }
         }
     }
 
@@ -117,8 +133,11 @@ impl<'a> Judge<'a> {
     fn paths(&mut self, config: &Config) {
         self.readable(&["seeds_dir"], &config.seeds_dir, Expected::Folder);
         if config.seeds_dir.is_dir() {
-            let keys = ["registry.classes", "seeds_dir"];
-            self.readable(&keys, &config.registry.classes, Expected::Folder);
+            for (key, path) in
+                [("registry.classes", &config.registry.classes), ("registry.rules", &config.registry.rules)]
+            {
+                self.readable(&[key, "seeds_dir"], path, Expected::Folder);
+            }
             for (key, paths) in
                 [("registry.fleets", &config.registry.fleets), ("registry.devices", &config.registry.devices)]
             {
@@ -165,6 +184,10 @@ impl<'a> Judge<'a> {
         for (index, influx) in config.influx.iter_mut().enumerate() {
             let key = format!("influx[{index}].token");
             self.secret(&key, &mut influx.token, influx.token_file.as_ref());
+        }
+        for (index, webhook) in config.webhook.iter_mut().enumerate() {
+            let key = format!("webhook[{index}].token");
+            self.secret(&key, &mut webhook.token, webhook.token_file.as_ref());
         }
     }
 

@@ -57,7 +57,8 @@ pub fn read_class(file: &str, text: &str) -> Result<Class, Vec<Fault>> {
     if faults.is_empty() { Ok(class) } else { Err(faults) }
 }
 
-fn files_of(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The folder's `.toml` files, by name.
+pub(crate) fn files_of(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();

@@ -49,6 +49,7 @@ impl Site {
     fn new() -> Self {
         let site = Self { dir: tempfile::tempdir().unwrap() };
         fs::create_dir_all(site.path("seeds/classes")).unwrap();
+        fs::create_dir_all(site.path("seeds/rules")).unwrap();
         site.write("seeds/classes/gas_meter.toml", METER);
         site.write("seeds/classes/flow_meter.toml", &plain());
         site.write("seeds/fleet.toml", &format!("seed = 7\n{}", group("gas_meter", "g", 3, true)));

@@ -6,6 +6,7 @@ use hunhe_gateway_core::{
     event::{Arrival, Decisions, Event},
     lane::{Lane, Policy},
     registry::{DeviceIx, Enrolment, Registry},
+    rule::{Rule, faults_of},
 };
 use hunhe_proto::{
     class::Class,
@@ -14,7 +15,7 @@ use hunhe_proto::{
     reading::{Drop, Header},
     topic,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub const HOUR_MS: i64 = 3_600_000;
 pub const DAY_MS: i64 = 24 * HOUR_MS;
@@ -93,6 +94,27 @@ min = 0
 max = 120
 "#;
 
+pub const RULES: &str = r#"
+[[rules]]
+id = "pressure_high"
+version = 1
+class = "dma_flow"
+severity = "major"
+title = { zh = "压力高", en = "Pressure high" }
+source = "D"
+when = { channel = "pressure", at_least = 0.5, clear_below = 0.2 }
+hold_s = 60
+
+[[rules]]
+id = "flow_silent"
+version = 1
+class = "dma_flow"
+severity = "warning"
+title = { zh = "静默", en = "Silent" }
+source = "D"
+when = { silent_s = 86400 }
+"#;
+
 pub fn id(name: &str) -> Id {
     Id::new(name).unwrap()
 }
@@ -109,7 +131,11 @@ pub fn registry() -> Arc<Registry> {
 }
 
 pub fn registry_of(classes: &[&str]) -> Arc<Registry> {
-    let mut registry = Registry::new(classes.iter().map(|text| class(text)).collect());
+    let classes: Vec<Class> = classes.iter().map(|text| class(text)).collect();
+    let rules = toml::from_str::<BTreeMap<String, Vec<Rule>>>(RULES).unwrap().remove("rules").unwrap();
+    assert_eq!(faults_of(&rules, &classes), []);
+    let mut registry = Registry::new(classes);
+    registry.set_rules(rules);
     for (class, kind) in [("gas_meter", "gas"), ("dma_flow", "flow")] {
         for number in 0..2 {
             let enrolment = Enrolment {
@@ -227,7 +253,7 @@ pub fn redrive(lane: &mut Lane, at_ms: i64, device: &str, sent: &Sent, refused: 
 
 pub fn tick(lane: &mut Lane, now_ms: i64) -> Decisions {
     let mut decisions = Decisions::default();
-    lane.handle(Event::Tick { lsn: 1, now_ms }, &mut decisions);
+    lane.handle(Event::Tick { lsn: 1, now_ms, listening: true }, &mut decisions);
     decisions
 }
 

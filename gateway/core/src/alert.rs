@@ -1,0 +1,377 @@
+//! Alerts of one device: ok → pending → firing → resolved, in event time.
+//!
+//! A condition that is met opens an *episode* of its rule. It is pending until it has held for `hold_s`, then it
+//! fires; it is resolved when the condition has been over for `clear_hold_s`. All times are those of the samples.
+//!
+//! **Two tracks.** Samples newer than any before move the *main* track. Older ones (a backlog that arrives behind a live
+//! report, a gap filled) move the *late* track, so that old data neither pages as live nor clears what stands. The late
+//! track follows ascending samples; where one goes back in time it starts over, and what was open there is resolved.
+//!
+//! **Mode.** An episode is live where the sample that fires it is no older than the class's own delay (see
+//! [`ClassRules::live_within_ms`]); else it is retrospective, and so is everything on the late track. A retrospective
+//! episode of the main track that a live sample still meets fires again, as live, once.
+//!
+//! Invariants: an episode's id follows from device, rule and the first sample that met the condition, so a replay gives
+//! the same ids; a resolve has the id of its raise; each (rule, track) has at most one episode open; a device at rest
+//! holds no memory beyond two words.
+//! Bounds: as many open episodes as the class has rules, twice.
+//!
+//! Deliberately absent: acknowledgement, shelving, grouping of levels; conditions over several devices except silence,
+//! which is in [`silence`](crate::silence). An episode that late samples tear apart stays apart.
+
+use crate::{
+    event::{ABSENT, Accepted, SampleSet},
+    registry::{AgentIx, ClassRules, DeviceIx},
+    rule::{RuleIx, RuleKey, Silence, Watch},
+};
+use alloc::{boxed::Box, vec::Vec};
+use core::hash::{Hash, Hasher};
+use hunhe_proto::id::Id;
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
+
+/// A late track without samples for so long, by the gateway's clock, is over; milliseconds.
+const LATE_IDLE_MS: i64 = 600_000;
+
+/// Does an alert speak of now?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Its sample was fresh.
+    Live,
+    /// It was found in old data.
+    Retrospective,
+}
+
+/// Where an episode stands after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The condition is met, and not yet for long enough.
+    Pending,
+    /// Raised.
+    Firing,
+    /// Over.
+    Resolved,
+}
+
+/// What an alert is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A device.
+    Device(DeviceIx),
+    /// An agent, and so the devices behind it.
+    Agent(AgentIx),
+}
+
+/// An episode has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// The same through all changes of an episode, and in a replay.
+    pub id: u64,
+    /// Which rule.
+    pub rule: RuleIx,
+    /// Whom it is about.
+    pub subject: Subject,
+    /// Where it stands now.
+    pub phase: Phase,
+    /// Was it ever raised? Tells a resolved alert from a pending one that went away.
+    pub fired: bool,
+    /// Does it speak of now?
+    pub mode: Mode,
+    /// Event time of the first sample that met the condition, milliseconds since 1970.
+    pub since_ms: i64,
+    /// Event time of this change, milliseconds since 1970.
+    pub event_ms: i64,
+    /// The gateway's clock when it was found, milliseconds since 1970.
+    pub arrival_ms: i64,
+    /// Wire integer of the rule's channel; the status word; seconds of silence; or the number of silent devices.
+    pub value: i64,
+}
+
+/// An episode that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Episode {
+    pub(crate) key: RuleKey,
+    pub(crate) phase: Phase,
+    pub(crate) mode: Mode,
+    pub(crate) since_ms: i64,
+    /// The first sample for which it was over; [`ABSENT`] while it is not.
+    pub(crate) clear_ms: i64,
+}
+
+/// A track over samples that came behind newer ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Late {
+    episodes: Vec<Episode>,
+    /// The newest sample on it.
+    last_ms: i64,
+    /// When it moved last, by the gateway's clock.
+    arrival_ms: i64,
+}
+
+/// The alerts of a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alerts {
+    pub(crate) episodes: Vec<Episode>,
+    late: Option<Box<Late>>,
+}
+
+/// How a set of samples came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) device: DeviceIx,
+    /// Names the device in ids of episodes.
+    pub(crate) id: Id,
+    pub(crate) rules: &'a ClassRules,
+    pub(crate) arrival_ms: i64,
+    /// Samples from here on are live, milliseconds since 1970.
+    pub(crate) live_from_ms: i64,
+}
+
+/// The id of an episode.
+pub(crate) fn episode_id(subject: Id, key: RuleKey, since_ms: i64, late: bool) -> u64 {
+    let mut hasher = SipHasher13::new();
+    (subject.as_str(), key.0, since_ms, late).hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Alerts {
+    /// Ids of the episodes that are open.
+    pub(crate) fn open(&self, subject: Id) -> impl Iterator<Item = u64> {
+        let id = move |late| move |e: &Episode| episode_id(subject, e.key, e.since_ms, late);
+        let late = self.late.iter().flat_map(|late| &late.episodes);
+        self.episodes.iter().map(id(false)).chain(late.map(id(true)))
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let late = self
+            .late
+            .as_deref()
+            .map_or(0, |late| size_of::<Late>() + late.episodes.capacity() * size_of::<Episode>());
+        self.episodes.capacity() * size_of::<Episode>() + late
+    }
+
+    /// Forgets episodes of rules that no longer exist for the class.
+    pub(crate) fn keep_rules(&mut self, mut exists: impl FnMut(RuleKey) -> bool) {
+        self.episodes.retain(|episode| exists(episode.key));
+        if let Some(late) = &mut self.late {
+            late.episodes.retain(|episode| exists(episode.key));
+        }
+    }
+
+    /// Judges an accepted set. Samples at or before `last_ms` are late.
+    pub(crate) fn judge(
+        &mut self,
+        context: &Context<'_>,
+        set: &SampleSet,
+        accepted: &Accepted,
+        last_ms: i64,
+        out: &mut Vec<Change>,
+    ) {
+        if context.rules.watches.is_empty() {
+            return;
+        }
+        let times = &accepted.times_ms[set.rows.clone()];
+        let newer = times.partition_point(|&time_ms| time_ms <= last_ms);
+        if newer > 0 {
+            self.judge_late(context, set, accepted, newer, out);
+        }
+        for (column, &number) in accepted.channels[set.channels.clone()].iter().enumerate() {
+            let Some(at) = context.rules.position(number) else { continue };
+            let values = &accepted.column(set, column)[newer..];
+            for watch in context.rules.watches_of(at) {
+                run(&mut self.episodes, context, watch, &times[newer..], values, false, out);
+            }
+        }
+    }
+
+    #[cold]
+    fn judge_late(
+        &mut self,
+        context: &Context<'_>,
+        set: &SampleSet,
+        accepted: &Accepted,
+        end: usize,
+        out: &mut Vec<Change>,
+    ) {
+        let times = &accepted.times_ms[set.rows.clone()][..end];
+        let mut late = self.late.take().unwrap_or_else(|| {
+            Box::new(Late { episodes: Vec::new(), last_ms: i64::MIN, arrival_ms: context.arrival_ms })
+        });
+        if times[0] <= late.last_ms {
+            end_all(&mut late, context, out);
+        }
+        for (column, &number) in accepted.channels[set.channels.clone()].iter().enumerate() {
+            let Some(at) = context.rules.position(number) else { continue };
+            let values = &accepted.column(set, column)[..end];
+            for watch in context.rules.watches_of(at) {
+                run(&mut late.episodes, context, watch, times, values, true, out);
+            }
+        }
+        late.last_ms = times[end - 1];
+        late.arrival_ms = context.arrival_ms;
+        self.late = Some(late);
+    }
+
+    /// The device has been heard: it is not silent any more.
+    pub(crate) fn heard(&mut self, context: &Context<'_>, out: &mut Vec<Change>) {
+        let Some(silence) = context.rules.silence.filter(|_| !self.episodes.is_empty()) else { return };
+        if let Some(at) = self.episodes.iter().position(|episode| episode.key == silence.key) {
+            let episode = self.episodes.swap_remove(at);
+            let seconds = context.arrival_ms.saturating_sub(episode.since_ms) / 1000;
+            out.push(context.change(
+                silence.rule,
+                &episode,
+                Phase::Resolved,
+                context.arrival_ms,
+                seconds,
+                false,
+            ));
+        }
+    }
+
+    /// The device has not been heard since `since_ms` by the gateway's clock.
+    pub(crate) fn silent(
+        &mut self,
+        context: &Context<'_>,
+        silence: Silence,
+        since_ms: i64,
+        out: &mut Vec<Change>,
+    ) {
+        if self.episodes.iter().any(|episode| episode.key == silence.key) {
+            return;
+        }
+        let (key, phase, mode) = (silence.key, Phase::Firing, Mode::Live);
+        let episode = Episode { key, phase, mode, since_ms, clear_ms: ABSENT };
+        let seconds = context.arrival_ms.saturating_sub(since_ms) / 1000;
+        out.push(context.change(silence.rule, &episode, phase, context.arrival_ms, seconds, false));
+        self.episodes.push(episode);
+    }
+
+    /// Time passed: a late track that nothing moves any more is over.
+    pub(crate) fn tick(&mut self, context: &Context<'_>, out: &mut Vec<Change>) {
+        if let Some(mut late) =
+            self.late.take_if(|late| context.arrival_ms.saturating_sub(late.arrival_ms) >= LATE_IDLE_MS)
+        {
+            end_all(&mut late, context, out);
+        }
+    }
+
+    /// Is there anything that [`Self::tick`] could end?
+    pub(crate) const fn has_late(&self) -> bool {
+        self.late.is_some()
+    }
+}
+
+fn end_all(late: &mut Late, context: &Context<'_>, out: &mut Vec<Change>) {
+    for episode in late.episodes.drain(..) {
+        let Some(watch) = context.rules.watches.iter().find(|watch| watch.key == episode.key) else {
+            continue;
+        };
+        out.push(context.change(watch.rule, &episode, Phase::Resolved, late.last_ms, ABSENT, true));
+    }
+    late.last_ms = i64::MIN;
+}
+
+/// Moves one rule's episode along ascending samples of one channel.
+fn run(
+    episodes: &mut Vec<Episode>,
+    context: &Context<'_>,
+    watch: &Watch,
+    times: &[i64],
+    values: &[i64],
+    late: bool,
+    out: &mut Vec<Change>,
+) {
+    let open = episodes.iter().position(|episode| episode.key == watch.key);
+    // Nearly always nothing is open and no value meets the condition, and this is quick to say.
+    if open.is_none() && !values.iter().any(|&value| watch.test.is_set(value)) {
+        return;
+    }
+    let mut episode = open.map(|at| episodes.swap_remove(at));
+    for (&time_ms, &value) in times.iter().zip(values).filter(|(_, value)| **value != ABSENT) {
+        episode = step(episode, context, watch, (time_ms, value), late, out);
+    }
+    if let Some(episode) = episode {
+        episodes.push(episode);
+    }
+}
+
+/// One sample of one rule.
+fn step(
+    episode: Option<Episode>,
+    context: &Context<'_>,
+    watch: &Watch,
+    (time_ms, value): (i64, i64),
+    late: bool,
+    out: &mut Vec<Change>,
+) -> Option<Episode> {
+    let met = watch.test.is_set(value);
+    let mode = if !late && time_ms >= context.live_from_ms { Mode::Live } else { Mode::Retrospective };
+    let mut say = |episode: &Episode, phase| {
+        out.push(context.change(watch.rule, episode, phase, time_ms, value, late));
+    };
+    let Some(mut episode) = episode else {
+        if !met {
+            return None;
+        }
+        let phase = if watch.hold_ms == 0 { Phase::Firing } else { Phase::Pending };
+        let episode = Episode { key: watch.key, phase, mode, since_ms: time_ms, clear_ms: ABSENT };
+        say(&episode, phase);
+        return Some(episode);
+    };
+    let over = watch.test.is_clear(value);
+    match episode.phase {
+        Phase::Pending if !met => {
+            say(&episode, Phase::Resolved);
+            return None;
+        }
+        Phase::Pending if time_ms.saturating_sub(episode.since_ms) >= watch.hold_ms => {
+            (episode.phase, episode.mode) = (Phase::Firing, mode);
+            say(&episode, Phase::Firing);
+        }
+        Phase::Pending => {}
+        _ if over => {
+            if episode.clear_ms == ABSENT {
+                episode.clear_ms = time_ms;
+            }
+            if time_ms.saturating_sub(episode.clear_ms) >= watch.clear_hold_ms {
+                say(&episode, Phase::Resolved);
+                return None;
+            }
+        }
+        _ => {
+            episode.clear_ms = ABSENT;
+            if met && mode == Mode::Live && episode.mode == Mode::Retrospective {
+                episode.mode = Mode::Live;
+                say(&episode, Phase::Firing);
+            }
+        }
+    }
+    Some(episode)
+}
+
+impl Context<'_> {
+    fn change(
+        &self,
+        rule: RuleIx,
+        episode: &Episode,
+        phase: Phase,
+        event_ms: i64,
+        value: i64,
+        late: bool,
+    ) -> Change {
+        Change {
+            id: episode_id(self.id, episode.key, episode.since_ms, late),
+            rule,
+            subject: Subject::Device(self.device),
+            phase,
+            fired: episode.phase == Phase::Firing,
+            mode: episode.mode,
+            since_ms: episode.since_ms,
+            event_ms,
+            arrival_ms: self.arrival_ms,
+            value,
+        }
+    }
+}

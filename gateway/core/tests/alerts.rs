@@ -1,0 +1,352 @@
+//! What alerts promise: raised in event time, resolved with the same name, live only where they speak of now, and alike
+//! in a replay.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
+
+mod support;
+
+use hunhe_gateway_core::{
+    alert::{Change, Mode, Phase, Subject},
+    event::{Arrival, Decisions, Event},
+    lane::{Lane, Policy},
+    registry::{Enrolment, Registry},
+    rule::{Rule, Severity, When, faults_of},
+};
+use hunhe_proto::class::Text;
+use proptest::prelude::*;
+use std::sync::Arc;
+use support::*;
+
+const MINUTE_MS: i64 = 60_000;
+
+fn rule(id: &str, when: When, hold_s: u32, clear_hold_s: u32) -> Rule {
+    let class = (!matches!(when, When::SilentShare { .. })).then(|| "dma_flow".to_owned());
+    let title = Text { zh: "规则".into(), en: "rule".into() };
+    let (severity, source) = (Severity::Major, "D".to_owned());
+    Rule { id: id.into(), version: 1, class, severity, title, source, when, hold_s, clear_hold_s }
+}
+
+fn high(hold_s: u32, clear_hold_s: u32) -> Rule {
+    let when = When::AtLeast { channel: "pressure".into(), at_least: 80.0, clear_below: 70.0 };
+    rule("pressure_high", when, hold_s, clear_hold_s)
+}
+
+fn low() -> Rule {
+    let when = When::AtMost { channel: "pressure".into(), at_most: 14.0, clear_above: 16.0 };
+    rule("pressure_low", when, 0, 0)
+}
+
+fn silent() -> Rule {
+    rule("flow_silent", When::Silent { silent_s: 7200 }, 0, 0)
+}
+
+fn registry(rules: Vec<Rule>, devices: u32) -> Arc<Registry> {
+    let classes = vec![class(FLOW)];
+    assert_eq!(faults_of(&rules, &classes), []);
+    let mut registry = Registry::new(classes);
+    registry.set_rules(rules);
+    for number in 0..devices {
+        let enrolment = Enrolment {
+            id: id(&format!("flow-{number}")),
+            pseudonym: id(&format!("p-{number}")),
+            class: "dma_flow".into(),
+            agent: id("agent-flow"),
+            operator: id("op"),
+            district: 210_102,
+            zone: id("zone-1"),
+            position: (123.4, 41.8),
+        };
+        registry.enrol(enrolment).unwrap();
+    }
+    Arc::new(registry)
+}
+
+/// A lane with these rules and one device that has not reported.
+fn lane(rules: Vec<Rule>) -> Lane {
+    Lane::new(registry(rules, 1), Policy { accept_past_ms: 10 * 365 * DAY_MS, ..Policy::default() })
+}
+
+/// Pressures in metres, one a minute from `minute` after the start on, arriving `after` minutes after the last.
+fn report(
+    lane: &mut Lane,
+    device: &str,
+    seq: u64,
+    minute: i64,
+    pressures: &[i64],
+    after: i64,
+) -> Vec<Change> {
+    let values: Vec<i64> = pressures.iter().map(|metres| metres * 100).collect();
+    let sent = Sent::new(1, seq).block(START_MS / 1000 + minute * 60, 2, &values);
+    let last = minute + i64::try_from(pressures.len()).unwrap() - 1;
+    send(lane, START_MS + (last + after) * MINUTE_MS, device, &sent).alerts
+}
+
+/// (phase, mode, minute of the change, minute of the first sample, value)
+fn told(changes: &[Change]) -> Vec<(Phase, Mode, i64, i64, i64)> {
+    let minute = |ms: i64| (ms - START_MS) / MINUTE_MS;
+    changes.iter().map(|c| (c.phase, c.mode, minute(c.event_ms), minute(c.since_ms), c.value)).collect()
+}
+
+#[test]
+fn it_fires_at_the_level_and_resolves_below_the_other() {
+    let mut lane = lane(vec![high(0, 0), low()]);
+    let changes = report(&mut lane, "flow-0", 0, 0, &[50, 80, 75, 90, 69, 14, 15, 17], 0);
+    use {Mode::Live, Phase::*};
+    assert_eq!(
+        told(&changes),
+        [
+            (Firing, Live, 1, 1, 8000),
+            (Resolved, Live, 4, 1, 6900),
+            (Firing, Live, 5, 5, 1400),
+            (Resolved, Live, 7, 5, 1700),
+        ]
+    );
+    assert_eq!(changes[0].id, changes[1].id);
+    assert_ne!(changes[1].id, changes[2].id);
+}
+
+#[test]
+fn it_fires_only_when_it_has_held_and_resolves_only_when_it_has_been_over() {
+    use {Mode::Live, Phase::*};
+    let mut lane = lane(vec![high(120, 180)]);
+    let short = report(&mut lane, "flow-0", 0, 0, &[80, 80, 50], 0);
+    assert_eq!(told(&short), [(Pending, Live, 0, 0, 8000), (Resolved, Live, 2, 0, 5000)]);
+    assert!(!short[1].fired, "it was never raised");
+    // Across reports, and through a doubtful moment between the levels.
+    let rising = report(&mut lane, "flow-0", 3, 3, &[80, 85], 0);
+    assert_eq!(told(&rising), [(Pending, Live, 3, 3, 8000)]);
+    let fires = report(&mut lane, "flow-0", 5, 5, &[81, 60, 60, 75, 60, 60, 60], 0);
+    assert_eq!(told(&fires), [(Firing, Live, 5, 3, 8100)]);
+    let over = report(&mut lane, "flow-0", 12, 12, &[60], 0);
+    assert_eq!(told(&over), [(Resolved, Live, 12, 3, 6000)]);
+    assert!(over[0].fired && over[0].id == fires[0].id);
+}
+
+#[test]
+fn old_data_is_retrospective_and_neither_pages_nor_clears_what_stands() {
+    use {Mode::*, Phase::*};
+    let mut lane = lane(vec![high(0, 0)]);
+    let now = 3 * 24 * 60;
+    assert_eq!(told(&report(&mut lane, "flow-0", 5000, now, &[90], 0)), [(Firing, Live, now, now, 9000)]);
+    // A backlog behind it: a breach of its own, and many values that would clear the live alert.
+    let night = report(&mut lane, "flow-0", 0, 0, &[50, 95, 95, 50, 50], now);
+    assert_eq!(told(&night), [(Firing, Retrospective, 1, 1, 9500), (Resolved, Retrospective, 3, 1, 5000)]);
+    // The backlog goes on in the breach, and ends in it: it is over when nothing moves it any more.
+    let open = report(&mut lane, "flow-0", 5, 5, &[96], now);
+    assert_eq!(told(&open), [(Firing, Retrospective, 5, 5, 9600)]);
+    assert!(tick(&mut lane, START_MS + (now + 6) * MINUTE_MS).alerts.is_empty());
+    let ended = tick(&mut lane, START_MS + (now + 30) * MINUTE_MS).alerts;
+    assert_eq!((ended.len(), ended[0].id, ended[0].phase), (1, open[0].id, Resolved));
+    let cleared = report(&mut lane, "flow-0", 5001, now + 1, &[60], 0);
+    assert_eq!(told(&cleared), [(Resolved, Live, now + 1, now, 6000)]);
+}
+
+#[test]
+fn a_backlog_before_the_first_live_report_pages_only_where_it_still_holds() {
+    use {Mode::*, Phase::*};
+    let mut lane = lane(vec![high(0, 0)]);
+    // Six days of backlog in order, a breach inside and another that lasts until now.
+    let backlog = report(&mut lane, "flow-0", 0, 0, &[50, 90, 50, 90], 6 * 24 * 60);
+    assert_eq!(
+        told(&backlog),
+        [
+            (Firing, Retrospective, 1, 1, 9000),
+            (Resolved, Retrospective, 2, 1, 5000),
+            (Firing, Retrospective, 3, 3, 9000)
+        ]
+    );
+    let now = 6 * 24 * 60 + 10;
+    let live = report(&mut lane, "flow-0", 4, now, &[91], 0);
+    assert_eq!(told(&live), [(Firing, Live, now, 3, 9100)], "it fires again, as live");
+    assert_eq!(live[0].id, backlog[2].id);
+    assert!(report(&mut lane, "flow-0", 5, now + 1, &[92], 0).is_empty(), "and once");
+}
+
+#[test]
+fn a_clock_that_is_known_to_be_wrong_does_not_make_a_leak_old() {
+    let mut lane = lane(vec![high(0, 0)]);
+    let mut live = |seq: u64, minute: i64, metres: i64| {
+        let mut sent = Sent::new(1, seq).block(START_MS / 1000 + minute * 60, 2, &[metres * 100]);
+        sent.header.sent_after_s = Some(0);
+        // The device's clock is two hours slow.
+        let at_ms = START_MS + (minute + 120) * MINUTE_MS;
+        let (topic, payload) = (up("flow-0"), sent.bytes());
+        let arrival = Arrival { lsn: 1, at_ms, live: true, alarm: false };
+        let mut decisions = Decisions::default();
+        lane.handle(Event::Message { arrival, topic: &topic, payload: &payload }, &mut decisions);
+        decisions.alerts
+    };
+    assert!(live(0, 0, 50).is_empty());
+    assert!(live(1, 1, 50).is_empty());
+    let leak = live(2, 2, 90);
+    assert_eq!((leak.len(), leak[0].mode), (1, Mode::Live));
+}
+
+#[test]
+fn silence_is_told_once_and_ends_with_the_next_message() {
+    let mut lane = lane(vec![silent()]);
+    report(&mut lane, "flow-0", 0, 0, &[50], 0);
+    let at = |minute: i64| START_MS + minute * MINUTE_MS;
+    assert!(tick(&mut lane, at(119)).alerts.is_empty());
+    let silent = tick(&mut lane, at(120)).alerts;
+    assert_eq!((silent.len(), silent[0].phase, silent[0].value), (1, Phase::Firing, 7200));
+    assert!(tick(&mut lane, at(240)).alerts.is_empty());
+    // An old report, too, says that the device lives.
+    let heard = report(&mut lane, "flow-0", 1, 1, &[50], 300);
+    assert_eq!((heard.len(), heard[0].phase, heard[0].id), (1, Phase::Resolved, silent[0].id));
+}
+
+#[test]
+fn what_the_gateway_slept_through_is_nobodys_silence() {
+    let mut lane = lane(vec![silent()]);
+    report(&mut lane, "flow-0", 0, 0, &[50], 0);
+    let mut decisions = Decisions::default();
+    let at = |minute: i64| START_MS + minute * MINUTE_MS;
+    lane.handle(Event::Tick { lsn: 2, now_ms: at(600), listening: false }, &mut decisions);
+    assert!(decisions.alerts.is_empty());
+    assert!(tick(&mut lane, at(719)).alerts.is_empty());
+    assert_eq!(tick(&mut lane, at(720)).alerts.len(), 1);
+}
+
+#[test]
+fn a_cell_that_goes_down_is_one_alert() {
+    let share = rule("cell_silent", When::SilentShare { silent_share: 0.8, devices_min: 5 }, 0, 0);
+    let mut lane = Lane::new(registry(vec![silent(), share], 10), Policy::default());
+    let name = |number: i64| format!("flow-{number}");
+    for number in 0..10 {
+        report(&mut lane, &name(number), 0, number, &[50], 0);
+    }
+    // The last one goes on; the others fall silent one after the other.
+    let mut said = Vec::new();
+    for minute in 100..200 {
+        if minute % 10 == 0 {
+            report(&mut lane, &name(9), u64::try_from(minute).unwrap(), minute, &[50], 0);
+        }
+        said.extend(tick(&mut lane, START_MS + minute * MINUTE_MS).alerts);
+    }
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(matches!(said[0].subject, Subject::Agent(_)) && said[0].value == 8);
+    // A device that is still silent when the cell is back is told alone.
+    let mut back = Vec::new();
+    for number in 0..8 {
+        back.extend(report(&mut lane, &name(number), 1, 200, &[50], 0));
+    }
+    assert!(back.is_empty(), "their silence was never told: {back:?}");
+    let after = tick(&mut lane, START_MS + 201 * MINUTE_MS).alerts;
+    let phases: Vec<_> = after.iter().map(|c| (c.phase, matches!(c.subject, Subject::Agent(_)))).collect();
+    assert_eq!(phases, [(Phase::Resolved, true), (Phase::Firing, false)]);
+}
+
+#[test]
+fn a_restart_forgets_no_alert_and_lets_those_of_a_rule_that_is_gone_go() {
+    let mut first = lane(vec![high(0, 0), low()]);
+    let raised = report(&mut first, "flow-0", 0, 0, &[90], 0);
+    let bytes = postcard::to_allocvec(&first.snapshot()).unwrap();
+    let mut same = lane(vec![low(), high(0, 0)]);
+    same.restore(postcard::from_bytes(&bytes).unwrap());
+    assert_eq!(same.open_alerts().collect::<Vec<_>>(), [raised[0].id]);
+    let resolved = report(&mut same, "flow-0", 1, 1, &[50], 0);
+    assert_eq!((resolved[0].phase, resolved[0].id), (Phase::Resolved, raised[0].id));
+    let mut without = lane(vec![low()]);
+    without.restore(postcard::from_bytes(&bytes).unwrap());
+    assert_eq!(without.open_alerts().count(), 0);
+}
+
+#[test]
+fn rules_at_fault_are_named() {
+    let classes = [class(FLOW)];
+    let keys =
+        |rule: Rule| faults_of(&[rule], &classes).into_iter().map(|(_, key, _)| key).collect::<Vec<_>>();
+    let channel = |name: &str| When::AtLeast { channel: name.into(), at_least: 10.0, clear_below: 8.0 };
+    assert_eq!(keys(rule("ok", channel("pressure"), 0, 0)), [""; 0]);
+    assert_eq!(keys(rule("Not Ok", channel("pressure"), 0, 0)), ["id"]);
+    assert_eq!(keys(rule("a", channel("presure"), 0, 0)), ["when.channel"]);
+    let crossed = When::AtLeast { channel: "pressure".into(), at_least: 10.0, clear_below: 12.0 };
+    assert_eq!(keys(rule("a", crossed, 0, 0)), ["when.clear_below"]);
+    let beyond = When::AtMost { channel: "pressure".into(), at_most: -5.0, clear_above: 0.0 };
+    assert_eq!(keys(rule("a", beyond, 0, 0)), ["when"]);
+    assert_eq!(keys(rule("a", When::Bits { bits: 1 }, 0, 0)), ["when.bits"]);
+    let mut other = rule("a", channel("pressure"), 0, 0);
+    other.class = Some("no_class".into());
+    assert_eq!(keys(other), ["class"]);
+    let twice = [high(0, 0), high(0, 0)];
+    assert_eq!(faults_of(&twice, &classes)[0].1, "id");
+}
+
+/// The plainest reading of one rule, over samples in order of time: (raised at, resolved at).
+fn model(pressures: &[i64], hold: i64, clear_hold: i64) -> Vec<(i64, Option<i64>)> {
+    let mut episodes = Vec::new();
+    let (mut since, mut over): (Option<i64>, Option<i64>) = (None, None);
+    let mut firing = false;
+    for (minute, &metres) in (0..).zip(pressures) {
+        if !firing {
+            since = (metres >= 80).then(|| since.unwrap_or(minute));
+            if since.is_some_and(|since| minute - since >= hold) {
+                firing = true;
+                over = None;
+                episodes.push((minute, None));
+            }
+        } else {
+            over = (metres < 70).then(|| over.unwrap_or(minute));
+            if over.is_some_and(|over| minute - over >= clear_hold) {
+                episodes.last_mut().unwrap().1 = Some(minute);
+                (firing, since) = (false, None);
+            }
+        }
+    }
+    episodes
+}
+
+proptest! {
+    #[test]
+    fn raises_and_resolves_are_the_models_however_reports_are_cut(
+        pressures in prop::collection::vec(prop_oneof![Just(50_i64), Just(69), Just(70), Just(79), Just(80), Just(90)], 1..120),
+        cuts in prop::collection::vec(1..20_usize, 1..20),
+        hold in 0..4_i64, clear_hold in 0..4_i64,
+    ) {
+        let seconds = |minutes: i64| u32::try_from(minutes * 60).unwrap();
+        let mut lane = lane(vec![high(seconds(hold), seconds(clear_hold))]);
+        let (mut from, mut changes) = (0, Vec::new());
+        for cut in cuts.iter().cycle() {
+            let end = (from + cut).min(pressures.len());
+            let minute = i64::try_from(from).unwrap();
+            changes.extend(report(&mut lane, "flow-0", from as u64, minute, &pressures[from..end], 0));
+            from = end;
+            if from == pressures.len() {
+                break;
+            }
+        }
+        let minute = |ms: i64| (ms - START_MS) / MINUTE_MS;
+        let mut seen: Vec<(i64, Option<i64>)> = Vec::new();
+        for change in changes.iter().filter(|change| change.fired) {
+            match change.phase {
+                Phase::Firing => seen.push((minute(change.event_ms), None)),
+                _ => seen.last_mut().unwrap().1 = Some(minute(change.event_ms)),
+            }
+        }
+        prop_assert_eq!(seen, model(&pressures, hold, clear_hold));
+    }
+
+    #[test]
+    fn old_data_in_any_order_never_pages_and_every_raise_is_resolved(
+        order in Just((0..30_i64).collect::<Vec<_>>()).prop_shuffle(),
+        breaches in prop::collection::btree_set(0..30_i64, 0..10),
+    ) {
+        let mut lane = lane(vec![high(0, 0)]);
+        let now = 60 * 24 * 60;
+        report(&mut lane, "flow-0", 10_000, now, &[50], 0);
+        let mut changes = Vec::new();
+        for &chunk in &order {
+            let metres = if breaches.contains(&chunk) { 90 } else { 50 };
+            let minute = chunk * 20;
+            let seq = u64::try_from(minute).unwrap();
+            changes.extend(report(&mut lane, "flow-0", seq, minute, &[50, metres, 50], now - minute));
+        }
+        changes.extend(tick(&mut lane, START_MS + (now + 60) * MINUTE_MS).alerts);
+        prop_assert!(changes.iter().all(|change| change.mode == Mode::Retrospective));
+        let ids = |phase| changes.iter().filter(|c| c.phase == phase).map(|c| c.id).collect::<std::collections::BTreeSet<_>>();
+        prop_assert_eq!(ids(Phase::Firing).len(), breaches.len());
+        prop_assert_eq!(ids(Phase::Firing), ids(Phase::Resolved));
+        prop_assert_eq!(lane.open_alerts().count(), 0);
+    }
+}
