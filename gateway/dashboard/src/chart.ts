@@ -254,8 +254,8 @@ function option({ series, intervalS, from, to, limits, crossed }: Drawn) {
     },
     yAxis: {
       type: "value" as const, scale: true, splitNumber: 4,
-      min: (shown: Span) => (crossed !== undefined && crossed < shown.min ? crossed - room(shown, crossed) : null),
-      max: (shown: Span) => (crossed !== undefined && crossed > shown.max ? crossed + room(shown, crossed) : null),
+      min: (shown: Span) => (crossed !== undefined && crossed < shown.min ? beyond(shown, crossed, -1) : null),
+      max: (shown: Span) => (crossed !== undefined && crossed > shown.max ? beyond(shown, crossed, 1) : null),
       splitLine: { lineStyle: { color: line } },
       axisLabel: { color: quiet, formatter: brief },
     },
@@ -284,9 +284,12 @@ interface Span {
   max: number;
 }
 
-/** A tenth of what is shown, so that a threshold does not lie on the edge. */
-const room = (shown: Span, crossed: number): number =>
-  (Math.max(shown.max, crossed) - Math.min(shown.min, crossed)) / 10;
+/** The edge of the axis past a threshold: a tenth of what is shown further, on a round figure. */
+function beyond(shown: Span, crossed: number, side: 1 | -1): number {
+  const range = Math.max(shown.max, crossed) - Math.min(shown.min, crossed);
+  const round = 10 ** Math.floor(Math.log10(range / 2));
+  return (side * Math.ceil((side * crossed + range / 10) / round)) * round;
+}
 
 /** Thresholds of the rules; those outside what the axis shows are left out by the chart. */
 function limitLines(limits: Rule[]) {
