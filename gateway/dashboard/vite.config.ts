@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config";
 const gateway = process.env["HUNHE_URL"] ?? "http://127.0.0.1:8480";
 
 export default defineConfig({
-  server: { host: "127.0.0.1", proxy: { "/api": gateway } },
+  server: { host: "127.0.0.1", proxy: { "/api": gateway }, fs: { allow: [".", "../../seeds/city"] } },
   build: {
     // No file inlined as data: the page's content policy allows none but images.
     assetsInlineLimit: 0,

@@ -4,25 +4,29 @@
 //! over all devices are kept for [`FRESH`]: a hundred open pages cost the lane no more than one.
 //! Devices are named by pseudonym; a household's position is not shown.
 
+mod alerts;
 mod devices;
 mod live;
 mod quarantine;
 mod status;
 
 use crate::{
+    alerts::{Book, log::Figures},
     api::{
         ApiError,
-        backend::{Answer, Backend, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery},
+        backend::{AlertQuery, Answer, Backend, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery},
         metrics::Metric,
         types::{
-            Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Series, Status, Zone,
+            AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Rule, Series,
+            Status, Zone,
         },
     },
     clock::Clock,
-    config::Config,
     intake::Acknowledger,
     journal::{Intake, Tail},
-    lane::{LaneEnded, LaneHandle},
+    lane::{DistrictReadings, LaneEnded, LaneHandle},
+    notify::status::OutputStatus,
+    places::Places,
     record::Entering,
     sinks::status::SinkStatus,
     store::{Store, StoreError},
@@ -37,10 +41,23 @@ use std::{
 /// How long an answer over all devices is given again.
 pub const FRESH: Duration = Duration::from_millis(400);
 
+/// What is asked about alerts.
+pub struct Alerting {
+    /// Alerts as they stand.
+    pub book: Arc<Book>,
+    /// The alert log's figures.
+    pub figures: Arc<Figures>,
+    /// Where alerts are delivered.
+    pub outputs: Vec<Arc<OutputStatus>>,
+    /// Values accepted, by district.
+    pub readings: Arc<DistrictReadings>,
+}
+
 /// The running gateway, as far as it is asked.
 pub struct Answers {
     registry: Arc<Registry>,
-    places: Places,
+    places: Arc<Places>,
+    alerting: Alerting,
     clock: Clock,
     started_ms: i64,
     lane: LaneHandle,
@@ -54,50 +71,13 @@ pub struct Answers {
     redriving: Mutex<HashSet<u64>>,
 }
 
-/// Names of districts and zones, where the seeds have them.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-struct Places {
-    districts: Vec<PlaceName>,
-    zones: Vec<PlaceName>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-struct PlaceName {
-    #[serde(alias = "id")]
-    code: toml::Value,
-    #[serde(default)]
-    kind: String,
-    title: hunhe_proto::class::Text,
-}
-
-impl Places {
-    /// A city without names shows codes.
-    fn read(config: &Config) -> Self {
-        let path = config.seeds_dir.join("city/city.toml");
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        toml::from_str(&text).unwrap_or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "names of districts and zones cannot be read: codes are shown");
-            Self::default()
-        })
-    }
-
-    fn title(list: &[PlaceName], code: &str) -> Option<crate::api::types::Bilingual> {
-        let same = |place: &&PlaceName| match &place.code {
-            toml::Value::String(text) => text == code,
-            other => other.to_string() == code,
-        };
-        let text = &list.iter().find(same)?.title;
-        Some(crate::api::types::Bilingual { zh: text.zh.clone(), en: text.en.clone() })
-    }
-}
-
 impl Answers {
     /// Answers for these parts.
     #[expect(clippy::too_many_arguments, reason = "it is asked about every part there is")]
     pub(crate) fn new(
-        config: Config,
         registry: Arc<Registry>,
+        places: Arc<Places>,
+        alerting: Alerting,
         clock: Clock,
         lane: LaneHandle,
         journal: Intake<Entering>,
@@ -107,9 +87,9 @@ impl Answers {
         sessions: Acknowledger,
     ) -> Self {
         Self {
-            places: Places::read(&config),
-
             registry,
+            places,
+            alerting,
             clock,
             started_ms: clock.now_ms(),
             lane,
@@ -207,6 +187,14 @@ impl Backend for Answers {
         Box::pin(self.redrive_of(id))
     }
 
+    fn alerts(&self, query: AlertQuery) -> Answer<'_, AlertPage> {
+        Box::pin(async move { Ok(self.alerting.book.page(&query)) })
+    }
+
+    fn rules(&self) -> Answer<'_, Vec<Rule>> {
+        Box::pin(async { Ok(self.rules_as_written()) })
+    }
+
     fn metrics(&self) -> Answer<'_, Vec<Metric>> {
         Box::pin(self.metrics_now())
     }
@@ -216,5 +204,14 @@ impl Backend for Answers {
     }
 }
 
-/// Counts of devices by some key of theirs.
-type Counts = BTreeMap<String, (u64, u64)>;
+/// Devices by some key of theirs.
+type Counts = BTreeMap<String, Count>;
+
+/// Devices that share a key.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    devices: u64,
+    reporting: u64,
+    /// Heard once, and silent now.
+    silent: u64,
+}

@@ -4,11 +4,12 @@
 //! magic 8 · format version u32 · sequence u64 · length u64 · CRC-32C of the body u32 · body (postcard)
 //! ```
 //! The newer valid one is taken. Losing it costs a longer replay from the other; losing both costs what was released
-//! from the journal, and start-up says so. A format newer than ours is refused by name. Invariant: when a checkpoint is
-//! valid, the decided log up to its position is durable.
+//! from the journal, and start-up says so. A format newer than ours is refused by name, the one before ours is read:
+//! format 1 had no alerts. Invariant: when a checkpoint is
+//! valid, the decided log and the alert log up to its positions are durable.
 
 use crate::journal::Lsn;
-use hunhe_gateway_core::view::Snapshot;
+use hunhe_gateway_core::{former::SnapshotV1, view::Snapshot};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -18,20 +19,38 @@ use std::{
 };
 
 const MAGIC: &[u8; 8] = b"HUNHECKP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 32;
 
 /// Where everything stood between two journal records.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Checkpoint {
+pub struct Checkpoint<'a> {
     /// The last journal record handled.
     pub journal: Lsn,
     /// The last decided record written for it.
     pub decided: Lsn,
+    /// The last record of the alert log written for it.
+    pub alerts: Lsn,
     /// By sink: the cause up to which its confirmations are counted.
     pub confirmed: BTreeMap<String, u64>,
     /// The lane.
-    pub snapshot: Snapshot,
+    pub snapshot: Snapshot<'a>,
+}
+
+/// The same in format 1. There was no alert log then: it begins behind this.
+#[derive(Debug, Deserialize)]
+struct CheckpointV1 {
+    journal: Lsn,
+    decided: Lsn,
+    confirmed: BTreeMap<String, u64>,
+    snapshot: SnapshotV1,
+}
+
+impl From<CheckpointV1> for Checkpoint<'static> {
+    fn from(former: CheckpointV1) -> Self {
+        let CheckpointV1 { journal, decided, confirmed, snapshot } = former;
+        Self { journal, decided, alerts: Lsn::NONE, confirmed, snapshot: snapshot.into() }
+    }
 }
 
 /// A checkpoint cannot be read or written.
@@ -65,13 +84,14 @@ pub enum CheckpointError {
 pub struct Checkpoints {
     dir: PathBuf,
     sequence: u64,
+    last_bytes: usize,
 }
 
 /// What start-up found.
 #[derive(Debug)]
 pub struct Found {
     /// The newest whole checkpoint.
-    pub newest: Option<Checkpoint>,
+    pub newest: Option<Checkpoint<'static>>,
     /// Files that were there and not whole.
     pub damaged: Vec<PathBuf>,
 }
@@ -101,16 +121,19 @@ impl Checkpoints {
                 None => found.damaged.push(path),
             }
         }
-        Ok((Self { dir: dir.into(), sequence }, found))
+        Ok((Self { dir: dir.into(), sequence, last_bytes: 0 }, found))
     }
 
     /// The bytes of the next checkpoint: taken on the lane's thread, written on another.
     ///
     /// # Errors
     /// [`CheckpointError::Encode`].
-    pub fn encode(&mut self, checkpoint: &Checkpoint) -> Result<Encoded, CheckpointError> {
-        let mut bytes = vec![0; HEADER_BYTES];
+    pub fn encode(&mut self, checkpoint: &Checkpoint<'_>) -> Result<Encoded, CheckpointError> {
+        // The next is about as long as the last: growing by doubling would take twice the memory for a moment.
+        let mut bytes = Vec::with_capacity(self.last_bytes + self.last_bytes / 8 + HEADER_BYTES);
+        bytes.resize(HEADER_BYTES, 0);
         bytes = postcard::to_extend(checkpoint, bytes)?;
+        self.last_bytes = bytes.len();
         self.sequence += 1;
         let body = &bytes[HEADER_BYTES..];
         let (length, crc) = (body.len() as u64, crc32c::crc32c(body));
@@ -151,7 +174,7 @@ impl Encoded {
     }
 }
 
-fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint)>, CheckpointError> {
+fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint<'static>)>, CheckpointError> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
     let word = |from: usize| header[from..from + 8].try_into().map_or(0, u64::from_le_bytes);
     let half = |from: usize| header[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
@@ -164,5 +187,10 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint)>, Checkpo
     if word(20) != body.len() as u64 || half(28) != crc32c::crc32c(body) {
         return Ok(None);
     }
-    Ok(postcard::from_bytes(body).ok().map(|checkpoint| (word(12), checkpoint)))
+    let checkpoint = match half(8) {
+        1 => postcard::from_bytes::<CheckpointV1>(body).ok().map(Checkpoint::from),
+        VERSION => postcard::from_bytes(body).ok(),
+        _ => None,
+    };
+    Ok(checkpoint.map(|checkpoint| (word(12), checkpoint)))
 }

@@ -1,13 +1,19 @@
-//! The thread that drives a lane: journal records in, decided records out, sinks' words back in.
+//! The thread that drives a lane: journal records in, alerts and decided records out, sinks' words back in.
 //!
-//! Invariants: the lane sees only durable records, in order; all decisions of a record are in the decided log before
-//! the next record is taken; a checkpoint is valid only with the decided log durable up to its position; the journal is
-//! released up to the older checkpoint, the decided log up to the slowest sink.
+//! Invariants: the lane sees only durable records, in order; all decisions of a record are in the alert log and the
+//! decided log before the next record is taken; a checkpoint is valid only with both logs durable up to its positions;
+//! the journal is released up to the older checkpoint, the decided log up to the slowest sink.
 //!
-//! Bounds: the decided log's limit. At it the lane waits, the journal fills, and the intake stops acknowledging.
-//! Confirmations go on meanwhile, since they are what makes room.
+//! The way of an alert has no timer in it: the journal's commit wakes this thread, which writes and shows a record's
+//! alerts before its decided records; that rings the outputs' bell. The 50 ms below are only how long it sleeps when
+//! nobody has anything to say.
+//!
+//! Bounds: the decided log's limit. At it the lane waits, the journal fills, and the intake stops acknowledging; alerts
+//! of later records wait as well, those of the record that waits do not. Confirmations go on meanwhile, since they are
+//! what makes room.
 
 use crate::{
+    alerts::AlertLog,
     checkpoint::{Checkpoint, Checkpoints, Encoded},
     decided::{self, Message},
     journal::{AppendError, Error as JournalError, Lsn, Next, ReadError, Reader, Tail, Writer},
@@ -16,6 +22,7 @@ use crate::{
     watermark,
 };
 use hunhe_gateway_core::{event::Decisions, lane::Lane, registry::Registry};
+use hunhe_proto::v1::Durable;
 use prost::Message as _;
 use std::{
     collections::BTreeMap,
@@ -81,6 +88,30 @@ pub struct Progress {
     pub checkpoints: AtomicU64,
     /// Journal records that could not be read, each a possible loss.
     pub unreadable: AtomicU64,
+}
+
+/// Values accepted since this process began, by district; a replay counts them again.
+#[derive(Debug, Default)]
+pub struct DistrictReadings(BTreeMap<u32, AtomicU64>);
+
+impl DistrictReadings {
+    /// None yet, for each district of a registry.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self(registry.devices().iter().map(|device| (device.district, AtomicU64::new(0))).collect())
+    }
+
+    /// A district's.
+    #[must_use]
+    pub fn of(&self, district: u32) -> u64 {
+        self.0.get(&district).map_or(0, |readings| readings.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, district: u32, readings: u64) {
+        if let Some(sum) = self.0.get(&district) {
+            sum.fetch_add(readings, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A lane's thread has ended.
@@ -155,6 +186,10 @@ pub struct Driver {
     pub journal: Tail,
     /// What was decided.
     pub decided: Writer,
+    /// Which alerts changed.
+    pub alerts: AlertLog,
+    /// Values accepted, by district.
+    pub readings: Arc<DistrictReadings>,
     /// Where checkpoints go.
     pub checkpoints: Checkpoints,
     /// When they go there.
@@ -181,9 +216,9 @@ pub enum LaneError {
     /// The journal cannot be read.
     #[error("the journal cannot be read")]
     Journal(#[from] ReadError),
-    /// The decided log failed.
-    #[error("the decided log failed")]
-    Decided(#[from] JournalError),
+    /// The decided log or the alert log failed.
+    #[error("the decided log or the alert log failed")]
+    Derived(#[from] JournalError),
     /// A checkpoint cannot be taken.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),
@@ -207,8 +242,14 @@ impl Driver {
             released_at: now,
             stopping: false,
         };
-        Running { driver: self, turns, decisions: Decisions::default(), encoder: decided::Encoder::default() }
-            .run(reader)
+        Running {
+            driver: self,
+            turns,
+            decisions: Decisions::default(),
+            encoder: decided::Encoder::default(),
+            durable: Durable::default(),
+        }
+        .run(reader)
     }
 }
 
@@ -230,6 +271,7 @@ struct Running {
     turns: Turns,
     decisions: Decisions,
     encoder: decided::Encoder,
+    durable: Durable,
 }
 
 impl Running {
@@ -277,9 +319,18 @@ impl Running {
 
     fn decide(&mut self, lsn: Lsn, entry: &record::Journaled<'_>) -> Result<(), LaneError> {
         self.decisions.clear();
+        let readings_before = self.driver.lane.counters().readings;
         self.driver.lane.handle(entry.event(), &mut self.decisions);
         if self.decisions.is_empty() {
             return Ok(());
+        }
+        if !self.decisions.alerts.is_empty() {
+            self.driver.alerts.write(lsn.0, &self.decisions.alerts)?;
+        }
+        // A message is about one device.
+        if let Some(set) = self.decisions.accepted.sets.first() {
+            let readings = self.driver.lane.counters().readings - readings_before;
+            self.driver.readings.add(self.driver.registry.device(set.device).district, readings);
         }
         let message = Message {
             cause: lsn.0,
@@ -388,11 +439,13 @@ impl Running {
 
     fn take_checkpoint(&mut self) -> Result<Encoded, LaneError> {
         let decided = self.driver.decided.sync()?;
+        let alerts = self.driver.alerts.sync()?;
         self.turns.bytes = 0;
         self.turns.checkpoint_at = Instant::now();
         Ok(self.driver.checkpoints.encode(&Checkpoint {
             journal: self.turns.handled,
             decided,
+            alerts,
             confirmed: self.driver.confirmed.clone(),
             snapshot: self.driver.lane.snapshot(),
         })?)
@@ -427,8 +480,8 @@ impl Running {
 
     fn send_watermarks(&mut self) {
         for agent in self.driver.lane.take_touched_agents() {
-            let durable = self.driver.lane.watermark(agent);
-            self.driver.outgoing.put(self.driver.registry.agent(agent).id, durable.encode_to_vec());
+            self.driver.lane.watermark_into(agent, &mut self.durable);
+            self.driver.outgoing.put(self.driver.registry.agent(agent).id, self.durable.encode_to_vec());
         }
     }
 }

@@ -8,11 +8,13 @@
 //! - [`checkpoint`]: the lane's state on disk
 //! - [`decided`]: what was decided, as a second log
 //! - [`sinks`], [`store`]: from there to the databases
+//! - [`alerts`], [`notify`]: what is wrong, as a third log, and from there to who should hear of it
 //! - [`watermark`]: back to the edge, what it may forget
 //! - [`api`], [`answers`]: what people and programs ask
 //! - [`observe`]: what the gateway says of itself
 //! - [`run`]: all of it put together; [`demo`]: with a city and a broker around it
 
+pub mod alerts;
 pub mod answers;
 pub mod api;
 pub mod checkpoint;
@@ -25,7 +27,9 @@ pub mod enrol;
 pub mod intake;
 pub mod journal;
 pub mod lane;
+pub mod notify;
 pub mod observe;
+pub mod places;
 pub mod record;
 pub mod run;
 pub mod sinks;

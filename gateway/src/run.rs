@@ -1,18 +1,21 @@
 //! All of it put together, in the order of a message's journey. Configuration and registry have been checked before:
 //! what fails here is the machine, not the operator.
 //!
-//! Start: checkpoint → journal → decided log → store → sinks → lane → intake → page. Intake does not wait for the
-//! replay. Stop: intake → journal → lane (with a last checkpoint) → sinks → page.
+//! Start: checkpoint → journal → decided log, alert log → store → sinks → outputs of alerts → lane → intake → page.
+//! Intake does not wait for the replay. Stop: intake → journal → lane (with a last checkpoint) → sinks, outputs → page.
 
 use crate::{
-    answers::Answers,
+    alerts::{self, AlertLog, Book, describe::Describer},
+    answers::{Alerting, Answers},
     api::{self, Api, Limits, live},
     checkpoint::Checkpoints,
     clock::Clock,
     config::{Config, InfluxKind},
     intake::{self, Acknowledger, Role, Settler},
     journal::{Bounds, Committer, Intake, Lsn, Options, Priority, Writer},
-    lane::{CheckpointPolicy, Driver, LaneError, LaneHandle, Said},
+    lane::{CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, Said},
+    notify,
+    places::Places,
     record::Entering,
     sinks::{
         cursor::{Cursor, CursorFile, Held},
@@ -60,6 +63,8 @@ pub struct Gateway {
     lane_thread: JoinHandle<Result<(), LaneError>>,
     embedded: embedded::Handle,
     influx: Vec<influx::Handle>,
+    outputs: Vec<notify::Handle>,
+    following: JoinHandle<()>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<anyhow::Result<()>>,
     fatal: mpsc::UnboundedReceiver<String>,
@@ -124,6 +129,44 @@ impl Gateway {
                 );
             }
         }
+        let broker = broker(&config)?;
+        let places = Arc::new(Places::read(&config));
+        let (alert_bell, alert_bell_heard) = watch::channel(disk.alerts.head());
+        let source = notify::Source {
+            tail: disk.alerts.subscribe(),
+            bell: alert_bell_heard,
+            from_cause: disk.from.0,
+            data_dir: config.data_dir.clone(),
+        };
+        let limits = live::HubLimits {
+            clients: usize::try_from(config.http.sse_clients_max)?,
+            ..live::HubLimits::default()
+        };
+        let hub = live::Hub::new(limits, Clock::system().now_ms());
+        let book = Arc::new(Book::default());
+        let following = alerts::follow(source.tail.clone(), Arc::clone(&book), Arc::clone(&hub))?;
+        let withdrawn = book.keep_open(&core.open_alerts().collect());
+        if withdrawn > 0 {
+            tracing::warn!(
+                withdrawn,
+                "alerts stood whose rule or device is no more: they are no longer shown"
+            );
+        }
+        let outputs = outputs(&config, &broker, &source)?;
+        let output_statuses: Vec<_> = outputs.iter().map(notify::Handle::status).collect();
+        let figures = Arc::<alerts::log::Figures>::default();
+        let alert_log = AlertLog::new(
+            disk.alerts,
+            Describer::new(Arc::clone(&registry), Arc::clone(&places)),
+            Arc::clone(&figures),
+            alert_bell,
+            Box::new({
+                let statuses = output_statuses.clone();
+                let tail = source.tail.clone();
+                move || statuses.iter().map(|status| status.passed()).min().unwrap_or_else(|| tail.head())
+            }),
+        );
+        let readings = Arc::new(DistrictReadings::new(&registry));
         let acknowledger = Acknowledger::default();
         let journal_tail = disk.journal.subscribe();
         let fatal = fatal;
@@ -147,6 +190,8 @@ impl Gateway {
             registry: Arc::clone(&registry),
             journal: journal_tail.clone(),
             decided: disk.decided,
+            alerts: alert_log,
+            readings: Arc::clone(&readings),
             checkpoints: disk.checkpoints,
             policy: CheckpointPolicy {
                 every: Duration::from_secs(config.checkpoint.every_s.into()),
@@ -178,17 +223,6 @@ impl Gateway {
             }
         })?;
 
-        let broker = intake::Broker {
-            host: config.broker.host.clone(),
-            port: config.broker.port,
-            client_id: config.broker.client_id.clone(),
-            credentials: config.broker.username.clone().map(|name| {
-                let password = config.broker.password.as_ref().map_or("", |secret| secret.expose());
-                (name, password.to_owned())
-            }),
-            keep_alive_s: config.broker.keep_alive_s,
-            packet_bytes_max: usize::try_from(config.broker.packet_bytes_max)?,
-        };
         let mut tasks = JoinSet::new();
         for role in Role::ALL {
             let session = intake::run_session(
@@ -208,14 +242,10 @@ impl Gateway {
         });
         tasks.spawn(tick(journal.clone(), acknowledger.clone(), extras.clock, stopped.clone()));
 
-        let limits = live::HubLimits {
-            clients: usize::try_from(config.http.sse_clients_max)?,
-            ..live::HubLimits::default()
-        };
-        let hub = live::Hub::new(limits, Clock::system().now_ms());
         let answers = Arc::new(Answers::new(
-            config.clone(),
             Arc::clone(&registry),
+            places,
+            Alerting { book, figures, outputs: output_statuses, readings },
             extras.clock,
             lane.clone(),
             journal.clone(),
@@ -255,6 +285,8 @@ impl Gateway {
             lane_thread,
             embedded,
             influx,
+            outputs,
+            following,
             stop,
             tasks,
             fatal,
@@ -293,6 +325,9 @@ impl Gateway {
                 sink.stop();
                 let _ = sink.join();
             }
+            self.outputs.into_iter().for_each(notify::Handle::stop);
+            // It ends with the log, whose writer went with the lane.
+            let _ = self.following.join();
             lane
         });
         while self.tasks.join_next().await.is_some() {}
@@ -331,11 +366,12 @@ async fn tick(
 /// What is on disk, made to fit together.
 struct Disk {
     checkpoints: Checkpoints,
-    snapshot: Option<hunhe_gateway_core::view::Snapshot>,
+    snapshot: Option<hunhe_gateway_core::view::Snapshot<'static>>,
     confirmed: std::collections::BTreeMap<String, u64>,
     from: Lsn,
     journal: Writer,
     decided: Writer,
+    alerts: Writer,
 }
 
 impl Disk {
@@ -361,10 +397,11 @@ impl Disk {
         for path in &found.damaged {
             tracing::warn!(path = %path.display(), "a checkpoint is damaged: the other one is taken, and the replay is longer");
         }
-        let decided_dir = dir.join("decided");
+        let (decided_dir, alerts_dir) = (dir.join("decided"), dir.join("alerts"));
         if found.newest.is_none() {
-            // Without a checkpoint nothing says what it stands for, and the journal makes it anew.
+            // Without a checkpoint nothing says what they stand for, and the journal makes them anew.
             remove_if_there(&decided_dir)?;
+            remove_if_there(&alerts_dir)?;
             if journal.oldest() > Lsn::FIRST {
                 tracing::error!(from = %journal.oldest(), "both checkpoints are lost: the ledger begins at the oldest journal record");
             }
@@ -374,23 +411,62 @@ impl Disk {
             segment_bytes: config.decided.segment_bytes,
             limit_bytes: config.decided.limit_bytes,
         })?;
+        let (mut alerts, _) = Writer::open(alerts::log::options(alerts_dir, config.alerts.log_limit_bytes))?;
         let (snapshot, confirmed, from) = match found.newest {
             None => (None, Default::default(), journal.oldest().previous()),
             Some(checkpoint) => {
-                if checkpoint.decided <= decided.head() {
-                    decided.truncate_after(checkpoint.decided)?;
-                } else {
-                    tracing::error!(
-                        "the decided log is shorter than its checkpoint: sinks may miss what was lost there"
-                    );
-                    decided.skip_to(checkpoint.decided)?;
-                }
+                cut(&mut decided, checkpoint.decided, "decided")?;
+                cut(&mut alerts, checkpoint.alerts, "alert")?;
                 journal.skip_to(checkpoint.journal)?;
                 (Some(checkpoint.snapshot), checkpoint.confirmed, checkpoint.journal)
             }
         };
-        Ok(Self { checkpoints, snapshot, confirmed, from, journal, decided })
+        Ok(Self { checkpoints, snapshot, confirmed, from, journal, decided, alerts })
     }
+}
+
+/// Cuts a derived log to its checkpoint: the replay makes the rest anew.
+fn cut(log: &mut Writer, at: Lsn, name: &str) -> anyhow::Result<()> {
+    if at <= log.head() {
+        log.truncate_after(at)?;
+    } else {
+        tracing::error!(
+            log = name,
+            "a derived log is shorter than its checkpoint: who reads it may miss what was lost"
+        );
+        log.skip_to(at)?;
+    }
+    Ok(())
+}
+
+/// The broker, and one output for each webhook.
+fn outputs(
+    config: &Config,
+    broker: &intake::Broker,
+    source: &notify::Source,
+) -> anyhow::Result<Vec<notify::Handle>> {
+    let mut outputs = Vec::new();
+    if config.alerts.mqtt {
+        outputs.push(notify::mqtt::start(broker.clone(), source.clone())?);
+    }
+    for webhook in &config.webhook {
+        outputs.push(notify::webhook::start(webhook, source.clone())?);
+    }
+    Ok(outputs)
+}
+
+fn broker(config: &Config) -> anyhow::Result<intake::Broker> {
+    Ok(intake::Broker {
+        host: config.broker.host.clone(),
+        port: config.broker.port,
+        client_id: config.broker.client_id.clone(),
+        credentials: config.broker.username.clone().map(|name| {
+            let password = config.broker.password.as_ref().map_or("", |secret| secret.expose());
+            (name, password.to_owned())
+        }),
+        keep_alive_s: config.broker.keep_alive_s,
+        packet_bytes_max: usize::try_from(config.broker.packet_bytes_max)?,
+    })
 }
 
 fn remove_if_there(dir: &Path) -> anyhow::Result<()> {

@@ -172,10 +172,11 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
     assert!(full, "the limit was reached");
 }
 
-fn checkpoint(journal: u64, lane: &Lane) -> Checkpoint {
+fn checkpoint(journal: u64, lane: &Lane) -> Checkpoint<'_> {
     Checkpoint {
         journal: Lsn(journal),
         decided: Lsn(2 * journal),
+        alerts: Lsn(journal / 2),
         confirmed: std::iter::once(("embedded".to_owned(), journal)).collect(),
         snapshot: lane.snapshot(),
     }
@@ -195,6 +196,7 @@ fn the_newer_checkpoint_is_taken_and_the_older_where_it_is_damaged() {
     let newest = |dir: &Path| Checkpoints::open(dir).unwrap().1;
     let found = newest(dir.path()).newest.unwrap();
     assert_eq!((found.journal, found.decided, found.confirmed["embedded"]), (Lsn(3), Lsn(6), 3));
+    assert_eq!(found.alerts, Lsn(1));
     let mut again = Lane::new(registry, Policy::default());
     assert_eq!(again.restore(found.snapshot), 0);
     assert_eq!(again.ledger(|_| true), lane.ledger(|_| true));
@@ -221,5 +223,23 @@ fn the_newer_checkpoint_is_taken_and_the_older_where_it_is_damaged() {
     let mut newer = whole.clone();
     newer[8] += 1;
     fs::write(&file, &newer).unwrap();
-    assert!(matches!(Checkpoints::open(dir.path()), Err(CheckpointError::Newer { found: 2, .. })));
+    assert!(matches!(Checkpoints::open(dir.path()), Err(CheckpointError::Newer { found: 3, .. })));
+}
+
+/// Written by the version before alerts, at the end of a demonstration: 33 devices, 2,428 samples, 3,307 readings.
+#[test]
+fn a_checkpoint_of_the_format_before_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoint-format-1");
+    fs::copy(fixture, dir.path().join("checkpoint-1")).unwrap();
+    let (_, found) = Checkpoints::open(dir.path()).unwrap();
+    assert_eq!(found.damaged, Vec::<std::path::PathBuf>::new());
+    let former = found.newest.unwrap();
+    assert!(former.journal > Lsn::NONE && former.decided > Lsn::NONE);
+    assert_eq!(former.alerts, Lsn::NONE, "the alert log begins behind it");
+    let mut lane = Lane::new(registry(), Policy::default());
+    let left_out = lane.restore(former.snapshot);
+    assert!((1..=33).contains(&left_out), "this registry has one device: {left_out}");
+    assert_eq!((lane.counters().samples, lane.counters().readings), (2_428, 3_307));
+    assert_eq!(lane.open_alerts().count(), 0);
 }

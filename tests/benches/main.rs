@@ -45,12 +45,12 @@ fn main() {
     figures.insert("readings_per_message".into(), json!(hunhe_tests::wire::GAS_SAMPLES));
     figures.insert("payload_bytes_per_reading".into(), json!(messages.payload_bytes_per_reading()));
 
-    let without = run::gateway(&messages, false);
+    let without = run::gateway(&messages, options.meters, false);
     figures.insert("gateway_cpu_ns_per_reading".into(), json!(without.gateway_ns));
     figures.insert("readings_per_s".into(), json!(without.readings_per_s));
     figures.insert("gateway_rss_mib_full_fleet".into(), json!(without.rss_mib));
     figures.insert("registry_load_s".into(), json!(without.registry_load_s));
-    let with = run::gateway(&messages, true);
+    let with = run::gateway(&messages, options.meters, true);
     figures.insert("gateway_cpu_ns_per_reading_with_embedded".into(), json!(with.gateway_ns));
     figures.insert("readings_per_s_with_embedded".into(), json!(with.readings_per_s));
     figures.insert("gateway_rss_mib_full_fleet_with_embedded".into(), json!(with.rss_mib));
@@ -60,7 +60,7 @@ fn main() {
         figures.extend(example_figures(example, &arguments));
     }
     if options.peers {
-        let peers = peers::measure(&messages, without.gateway_ns, without.readings_per_s);
+        let peers = peers::measure(&messages);
         figures.insert("peers".into(), peers);
     }
     report::write("bench", None, &Value::Object(figures));

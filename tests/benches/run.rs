@@ -29,8 +29,8 @@ pub(crate) struct Figures {
     pub(crate) budget: Value,
 }
 
-/// All days: the first makes series and state, the others are measured.
-pub(crate) fn gateway(messages: &Messages, embedded: bool) -> Figures {
+/// All days of the first `meters` meters: the first day makes series and state, the others are measured.
+pub(crate) fn gateway(messages: &Messages, meters: u64, embedded: bool) -> Figures {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let database = VictoriaMetrics::start(dir.path());
@@ -45,8 +45,8 @@ pub(crate) fn gateway(messages: &Messages, embedded: bool) -> Figures {
     };
     let gateway = Gateway::start(dir.path(), &setup, &[]);
     let registry_load_s = gateway.ready_after.as_secs_f64();
-    let day = messages.readings_per_day();
-    messages.publish(broker.port, 0..1, messages.meters);
+    let day = meters * wire::GAS_SAMPLES as u64;
+    messages.publish(broker.port, 0..1, meters);
     await_stored(&gateway, &database, day);
 
     let processes = [
@@ -58,7 +58,7 @@ pub(crate) fn gateway(messages: &Messages, embedded: bool) -> Figures {
     let cpu = || processes.map(|(_, pid)| procfs::cpu_ns(pid));
     let (before, threads_before, begun) =
         (cpu(), procfs::cpu_ns_by_thread(gateway.process.id()), Instant::now());
-    messages.publish(broker.port, 1..messages.days(), messages.meters);
+    messages.publish(broker.port, 1..messages.days(), meters);
     let published_s = begun.elapsed().as_secs_f64();
     await_stored(&gateway, &database, day * messages.days() as u64);
     let elapsed_s = begun.elapsed().as_secs_f64();

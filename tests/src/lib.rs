@@ -14,6 +14,8 @@
 pub mod agent;
 pub mod broker;
 pub mod database;
+pub mod detectors;
+pub mod events;
 pub mod gateway;
 pub mod http;
 pub mod process;
@@ -22,6 +24,7 @@ pub mod publisher;
 pub mod recording;
 pub mod report;
 pub mod stored;
+pub mod webhook;
 pub mod wire;
 
 use std::{path::PathBuf, process::Command};

@@ -27,19 +27,19 @@ pub struct City {
 /// What a restart needs of it, by agent id: the watermark names the refused payloads and nobody would tell them again.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Notes {
-    now_ms: i64,
-    listening_from_ms: i64,
-    agents: Vec<(AgentId, Agent)>,
+    pub(crate) now_ms: i64,
+    pub(crate) listening_from_ms: i64,
+    pub(crate) agents: Vec<(AgentId, Agent)>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Agent {
-    online: Option<bool>,
-    since_ms: i64,
-    touched: bool,
-    refused: VecDeque<u32>,
+pub(crate) struct Agent {
+    pub(crate) online: Option<bool>,
+    pub(crate) since_ms: i64,
+    pub(crate) touched: bool,
+    pub(crate) refused: VecDeque<u32>,
     /// Most of its devices are silent.
-    silence: Option<Episode>,
+    pub(crate) silence: Option<Episode>,
 }
 
 impl City {

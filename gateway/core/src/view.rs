@@ -7,11 +7,7 @@ use crate::{
     ledger::Totals,
     registry::{AgentIx, ClassRules, DeviceIx},
 };
-use alloc::{
-    boxed::Box,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{borrow::Cow, boxed::Box, string::String, vec::Vec};
 use hunhe_proto::{
     id::DeviceId,
     v1::{BootDurable, DeviceDurable, Durable, Range},
@@ -19,14 +15,16 @@ use hunhe_proto::{
 use serde::{Deserialize, Serialize};
 
 /// A lane's state between two journal records, by device id, so that it outlives a change of registry.
+///
+/// Taken, it borrows the devices: they are written as they stand, and never copied.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Snapshot {
-    counters: Counters,
-    city: Notes,
+pub struct Snapshot<'a> {
+    pub(crate) counters: Counters,
+    pub(crate) city: Notes,
     /// Names and versions, in the order of the registry then.
-    classes: Vec<(String, u32)>,
+    pub(crate) classes: Vec<(String, u32)>,
     /// Each with its class then.
-    devices: Vec<(DeviceId, u32, Box<DeviceState>)>,
+    pub(crate) devices: Vec<(DeviceId, u32, Cow<'a, DeviceState>)>,
 }
 
 impl Lane {
@@ -87,56 +85,75 @@ impl Lane {
         devices.chain(agents)
     }
 
-    /// What the agent's outboxes may forget, and should send again.
+    /// What the agent's outboxes may forget, and should send again, in place of what `out` held: its memory is used
+    /// again, since a concentrator has a thousand devices and is told every two seconds.
+    pub fn watermark_into(&self, agent: AgentIx, out: &mut Durable) {
+        let mut told = 0;
+        for &device in &self.registry.agent(agent).devices {
+            let Some(state) = self.state(device) else { continue };
+            if told == out.devices.len() {
+                out.devices.push(DeviceDurable::default());
+            }
+            let slot = &mut out.devices[told];
+            told += 1;
+            slot.device.clear();
+            slot.device.push_str(self.registry.device(device).id.as_str());
+            slot.boots.clear();
+            slot.boots.extend(state.outboxes.watermarks().map(|mark| {
+                BootDurable {
+                    boot: mark.boot,
+                    through: mark.through,
+                    missing: mark
+                        .missing
+                        .iter()
+                        .map(|gap| Range { start: gap.start, count: gap.end - gap.start })
+                        .collect(),
+                }
+            }));
+        }
+        out.devices.truncate(told);
+        out.refused.clear();
+        out.refused.extend(self.city.refused(agent));
+    }
+
+    /// [`Self::watermark_into`] a new message.
     #[must_use]
     pub fn watermark(&self, agent: AgentIx) -> Durable {
-        let known = self.registry.agent(agent);
-        let devices = known.devices.iter().filter_map(|&device| {
-            let state = self.state(device)?;
-            let boots = state.outboxes.watermarks().map(|mark| BootDurable {
-                boot: mark.boot,
-                through: mark.through,
-                missing: mark
-                    .missing
-                    .iter()
-                    .map(|gap| Range { start: gap.start, count: gap.end - gap.start })
-                    .collect(),
-            });
-            Some(DeviceDurable {
-                device: self.registry.device(device).id.to_string(),
-                boots: boots.collect(),
-            })
-        });
-        Durable { devices: devices.collect(), refused: self.city.refused(agent).collect() }
+        let mut out = Durable::default();
+        self.watermark_into(agent, &mut out);
+        out
     }
 
     /// All that a restart needs.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let device = |(index, state): (DeviceIx, &DeviceState)| {
-            let device = self.registry.device(index);
-            (device.id, device.class.0, Box::new(state.clone()))
-        };
+    pub fn snapshot(&self) -> Snapshot<'_> {
         let class = |rules: &ClassRules| (rules.class.name.clone(), rules.class.version);
         Snapshot {
             counters: self.counters.clone(),
             city: self.city.notes(&self.registry),
             classes: self.registry.classes().iter().map(class).collect(),
-            devices: self.states().map(device).collect(),
+            devices: self
+                .states()
+                .map(|(index, state)| {
+                    let device = self.registry.device(index);
+                    (device.id, device.class.0, Cow::Borrowed(state))
+                })
+                .collect(),
         }
     }
 
     /// Takes up a snapshot. Devices that are no longer registered are left out, and their number is returned; a device
     /// whose class changed keeps its ledger, and loses its windows and newest values.
-    pub fn restore(&mut self, snapshot: Snapshot) -> usize {
+    pub fn restore(&mut self, snapshot: Snapshot<'_>) -> usize {
         self.counters = snapshot.counters;
         self.city.restore(snapshot.city, &self.registry);
         let mut left_out = 0;
-        for (id, class, mut state) in snapshot.devices {
+        for (id, class, state) in snapshot.devices {
             let Some(device) = self.registry.find(id) else {
                 left_out += 1;
                 continue;
             };
+            let mut state = Box::new(state.into_owned());
             let rules = self.registry.class_of(device);
             let before = snapshot.classes.get(class as usize);
             let same = before.is_some_and(|(name, version)| {

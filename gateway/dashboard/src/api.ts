@@ -17,6 +17,86 @@ export interface LedgerTotals {
   closed: boolean;
 }
 
+export const SEVERITIES = ["critical", "major", "warning", "info"] as const;
+export type Severity = (typeof SEVERITIES)[number];
+export type AlertCounts = Record<Severity, number>;
+
+export interface Alert {
+  id: string;
+  /** Rises with every change of any alert. */
+  sequence: number;
+  rule: string;
+  severity: Severity;
+  state: "pending" | "firing" | "resolved";
+  /** Tells a resolved alert from a pending one that went away. */
+  fired: boolean;
+  mode: "live" | "retrospective";
+  /** Absent for an alert about an agent. */
+  device: string | null;
+  agent: string;
+  class: string | null;
+  zone: string | null;
+  zone_name: Bilingual | null;
+  district: string | null;
+  district_name: Bilingual | null;
+  operator: string;
+  /** Absent for status bits and silence. */
+  channel: string | null;
+  value: number | null;
+  threshold: number | null;
+  unit: string;
+  since: string;
+  event_time: string;
+  arrival_time: string;
+  title: Bilingual;
+  text: Bilingual;
+}
+
+export interface AlertPage {
+  items: Alert[];
+  next?: number | null;
+}
+
+/** What a rule watches, as its file says it. */
+export interface Condition {
+  channel?: string;
+  at_least?: number;
+  at_most?: number;
+  silent_share?: number;
+}
+
+export interface Rule {
+  id: string;
+  class?: string | null;
+  severity: Severity;
+  title: Bilingual;
+  source?: string;
+  when: Condition;
+}
+
+/** A district; what an older gateway does not say is absent. */
+export interface District {
+  code: string;
+  name: Bilingual;
+  devices: number;
+  reporting: number;
+  silent?: number;
+  alerts?: AlertCounts;
+  /** Values accepted since the gateway began. */
+  readings?: number;
+}
+
+/** Where alerts are sent on to. */
+export interface Output {
+  name: string;
+  kind: string;
+  state: string;
+  lag: number;
+  delivered: number;
+  failed: number;
+  last_error: string | null;
+}
+
 export interface Sink {
   name: string;
   state: "running" | "draining" | "retrying" | "stopped";
@@ -39,12 +119,20 @@ export interface Status {
   sinks: Sink[];
   ledger: LedgerTotals;
   quarantined_by_reason: Record<string, number>;
+  alerts?: AlertCounts & { retrospective?: number };
+  outputs?: Output[];
 }
 
 export interface DeviceClass {
   name: string;
   title: Bilingual;
   interval_s: number;
+  channels: { name: string; kind: string }[];
+}
+
+export interface Zone {
+  id: string;
+  name: Bilingual;
 }
 
 export interface LatestValue {

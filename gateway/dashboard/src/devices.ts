@@ -1,10 +1,12 @@
 // The list of devices: found by text, walked by keyboard, newest values moving in place.
 
-import { ask, type Device, type DeviceClass, type DevicePage, type LatestValue, type LiveValue } from "./api.ts";
+import { ask, type Device, type DevicePage, type LatestValue, type LiveValue } from "./api.ts";
 import { move } from "./choice.ts";
 import { el, follow, mark, put } from "./dom.ts";
 import { age, figure, isOld, span, whole } from "./format.ts";
-import { current, say, type Key } from "./language.ts";
+import { say, type Key } from "./language.ts";
+import type { Registry } from "./registry.ts";
+import { withUnit } from "./units.ts";
 
 const PAGE = 60;
 /** The stream takes 200 names, of which one is kept for the device on the chart. */
@@ -15,6 +17,7 @@ interface Row extends HTMLLIElement {
 }
 
 export interface DeviceActions {
+  registry: Registry;
   open: (device: Device) => void;
   listed: (ids: string[]) => void;
   now: () => number;
@@ -25,18 +28,18 @@ export class Devices {
   private readonly count = el("span", { class: "quiet" });
   private readonly empty = el("p", { class: "quiet empty", hidden: true });
   private readonly more = el("button", { type: "button", class: "more", hidden: true });
-  private readonly list = el("ul", { class: "rows", id: "devices", role: "listbox", tabindex: "0" });
+  private readonly list = el("ul", { class: "rows", id: "device-list", role: "listbox", tabindex: "-1" });
   readonly element = el(
-    "section", { class: "panel devices" },
+    "section", { class: "panel devices", id: "devices", tabindex: "-1" },
     el("div", { class: "head" }, this.title, this.count),
     el("div", { class: "scroll" }, this.list, this.empty, this.more),
   );
   private items: Device[] = [];
   private rows = new Map<string, Row>();
-  private classes = new Map<string, DeviceClass>();
   private next: string | null = null;
   private total = 0;
   private text = "";
+  private district: string | undefined;
   private chosen: string | undefined;
   private opened: string | undefined;
   private asking: AbortController | undefined;
@@ -46,13 +49,9 @@ export class Devices {
     this.more.addEventListener("click", () => void this.read(true));
   }
 
-  setClasses(classes: DeviceClass[]): void {
-    this.classes = new Map(classes.map((one) => [one.name, one]));
-    this.draw();
-  }
-
-  search(text: string): Promise<void> {
+  filter(text: string, district: string | undefined): Promise<void> {
     this.text = text;
+    this.district = district;
     return this.read(false);
   }
 
@@ -64,7 +63,7 @@ export class Devices {
     const after = further ? (this.next ?? undefined) : undefined;
     const limit = further ? PAGE : Math.min(LISTED_MOST, Math.max(PAGE, this.items.length));
     try {
-      const page = await ask<DevicePage>("devices", { text: this.text, limit, after }, asking.signal);
+      const page = await ask<DevicePage>("devices", { text: this.text, district: this.district, limit, after }, asking.signal);
       this.items = further ? [...this.items, ...page.items].slice(0, LISTED_MOST) : page.items;
       this.next = page.next;
       this.failure = undefined;
@@ -78,14 +77,18 @@ export class Devices {
     }
   }
 
-  first(): Device | undefined {
-    return this.items[0];
+  /** The one to chart while nobody has chosen: of those that have reported the one that does so most often. */
+  liveliest(): Device | undefined {
+    const reported = this.items.filter((device) => device.latest.length > 0);
+    const some = reported.length > 0 ? reported : this.items;
+    return some.reduce<Device | undefined>((best, one) => (best && best.interval_s <= one.interval_s ? best : one), undefined);
   }
 
   move(by: number): void {
     this.chosen = move(this.items.map((device) => device.id), this.chosen, by);
     this.draw();
     if (this.chosen) this.rows.get(this.chosen)?.scrollIntoView({ block: "nearest" });
+    this.list.focus({ preventScroll: true });
   }
 
   openChosen(): void {
@@ -94,10 +97,15 @@ export class Devices {
   }
 
   open(device: Device): void {
-    this.opened = device.id;
-    this.chosen = device.id;
-    this.draw();
+    this.point(device.id);
     this.actions.open(device);
+  }
+
+  /** Marks the device that the chart shows. */
+  point(id: string): void {
+    this.opened = id;
+    this.chosen = id;
+    this.draw();
   }
 
   apply(values: LiveValue[]): void {
@@ -154,15 +162,15 @@ export class Devices {
   private show(row: Row, device: Device): void {
     if (!row.parts) return;
     const { id, kind, value, age: ageText, state } = row.parts;
-    const newest = newestOf(device.latest);
+    const newest = this.mainOf(device);
     const ageS = newest ? (this.actions.now() - Date.parse(newest.time)) / 1000 : Infinity;
     const old = isOld(ageS, device.interval_s);
     mark(row, "aria-selected", String(device.id === this.chosen));
     mark(row, "data-opened", String(device.id === this.opened));
     mark(row, "data-old", String(old));
     put(id, device.id);
-    put(kind, this.classes.get(device.class)?.title[current()] ?? device.class);
-    put(value, newest ? `${figure(newest.value)} ${newest.unit}` : say("never"));
+    put(kind, this.actions.registry.describe(device));
+    put(value, newest ? withUnit(figure(newest.value), newest.unit) : say("never"));
     put(ageText, newest ? (old ? `${say("old")} · ${age(ageS)}` : age(ageS)) : "");
     const shown = old && device.state === "reporting" ? "late" : device.state;
     mark(state, "data-state", shown);
@@ -170,13 +178,13 @@ export class Devices {
     const word = say(`state_${shown}` as Key);
     mark(row, "title", say("stateNote", { state: word, interval: span(device.interval_s) }));
   }
+
+  /** What the list shows of a device: the value of its main channel. */
+  private mainOf(device: Device): LatestValue | undefined {
+    const main = this.actions.registry.mainChannel(device);
+    return device.latest.find((value) => value.channel === main);
+  }
 }
 
 const STATE_SHAPES = { reporting: "●", late: "◐", silent: "○", never: "·" } as const;
 
-function newestOf(latest: LatestValue[]): LatestValue | undefined {
-  return latest.reduce<LatestValue | undefined>(
-    (best, value) => (best && Date.parse(best.time) >= Date.parse(value.time) ? best : value),
-    undefined,
-  );
-}

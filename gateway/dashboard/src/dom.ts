@@ -22,6 +22,9 @@ export function put(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** A text that only a screen reader says. */
+export const unseen = (attributes: Attributes = {}): HTMLElement => el("p", { class: "unseen", ...attributes });
+
 export function mark(element: Element, name: string, value: string): void {
   if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }

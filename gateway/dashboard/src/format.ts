@@ -2,17 +2,30 @@
 
 import { current, locale, say } from "./language.ts";
 
-const formats = new Map<string, Intl.NumberFormat>();
-
-function numbers(decimals: number): Intl.NumberFormat {
-  const key = `${locale()} ${decimals}`;
-  let format = formats.get(key);
-  if (!format) {
-    format = new Intl.NumberFormat(locale(), { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
-    formats.set(key, format);
-  }
-  return format;
+/** Formats are costly to make and few: each is made once for each language. */
+function kept<T>(make: (key: string) => T): (key: string) => T {
+  const made = new Map<string, T>();
+  return (key) => {
+    const name = `${locale()} ${key}`;
+    let format = made.get(name);
+    if (!format) {
+      format = make(key);
+      made.set(name, format);
+    }
+    return format;
+  };
 }
+
+const fixed = kept((decimals) => new Intl.NumberFormat(locale(), {
+  minimumFractionDigits: Number(decimals), maximumFractionDigits: Number(decimals),
+}));
+const loose = kept(() => new Intl.NumberFormat(locale(), { maximumFractionDigits: 3 }));
+const times = kept((kind) => new Intl.DateTimeFormat(locale(), {
+  ...(kind === "moment" ? { month: "2-digit", day: "2-digit" } : {}),
+  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
+}));
+
+const numbers = (decimals: number): Intl.NumberFormat => fixed(String(decimals));
 
 export const whole = (value: number): string => numbers(0).format(value);
 
@@ -23,9 +36,9 @@ export function figure(value: number | null): string {
   return numbers(size >= 1000 ? 0 : size >= 100 ? 1 : 2).format(value);
 }
 
-/** A mark on an axis: no digits that say nothing. */
-export const tick = (value: number): string =>
-  new Intl.NumberFormat(locale(), { maximumFractionDigits: 3 }).format(value);
+/** A figure that stands still: no digits that say nothing. */
+export const brief = (value: number): string => loose("").format(value);
+
 
 /** A share of a whole, rounded down: 99.96 % of a city is not all of it. */
 export function percent(part: number, all: number): string {
@@ -78,14 +91,6 @@ const GRACE_S = 5;
 /** Whether a value of that age no longer says what is now. */
 export const isOld = (ageS: number, intervalS: number): boolean => ageS > intervalS + GRACE_S;
 
-export function clock(ms: number): string {
-  return new Intl.DateTimeFormat(locale(), {
-    hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
-  }).format(ms);
-}
+export const clock = (ms: number): string => times("clock").format(ms);
 
-export function moment(ms: number): string {
-  return new Intl.DateTimeFormat(locale(), {
-    month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
-  }).format(ms);
-}
+export const moment = (ms: number): string => times("moment").format(ms);

@@ -1,13 +1,15 @@
-// What the keyboard does, and the keyboard itself.
+// What the keyboard does, in words.
 
 import { el, put } from "./dom.ts";
+import { GOALS } from "./keyboard.ts";
 import { say, type Key } from "./language.ts";
 
 const KEYS: [keys: string, meaning: Key][] = [
   ["/", "helpSearch"],
   ["j  k", "helpMove"],
-  ["Enter", "helpOpen"],
+  ["o", "helpOpen"],
   ["Esc", "helpLeave"],
+  ["0", "helpAll"],
   ["l", "helpLanguage"],
   ["t", "helpTheme"],
   ["?", "helpThis"],
@@ -32,50 +34,12 @@ export class Help {
     put(this.title, say("help"));
     put(this.close, say("close"));
     this.list.replaceChildren(
-      ...KEYS.map(([keys, meaning]) => el("div", {}, el("dt", {}, el("kbd", {}, keys)), el("dd", {}, say(meaning)))),
+      ...KEYS.map(([keys, meaning]) => line(keys, say(meaning))),
+      ...Object.entries(GOALS).map(([letter, goal]) => line(`g ${letter}`, `${say("go")} ${say(`go_${goal}`)}`)),
     );
   }
 }
 
-export interface Keyboard {
-  search: HTMLInputElement;
-  move: (by: number) => void;
-  open: () => void;
-  language: () => void;
-  theme: () => void;
-  help: () => void;
-  helpOpen: () => boolean;
-}
-
-export function listen(keyboard: Keyboard): void {
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (event.target === keyboard.search) {
-      if (event.key === "Escape" || event.key === "Enter") keyboard.search.blur();
-      if (event.key === "Enter") keyboard.move(1);
-      return;
-    }
-    if (keyboard.helpOpen() && event.key !== "?") return;
-    const onControl = event.target instanceof Element && event.target.closest("button, select, a") !== null;
-    const act = onControl && event.key === "Enter" ? undefined : action(event.key, keyboard);
-    if (!act) return;
-    event.preventDefault();
-    act();
-  });
-}
-
-function action(key: string, keyboard: Keyboard): (() => void) | undefined {
-  switch (key) {
-    case "/": return () => {
-      keyboard.search.focus();
-      keyboard.search.select();
-    };
-    case "j": case "ArrowDown": return () => keyboard.move(1);
-    case "k": case "ArrowUp": return () => keyboard.move(-1);
-    case "Enter": return keyboard.open;
-    case "l": return keyboard.language;
-    case "t": return keyboard.theme;
-    case "?": return keyboard.help;
-    default: return undefined;
-  }
+function line(keys: string, meaning: string): HTMLElement {
+  return el("div", {}, el("dt", {}, el("kbd", {}, keys)), el("dd", {}, meaning));
 }

@@ -22,6 +22,8 @@ class FakeSource {
   }
 }
 
+const quiet = { alert: () => undefined, reopened: () => undefined };
+
 beforeEach(() => {
   FakeSource.opened = [];
   vi.useFakeTimers();
@@ -44,7 +46,7 @@ test("of many values the newest by sample time is kept, once, and taken once", (
 
 test("a hundred events are shown twice a second, not a hundred times", () => {
   let shown = 0;
-  const live = new Live((batch) => (shown += batch.values.length > 0 ? 1 : 0));
+  const live = new Live((batch) => (shown += batch.values.length > 0 ? 1 : 0), quiet);
   live.start();
   for (let n = 0; n < 100; n += 1) {
     const value = { device: "d", channel: "c", time: n, value: n, quality: 1 };
@@ -54,9 +56,21 @@ test("a hundred events are shown twice a second, not a hundred times", () => {
   expect(shown).toBe(2);
 });
 
+test("an alert does not wait, and a stream opened anew has the alerts read", () => {
+  const seen: string[] = [];
+  const live = new Live(() => undefined, { alert: (alert) => seen.push(alert.id), reopened: () => seen.push("read") });
+  live.start();
+  FakeSource.opened[0]?.send("open", {});
+  FakeSource.opened[0]?.send("alert", { id: "a" });
+  expect(seen).toEqual(["a"]);
+  live.watch(["d"]);
+  FakeSource.opened[1]?.send("open", {});
+  expect(seen).toEqual(["a", "read"]);
+});
+
 test("a silent stream is said to be lost, and one that speaks again live", () => {
   const states: Connection[] = [];
-  const live = new Live((_, connection) => states.push(connection), () => Date.now());
+  const live = new Live((_, connection) => states.push(connection), quiet, () => Date.now());
   live.start();
   vi.advanceTimersByTime(500);
   FakeSource.opened[0]?.send("status", {});
@@ -69,7 +83,7 @@ test("a silent stream is said to be lost, and one that speaks again live", () =>
 
 test("a refused stream is asked for again, later each time, and everything is read anew", () => {
   let resets = 0;
-  const live = new Live((batch) => (resets += batch.reset ? 1 : 0));
+  const live = new Live((batch) => (resets += batch.reset ? 1 : 0), quiet);
   live.start();
   const refuse = (): void => {
     FakeSource.opened.at(-1)?.close();
@@ -87,7 +101,7 @@ test("a refused stream is asked for again, later each time, and everything is re
 });
 
 test("the stream is opened anew only for other devices", () => {
-  const live = new Live(() => undefined);
+  const live = new Live(() => undefined, quiet);
   live.start();
   live.watch(["b", "a"]);
   live.watch(["a", "b", "a"]);

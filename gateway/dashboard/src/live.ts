@@ -1,6 +1,7 @@
 // The live stream, coalesced: events are gathered as they come and shown twice a second, so that nothing flickers.
+// Alerts alone do not wait.
 
-import { address, type LiveValue, type QuarantineRecord, type Status } from "./api.ts";
+import { address, type Alert, type LiveValue, type QuarantineRecord, type Status } from "./api.ts";
 
 export const SHOW_EVERY_MS = 500;
 /** The gateway sends its status twice a second; so long without any event is a lost connection. */
@@ -55,6 +56,13 @@ export class Gathered {
   }
 }
 
+/** What is not gathered. */
+export interface Urgent {
+  alert: (alert: Alert) => void;
+  /** The stream was opened anew for other devices: alerts between the two are to be read. */
+  reopened: () => void;
+}
+
 export class Live {
   private source: EventSource | undefined;
   private devices: string[] = [];
@@ -63,8 +71,11 @@ export class Live {
   private retryMs = RETRY_FIRST_MS;
   private retry: ReturnType<typeof setTimeout> | undefined;
 
+  private opened = false;
+
   constructor(
     private readonly show: (batch: Batch, connection: Connection) => void,
+    private readonly urgent: Urgent,
     private readonly now: () => number = () => performance.now(),
   ) {}
 
@@ -86,15 +97,27 @@ export class Live {
     return this.now() - this.heardAt < SILENT_AFTER_MS ? "live" : "lost";
   }
 
+  private heard(): void {
+    this.heardAt = this.now();
+    this.retryMs = RETRY_FIRST_MS;
+  }
+
   private open(): void {
     clearTimeout(this.retry);
     this.source?.close();
     const source = new EventSource(address("live", { devices: this.devices.join() }));
     this.source = source;
+    source.addEventListener("open", () => {
+      if (this.opened) this.urgent.reopened();
+      this.opened = true;
+    });
+    source.addEventListener("alert", (event) => {
+      this.heard();
+      this.urgent.alert(JSON.parse((event as MessageEvent<string>).data) as Alert);
+    });
     for (const name of ["status", "samples", "quarantine", "reset"]) {
       source.addEventListener(name, (event) => {
-        this.heardAt = this.now();
-        this.retryMs = RETRY_FIRST_MS;
+        this.heard();
         this.gathered.add(name, (event as MessageEvent<string>).data);
       });
     }

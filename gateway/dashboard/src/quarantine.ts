@@ -19,7 +19,7 @@ export class Quarantine {
   private readonly recent = el("ol", { class: "records" });
   private readonly empty = el("p", { class: "quiet empty" });
   readonly element = el(
-    "section", { class: "panel quarantine" },
+    "section", { class: "panel quarantine", id: "quarantine", tabindex: "-1" },
     el("div", { class: "head" }, this.title, this.total),
     el("div", { class: "scroll" }, this.empty, this.reasons, this.recentTitle, this.recent),
   );

@@ -1,50 +1,11 @@
-// The strip of what is now: rate, devices heard, ledger, journal and sinks. Each figure with what it is measured by.
+// The strip of what is now, each figure with what it is measured by: alerts, devices heard, rate, ledger.
 
-import type { LedgerTotals, Sink, Status } from "./api.ts";
-import { el, follow, mark, put, svg } from "./dom.ts";
-import { bytes, percent, span, whole } from "./format.ts";
+import { SEVERITIES, type AlertCounts, type Severity, type Status } from "./api.ts";
+import { severityMark } from "./alerts/mark.ts";
+import { el, mark, put } from "./dom.ts";
+import { percent, whole } from "./format.ts";
 import { say, type Key } from "./language.ts";
-
-/** Two minutes at two values a second. */
-const HISTORY = 240;
-const WIDTH = 120;
-const HEIGHT = 28;
-
-class Spark {
-  private readonly line = svg("polyline", { fill: "none", "vector-effect": "non-scaling-stroke" });
-  readonly element = svg("svg", {
-    class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true",
-  });
-  private readonly values: number[] = [];
-
-  constructor() {
-    this.element.append(this.line);
-  }
-
-  add(value: number): void {
-    this.values.push(value);
-    if (this.values.length > HISTORY) this.values.shift();
-    this.line.setAttribute("points", sparkPoints(this.values));
-  }
-}
-
-/** The newest value is at the right edge; the scale spans what is shown, at least a tenth of its size. */
-export function sparkPoints(values: number[]): string {
-  const low = Math.min(...values);
-  const high = Math.max(...values);
-  const room = Math.max(high - low, Math.abs(high) * 0.1, 1e-9);
-  const floor = (low + high - room) / 2;
-  const start = HISTORY - values.length;
-  return values
-    .map((value, at) => {
-      const x = ((start + at) / (HISTORY - 1)) * WIDTH;
-      const y = HEIGHT - 2 - ((value - floor) / room) * (HEIGHT - 4);
-      return `${x.toFixed(1)},${y.toFixed(1)}`;
-    })
-    .join(" ");
-}
-
-const COUNTS = ["stored", "quarantined", "declared_lost", "outstanding", "unexplained"] as const;
+import { Spark } from "./spark.ts";
 
 class Cell {
   private readonly label = el("h2");
@@ -61,64 +22,86 @@ class Cell {
   }
 }
 
-export class Strip {
-  private readonly spark = new Spark();
-  private readonly readings = new Cell("readings", "now-readings", this.spark.element);
-  private readonly reporting = new Cell("reporting", "now-reporting");
-  private readonly counts = new Map(COUNTS.map((name) => [name, { label: el("dt"), value: el("dd") }]));
-  private readonly countList = el("dl", { class: "counts" });
-  private readonly ledger = new Cell("ledger", "now-ledger", this.countList);
-  private readonly journal = new Cell("journal", "now-journal");
-  private readonly sinkList = el("ul", { class: "sinks" });
-  private readonly sinks = new Cell("sinks", "now-sinks", this.sinkList);
-  private readonly sinkRows = new Map<string, HTMLLIElement>();
-  private readonly cells = [this.readings, this.reporting, this.ledger, this.journal, this.sinks];
-  readonly element = el("div", { class: "strip panel" }, ...this.cells.map((cell) => cell.element));
-  private status: Status | undefined;
+/** Live alerts by severity. A severity without an alert stays grey. */
+class AlertCell extends Cell {
+  private readonly counts: Map<Severity, { number: HTMLElement; word: HTMLElement; element: HTMLElement }>;
 
   constructor() {
-    for (const [name, { label, value }] of this.counts) {
-      this.countList.append(el("div", { "data-count": name }, label, value));
-    }
-    this.sinks.element.querySelector("p")?.remove();
+    super("alertsNow", "now-alerts");
+    this.counts = new Map(SEVERITIES.map((severity) => {
+      const [number, word] = [el("span", { class: "figure" }), el("span", { class: "quiet" })];
+      const element = el("span", { class: "count", "data-severity": severity }, severityMark(severity), number, word);
+      return [severity, { number, word, element }];
+    }));
+    this.figure.classList.replace("figure", "severities");
+    this.figure.append(...[...this.counts.values()].map(({ element }) => element));
   }
+
+  override translate(): void {
+    super.translate();
+    for (const [severity, { word }] of this.counts) put(word, say(severity));
+  }
+
+  show(counts: AlertCounts | undefined, retrospective: number | undefined): void {
+    for (const [severity, { number, element }] of this.counts) {
+      const count = counts?.[severity];
+      put(number, count === undefined ? "–" : whole(count));
+      mark(element, "data-any", String((count ?? 0) > 0));
+    }
+    put(this.note, retrospective ? say("foundInOldData", { n: whole(retrospective) }) : "");
+  }
+}
+
+export class Strip {
+  private readonly rateSpark = new Spark();
+  private readonly shareSpark = new Spark();
+  private readonly alerts = new AlertCell();
+  private readonly reporting = new Cell("reporting", "now-reporting", this.shareSpark.element);
+  private readonly online = new Cell("online", "now-online");
+  private readonly readings = new Cell("readings", "now-readings", this.rateSpark.element);
+  private readonly ledger = new Cell("ledger", "now-ledger");
+  private readonly cells = [this.alerts, this.reporting, this.online, this.readings, this.ledger];
+  readonly element = el("div", { class: "strip panel" }, ...this.cells.map((cell) => cell.element));
+  private status: Status | undefined;
+  private counts: AlertCounts | undefined;
+  private retrospective: number | undefined;
 
   translate(): void {
     this.cells.forEach((cell) => cell.translate());
-    for (const [name, { label }] of this.counts) put(label, say(name));
-    if (this.status) this.draw(this.status);
+    this.draw();
   }
 
   show(status: Status): void {
     this.status = status;
-    this.spark.add(status.readings_per_s);
-    this.draw(status);
+    this.rateSpark.add(status.readings_per_s);
+    this.shareSpark.add(status.devices_reporting / Math.max(1, status.devices_known));
+    this.draw();
   }
 
-  private draw(status: Status): void {
+  /** The page's own count, which is there before the gateway's next status; undefined until it is complete. */
+  showAlerts(counts: AlertCounts | undefined, retrospective: number | undefined): void {
+    this.counts = counts;
+    this.retrospective = retrospective;
+    this.drawAlerts();
+  }
+
+  private drawAlerts(): void {
+    this.alerts.show(this.counts ?? this.status?.alerts, this.retrospective ?? this.status?.alerts?.retrospective);
+  }
+
+  private draw(): void {
+    this.drawAlerts();
+    const status = this.status;
+    if (!status) return;
     put(this.readings.figure, whole(Math.round(status.readings_per_s)));
     put(this.reporting.figure, percent(status.devices_reporting, status.devices_known));
-    const parts = { m: whole(status.devices_reporting), n: whole(status.devices_known) };
-    put(this.reporting.note, say("reportingOf", parts));
-    this.drawLedger(status.ledger);
-    put(this.journal.figure, bytes(status.journal.bytes));
-    const waiting = status.journal.head - status.journal.durable;
-    put(this.journal.note, say("journalWaiting", { n: whole(waiting) }));
-    follow(this.sinkList, this.sinkRows, status.sinks, (sink) => sink.name, () => el("li"), drawSink);
+    const known = whole(status.devices_known);
+    put(this.reporting.note, say("reportingOf", { m: whole(status.devices_reporting), n: known }));
+    put(this.online.figure, whole(status.devices_online));
+    put(this.online.note, say("onlineOf", { n: known }));
+    const { closed, unexplained } = status.ledger;
+    put(this.ledger.figure, closed ? `✓ ${say("closed")}` : `✗ ${say("open")}`);
+    mark(this.ledger.element, "data-closed", String(closed));
+    put(this.ledger.note, `${say("unexplained")} ${whole(unexplained)}`);
   }
-
-  private drawLedger(ledger: LedgerTotals): void {
-    put(this.ledger.figure, ledger.closed ? `✓ ${say("closed")}` : `✗ ${say("open")}`);
-    mark(this.ledger.element, "data-closed", String(ledger.closed));
-    put(this.ledger.note, `${say("sampled")} ${whole(ledger.sampled)}`);
-    for (const [name, { value }] of this.counts) put(value, whole(ledger[name]));
-  }
-}
-
-const SINK_SHAPES: Record<Sink["state"], string> = { running: "✓", draining: "○", retrying: "▲", stopped: "◆" };
-
-function drawSink(row: HTMLLIElement, sink: Sink): void {
-  mark(row, "data-state", sink.state);
-  mark(row, "title", sink.last_error ?? "");
-  put(row, `${SINK_SHAPES[sink.state]} ${sink.name} ${say(sink.state)} · ${say("lag", { n: span(sink.lag_s) })}`);
 }

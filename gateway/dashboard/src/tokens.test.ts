@@ -5,7 +5,7 @@ const css = readFileSync(new URL("./tokens.css", import.meta.url), "utf8");
 
 function tokens(selector: string): Record<string, string> {
   const block = css.slice(css.indexOf(`${selector} {`)).split("}")[0] ?? "";
-  return Object.fromEntries([...block.matchAll(/--(\w+): (#[0-9a-f]{6})/g)].map((found) => [found[1], found[2]]));
+  return Object.fromEntries([...block.matchAll(/--([\w-]+): (#[0-9a-f]{6})/g)].map((found) => [found[1], found[2]]));
 }
 
 function luminance(colour: string): number {
@@ -21,7 +21,8 @@ function contrast(a: string, b: string): number {
   return ((high ?? 0) + 0.05) / ((low ?? 0) + 0.05);
 }
 
-const TEXTS = ["text", "quiet", "data", "critical", "major", "minor", "info", "good"];
+const TEXTS = ["text", "quiet", "data", "critical", "major", "warning", "info", "good"];
+const SEVERITIES = ["critical", "major", "warning", "info"];
 const GROUNDS = ["ground", "panel", "raised"];
 
 for (const selector of [":root", ':root[data-theme="light"]']) {
@@ -32,6 +33,15 @@ for (const selector of [":root", ':root[data-theme="light"]']) {
         const ratio = contrast(colours[text] ?? "", colours[ground] ?? "");
         expect(ratio, `${text} on ${ground}`).toBeGreaterThanOrEqual(4.5);
       }
+    }
+    for (const severity of SEVERITIES) {
+      for (const text of ["text", severity]) {
+        const ratio = contrast(colours[text] ?? "", colours[`${severity}-tint`] ?? "");
+        expect(ratio, `${text} on ${severity}-tint`).toBeGreaterThanOrEqual(4.5);
+      }
+    }
+    for (const land of ["ramp-0", "ramp-1", "ramp-2", "ramp-3"]) {
+      expect(contrast(colours["text"] ?? "", colours[land] ?? ""), `text on ${land}`).toBeGreaterThanOrEqual(4.5);
     }
     expect(contrast(colours["comparison"] ?? "", colours["raised"] ?? "")).toBeGreaterThanOrEqual(2.8);
   });

@@ -1,5 +1,6 @@
 // Opens the dashboard of a running gateway (`HUNHE_URL`) in Chromium and checks what an operator relies on: both
-// languages, live data, the keyboard, both sizes, and a console without an error. Exit code 0 or 1.
+// languages, the map, alerts as they come, live data, the keyboard, both sizes, and a console without an error. Exit
+// code 0 or 1. A gateway without alerts (`--scenario none`) is told by `ALERTS=none`.
 //
 //   HUNHE_URL=http://127.0.0.1:8480/ npm run test:browser
 //
@@ -17,6 +18,7 @@ if (!url) {
   process.exit(2);
 }
 
+const alerts = process.env.ALERTS !== "none";
 const profile = await mkdtemp(join(tmpdir(), "hunhe-browser-"));
 const faults = [];
 const context = await chromium.launchPersistentContext(profile, {
@@ -61,34 +63,96 @@ try {
     assert.equal(await page.getAttribute("html", "lang"), "zh-CN");
     assert.match(await text(page, "#now-ledger"), /账本[\s\S]*✓ 闭合[\s\S]*未说明/);
     assert.match(await text(page, "#now-readings"), /读数 \/ 秒\s*[\d,]+/);
+    assert.match(await text(page, "#now-online"), /在线设备\s*[\d,]+/);
+    assert.match(await text(page, "#now-alerts"), /严重[\s\S]*重要[\s\S]*警告[\s\S]*提示/);
+  });
+
+  await step("the map has thirteen districts, in every metric, and each can be chosen", async () => {
+    assert.equal(await page.getAttribute("#map", "data-districts"), "13");
+    assert.equal(await page.locator("#districts button").count(), 13);
+    assert.ok(await page.locator("#map .city canvas").first().isVisible());
+    assert.ok(await page.locator("#map .centre canvas").first().isVisible());
+    for (const metric of ["reporting", "silent", "rate", "alerts"]) {
+      await page.click(`#metric [data-metric="${metric}"]`);
+      const held = await page.locator("#legend b").allInnerTexts();
+      assert.equal(held.reduce((sum, count) => sum + Number(count), 0), 13, metric);
+    }
+    const before = await text(page, "#devices .head .quiet");
+    await page.click('#districts [data-code="210106"]');
+    await page.waitForFunction((seen) => document.querySelector("#devices .head .quiet").innerText !== seen, before);
+    assert.match(await text(page, "#narrowed"), /铁西区/);
+    await page.keyboard.press("0");
+    await page.waitForFunction((seen) => document.querySelector("#devices .head .quiet").innerText === seen, before);
   });
 
   await step("figures move with live data", async () => {
-    const before = await text(page, "#now-ledger");
-    await page.waitForFunction((seen) => document.querySelector("#now-ledger").innerText !== seen, before);
-    await page.waitForFunction(() => document.querySelectorAll("#devices li").length > 5);
-    // The first device reports once a minute.
-    const charted = () => Number(document.querySelector("#chart").dataset.points) > 1;
-    await page.waitForFunction(charted, undefined, { timeout: 100_000 });
-    assert.ok(await page.locator("#chart canvas").isVisible());
+    const before = await text(page, "#ledger");
+    assert.match(before, /采样[\s\S]*已存[\s\S]*隔离[\s\S]*已报失[\s\S]*在途[\s\S]*未说明/);
+    await page.waitForFunction((seen) => document.querySelector("#ledger").innerText !== seen, before);
+    await page.waitForFunction(() => document.querySelectorAll("#device-list li").length > 5);
+    await page.waitForFunction(() => Number(document.querySelector("#chart").dataset.points) > 1, undefined, { timeout: 100_000 });
+    assert.ok(await page.locator("#chart canvas").first().isVisible());
+    assert.match(await text(page, "#quarantine"), /隔离区[\s\S]*采样|没有被隔离/);
   });
+
+  await step("the chart moves", async () => {
+    await page.click('[data-range="3600"]');
+    const newest = () => document.querySelector("#chart").dataset.newest;
+    const before = await page.evaluate(newest);
+    await page.waitForFunction((seen) => document.querySelector("#chart").dataset.newest !== seen, before, { timeout: 60_000 });
+  });
+
+  if (alerts) {
+    await step("an alert is on the screen with its place, value and threshold", async () => {
+      const withFigure = '.alert[data-mode="live"][data-id]:has(.threshold:not(:empty))';
+      await page.waitForSelector(withFigure, { timeout: 60_000 });
+      const row = page.locator(withFigure).first();
+      assert.match(await row.locator(".place").innerText(), /[\u4e00-\u9fff]/);
+      assert.match(await row.locator(".value").innerText(), /\d/);
+      assert.match(await row.locator(".threshold").innerText(), /^[≥≤] .*\d/);
+      assert.match(await row.locator(".word").innerText(), /严重|重要|警告|提示/);
+      assert.ok(["critical", "major", "warning", "info"].includes(await row.getAttribute("data-severity")));
+      assert.ok(await row.locator("svg.mark path").count());
+    });
+
+    await step("the keyboard walks the alerts and opens one on the chart", async () => {
+      await page.keyboard.press("g");
+      await page.keyboard.press("a");
+      await page.keyboard.press("j");
+      const chosen = page.locator('.alert[aria-selected="true"]');
+      assert.equal(await chosen.count(), 1);
+      const note = await chosen.locator(".note").innerText();
+      await page.keyboard.press("o");
+      // An alert about an agent opens its agent's devices instead.
+      await page.waitForFunction((told) => {
+        const device = document.querySelector("#device h2").innerText;
+        const searched = document.querySelector("#search").value;
+        return told.includes(device) || (searched !== "" && told.includes(searched));
+      }, note);
+      await page.locator("#search").fill("");
+    });
+  }
   await picture(page, "zh-dark");
 
-  await step("the keyboard finds, walks and opens", async () => {
+  await step("the keyboard finds, walks and opens devices", async () => {
+    await page.waitForFunction(() => document.querySelectorAll("#device-list li").length > 5);
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("g");
+    await page.keyboard.press("d");
     await page.keyboard.press("j");
     await page.keyboard.press("j");
-    const chosen = await page.getAttribute('#devices li[aria-selected="true"]', "id");
+    const chosen = await page.getAttribute('#device-list li[aria-selected="true"]', "id");
     await page.keyboard.press("Enter");
     await page.waitForSelector(`#${chosen}[data-opened="true"]`);
-    const wanted = (await text(page, "#devices li:nth-child(4) .id")).trim();
+    const wanted = (await text(page, "#device-list li:nth-child(4) .id")).trim();
     await page.keyboard.press("/");
     await page.keyboard.type(wanted);
     await page.waitForFunction((id) => {
-      const rows = [...document.querySelectorAll("#devices li")];
+      const rows = [...document.querySelectorAll("#device-list li")];
       return rows.length > 0 && rows.every((row) => row.id.includes(id));
     }, wanted);
     await page.keyboard.press("Escape");
-    await page.waitForFunction(() => document.querySelectorAll("#devices li").length > 5);
+    await page.waitForFunction(() => document.querySelectorAll("#device-list li").length > 5);
     await page.keyboard.press("?");
     assert.ok(await page.locator("#help").isVisible());
     await picture(page, "zh-help");
@@ -100,27 +164,36 @@ try {
     await page.keyboard.press("l");
     assert.equal(await page.getAttribute("html", "lang"), "en");
     assert.match(await text(page, "#now-ledger"), /Ledger[\s\S]*✓ closed[\s\S]*unexplained/);
+    assert.match(await text(page, "#now-alerts"), /critical[\s\S]*major[\s\S]*warning[\s\S]*info/);
     // The name of the house and the switch to Chinese stay Chinese, and nothing else.
     const left = await page.evaluate(() => {
       const copy = document.body.cloneNode(true);
-      copy.querySelectorAll("h1, #language, dialog").forEach((part) => part.remove());
+      copy.querySelectorAll("h1, #language, dialog, #spoken").forEach((part) => part.remove());
       return copy.textContent.match(/[\u4e00-\u9fff]+/g);
     });
     assert.equal(left, null);
   });
+  await picture(page, "en-dark");
 
   await step("the light theme is kept with the language when the page comes again", async () => {
     await page.keyboard.press("t");
     await picture(page, "en-light");
     await page.reload();
     await page.waitForSelector('html[data-connection="live"][data-theme="light"][lang="en"]');
+    await page.keyboard.press("l");
+    await picture(page, "zh-light");
+    await page.keyboard.press("l");
   });
 
-  await step("a phone shows it without scrolling sideways", async () => {
+  await step("a phone shows it without scrolling sideways, alerts right under the strip", async () => {
     await page.setViewportSize({ width: 390, height: 844 });
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
     assert.ok(overflow <= 0, `${overflow} pixels too wide`);
     await page.waitForFunction(() => Number(document.querySelector("#chart").dataset.points) > 1);
+    const tops = await page.evaluate(() =>
+      [".strip", "#alerts", "#map", "#device"].map((part) => document.querySelector(part).getBoundingClientRect().top),
+    );
+    assert.deepEqual(tops, tops.toSorted((a, b) => a - b));
     await picture(page, "en-phone");
   });
 

@@ -1,16 +1,17 @@
 //! Devices, what they belong to, and their series.
 
 use super::{
-    Answers, Counts, Places,
+    Answers, Count, Counts,
     status::{heard, plain_totals},
 };
 use crate::{
+    alerts::describe::bilingual,
     api::{
         ApiError,
         backend::{DeviceQuery, SeriesQuery},
         types::{
-            Bilingual, Channel, Class, Device, DevicePage, DeviceState, District, Instant, LatestValue,
-            Position, Series, SeriesKind, Zone,
+            Channel, Class, Device, DevicePage, DeviceState, District, Instant, LatestValue, Position,
+            Series, SeriesKind, Zone,
         },
     },
     store::DeviceKey,
@@ -20,16 +21,8 @@ use hunhe_gateway_core::{
     lane::{DeviceState as State, Lane},
     registry::{DeviceIx, Registry},
 };
-use hunhe_proto::{
-    class::{Kind, Text},
-    id::Id,
-    reading::Quality,
-};
+use hunhe_proto::{class::Kind, id::Id, reading::Quality};
 use std::{collections::BTreeSet, sync::Arc};
-
-fn bilingual(text: &Text) -> Bilingual {
-    Bilingual { zh: text.zh.clone(), en: text.en.clone() }
-}
 
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
@@ -53,11 +46,13 @@ impl Answers {
         self.ask(move |lane| {
             let mut counts = Counts::new();
             for device in registry.indices() {
-                let (known, reporting) = counts.entry(key(&registry, device)).or_default();
-                *known += 1;
-                let state = lane.state(device);
-                *reporting +=
-                    u64::from(state.is_some_and(|state| heard(&registry, device, state.arrival_ms, now_ms)));
+                let count = counts.entry(key(&registry, device)).or_default();
+                count.devices += 1;
+                if let Some(state) = lane.state(device) {
+                    let heard = heard(&registry, device, state.arrival_ms, now_ms);
+                    count.reporting += u64::from(heard);
+                    count.silent += u64::from(!heard);
+                }
             }
             counts
         })
@@ -72,7 +67,7 @@ impl Answers {
             .iter()
             .map(|rules| {
                 let class = &rules.class;
-                let (devices, reporting) = counts.get(&class.name).copied().unwrap_or_default();
+                let Count { devices, reporting, .. } = counts.get(&class.name).copied().unwrap_or_default();
                 Class {
                     name: class.name.clone(),
                     version: class.version,
@@ -103,12 +98,15 @@ impl Answers {
 
     pub(super) async fn districts_now(&self) -> Result<Vec<District>, ApiError> {
         let counts = self.counts(|registry, device| registry.device(device).district.to_string()).await?;
-        let district = |(code, (devices, reporting)): (String, (u64, u64))| District {
-            name: Places::title(&self.places.districts, &code)
-                .unwrap_or_else(|| Bilingual { zh: code.clone(), en: code.clone() }),
+        let alerts = self.alerting.book.by_district();
+        let district = |(code, Count { devices, reporting, silent }): (String, Count)| District {
+            name: self.places.district(&code),
+            alerts: alerts.get(&code).copied().unwrap_or_default(),
+            readings: code.parse().map_or(0, |code| self.alerting.readings.of(code)),
             code,
             devices,
             reporting,
+            silent,
         };
         Ok(counts.into_iter().map(district).collect())
     }
@@ -119,10 +117,9 @@ impl Answers {
             let device = self.registry.devices().iter().find(|device| device.zone.as_str() == zone);
             device.map_or_else(String::new, |device| device.district.to_string())
         };
-        let zone = |(id, (devices, reporting)): (String, (u64, u64))| Zone {
-            name: Places::title(&self.places.zones, &id)
-                .unwrap_or_else(|| Bilingual { zh: id.clone(), en: id.clone() }),
-            kind: self.places.kind_of(&id),
+        let zone = |(id, Count { devices, reporting, .. }): (String, Count)| Zone {
+            name: self.places.zone(&id),
+            kind: self.places.kind(&id).to_owned(),
             district: district_of(&id),
             id,
             devices,
@@ -217,13 +214,6 @@ impl Answers {
             }
         }
         Ok(series)
-    }
-}
-
-impl Places {
-    fn kind_of(&self, zone: &str) -> String {
-        let same = |place: &&super::PlaceName| place.code.as_str() == Some(zone);
-        self.zones.iter().find(same).map_or_else(String::new, |place| place.kind.clone())
     }
 }
 

@@ -105,6 +105,8 @@ impl Answers {
             sinks: self.sinks.iter().map(|sink| sink_status(&sink.snapshot())).collect(),
             ledger: seen.totals,
             quarantined_by_reason: seen.refused,
+            alerts: self.alerting.book.firing(),
+            outputs: self.outputs_now(),
         })
     }
 
@@ -168,7 +170,7 @@ impl Answers {
         let shed = sessions.iter().map(|session| session.shed.load(Ordering::Relaxed)).sum();
         let connections = sessions.iter().map(|session| session.connections.load(Ordering::Relaxed)).sum();
         let progress = self.lane.progress();
-        Ok(vec![
+        let mut metrics = vec![
             counter("hunhe_messages_total", "Messages handled.", status.messages_total),
             counter("hunhe_samples_total", "Samples accepted.", status.samples_total),
             gauge(
@@ -229,7 +231,9 @@ impl Answers {
                 "Connections closed because the journal's queue was full.",
                 shed,
             ),
-        ])
+        ];
+        metrics.extend(self.alert_metrics());
+        Ok(metrics)
     }
 }
 

@@ -10,7 +10,8 @@ use std::pin::Pin;
 use super::metrics::Metric;
 use super::problem::ApiError;
 use super::types::{
-    Class, Device, DevicePage, District, Ledger, LedgerBy, QuarantinePage, Redriven, Series, Status, Zone,
+    Alert, AlertMode, AlertPage, AlertSeverity, Class, Device, DevicePage, District, Ledger, LedgerBy,
+    QuarantinePage, Redriven, Rule, Series, Status, Zone,
 };
 
 /// A future answer, boxed so that the backend can be a trait object.
@@ -72,6 +73,49 @@ pub struct QuarantineQuery {
     pub limit: usize,
 }
 
+/// Which alerts by their state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertStateQuery {
+    /// Pending and firing ones.
+    Open,
+    /// Those that are over.
+    Resolved,
+    /// Both.
+    #[default]
+    All,
+}
+
+/// Which alerts: every filter that is set must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlertQuery {
+    /// By state.
+    pub state: AlertStateQuery,
+    /// Live or retrospective.
+    pub mode: Option<AlertMode>,
+    /// Severity.
+    pub severity: Option<AlertSeverity>,
+    /// District code.
+    pub district: Option<String>,
+    /// Operator.
+    pub operator: Option<String>,
+    /// Only alerts whose newest change is before this sequence.
+    pub before: Option<u64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl AlertQuery {
+    /// Whether mode, severity, district and operator hold.
+    #[must_use]
+    pub fn matches(&self, alert: &Alert) -> bool {
+        self.mode.is_none_or(|mode| alert.mode == mode)
+            && self.severity.is_none_or(|severity| alert.severity == severity)
+            && (self.district.is_none() || alert.district == self.district)
+            && self.operator.as_ref().is_none_or(|operator| alert.operator == *operator)
+    }
+}
+
 /// The gateway, as the interface sees it. What does not exist is answered with [`ApiError::NotFound`], what cannot be
 /// answered now with [`ApiError::Unavailable`].
 pub trait Backend: Send + Sync + 'static {
@@ -97,6 +141,10 @@ pub trait Backend: Send + Sync + 'static {
     fn quarantine(&self, query: QuarantineQuery) -> Answer<'_, QuarantinePage>;
     /// Sends a quarantined record through validation again. Asking twice is no error as long as the record is there.
     fn redrive(&self, id: u64) -> Answer<'_, Redriven>;
+    /// Alerts, newest change first.
+    fn alerts(&self, query: AlertQuery) -> Answer<'_, AlertPage>;
+    /// The rules that make alerts.
+    fn rules(&self) -> Answer<'_, Vec<Rule>>;
     /// Counters and gauges for `/metrics`.
     fn metrics(&self) -> Answer<'_, Vec<Metric>>;
     /// `Ok` when samples sent now would be journaled; otherwise [`ApiError::Unavailable`] with what is missing.

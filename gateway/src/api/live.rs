@@ -63,6 +63,8 @@ enum Event {
     Status(Arc<str>),
     /// JSON of a [`QuarantineRecord`].
     Quarantine(Arc<str>),
+    /// JSON of an [`Alert`](super::types::Alert).
+    Alert(Arc<str>),
     /// Sorted by device and channel.
     Samples { values: Arc<[Latest]>, omitted: u64 },
 }
@@ -71,7 +73,7 @@ impl Event {
     fn values(&self) -> usize {
         match self {
             Self::Samples { values, .. } => values.len(),
-            Self::Status(_) | Self::Quarantine(_) => 0,
+            Self::Status(_) | Self::Quarantine(_) | Self::Alert(_) => 0,
         }
     }
 }
@@ -185,6 +187,13 @@ impl Hub {
             && let Ok(json) = serde_json::to_string(record)
         {
             self.publish(Event::Quarantine(json.into()));
+        }
+    }
+
+    /// Announces a change of an alert, from any thread, at once: it waits for no flush.
+    pub fn alert(&self, json: &str) {
+        if self.awake() {
+            self.publish(Event::Alert(json.into()));
         }
     }
 
@@ -319,7 +328,7 @@ pub async fn drive(hub: Arc<Hub>, backend: Arc<dyn Backend>) {
 pub struct Outgoing {
     /// Its id, for `Last-Event-ID`.
     pub id: u64,
-    /// `status`, `samples`, `quarantine` or `reset`.
+    /// `status`, `samples`, `quarantine`, `alert` or `reset`.
     pub name: &'static str,
     /// JSON.
     pub data: String,
@@ -377,6 +386,7 @@ impl Subscription {
         match event {
             Event::Status(json) => Some(Outgoing { id, name: "status", data: json.as_ref().into() }),
             Event::Quarantine(json) => Some(Outgoing { id, name: "quarantine", data: json.as_ref().into() }),
+            Event::Alert(json) => Some(Outgoing { id, name: "alert", data: json.as_ref().into() }),
             Event::Samples { values, omitted } => {
                 let samples = self.chosen(values, *omitted);
                 if samples.values.is_empty() && samples.omitted == 0 {

@@ -85,7 +85,7 @@ pub struct Api {
     info(
         title = "Hunhe 浑河",
         description = "Telemetry gateway for a city's gas, water and farm devices: state, ledger, devices, series, \
-                       quarantine and a live stream. Failures are application/problem+json with a request id.",
+                       quarantine, alerts and a live stream. Failures are application/problem+json with a request id.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
         contact()
     ),
@@ -105,6 +105,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(routes::series::series))
         .routes(routes!(routes::quarantine::quarantine))
         .routes(routes!(routes::quarantine::redrive))
+        .routes(routes!(routes::alerts::alerts))
+        .routes(routes!(routes::alerts::rules))
         .routes(routes!(routes::live::live))
         .routes(routes!(routes::health::metrics))
         .routes(routes!(routes::health::healthz))

@@ -4,6 +4,7 @@
 //! with milliseconds ([`Instant`]); the columns of a series are integer milliseconds, since there are thousands.
 //! A household device appears by its pseudonym alone; nothing here carries a serial number or an address.
 
+mod alert;
 mod ledger;
 mod live;
 mod quarantine;
@@ -11,9 +12,13 @@ mod series;
 
 use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
+pub use alert::{
+    Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, FiringCounts, OutputKind,
+    OutputState, OutputStatus, Rule,
+};
 pub use ledger::{Ledger, LedgerBy, LedgerRow, LedgerTotals};
 pub use live::{Latest, Samples};
 pub use quarantine::{QuarantinePage, QuarantineRecord, Redriven};
@@ -34,8 +39,16 @@ impl Serialize for Instant {
     }
 }
 
+impl<'de> Deserialize<'de> for Instant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let at: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(at.as_millisecond()))
+    }
+}
+
 /// A text in both languages of the interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Bilingual {
     /// Chinese.
     pub zh: String,
@@ -76,6 +89,10 @@ pub struct Status {
     pub ledger: LedgerTotals,
     /// Samples in quarantine by reason.
     pub quarantined_by_reason: BTreeMap<String, u64>,
+    /// Alerts that fire.
+    pub alerts: FiringCounts,
+    /// Where alerts are delivered, each with its own lag.
+    pub outputs: Vec<OutputStatus>,
 }
 
 /// One lane: a thread that owns its devices.
@@ -184,6 +201,12 @@ pub struct District {
     pub devices: u64,
     /// Of these, devices heard in time.
     pub reporting: u64,
+    /// Of these, devices that were heard once and are silent now.
+    pub silent: u64,
+    /// Alerts that fire here, live ones.
+    pub alerts: AlertCounts,
+    /// Values accepted from its devices since this process began.
+    pub readings: u64,
 }
 
 /// A zone: a metered area, a pressure zone, a gas station, a farm.

@@ -28,6 +28,7 @@ pub(crate) fn complete(config: &mut Config, written: &mut Written) {
     paths.for_each(|path| *path = seeds.join(&path));
     let mut judge = Judge::new(written);
     judge.sinks(config);
+    judge.outputs(config);
     judge.limits(config);
     judge.paths(config);
     judge.secrets(config);
@@ -58,15 +59,7 @@ impl<'a> Judge<'a> {
 
     fn sinks(&mut self, config: &Config) {
         let names: Vec<&str> = config.influx.iter().map(|influx| influx.name.as_str()).collect();
-        for (index, name) in names.iter().enumerate() {
-            if *name == "embedded" || names[..index].contains(name) {
-                let keys = format!("influx[{index}].name");
-                let table = format!("influx[{index}]");
-                let what = format!("\"{name}\" is taken by another sink");
-                let written = self.written.places.contains_key(&keys);
-                self.fault(&[if written { &keys } else { &table }], what, "give each sink its own name");
-            }
-        }
+        self.own_names("influx", &names, "embedded", "sink");
         if !config.embedded.enabled && names.is_empty() {
             let remedy = "set it to true, or name a database with [[influx]]";
             self.fault(&["embedded.enabled"], "leaves no sink at all", remedy);
@@ -84,6 +77,25 @@ impl<'a> Judge<'a> {
             let known: Vec<&str> = ["embedded"].into_iter().chain(names).collect();
             let remedy = format!("write one of \"{}\"", known.join("\", \""));
             self.fault(&["sink_of_record"], format!("no sink is named \"{record}\""), remedy);
+        }
+    }
+
+    fn outputs(&mut self, config: &Config) {
+        let names: Vec<&str> = config.webhook.iter().map(|webhook| webhook.name.as_str()).collect();
+        self.own_names("webhook", &names, crate::notify::mqtt::NAME, "output");
+    }
+
+    /// Each table of a listed section has its own name, and not the one that is ours.
+    fn own_names(&mut self, section: &str, names: &[&str], ours: &str, noun: &str) {
+        for (index, name) in names.iter().enumerate() {
+            if *name == ours || names[..index].contains(name) {
+                let key = format!("{section}[{index}].name");
+                let table = format!("{section}[{index}]");
+                let what = format!("\"{name}\" is taken by another {noun}");
+                let written = self.written.places.contains_key(&key);
+                let remedy = format!("give each {noun} its own name");
+                self.fault(&[if written { &key } else { &table }], what, remedy);
+            }
         }
     }
 
@@ -172,6 +184,10 @@ impl<'a> Judge<'a> {
         for (index, influx) in config.influx.iter_mut().enumerate() {
             let key = format!("influx[{index}].token");
             self.secret(&key, &mut influx.token, influx.token_file.as_ref());
+        }
+        for (index, webhook) in config.webhook.iter_mut().enumerate() {
+            let key = format!("webhook[{index}].token");
+            self.secret(&key, &mut webhook.token, webhook.token_file.as_ref());
         }
     }
 

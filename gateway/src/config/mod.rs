@@ -26,8 +26,8 @@ use std::path::PathBuf;
 pub use fault::{Fault, Faults, Place};
 pub use period::{Period, PeriodError};
 pub use schema::{
-    Broker, Checkpointing, Config, DecidedLimits, Embedded, Http, Influx, InfluxKind, JournalLimits, Log,
-    LogFormat, QuarantineLimits, Registration, Validation,
+    Alerts, Broker, Checkpointing, Config, DecidedLimits, Embedded, Http, Influx, InfluxKind, JournalLimits,
+    Log, LogFormat, QuarantineLimits, Registration, Validation, Webhook,
 };
 pub use secret::Secret;
 pub use show::{Loaded, sample};

@@ -75,6 +75,8 @@ pub(crate) static SECTIONS: &[Section] = &[
     EMBEDDED.named("embedded"),
     Section { list: true, ..INFLUX.named("influx") },
     QUARANTINE.named("quarantine"),
+    ALERTS.named("alerts"),
+    Section { list: true, ..WEBHOOK.named("webhook") },
     HTTP.named("http"),
     LOG.named("log"),
 ];
@@ -111,6 +113,11 @@ section! {
         influx: Vec<Influx>;
         /// What was refused.
         quarantine: QuarantineLimits;
+        /// Where alerts are kept, and whether the broker gets them.
+        alerts: Alerts;
+        /// Who else gets them.
+        #[serde(default)]
+        webhook: Vec<Webhook>;
         /// Page and API.
         http: Http;
         /// What the gateway says.
@@ -139,7 +146,7 @@ section! {
         host: String, Kind::Text, Unwritten::Is("\"127.0.0.1\"");
         /// TCP port.
         port: u16, Kind::Whole(1, 65_535), Unwritten::Is("1883");
-        /// Prefix of the three persistent sessions `-up`, `-alarm` and `-out`; unique at the broker.
+        /// Prefix of the sessions `-up`, `-alarm`, `-out` and `-alerts`; unique at the broker.
         client_id: String, Kind::Name, Unwritten::Is("\"hunhe-gateway\"");
         /// User at the broker; without it the gateway logs in anonymously.
         username: Option<String>, Kind::Text, Unwritten::Absent("\"gateway\"");
@@ -243,6 +250,34 @@ section! {
         limit_records: u64, Kind::Whole(1, 100_000_000), Unwritten::Is("100000");
         /// How long a record is kept.
         limit_age: Period, Kind::Period(1, 73_000), Unwritten::Is("\"90d\"");
+    }
+}
+
+section! {
+    /// Alerts. The page always has them; what else gets them is chosen here and with `[[webhook]]`.
+    Alerts = ALERTS {
+        /// Publish them on hunhe/v1/alerts/{operator}/{severity}, QoS 1, from a session `-alerts`.
+        mqtt: bool, Kind::Switch, Unwritten::Is("true");
+        /// Bytes of the alert log, some 700 each alert's change. At the limit the oldest are gone, also for an output
+        /// that could not be reached all the while.
+        log_limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("67108864");
+    }
+}
+
+section! {
+    /// A receiver of alerts over HTTP, each with its own pace: one POST with the alert as JSON, and Idempotency-Key. The
+    /// variable HUNHE_WEBHOOK_DUTY_URL sets the address of the one named "duty"; with only one, HUNHE_WEBHOOK_URL does.
+    Webhook = WEBHOOK {
+        /// Its name in logs, metrics and status.
+        name: String, Kind::Name, Unwritten::Is("\"webhook\"");
+        /// Its address. Plain HTTP: keep it on this host, or let a local proxy end TLS.
+        url: String, Kind::Url, Unwritten::Refused("\"http://127.0.0.1:9095/alerts\"");
+        /// The bearer token: only from HUNHE_WEBHOOK_TOKEN, never written here.
+        token: Option<Secret>, Kind::Secret, Unwritten::Absent("");
+        /// File that holds the bearer token and nothing else.
+        token_file: Option<PathBuf>, Kind::Path, Unwritten::Absent("\"/etc/hunhe/webhook.token\"");
+        /// Seconds after which a request without an answer is repeated.
+        timeout_s: u32, Kind::Whole(1, 600), Unwritten::Is("10");
     }
 }
 

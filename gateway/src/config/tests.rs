@@ -193,6 +193,8 @@ fn each_kind_of_bad_value_is_told_apart() {
         ("[influx]\nurl = \"db:8086/write\"", "influx[0].url", "speaks db, not http"),
         ("[influx]\nurl = \"http://db/write?org=x\"", "influx[0].url", "carries a query or fragment"),
         ("[influx]\nname = \"main\"", "influx[0].url", "is missing"),
+        ("[[webhook]]\nname = \"duty\"", "webhook[0].url", "is missing"),
+        ("[alerts]\nlog_limit_bytes = 1", "alerts.log_limit_bytes", "1 is out of range"),
         ("broker = 3", "broker", "is not a table"),
     ] {
         let faults = site.faults(text);
@@ -215,6 +217,9 @@ fn rules_about_several_keys_name_what_clashes() {
         ("[checkpoint]\nevery_journal_bytes = 8_000_000_000", "checkpoint.every_journal_bytes", 4),
         ("[[influx]]\nurl = \"http://a\"\n[[influx]]\nurl = \"http://b\"", "influx[1]", 5),
         ("[[influx]]\nname = \"embedded\"\nurl = \"http://a\"", "influx[0].name", 4),
+        ("[[webhook]]\nurl = \"http://a\"\n[[webhook]]\nurl = \"http://b\"", "webhook[1]", 5),
+        ("[[webhook]]\nname = \"mqtt\"\nurl = \"http://a\"", "webhook[0].name", 4),
+        ("[[webhook]]\nurl = \"http://a\"\ntoken_file = \"none\"", "webhook[0].token_file", 5),
         ("[registry]\nclasses = \"none\"", "registry.classes", 4),
         ("[broker]\npassword_file = \"none\"", "broker.password_file", 4),
         ("[broker]\npassword_file = \"gateway.toml\"", "broker.password_file", 4),
@@ -322,6 +327,13 @@ fn variables_reach_databases_by_name_and_a_single_one_without() {
     layers = site.layers("");
     layers.environment = pairs(&[("HUNHE_INFLUX_URL", "http://b:1")]);
     assert_eq!(layers.load().unwrap().config.influx.len(), 1);
+
+    // Webhooks are counted on their own.
+    layers = site.layers("[[influx]]\nurl = \"http://a\"\n[[webhook]]\nname = \"duty\"\nurl = \"http://c\"");
+    layers.environment = pairs(&[("HUNHE_WEBHOOK_DUTY_TOKEN", "t-2"), ("HUNHE_INFLUX_ORG", "city")]);
+    let config = layers.load().unwrap().config;
+    assert_eq!(config.webhook[0].token.as_ref().unwrap().expose(), "t-2");
+    assert_eq!((config.influx[0].org.as_str(), config.webhook.len()), ("city", 1));
 }
 
 #[test]

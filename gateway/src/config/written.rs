@@ -46,8 +46,8 @@ pub(crate) struct Written {
     pub(crate) layers: [Layer; 4],
     pub(crate) places: BTreeMap<String, Place>,
     pub(crate) faults: Vec<Fault>,
-    /// Number of tables of the one section that may stand several times.
-    pub(crate) list_len: usize,
+    /// Number of tables of each section that may stand several times.
+    pub(crate) list_len: BTreeMap<&'static str, usize>,
     /// There is no file to judge, so the defaults are not to be judged in its stead.
     pub(crate) unread: bool,
 }
@@ -77,6 +77,11 @@ impl Written {
         self.places.get(path).cloned().unwrap_or(Place::Default)
     }
 
+    /// How many tables a listed section has.
+    fn tables(&self, section: &str) -> usize {
+        self.list_len.get(section).copied().unwrap_or(0)
+    }
+
     fn read_file(&mut self, path: &Path) {
         let file = path.display().to_string();
         let text = match std::fs::read_to_string(path) {
@@ -102,8 +107,10 @@ impl Written {
     }
 
     fn read_environment(&mut self, variables: &[(String, String)]) {
-        if self.list_len == 0 && variables.iter().any(|(name, _)| in_list(name)) {
-            self.list_len = 1;
+        for section in SECTIONS.iter().filter(|section| section.list) {
+            if self.tables(section.name) == 0 && variables.iter().any(|(name, _)| is_of(section, name)) {
+                self.list_len.insert(section.name, 1);
+            }
         }
         let known = self.variables();
         for (name, text) in variables {
@@ -158,7 +165,7 @@ impl Written {
             let prefixes = match (section.name, section.list) {
                 ("", _) => vec![String::new()],
                 (name, false) => vec![format!("{name}.")],
-                (name, true) => (0..self.list_len).map(|index| format!("{name}[{index}].")).collect(),
+                (name, true) => (0..self.tables(name)).map(|index| format!("{name}[{index}].")).collect(),
             };
             prefixes.into_iter().map(move |prefix| (prefix, section))
         });
@@ -184,7 +191,7 @@ impl Written {
             };
             let key_name = rest.split_once('.').map_or("", |(_, key)| key);
             let variable = format!("{VARIABLE_PREFIX}{}_", capital(section));
-            if self.list_len == 1 {
+            if self.tables(section) == 1 {
                 known.insert(format!("{variable}{}", capital(key_name)), (path.clone(), key));
             }
             known.entry(format!("{variable}{}_{}", capital(&name), capital(key_name))).or_insert((path, key));
@@ -217,13 +224,9 @@ impl Written {
     }
 }
 
-/// Is a variable meant for the section that may stand several times?
-fn in_list(variable: &str) -> bool {
-    let starts = |section: &Section| {
-        let prefix = format!("{VARIABLE_PREFIX}{}_", section.name.to_uppercase());
-        variable.starts_with(&prefix)
-    };
-    SECTIONS.iter().any(|section| section.list && starts(section))
+/// Is a variable meant for that section?
+fn is_of(section: &Section, variable: &str) -> bool {
+    variable.starts_with(&format!("{VARIABLE_PREFIX}{}_", section.name.to_uppercase()))
 }
 
 fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>, otherwise: &str) -> String {
@@ -273,8 +276,8 @@ impl Reader<'_> {
     }
 
     fn listed(&mut self, section: &'static Section, table: &DeTable<'_>, at: usize) {
-        let path = format!("{}[{}]", section.name, self.written.list_len);
-        self.written.list_len += 1;
+        let path = format!("{}[{}]", section.name, self.written.tables(section.name));
+        *self.written.list_len.entry(section.name).or_default() += 1;
         self.table(section, &path, table, at);
     }
 

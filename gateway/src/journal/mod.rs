@@ -1,5 +1,5 @@
-//! A segmented log on disk, for two uses: the **journal** (the truth: synced before anything is acknowledged)
-//! and the **decided log** (derived from it: flushed every batch, synced at checkpoints).
+//! A segmented log on disk, for three uses: the **journal** (the truth: synced before anything is acknowledged), the
+//! **decided log** and the **alert log** (derived from it: flushed every batch, synced at checkpoints).
 //!
 //! # Promises
 //! - What [`Writer::sync`] returned as durable is read back after any crash, byte for byte, in order, once.

@@ -204,17 +204,34 @@ impl Writer {
         self.check()?;
         let mut released = 0;
         while let Some(span) = self.oldest_if_through(lsn) {
-            // Out of sight first: a reader must not find a name whose file is going.
-            self.shared.publish(|visible| {
-                visible.spans.remove(0);
-            });
-            self.sealed_bytes -= span.bytes;
-            let path = segment::path_of(&self.options.dir, span.first);
-            segment::remove(&self.options.dir, &path).map_err(|error| self.keep(error))?;
+            self.release(span)?;
             released += 1;
         }
         self.forget_aside()?;
         Ok(released)
+    }
+
+    /// Deletes the oldest segment whatever it holds, for a log that would rather forget than stop; never the active one.
+    /// Answers whether there was one.
+    ///
+    /// # Errors
+    /// Any I/O error is final.
+    pub fn release_oldest(&mut self) -> Result<bool, Error> {
+        self.check()?;
+        let Some(span) = self.oldest_if_through(self.head()) else { return Ok(false) };
+        self.release(span)?;
+        self.forget_aside()?;
+        Ok(true)
+    }
+
+    fn release(&mut self, span: Span) -> Result<(), Error> {
+        // Out of sight first: a reader must not find a name whose file is going.
+        self.shared.publish(|visible| {
+            visible.spans.remove(0);
+        });
+        self.sealed_bytes -= span.bytes;
+        let path = segment::path_of(&self.options.dir, span.first);
+        segment::remove(&self.options.dir, &path).map_err(|error| self.keep(error))
     }
 
     /// Cuts the log back so that `lsn` is its last record, durably. For a log that is rebuilt from there on.

@@ -8,6 +8,7 @@
 pub mod cursor;
 pub mod embedded;
 pub mod feed;
+pub(crate) mod http;
 pub mod influx;
 pub mod line_protocol;
 pub mod manners;

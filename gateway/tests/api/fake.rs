@@ -12,12 +12,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use hunhe_gateway::api::backend::{Answer, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery};
+use hunhe_gateway::api::backend::{
+    AlertQuery, AlertStateQuery, Answer, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
+};
 use hunhe_gateway::api::metrics::{Metric, MetricKind};
 use hunhe_gateway::api::types::{
-    Bilingual, Channel, Class, Device, DevicePage, DeviceState, District, Instant, JournalStatus, LaneStatus,
-    Latest, LatestValue, Ledger, LedgerBy, LedgerRow, LedgerTotals, Position, QuarantinePage,
-    QuarantineRecord, Redriven, Series, SeriesKind, SinkState, SinkStatus, Status, Zone,
+    Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, Bilingual, Channel, Class, Device,
+    DevicePage, DeviceState, District, FiringCounts, Instant, JournalStatus, LaneStatus, Latest, LatestValue,
+    Ledger, LedgerBy, LedgerRow, LedgerTotals, OutputKind, OutputState, OutputStatus, Position,
+    QuarantinePage, QuarantineRecord, Redriven, Rule, Series, SeriesKind, SinkState, SinkStatus, Status,
+    Zone,
 };
 use hunhe_gateway::api::{ApiError, Backend};
 
@@ -150,7 +154,61 @@ impl Fake {
             ],
             ledger: totals(120_000 + ((now_ms - NOW_MS) / 10) as u64),
             quarantined_by_reason: by_reason(),
+            alerts: FiringCounts { live: firing(), retrospective: 1 },
+            outputs: vec![
+                output("mqtt", OutputKind::Mqtt, OutputState::Running, None),
+                output("duty", OutputKind::Webhook, OutputState::Retrying, Some("503 later")),
+            ],
         }
+    }
+}
+
+fn output(name: &str, kind: OutputKind, state: OutputState, last_error: Option<&str>) -> OutputStatus {
+    let last_error = last_error.map(str::to_owned);
+    OutputStatus { name: name.into(), kind, state, lag: 3, delivered: 21, failed: 0, last_error }
+}
+
+fn firing() -> AlertCounts {
+    AlertCounts { critical: 1, major: 2, warning: 0, info: 0 }
+}
+
+/// The invented alerts' sequences.
+pub(crate) const ALERTS: std::ops::RangeInclusive<u64> = 1..=9;
+
+pub(crate) fn alert(sequence: u64) -> Alert {
+    let (severity, district) = match sequence % 3 {
+        0 => (AlertSeverity::Critical, DISTRICTS[0]),
+        1 => (AlertSeverity::Major, DISTRICTS[1]),
+        _ => (AlertSeverity::Info, DISTRICTS[2]),
+    };
+    let state = if sequence.is_multiple_of(2) { AlertState::Resolved } else { AlertState::Firing };
+    let at = Instant(NOW_MS - 60_000 * i64::try_from(*ALERTS.end() - sequence).unwrap_or(0));
+    Alert {
+        id: format!("{:016x}", 0xa1b2_c3d4_0000_0000 + sequence),
+        sequence,
+        rule: "station_ch4_high".into(),
+        rule_version: 1,
+        severity,
+        state,
+        fired: true,
+        mode: if sequence == 5 { AlertMode::Retrospective } else { AlertMode::Live },
+        device: Some("gas-leak-0001".into()),
+        agent: "agent-0".into(),
+        class: Some("gas_leak".into()),
+        zone: Some("zone-1".into()),
+        zone_name: Some(two("1 号分区", "DMA 1")),
+        district: Some(district.0.into()),
+        district_name: Some(two(district.1, district.2)),
+        operator: "operator-1".into(),
+        channel: Some("ch4".into()),
+        value: Some(57.0),
+        threshold: Some(50.0),
+        unit: "%{LEL}".into(),
+        since: at,
+        event_time: at,
+        arrival_time: Instant(at.0 + 120),
+        title: two("站内甲烷高报", "Station methane, high alarm"),
+        text: two("铁西区 · 1 号分区：甲烷 57 %LEL ≥ 50", "Tiexi · DMA 1: methane 57 %LEL ≥ 50"),
     }
 }
 
@@ -269,6 +327,9 @@ impl Backend for Fake {
             name: two(zh, en),
             devices: self.devices as u64 / 3,
             reporting: self.devices as u64 / 3,
+            silent: 0,
+            alerts: AlertCounts { critical: u64::from(*code == "210106"), ..AlertCounts::default() },
+            readings: 48_000,
         };
         ok(DISTRICTS.iter().map(of).collect())
     }
@@ -382,6 +443,35 @@ impl Backend for Fake {
             Err(ApiError::NotFound(format!("no quarantine record {id}")))
         };
         Box::pin(std::future::ready(redriven))
+    }
+
+    fn alerts(&self, query: AlertQuery) -> Answer<'_, AlertPage> {
+        let of_state = |alert: &Alert| match query.state {
+            AlertStateQuery::All => true,
+            AlertStateQuery::Open => alert.state != AlertState::Resolved,
+            AlertStateQuery::Resolved => alert.state == AlertState::Resolved,
+        };
+        let before = query.before.unwrap_or(u64::MAX);
+        let mut items: Vec<Alert> = ALERTS.rev().filter(|sequence| *sequence < before).map(alert).collect();
+        items.retain(|alert| of_state(alert) && query.matches(alert));
+        let more = items.len() > query.limit;
+        items.truncate(query.limit);
+        let next = if more { items.last().map(|alert| alert.sequence) } else { None };
+        ok(AlertPage { items, next, open: firing() })
+    }
+
+    fn rules(&self) -> Answer<'_, Vec<Rule>> {
+        ok(vec![Rule {
+            id: "station_ch4_high".into(),
+            version: 1,
+            class: Some("gas_leak".into()),
+            severity: AlertSeverity::Critical,
+            title: two("站内甲烷高报", "Station methane, high alarm"),
+            source: "S GB/T 50493-2019".into(),
+            when: serde_json::json!({"channel": "ch4", "at_least": 50.0, "clear_below": 40.0}),
+            hold_s: 0,
+            clear_hold_s: 60,
+        }])
     }
 
     fn metrics(&self) -> Answer<'_, Vec<Metric>> {

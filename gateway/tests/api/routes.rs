@@ -33,6 +33,66 @@ async fn every_read_route_answers_with_its_shape() {
     assert_eq!(device["position"], Value::Null);
     assert_eq!(device["latest"][0]["channel"], "volume");
     assert_eq!(served.get("/api/v1/quarantine?reason=time_future").await["items"][0]["id"], 17);
+
+    assert_eq!(
+        status["alerts"],
+        json!({"critical": 1, "major": 2, "warning": 0, "info": 0, "retrospective": 1})
+    );
+    assert_eq!(status["outputs"][1]["kind"], "webhook");
+    assert_eq!(status["outputs"][1]["last_error"], "503 later");
+    assert_eq!(served.get("/api/v1/districts").await[0]["alerts"]["critical"], 1);
+    let rules = served.get("/api/v1/rules").await;
+    assert_eq!(rules[0]["when"], json!({"channel": "ch4", "at_least": 50.0, "clear_below": 40.0}));
+}
+
+#[tokio::test]
+async fn alerts_are_filtered_paged_and_shaped_as_the_contract_says() {
+    let served = Served::plain().await;
+    let mut seen = Vec::new();
+    let mut path = "/api/v1/alerts?limit=4".to_owned();
+    loop {
+        let page = served.get(&path).await;
+        assert_eq!(page["open"]["critical"], 1);
+        seen.extend(
+            page["items"].as_array().unwrap().iter().map(|alert| alert["sequence"].as_u64().unwrap()),
+        );
+        let Some(next) = page["next"].as_u64() else {
+            assert!(!page.as_object().unwrap().contains_key("next"), "absent on the last page");
+            break;
+        };
+        path = format!("/api/v1/alerts?limit=4&before={next}");
+    }
+    assert_eq!(seen, [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+    let numbers = |page: &Value| -> Vec<u64> {
+        page["items"].as_array().unwrap().iter().map(|alert| alert["sequence"].as_u64().unwrap()).collect()
+    };
+    let asked = async |keys: &str| numbers(&served.get(&format!("/api/v1/alerts?{keys}")).await);
+    assert_eq!(asked("state=open").await, [9, 7, 5, 3, 1]);
+    assert_eq!(asked("state=resolved&severity=critical").await, [6]);
+    assert_eq!(asked("mode=retrospective").await, [5]);
+    assert_eq!(asked("district=210112&operator=operator-1").await, [7, 4, 1]);
+    assert_eq!(asked("operator=nobody").await, [0; 0]);
+
+    let alert = &served.get("/api/v1/alerts?limit=1").await["items"][0];
+    let expected = json!({
+        "id": "a1b2c3d400000009", "sequence": 9, "rule": "station_ch4_high", "rule_version": 1,
+        "severity": "critical", "state": "firing", "fired": true, "mode": "live", "device": "gas-leak-0001",
+        "agent": "agent-0", "class": "gas_leak", "zone": "zone-1",
+        "zone_name": {"zh": "1 号分区", "en": "DMA 1"}, "district": "210106",
+        "district_name": {"zh": "铁西区", "en": "Tiexi"}, "operator": "operator-1", "channel": "ch4",
+        "value": 57.0, "threshold": 50.0, "unit": "%{LEL}",
+        "since": "2026-01-02T03:04:05.678Z", "event_time": "2026-01-02T03:04:05.678Z",
+        "arrival_time": "2026-01-02T03:04:05.798Z",
+        "title": {"zh": "站内甲烷高报", "en": "Station methane, high alarm"},
+        "text": {"zh": "铁西区 · 1 号分区：甲烷 57 %LEL ≥ 50", "en": "Tiexi · DMA 1: methane 57 %LEL ≥ 50"}
+    });
+    assert_eq!(*alert, expected);
+    let read: hunhe_gateway::api::types::Alert = serde_json::from_value(expected).unwrap();
+    assert_eq!(read, crate::fake::alert(9), "what is written is read back to the same");
+
+    served.problem("GET", "/api/v1/alerts?state=shut", 400).await;
+    served.problem("GET", "/api/v1/alerts?limit=0", 400).await;
+    served.problem("GET", "/api/v1/alerts?colour=red", 400).await;
 }
 
 #[tokio::test]

@@ -242,3 +242,16 @@ async fn streams_end_when_the_server_is_told_to_stop() {
     assert!(rest.iter().all(Result::is_ok), "the stream ends, it is not cut");
     server.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn an_alert_goes_out_at_once_and_waits_for_no_flush() {
+    let hub = Hub::new(HubLimits::default(), NOW_MS);
+    hub.alert("{\"nobody\":\"listens\"}");
+    let mut client = hub.subscribe(None, everyone()).unwrap();
+    hub.note([latest("a", 10, 1.0)]);
+    let alert = serde_json::to_string(&fake::alert(3)).unwrap();
+    hub.alert(&alert);
+    let events = next(&mut client).await;
+    assert_eq!(names(&events), ["alert"]);
+    assert_eq!(events[0].data, alert);
+}

@@ -31,7 +31,7 @@ pub(in crate::api) struct Keys {
 }
 
 /// Events as they happen: `status` twice a second, `samples` with the newest values, `quarantine` for each refusal,
-/// `reset` when events in between are gone. Resumes after the event named in `Last-Event-ID`.
+/// `alert` for each change of an alert, at once, `reset` when events in between are gone. Resumes after the event named in `Last-Event-ID`.
 #[utoipa::path(get, path = "/api/v1/live", tag = "live",
     params(Keys, ("last-event-id" = Option<u64>, Header, description = "The newest event that arrived")),
     responses(

@@ -1,26 +1,24 @@
 //! One batch over HTTP, until every line is stored or refused. The decisions are [`Delivery`]'s.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use reqwest::{
-    Client, Response, Url,
-    header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
+    Client, Url,
+    header::{AUTHORIZATION, HeaderValue},
     redirect,
 };
 use tokio::sync::watch as signal;
 
 use super::{Options, StartError, batch::Sealed};
 use crate::sinks::{
+    http::{ANSWER_BYTES_MAX, random, read_text, retry_after_s, words_of},
     manners::{Answer, Delivery, RefusedLine, Step},
     status::{SinkStatus, State},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of an answer's body, no more than this is read.
-const ANSWER_BYTES_MAX: usize = 4096;
 /// VictoriaMetrics' own metrics are some 100 KiB.
 const METRICS_BYTES_MAX: usize = 4 << 20;
 
@@ -95,8 +93,7 @@ impl Database {
             }
         };
         let code = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER);
-        let retry_after_s = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let retry_after_s = retry_after_s(&response);
         // The status has come, so the write is decided, whether or not the words arrive.
         *text = read_text(response, ANSWER_BYTES_MAX).await.unwrap_or_default();
         Answer::Status { code, retry_after_s, body: text }
@@ -113,36 +110,6 @@ fn authorization(token: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Token {token}")).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// A body up to a bound; what is longer is cut.
-async fn read_text(mut response: Response, bytes_max: usize) -> Option<String> {
-    let mut bytes = Vec::new();
-    while bytes.len() < bytes_max {
-        match response.chunk().await {
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(_) => return None,
-        }
-    }
-    bytes.truncate(bytes_max);
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// An HTTP client's error hides its cause behind its source. The URL stays out: it is in the configuration.
-fn words_of(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    let what = if error.is_timeout() {
-        "no answer in time"
-    } else if error.is_connect() {
-        "cannot connect"
-    } else {
-        "connection lost"
-    };
-    format!("{what}: {innermost}")
 }
 
 /// Sends a batch until every line is stored or refused, or the sink stops.
@@ -187,9 +154,4 @@ pub(super) async fn deliver(
     }
     let (refused_in_a_row, too_large) = (delivery.refused_in_a_row(), delivery.was_too_large());
     Delivered { batch, refused: delivery.into_refused(), refused_in_a_row, too_large, given_up }
-}
-
-/// From the keys that the standard library draws for its hash maps: enough to spread waits.
-fn random() -> u64 {
-    RandomState::new().hash_one(0_u8)
 }

@@ -1,0 +1,97 @@
+//! The ledger over all devices, kept up by difference: asking for it costs what changed since, not the city.
+//!
+//! Invariant: the sum is that of every device's own totals, exactly, whenever it is asked. A device whose ledger may
+//! have changed is noted; its part is taken out and put in anew when the books are balanced, or for the answer alone.
+//! Bound: one entry a device.
+
+use crate::ledger::Totals;
+use alloc::vec::Vec;
+
+/// The sum of ledgers, and how many of them do not close.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sum {
+    sampled: i128,
+    stored: i128,
+    quarantined: i128,
+    declared_lost: i128,
+    outstanding: i128,
+    duplicates: i128,
+    open: i64,
+}
+
+impl Sum {
+    fn add(&mut self, totals: &Totals, sign: i8) {
+        let signed = |count: u64| i128::from(sign) * i128::from(count);
+        self.sampled += signed(totals.sampled);
+        self.stored += signed(totals.stored);
+        self.quarantined += signed(totals.quarantined);
+        self.declared_lost += signed(totals.declared_lost);
+        self.outstanding += signed(totals.outstanding);
+        self.duplicates += signed(totals.duplicates);
+        self.open += i64::from(sign) * i64::from(totals.unexplained() != 0);
+    }
+
+    /// Sums stop at the type's end: only devices that lie about their counters get there.
+    fn totals(&self) -> Totals {
+        let count = |sum: i128| u64::try_from(sum.max(0)).unwrap_or(u64::MAX);
+        Totals {
+            sampled: count(self.sampled),
+            stored: count(self.stored),
+            quarantined: count(self.quarantined),
+            declared_lost: count(self.declared_lost),
+            outstanding: count(self.outstanding),
+            duplicates: count(self.duplicates),
+        }
+    }
+}
+
+/// The books of a lane.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    sum: Sum,
+    /// What each device stands in the sum with.
+    parts: Vec<Totals>,
+    noted: Vec<u32>,
+    is_noted: Vec<bool>,
+}
+
+impl Books {
+    /// Books of so many devices that have not reported.
+    pub(crate) fn new(devices: usize) -> Self {
+        Self {
+            parts: alloc::vec![Totals::default(); devices],
+            is_noted: alloc::vec![false; devices],
+            ..Self::default()
+        }
+    }
+
+    /// The device's ledger may have changed.
+    pub(crate) fn note(&mut self, device: u32) {
+        if let Some(noted) = self.is_noted.get_mut(device as usize)
+            && !core::mem::replace(noted, true)
+        {
+            self.noted.push(device);
+        }
+    }
+
+    /// Takes up what changed.
+    pub(crate) fn balance(&mut self, now: impl Fn(u32) -> Totals) {
+        for device in self.noted.drain(..) {
+            let part = &mut self.parts[device as usize];
+            self.sum.add(part, -1);
+            *part = now(device);
+            self.sum.add(part, 1);
+            self.is_noted[device as usize] = false;
+        }
+    }
+
+    /// The ledger over all devices, and whether each of them closes.
+    pub(crate) fn totals(&self, now: impl Fn(u32) -> Totals) -> (Totals, bool) {
+        let mut sum = self.sum;
+        for &device in &self.noted {
+            sum.add(&self.parts[device as usize], -1);
+            sum.add(&now(device), 1);
+        }
+        (sum.totals(), sum.open == 0)
+    }
+}

@@ -1,0 +1,46 @@
+// The ledger: where every sample that a device took has gone. Five counts, which together are all of them.
+
+import type { LedgerTotals } from "./api.ts";
+import { el, mark, put } from "./dom.ts";
+import { whole } from "./format.ts";
+import { say } from "./language.ts";
+
+const COUNTS = ["stored", "quarantined", "declared_lost", "outstanding", "unexplained"] as const;
+
+export class Ledger {
+  private readonly title = el("h2");
+  private readonly state = el("span", { class: "state" });
+  private readonly sampled = { label: el("dt"), value: el("dd") };
+  private readonly counts = new Map(COUNTS.map((name) => [name, { label: el("dt"), value: el("dd") }]));
+  readonly element = el(
+    "section", { class: "panel ledger", id: "ledger", tabindex: "-1" },
+    el("div", { class: "head" }, this.title, this.state),
+    el(
+      "dl", { class: "counts scroll" },
+      el("div", { "data-count": "sampled" }, this.sampled.label, this.sampled.value),
+      ...[...this.counts].map(([name, { label, value }]) => el("div", { "data-count": name }, label, value)),
+    ),
+  );
+  private totals: LedgerTotals | undefined;
+
+  show(totals: LedgerTotals): void {
+    this.totals = totals;
+    this.draw();
+  }
+
+  translate(): void {
+    put(this.title, say("ledger"));
+    put(this.sampled.label, say("sampled"));
+    for (const [name, { label }] of this.counts) put(label, say(name));
+    this.draw();
+  }
+
+  private draw(): void {
+    const totals = this.totals;
+    if (!totals) return;
+    put(this.state, totals.closed ? `✓ ${say("closed")}` : `✗ ${say("open")}`);
+    mark(this.element, "data-closed", String(totals.closed));
+    put(this.sampled.value, whole(totals.sampled));
+    for (const [name, { value }] of this.counts) put(value, whole(totals[name]));
+  }
+}

@@ -1,0 +1,192 @@
+//! A change as its readers get it: names in the place of indices, values in their units, a line of text in two languages.
+//!
+//! A function of the change, the registry, the rules and the city's names: a replay writes the same again, but for the
+//! sequence.
+
+use super::words::{self, Finding, Level};
+use crate::{
+    api::types::{Alert, AlertMode, AlertSeverity, AlertState, Bilingual, Instant},
+    places::Places,
+};
+use hunhe_gateway_core::{
+    alert::{Change, Mode, Phase, Subject},
+    event::ABSENT,
+    registry::{DeviceIx, Registry},
+    rule::{Rule, Severity, When},
+};
+use hunhe_proto::class::{Class, Text};
+use std::sync::Arc;
+
+/// Knows what a change's indices stand for.
+#[derive(Debug, Clone)]
+pub struct Describer {
+    registry: Arc<Registry>,
+    places: Arc<Places>,
+}
+
+impl Describer {
+    /// For that registry and city.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, places: Arc<Places>) -> Self {
+        Self { registry, places }
+    }
+
+    /// Describes a change.
+    #[must_use]
+    pub fn describe(&self, change: &Change, sequence: u64) -> Alert {
+        let registry = &*self.registry;
+        let rule = registry.rule(change.rule);
+        let (device, agent) = match change.subject {
+            Subject::Device(device) => (Some(device), registry.device(device).agent),
+            Subject::Agent(agent) => (None, agent),
+        };
+        let concerned: &[DeviceIx] = match &device {
+            Some(device) => std::slice::from_ref(device),
+            None => &registry.agent(agent).devices,
+        };
+        let zone = self.common(concerned, |at| registry.device(at).zone.to_string());
+        let district = self.common(concerned, |at| registry.device(at).district.to_string());
+        let operator =
+            concerned.first().map_or_else(String::new, |&at| registry.device(at).operator.to_string());
+        let class = device.map(|device| &registry.class_of(device).class);
+        let zone_name = zone.as_deref().map(|zone| self.places.zone(zone));
+        let district_name = district.as_deref().map(|code| self.places.district(code));
+        let state = match change.phase {
+            Phase::Pending => AlertState::Pending,
+            Phase::Firing => AlertState::Firing,
+            Phase::Resolved => AlertState::Resolved,
+        };
+        let measured = Measured::of(change, rule, class);
+        let agent = registry.agent(agent).id.to_string();
+        let finding = measured.finding(change, rule, class, &agent);
+        let text = words::line(district_name.as_ref(), zone_name.as_ref(), &finding, state);
+        Alert {
+            id: format!("{:016x}", change.id),
+            sequence,
+            rule: rule.id.clone(),
+            rule_version: rule.version,
+            severity: severity(rule.severity),
+            state,
+            fired: change.fired,
+            mode: match change.mode {
+                Mode::Live => AlertMode::Live,
+                Mode::Retrospective => AlertMode::Retrospective,
+            },
+            device: device.map(|device| registry.device(device).pseudonym.to_string()),
+            agent,
+            class: class.map(|class| class.name.clone()),
+            text,
+            zone,
+            zone_name,
+            district,
+            district_name,
+            operator,
+            channel: measured.channel,
+            value: measured.value,
+            threshold: measured.threshold,
+            unit: measured.unit,
+            since: Instant(change.since_ms),
+            event_time: Instant(change.event_ms),
+            arrival_time: Instant(change.arrival_ms),
+            title: bilingual(&rule.title),
+        }
+    }
+
+    /// What all of these devices have in common.
+    fn common(&self, devices: &[DeviceIx], of: impl Fn(DeviceIx) -> String) -> Option<String> {
+        let (first, rest) = devices.split_first()?;
+        let first = of(*first);
+        rest.iter().all(|&device| of(device) == first).then_some(first)
+    }
+}
+
+/// What the rule compared with what.
+struct Measured {
+    channel: Option<String>,
+    value: Option<f64>,
+    threshold: Option<f64>,
+    unit: String,
+}
+
+impl Measured {
+    fn of(change: &Change, rule: &Rule, class: Option<&Class>) -> Self {
+        let plain = (change.value != ABSENT).then(|| whole(change.value));
+        let nameless =
+            |threshold, unit: &str| Self { channel: None, value: plain, threshold, unit: unit.into() };
+        let level = |channel: &String, threshold: f64| {
+            let known = class.and_then(|class| class.channel(channel));
+            Self {
+                channel: Some(channel.clone()),
+                value: known.filter(|_| plain.is_some()).map(|channel| channel.value(change.value)),
+                threshold: Some(threshold),
+                unit: known.map_or_else(String::new, |channel| channel.unit.clone()),
+            }
+        };
+        match &rule.when {
+            When::AtLeast { channel, at_least, .. } => level(channel, *at_least),
+            When::AtMost { channel, at_most, .. } => level(channel, *at_most),
+            When::Bits { .. } => nameless(None, ""),
+            When::Silent { silent_s } => nameless(Some(f64::from(*silent_s)), "s"),
+            When::SilentShare { .. } => nameless(None, ""),
+        }
+    }
+
+    fn finding<'a>(
+        &'a self,
+        change: &Change,
+        rule: &'a Rule,
+        class: Option<&'a Class>,
+        agent: &'a str,
+    ) -> Finding<'a> {
+        let title = class.map_or(&rule.title, |class| &class.title);
+        let channel = self.channel.as_ref().and_then(|name| class?.channel(name));
+        let over = change.phase == Phase::Resolved && change.fired;
+        let level = |sign, threshold| Level {
+            title: channel.map_or(title, |channel| &channel.title),
+            value: self.value,
+            decimals: channel.map_or(0, |channel| channel.decimals),
+            unit: &self.unit,
+            sign,
+            threshold,
+        };
+        match &rule.when {
+            When::AtLeast { at_least, clear_below, .. } => {
+                Finding::Level(if over { level("<", *clear_below) } else { level("≥", *at_least) })
+            }
+            When::AtMost { at_most, clear_above, .. } => {
+                Finding::Level(if over { level(">", *clear_above) } else { level("≤", *at_most) })
+            }
+            When::Bits { bits } => {
+                let word = u32::try_from(change.value).unwrap_or(0);
+                // What is over is no longer in the word.
+                Finding::Bits { title, bits: if over { *bits } else { word & bits } }
+            }
+            When::Silent { silent_s } => {
+                Finding::Silent { title, seconds: change.value, after_s: (*silent_s).into() }
+            }
+            When::SilentShare { silent_share, .. } => {
+                Finding::ManySilent { agent, devices: change.value, share: *silent_share }
+            }
+        }
+    }
+}
+
+/// A severity as the interface writes it.
+#[must_use]
+pub fn severity(severity: Severity) -> AlertSeverity {
+    match severity {
+        Severity::Info => AlertSeverity::Info,
+        Severity::Warning => AlertSeverity::Warning,
+        Severity::Major => AlertSeverity::Major,
+        Severity::Critical => AlertSeverity::Critical,
+    }
+}
+
+pub(crate) fn bilingual(text: &Text) -> Bilingual {
+    Bilingual { zh: text.zh.clone(), en: text.en.clone() }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "words, seconds and counts stay below 2^53")]
+fn whole(value: i64) -> f64 {
+    value as f64
+}

@@ -1,0 +1,112 @@
+//! The alert log's reading end: one change after the other, and when a cause is complete.
+//!
+//! What cannot be read is reported and passed: a damaged record must not hold back the alerts behind it.
+
+use super::log::{ALERT, HEAD_BYTES};
+use crate::{
+    api::types::Alert,
+    journal::{Lsn, Next, ReadError, Reader, Tail},
+};
+use bytes::Bytes;
+
+/// One change, read.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its record.
+    pub lsn: Lsn,
+    /// The journal record behind it.
+    pub cause: u64,
+    /// Is it the last change of its cause?
+    pub last: bool,
+    /// What it says.
+    pub alert: Alert,
+    /// The same as it was written.
+    pub json: Bytes,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Step {
+    /// A change.
+    Entry(Box<Entry>),
+    /// Records up to this one cannot be had any more: damaged, or released at the log's limit.
+    Lost {
+        /// The last of them.
+        last: Lsn,
+        /// How many.
+        records: u64,
+    },
+    /// Nothing more for now.
+    CaughtUp,
+}
+
+/// Where a reader is.
+#[derive(Debug)]
+pub struct Feed {
+    tail: Tail,
+    reader: Reader,
+    last: Lsn,
+}
+
+impl Feed {
+    /// Starts behind record `at`, or at the oldest there is.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub fn open(tail: Tail, at: Lsn) -> Result<Self, ReadError> {
+        let from = at.min(tail.head()).next().max(tail.oldest());
+        let reader = Reader::open(tail.clone(), from)?;
+        Ok(Self { tail, reader, last: from.previous() })
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// The last record that was given out, or was lost.
+    #[must_use]
+    pub fn last(&self) -> Lsn {
+        self.last
+    }
+
+    /// The next change.
+    ///
+    /// # Errors
+    /// Where the log cannot be read at all.
+    pub fn step(&mut self) -> Result<Step, ReadError> {
+        let found = match self.reader.next() {
+            Ok(Next::CaughtUp) => return Ok(Step::CaughtUp),
+            Ok(Next::Lost { first, last }) => Err((last, last.0.saturating_sub(first.0) + 1)),
+            Ok(Next::Record(record)) => {
+                let entry = (record.kind == ALERT).then(|| parse(record.lsn, record.payload)).flatten();
+                entry.ok_or((record.lsn, 1))
+            }
+            Err(ReadError::Released { oldest, .. }) => {
+                self.reader = Reader::open(self.tail.clone(), oldest)?;
+                Err((oldest.previous(), oldest.previous().0.saturating_sub(self.last.0)))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(match found {
+            Ok(entry) => {
+                self.last = entry.lsn;
+                Step::Entry(Box::new(entry))
+            }
+            Err((last, records)) => {
+                self.last = last;
+                Step::Lost { last, records }
+            }
+        })
+    }
+}
+
+fn parse(lsn: Lsn, payload: &[u8]) -> Option<Entry> {
+    let (head, json) = payload.split_first_chunk::<HEAD_BYTES>()?;
+    let cause = u64::from_le_bytes(*head.first_chunk::<8>()?);
+    let half = |from: usize| head[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
+    let alert = serde_json::from_slice(json).ok()?;
+    let last = half(8).checked_add(1)? >= half(12);
+    Some(Entry { lsn, cause, last, alert, json: Bytes::copy_from_slice(json) })
+}

@@ -1,0 +1,145 @@
+//! The alert log's writing end, on the lane's thread.
+//!
+//! ```text
+//! record, kind 1   cause u64 · part u32 · parts u32, little endian · one alert as JSON
+//! ```
+//! *Cause* is the journal record behind it, *part* counts the changes of one cause from 0. A reader knows by them when a
+//! cause is complete, however many changes a tick of the clock brought.
+//!
+//! Bound: `limit_bytes`. There the oldest segment is released although it is also the book's history, and although an
+//! output may not have delivered it: an output that is down for long must not stop alerts for the others.
+
+use super::describe::Describer;
+use crate::journal::{AppendError, Error, Lsn, Options, Tail, Writer};
+use hunhe_gateway_core::alert::Change;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+use tokio::sync::watch;
+
+pub(super) const ALERT: u8 = 1;
+pub(super) const HEAD_BYTES: usize = 16;
+
+/// Segments that the limit is divided into: what goes at once at the bound.
+const SEGMENTS: u64 = 16;
+
+/// How an alert log is laid out on disk.
+#[must_use]
+pub fn options(dir: PathBuf, limit_bytes: u64) -> Options {
+    Options { dir, segment_bytes: (limit_bytes / SEGMENTS).clamp(1 << 19, 64 << 20), limit_bytes }
+}
+
+/// Figures of the log, for metrics.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Bytes on disk.
+    pub bytes: AtomicU64,
+    /// Changes released before every output had passed them, or that could not be written at all.
+    pub dropped: AtomicU64,
+}
+
+/// The log.
+pub struct AlertLog {
+    log: Writer,
+    describer: Describer,
+    figures: Arc<Figures>,
+    bell: watch::Sender<Lsn>,
+    /// The record up to which every output is done.
+    done: Box<dyn Fn() -> Lsn + Send>,
+    json: Vec<u8>,
+}
+
+impl AlertLog {
+    /// Takes an opened log, cut to where the lane begins. `bell` is rung with the newest record.
+    #[must_use]
+    pub fn new(
+        log: Writer,
+        describer: Describer,
+        figures: Arc<Figures>,
+        bell: watch::Sender<Lsn>,
+        done: Box<dyn Fn() -> Lsn + Send>,
+    ) -> Self {
+        figures.bytes.store(log.bytes_on_disk(), Relaxed);
+        Self { log, describer, figures, bell, done, json: Vec::new() }
+    }
+
+    /// Writes all changes of one cause, and lets readers see them.
+    ///
+    /// # Errors
+    /// Where the disk refuses: final.
+    pub fn write(&mut self, cause: u64, changes: &[Change]) -> Result<(), Error> {
+        let parts = u32::try_from(changes.len()).unwrap_or(u32::MAX);
+        for (part, change) in (0..parts).zip(changes) {
+            let alert = self.describer.describe(change, self.log.head().next().0);
+            self.json.clear();
+            if let Err(error) = serde_json::to_writer(&mut self.json, &alert) {
+                // Texts and finite numbers always serialise.
+                tracing::error!(%error, alert = alert.id, "an alert cannot be written");
+                self.figures.dropped.fetch_add(1, Relaxed);
+                continue;
+            }
+            let mut head = [0; HEAD_BYTES];
+            head[..8].copy_from_slice(&cause.to_le_bytes());
+            head[8..12].copy_from_slice(&part.to_le_bytes());
+            head[12..].copy_from_slice(&parts.to_le_bytes());
+            self.append(&head)?;
+        }
+        let head = self.log.flush()?;
+        self.figures.bytes.store(self.log.bytes_on_disk(), Relaxed);
+        self.bell.send_replace(head);
+        Ok(())
+    }
+
+    fn append(&mut self, head: &[u8; HEAD_BYTES]) -> Result<(), Error> {
+        loop {
+            match self.log.append(ALERT, &[head, &self.json]) {
+                Ok(_) => return Ok(()),
+                Err(AppendError::Log(error)) => return Err(error),
+                Err(AppendError::Full { .. }) if self.make_room()? => {}
+                Err(refused) => {
+                    tracing::error!(%refused, "an alert cannot be written");
+                    self.figures.dropped.fetch_add(1, Relaxed);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Releases the oldest segment; answers whether there was one.
+    fn make_room(&mut self) -> Result<bool, Error> {
+        let oldest = self.log.oldest();
+        let released = self.log.release_oldest()?;
+        let through = self.log.oldest().previous();
+        let undelivered = through.0.saturating_sub((self.done)().max(oldest.previous()).0);
+        if undelivered > 0 {
+            self.figures.dropped.fetch_add(undelivered, Relaxed);
+            tracing::error!(
+                undelivered,
+                "the alert log is at its limit: its oldest alerts are gone before every output had them"
+            );
+        }
+        Ok(released)
+    }
+
+    /// Makes all of it durable; answers the last record.
+    ///
+    /// # Errors
+    /// Final.
+    pub fn sync(&mut self) -> Result<Lsn, Error> {
+        self.log.sync()
+    }
+
+    /// For readers.
+    #[must_use]
+    pub fn subscribe(&self) -> Tail {
+        self.log.subscribe()
+    }
+}
+
+#[cfg(test)]
+#[path = "log/tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,189 @@
+//! What is written is read back, a replay writes the same, and the bound forgets the oldest.
+
+use super::*;
+use crate::{
+    alerts::feed::{Entry, Feed, Step},
+    places::Places,
+};
+use hunhe_gateway_core::{
+    alert::{Mode, Phase, Subject},
+    registry::{DeviceIx, Enrolment, Registry},
+    rule::RuleIx,
+};
+use hunhe_proto::id::Id;
+
+const CLASS: &str = r#"
+name = "detector"
+version = 1
+title = { zh = "探测器", en = "Detector" }
+time_unit_ms = 1000
+interval = 10
+report = { samples = 6, silent_after_s = 120 }
+[[channels]]
+number = 0
+name = "status"
+title = { zh = "状态字", en = "Status word" }
+unit = "1"
+kind = "bits"
+min = 0
+max = 4294967295
+[[channels]]
+number = 1
+name = "ch4"
+title = { zh = "甲烷浓度", en = "Methane" }
+unit = "%{LEL}"
+kind = "gauge"
+decimals = 2
+min = -10.0
+max = 110.0
+"#;
+
+const RULE: &str = r#"
+id = "ch4_high"
+version = 2
+class = "detector"
+severity = "critical"
+title = { zh = "甲烷高报", en = "Methane, high" }
+source = "D"
+when = { channel = "ch4", at_least = 50.0, clear_below = 40.0 }
+"#;
+
+/// One detector that is a household's, so that it has a pseudonym.
+pub(crate) fn registry() -> Arc<Registry> {
+    let mut registry = Registry::new(vec![toml::from_str(CLASS).unwrap()]);
+    registry.set_rules(vec![toml::from_str(RULE).unwrap()]);
+    registry
+        .enrol(Enrolment {
+            id: Id::new("secret-7").unwrap(),
+            pseudonym: Id::new("shown-7").unwrap(),
+            class: "detector".into(),
+            agent: Id::new("c-1").unwrap(),
+            operator: Id::new("gas").unwrap(),
+            district: 210_106,
+            zone: Id::new("station-tiexi").unwrap(),
+            position: (123.4, 41.8),
+        })
+        .unwrap();
+    Arc::new(registry)
+}
+
+pub(crate) fn change(id: u64, phase: Phase) -> Change {
+    Change {
+        id,
+        rule: RuleIx(0),
+        subject: Subject::Device(DeviceIx(0)),
+        phase,
+        fired: phase != Phase::Pending,
+        mode: Mode::Live,
+        since_ms: 1_767_323_040_000,
+        event_ms: 1_767_323_045_000,
+        arrival_ms: 1_767_323_045_678,
+        value: 5_725,
+    }
+}
+
+pub(crate) struct Site {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) log: AlertLog,
+    pub(crate) bell: watch::Receiver<Lsn>,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        Self::open(tempfile::tempdir().unwrap(), None)
+    }
+
+    /// On what is there, cut behind a record.
+    pub(crate) fn open(dir: tempfile::TempDir, cut: Option<Lsn>) -> Self {
+        let options =
+            Options { dir: dir.path().join("alerts"), segment_bytes: 8 << 10, limit_bytes: 32 << 10 };
+        let (mut writer, _) = Writer::open(options).unwrap();
+        if let Some(cut) = cut {
+            writer.truncate_after(cut).unwrap();
+        }
+        let (ring, bell) = watch::channel(writer.head());
+        let describer = Describer::new(registry(), Arc::new(Places::default()));
+        let log = AlertLog::new(writer, describer, Arc::default(), ring, Box::new(|| Lsn(10)));
+        Self { dir, log, bell }
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let mut feed = Feed::open(self.log.subscribe(), Lsn::NONE).unwrap();
+        let mut entries = Vec::new();
+        loop {
+            match feed.step().unwrap() {
+                Step::Entry(entry) => entries.push(*entry),
+                Step::Lost { .. } => panic!("nothing is lost"),
+                Step::CaughtUp => return entries,
+            }
+        }
+    }
+}
+
+#[test]
+fn changes_are_read_back_with_their_cause_and_its_end() {
+    let mut site = Site::new();
+    site.log.write(7, &[change(1, Phase::Pending)]).unwrap();
+    site.log
+        .write(9, &[change(1, Phase::Firing), change(2, Phase::Firing), change(3, Phase::Firing)])
+        .unwrap();
+    let entries = site.entries();
+    let seen: Vec<_> = entries.iter().map(|entry| (entry.lsn.0, entry.cause, entry.last)).collect();
+    assert_eq!(seen, [(1, 7, true), (2, 9, false), (3, 9, false), (4, 9, true)]);
+    assert_eq!(*site.bell.borrow(), Lsn(4));
+    let alert = &entries[1].alert;
+    assert_eq!(serde_json::to_vec(alert).unwrap(), entries[1].json);
+    assert_eq!((alert.sequence, alert.id.as_str()), (2, "0000000000000001"));
+    assert_eq!((alert.value, alert.threshold), (Some(57.25), Some(50.0)));
+    assert_eq!(alert.text.zh, "210106 · station-tiexi：甲烷浓度 57.25 %LEL ≥ 50");
+    assert_eq!(alert.idempotency_key(), "0000000000000001-firing-live");
+    let text = String::from_utf8(entries[1].json.to_vec()).unwrap();
+    assert!(text.contains("shown-7") && !text.contains("secret-7"), "{text}");
+}
+
+#[test]
+fn a_log_that_was_cut_is_written_again_to_the_same_bytes() {
+    let mut site = Site::new();
+    for cause in 1..=5 {
+        site.log.write(cause, &[change(cause, Phase::Firing), change(100 + cause, Phase::Firing)]).unwrap();
+    }
+    site.log.sync().unwrap();
+    let before: Vec<_> = site.entries().into_iter().map(|entry| (entry.lsn, entry.json)).collect();
+    let Site { dir, log, .. } = site;
+    drop(log);
+    let mut again = Site::open(dir, Some(Lsn(4)));
+    for cause in 3..=5 {
+        again.log.write(cause, &[change(cause, Phase::Firing), change(100 + cause, Phase::Firing)]).unwrap();
+    }
+    let after: Vec<_> = again.entries().into_iter().map(|entry| (entry.lsn, entry.json)).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn at_its_limit_the_oldest_go_and_only_undelivered_ones_are_counted() {
+    let mut site = Site::new();
+    for cause in 1..=200 {
+        site.log.write(cause, &[change(cause, Phase::Firing)]).unwrap();
+    }
+    let entries = site.entries();
+    assert_eq!(entries.last().unwrap().lsn, Lsn(200));
+    let oldest = entries[0].lsn.0;
+    assert!(oldest > 20 && entries.len() > 20, "{oldest}, {}", entries.len());
+    // The outputs here are done with the first ten.
+    assert_eq!(site.log.figures.dropped.load(Relaxed), oldest - 1 - 10);
+    assert!(site.log.figures.bytes.load(Relaxed) <= 32 << 10);
+}
+
+#[test]
+fn the_end_of_old_data_has_no_value() {
+    let mut site = Site::new();
+    let ended = Change {
+        value: hunhe_gateway_core::event::ABSENT,
+        mode: Mode::Retrospective,
+        ..change(1, Phase::Resolved)
+    };
+    site.log.write(1, &[ended]).unwrap();
+    let alert = &site.entries()[0].alert;
+    assert_eq!((alert.value, alert.threshold), (None, Some(50.0)));
+    assert_eq!(alert.text.en, "210106 · station-tiexi: methane, end of the old data, resolved");
+}

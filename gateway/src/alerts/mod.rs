@@ -1,0 +1,27 @@
+//! Alerts on their way from the lane to everyone who should hear of them.
+//!
+//! ```text
+//! lane ─▶ log (data_dir/alerts) ─┬─▶ book ─▶ GET /alerts, counts, live stream
+//!                                └─▶ notify: a webhook, the broker … each with its own cursor
+//! ```
+//! Promises:
+//! - Every change that the core decides becomes one record, with its texts; what is delivered is the record's JSON as it
+//!   stands. Texts are made of the registry, the rules and the city's names alone: nothing a device sent is in them.
+//! - A record is visible to book and outputs before the decided records of the same message are written, so an alert
+//!   waits for no sink. (At the decided log's own limit the lane stops, and with it later alerts.)
+//! - The log is derived, as the decided log is: synced at a checkpoint, cut to it at a start, and made anew by the replay,
+//!   with the same ids.
+//!
+//! Bounds: the log's limit, at which its oldest segment goes, delivered or not, counted; the book's, see [`book`].
+//! Deliberately absent: acknowledgement and shelving; deciding anything (that is `gateway_core::alert`).
+
+pub mod book;
+pub mod describe;
+pub mod feed;
+mod follow;
+pub mod log;
+mod words;
+
+pub use book::Book;
+pub(crate) use follow::follow;
+pub use log::AlertLog;

@@ -1,0 +1,98 @@
+//! Rules as they are written, and the figures of alerts and their outputs.
+
+use super::{Answers, status::count};
+use crate::{
+    alerts::describe::{bilingual, severity},
+    api::{
+        metrics::{Figure, FigureValue, Metric, MetricKind},
+        types::{OutputStatus, Rule},
+    },
+};
+use std::sync::atomic::Ordering;
+
+impl Answers {
+    pub(super) fn rules_as_written(&self) -> Vec<Rule> {
+        let rule = |rule: &hunhe_gateway_core::rule::Rule| Rule {
+            id: rule.id.clone(),
+            version: rule.version,
+            class: rule.class.clone(),
+            severity: severity(rule.severity),
+            title: bilingual(&rule.title),
+            source: rule.source.clone(),
+            // Numbers and names always serialise.
+            when: serde_json::to_value(&rule.when).unwrap_or_default(),
+            hold_s: rule.hold_s,
+            clear_hold_s: rule.clear_hold_s,
+        };
+        self.registry.rules().iter().map(rule).collect()
+    }
+
+    pub(super) fn outputs_now(&self) -> Vec<OutputStatus> {
+        self.alerting.outputs.iter().map(|output| output.snapshot()).collect()
+    }
+
+    pub(super) fn alert_metrics(&self) -> Vec<Metric> {
+        let firing = self.alerting.book.firing().live;
+        let by_severity = [
+            ("critical", firing.critical),
+            ("major", firing.major),
+            ("warning", firing.warning),
+            ("info", firing.info),
+        ];
+        let figure = |key, label: &str, value| Figure {
+            labels: vec![(key, label.to_owned())],
+            value: FigureValue::Number(count(value)),
+        };
+        let outputs = self.outputs_now();
+        let by_output = |name, help, kind, of: fn(&OutputStatus) -> u64| Metric {
+            name,
+            help,
+            kind,
+            figures: outputs.iter().map(|output| figure("output", &output.name, of(output))).collect(),
+        };
+        let figures = &self.alerting.figures;
+        let counter = |name, help, value| Metric::single(name, help, MetricKind::Counter, count(value));
+        vec![
+            Metric {
+                name: "hunhe_alerts_firing",
+                help: "Live alerts that fire, by severity.",
+                kind: MetricKind::Gauge,
+                figures: by_severity.iter().map(|(name, value)| figure("severity", name, *value)).collect(),
+            },
+            by_output(
+                "hunhe_alerts_delivered_total",
+                "Alerts that an output took.",
+                MetricKind::Counter,
+                |o| o.delivered,
+            ),
+            by_output(
+                "hunhe_alerts_failed_total",
+                "Alerts that an output refused for good.",
+                MetricKind::Counter,
+                |o| o.failed,
+            ),
+            by_output(
+                "hunhe_alerts_lag_records",
+                "Changes of alerts that an output has not passed.",
+                MetricKind::Gauge,
+                |o| o.lag,
+            ),
+            counter(
+                "hunhe_alerts_dropped_total",
+                "Changes of alerts released at the alert log's limit before every output had them.",
+                figures.dropped.load(Ordering::Relaxed),
+            ),
+            counter(
+                "hunhe_alerts_forgotten_total",
+                "Open alerts that the list had no room for.",
+                self.alerting.book.forgotten(),
+            ),
+            Metric::single(
+                "hunhe_alert_log_bytes",
+                "Alert log on disk.",
+                MetricKind::Gauge,
+                count(figures.bytes.load(Ordering::Relaxed)),
+            ),
+        ]
+    }
+}

@@ -1,0 +1,144 @@
+//! A receiver that fails as a script says, and a restart in the middle.
+
+use super::*;
+use crate::{
+    alerts::log::tests::{Site, change},
+    sinks::cursor::{Cursor, Held},
+};
+use hunhe_gateway_core::alert::Phase;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Mutex,
+    time::Instant as Moment,
+};
+
+#[derive(Default)]
+struct Scripted {
+    script: Mutex<VecDeque<Outcome>>,
+    /// Keys that were taken, in order.
+    taken: Mutex<Vec<String>>,
+}
+
+impl Scripted {
+    fn taken(&self) -> Vec<String> {
+        self.taken.lock().unwrap().clone()
+    }
+}
+
+impl Receiver for Arc<Scripted> {
+    async fn attempt(&self, letter: Letter) -> Outcome {
+        tokio::task::yield_now().await;
+        let outcome = self.script.lock().unwrap().pop_front().unwrap_or(Outcome::Taken);
+        if outcome == Outcome::Taken {
+            self.taken.lock().unwrap().push(letter.key);
+        }
+        outcome
+    }
+}
+
+fn source(site: &Site) -> Source {
+    Source {
+        tail: site.log.subscribe(),
+        bell: site.bell.clone(),
+        from_cause: 0,
+        data_dir: site.dir.path().into(),
+    }
+}
+
+fn begin(site: &Site, receiver: &Arc<Scripted>) -> Handle {
+    let receiver = Arc::clone(receiver);
+    start("duty", OutputKind::Webhook, source(site), || Ok(receiver)).unwrap()
+}
+
+fn await_passed(handle: &Handle, lsn: u64) {
+    let begun = Moment::now();
+    while handle.status().passed() != Lsn(lsn) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", handle.status().snapshot());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn held(site: &Site) -> Held {
+    CursorFile::open(&site.dir.path().join("webhook-duty.cursor")).unwrap().1
+}
+
+#[test]
+fn raises_and_ends_arrive_in_their_order_whatever_fails_in_between() {
+    let mut site = Site::new();
+    let receiver = Arc::new(Scripted::default());
+    let later = || Outcome::Later { words: "not now".into(), retry_after_s: None };
+    receiver.script.lock().unwrap().extend([
+        later(),
+        later(),
+        Outcome::Taken,
+        later(),
+        Outcome::Refused { words: "400 bad".into() },
+        Outcome::Taken,
+        later(),
+    ]);
+    let handle = begin(&site, &receiver);
+    for id in 1..=6 {
+        site.log.write(id * 10, &[change(id, Phase::Pending), change(id, Phase::Firing)]).unwrap();
+        site.log.write(id * 10 + 1, &[change(id, Phase::Resolved)]).unwrap();
+    }
+    await_passed(&handle, 18);
+    let status = handle.status().snapshot();
+    assert_eq!((status.delivered, status.failed, status.lag), (11, 1, 0));
+    let mut by_alert: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for key in receiver.taken() {
+        let (alert, state) = key.split_once('-').unwrap();
+        by_alert.entry(alert.into()).or_default().push(state.into());
+    }
+    let whole = by_alert.values().filter(|states| **states == ["firing-live", "resolved-live"]).count();
+    assert_eq!((by_alert.len(), whole), (6, 5), "{by_alert:?}");
+    handle.stop();
+    assert_eq!(held(&site), Held::Cursor(Cursor { cause: 61, hint: Lsn(18) }));
+}
+
+#[test]
+fn a_restart_repeats_what_was_not_taken_and_nothing_that_was() {
+    let mut site = Site::new();
+    let receiver = Arc::new(Scripted::default());
+    let handle = begin(&site, &receiver);
+    site.log.write(1, &[change(1, Phase::Firing)]).unwrap();
+    await_passed(&handle, 1);
+    receiver
+        .script
+        .lock()
+        .unwrap()
+        .extend(std::iter::repeat_with(|| Outcome::Held { words: "302 elsewhere".into() }).take(1));
+    site.log.write(2, &[change(2, Phase::Firing), change(3, Phase::Firing)]).unwrap();
+    let begun = Moment::now();
+    while handle.status().snapshot().state != OutputState::Held {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    handle.stop();
+    let Held::Cursor(cursor) = held(&site) else { panic!("a cursor is there") };
+    assert_eq!(cursor.cause, 1, "the cause that is not done is not passed");
+    let handle = begin(&site, &receiver);
+    await_passed(&handle, 3);
+    handle.stop();
+    let mut taken = receiver.taken();
+    taken.sort();
+    taken.dedup();
+    let expected: Vec<String> = (1..=3).map(|id| format!("{id:016x}-firing-live")).collect();
+    assert_eq!(taken, expected);
+    assert_eq!(receiver.taken().iter().filter(|key| **key == expected[0]).count(), 1);
+}
+
+#[test]
+fn a_new_output_begins_now_and_not_with_history() {
+    let mut site = Site::new();
+    site.log.write(1, &[change(1, Phase::Firing)]).unwrap();
+    let receiver = Arc::new(Scripted::default());
+    let later = Source { from_cause: 1, ..source(&site) };
+    let handle = {
+        let receiver = Arc::clone(&receiver);
+        start("duty", OutputKind::Webhook, later, || Ok(receiver)).unwrap()
+    };
+    site.log.write(2, &[change(2, Phase::Firing)]).unwrap();
+    await_passed(&handle, 2);
+    handle.stop();
+    assert_eq!(receiver.taken(), ["0000000000000002-firing-live"]);
+}

@@ -1,0 +1,144 @@
+//! Where alerts are delivered: the broker and webhooks. Each output follows the alert log on its own thread with its own
+//! cursor, so that one that is dead delays neither another nor the page.
+//!
+//! Promises:
+//! - Each raise and each end of a raised alert is delivered at least once. Every attempt carries the same idempotency key
+//!   and the same bytes but for `sequence`, also after a restart.
+//! - Changes of one alert are delivered in their order. Different alerts may overtake each other by
+//!   [`window::IN_FLIGHT`] at most, and not at all while an output is in trouble.
+//! - A cursor moves only behind deliveries that the receiver took, or refused for good.
+//!
+//! Bounds: [`window::IN_FLIGHT`] deliveries under way; back-off 5 s, or what `Retry-After` says, up to five minutes. What
+//! waits, waits in the alert log; beyond its limit the oldest is gone, counted.
+//! Deliberately absent: grouping, routing, quiet hours. What an answer of a webhook means is said in [`webhook`].
+
+mod courier;
+pub mod mqtt;
+pub mod status;
+pub mod webhook;
+pub mod window;
+
+use crate::{
+    journal::{Lsn, Tail},
+    sinks::cursor::{Cursor, CursorError, CursorFile, Held},
+};
+use bytes::Bytes;
+use status::OutputStatus;
+use std::{
+    fs::File,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+};
+use tokio::sync::watch;
+
+/// One change on its way to one receiver.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// Of the alert: letters of one alert keep their order.
+    pub alert: String,
+    /// For the receiver, to take two of the same as one.
+    pub key: String,
+    /// Who runs what it is about.
+    pub operator: String,
+    /// How bad it is.
+    pub severity: &'static str,
+    /// The alert as JSON.
+    pub body: Bytes,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Taken.
+    Taken,
+    /// Not now.
+    Later {
+        /// Why.
+        words: String,
+        /// When the receiver asks to be left alone for so long.
+        retry_after_s: Option<u64>,
+    },
+    /// Not the receiver that was meant: only a person can mend that.
+    Held {
+        /// Why.
+        words: String,
+    },
+    /// Refused for good.
+    Refused {
+        /// Why.
+        words: String,
+    },
+}
+
+/// A receiver. An attempt always ends, within a bounded time.
+pub trait Receiver: Send + Sync + 'static {
+    /// Tries once.
+    fn attempt(&self, letter: Letter) -> impl Future<Output = Outcome> + Send;
+}
+
+/// Where an output reads.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The alert log.
+    pub tail: Tail,
+    /// Rings with its newest record.
+    pub bell: watch::Receiver<Lsn>,
+    /// Where a new output begins: the journal record that the lane begins behind.
+    pub from_cause: u64,
+    /// Where cursors lie.
+    pub data_dir: PathBuf,
+}
+
+/// A running output. Dropping it stops it without waiting.
+#[derive(Debug)]
+pub struct Handle {
+    status: Arc<OutputStatus>,
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    /// State and counters.
+    #[must_use]
+    pub fn status(&self) -> Arc<OutputStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// Stops it: attempts under way are given up, and repeated after the next start.
+    pub fn stop(self) {
+        self.stop.send_replace(true);
+        // A panic there has been logged, and nothing waits for this thread.
+        let _ = self.thread.join();
+    }
+}
+
+/// An output's cursor, made durable where it is new: an output that has never delivered must not begin later, at its
+/// next start, than it did at its first.
+fn open_cursor(source: &Source, file: &str) -> Result<(CursorFile, Cursor), CursorError> {
+    let path = source.data_dir.join(file);
+    let (mut cursor_file, held) = CursorFile::open(&path)?;
+    let cursor = match held {
+        Held::Cursor(cursor) => cursor,
+        Held::Damaged => {
+            tracing::error!(path = %path.display(), "a cursor is damaged: all alerts in the log are delivered again");
+            Cursor::default()
+        }
+        Held::Nothing => {
+            let cursor = Cursor { cause: source.from_cause, hint: source.tail.head() };
+            cursor_file.save(cursor)?;
+            sync(&path);
+            cursor
+        }
+    };
+    Ok((cursor_file, cursor))
+}
+
+fn sync(path: &Path) {
+    let synced = File::open(path).and_then(|file| file.sync_all());
+    let parent = path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all());
+    if let Err(error) = synced.and(parent) {
+        tracing::warn!(path = %path.display(), %error, "a new cursor could not be made durable");
+    }
+}

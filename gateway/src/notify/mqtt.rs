@@ -1,0 +1,104 @@
+//! Alerts to the broker: `hunhe/v1/alerts/{operator}/{severity}`, QoS 1, not retained. An alert counts as delivered when
+//! the broker's PUBACK has come, on the connection that it was sent on.
+//!
+//! A session of its own, `…-alerts`: on `…-out` an alert would wait behind thousands of watermarks, and a lost connection
+//! there would have to be told apart from one here. It is a clean session, since what is not acknowledged is sent again
+//! from the log.
+//!
+//! Invariant: topics are made of the registry's operator ids and four words. Deliberately absent: a retained state of
+//! alerts, which a late subscriber gets from the API.
+
+use super::{Handle, Letter, Outcome, Receiver, Source, courier};
+use crate::{
+    api::types::OutputKind,
+    intake::{Backoff, Broker, network, options},
+};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, PublishOptions, QoS};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// This output's name.
+pub const NAME: &str = "mqtt";
+/// A connection, or an acknowledgement, that takes longer counts as failed.
+const WITHIN: Duration = Duration::from_secs(10);
+/// Publishes queued for a connection; the window keeps them fewer.
+const QUEUED: usize = 16;
+
+/// Starts the output.
+///
+/// # Errors
+/// Where the machine refuses.
+pub fn start(broker: Broker, source: Source) -> anyhow::Result<Handle> {
+    courier::start(NAME, OutputKind::Mqtt, source, || {
+        let (current, connected) = watch::channel(None);
+        tokio::spawn(connect(broker, current));
+        Ok(Session { connected })
+    })
+}
+
+struct Session {
+    connected: watch::Receiver<Option<AsyncClient>>,
+}
+
+impl Receiver for Session {
+    async fn attempt(&self, letter: Letter) -> Outcome {
+        let later = |words: &str| Outcome::Later { words: words.into(), retry_after_s: None };
+        let mut connected = self.connected.clone();
+        let Ok(found) = tokio::time::timeout(WITHIN, connected.wait_for(Option::is_some)).await else {
+            return later("not connected to the broker");
+        };
+        let Some(client) = found.ok().and_then(|found| found.clone()) else {
+            return later("the connection to the broker has ended");
+        };
+        let topic = format!("hunhe/v1/alerts/{}/{}", letter.operator, letter.severity);
+        let publish = async {
+            let options = PublishOptions::new(QoS::AtLeastOnce);
+            let notice = client.publish_tracked(topic, letter.body, options).await.ok()?;
+            notice.wait_async().await.ok()
+        };
+        match tokio::time::timeout(WITHIN, publish).await {
+            Ok(Some(_)) => Outcome::Taken,
+            Ok(None) => later("the connection to the broker was lost before it acknowledged"),
+            Err(_) => later("the broker did not acknowledge in time"),
+        }
+    }
+}
+
+/// Keeps a connection, and says which; ends with the output's runtime.
+async fn connect(broker: Broker, current: watch::Sender<Option<AsyncClient>>) {
+    let client_id = format!("{}-alerts", broker.client_id);
+    let mut backoff = Backoff::new(&client_id);
+    loop {
+        let mut options = options(&broker, &client_id);
+        options.set_clean_session(true);
+        let (client, mut event_loop) = AsyncClient::builder(options).capacity(QUEUED).build();
+        event_loop.set_network_options(network());
+        if poll(event_loop, client, &current).await {
+            backoff.reset();
+        }
+        current.send_replace(None);
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+/// Returns when the connection is lost, and whether there was one.
+async fn poll(
+    mut event_loop: EventLoop,
+    client: AsyncClient,
+    current: &watch::Sender<Option<AsyncClient>>,
+) -> bool {
+    let mut connected = false;
+    loop {
+        match event_loop.poll().await {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => {
+                connected = true;
+                current.send_replace(Some(client.clone()));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "connection for alerts lost");
+                return connected;
+            }
+        }
+    }
+}

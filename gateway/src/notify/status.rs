@@ -1,0 +1,104 @@
+//! What an output says of itself. Its thread writes, anyone reads.
+
+use crate::{
+    api::types::{self, OutputKind, OutputState},
+    journal::{Lsn, Tail},
+};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// An output's state and counters, shared.
+#[derive(Debug)]
+pub struct OutputStatus {
+    name: String,
+    kind: OutputKind,
+    tail: Tail,
+    words: Mutex<(OutputState, Option<String>)>,
+    passed: AtomicU64,
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    attempts: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl OutputStatus {
+    pub(super) fn new(name: String, kind: OutputKind, tail: Tail, passed: Lsn) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            name,
+            kind,
+            passed: AtomicU64::new(passed.0.min(tail.head().0)),
+            tail,
+            words: Mutex::new((OutputState::Running, None)),
+            delivered: zero(),
+            failed: zero(),
+            attempts: zero(),
+            lost: zero(),
+        }
+    }
+
+    /// As configured.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The last record that it needs no more.
+    #[must_use]
+    pub fn passed(&self) -> Lsn {
+        Lsn(self.passed.load(Relaxed))
+    }
+
+    /// Attempts, repeats included.
+    #[must_use]
+    pub fn attempts(&self) -> u64 {
+        self.attempts.load(Relaxed)
+    }
+
+    /// Records that were gone, or could not be read, when it came to them.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+
+    /// As the interface shows it.
+    #[must_use]
+    pub fn snapshot(&self) -> types::OutputStatus {
+        let (state, last_error) = self.words.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        types::OutputStatus {
+            name: self.name.clone(),
+            kind: self.kind,
+            state,
+            lag: self.tail.head().0.saturating_sub(self.passed().0),
+            delivered: self.delivered.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            last_error,
+        }
+    }
+
+    pub(super) fn enter(&self, state: OutputState, last_error: Option<String>) {
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = (state, last_error);
+    }
+
+    pub(super) fn moved(&self, passed: Lsn) {
+        self.passed.store(passed.0, Relaxed);
+    }
+
+    pub(super) fn attempted(&self) {
+        self.attempts.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn delivered(&self) {
+        self.delivered.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn refused(&self) {
+        self.failed.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn lose(&self, records: u64) {
+        self.lost.fetch_add(records, Relaxed);
+    }
+}

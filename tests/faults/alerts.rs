@@ -1,0 +1,308 @@
+//! Alerts reach their receivers: through ten SIGKILLs of the gateway, past a receiver that is dead, and with every kind
+//! of bad answer told apart. The judge is the receiver, which knows nothing of the gateway's logs.
+//!
+//! The moments of the kills are drawn from a seed (`HUNHE_KILL_SEED`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use hunhe_tests::{
+    broker::{Mosquitto, Saving},
+    detectors::{self, Detector, HIGH, LOW},
+    events,
+    gateway::{Gateway, Setup},
+    process::eventually,
+    publisher::Publisher,
+    report,
+    webhook::{Answer, Received, Webhook},
+};
+use serde_json::{Value, json};
+
+const KILLS: u64 = 10;
+const WITHIN: Duration = Duration::from_secs(60);
+
+fn now_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    i64::try_from(since.as_secs()).expect("a time")
+}
+
+fn setup(dir: &Path, broker: &Mosquitto, detectors: usize, more: &str) -> Setup {
+    let (rules, list) = (dir.join("rules"), dir.join("devices.csv"));
+    fs::create_dir_all(&rules).expect("a folder");
+    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    fs::write(&list, detectors::list(detectors)).expect("a list");
+    Setup {
+        broker: broker.port,
+        database: None,
+        registry: format!("rules = {rules:?}\ndevices = [{list:?}]"),
+        // Checkpoints often, so that kills fall before, into and after them.
+        more: format!("[checkpoint]\nevery_s = 1\n{more}"),
+        sink_of_record: "embedded",
+    }
+}
+
+/// What a change is to someone who does not know ids: whose, since when, and raised or over.
+fn change(alert: &Value) -> (String, String, String) {
+    let text = |key: &str| alert[key].as_str().unwrap_or_default().to_owned();
+    (text("device"), text("since"), text("state"))
+}
+
+/// Each alert's changes in the order in which they were taken first.
+fn by_alert(taken: &[Received]) -> BTreeMap<String, Vec<String>> {
+    let mut by_alert: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for received in taken {
+        let states = by_alert.entry(received.body["id"].as_str().unwrap_or_default().into()).or_default();
+        let state = received.body["state"].as_str().unwrap_or_default().to_owned();
+        if !states.contains(&state) {
+            states.push(state);
+        }
+    }
+    by_alert
+}
+
+#[test]
+fn ten_kills_lose_no_raise_and_no_end_and_invent_none() {
+    const DETECTORS: usize = 12;
+    const ROUNDS: usize = 20;
+    let seed = std::env::var("HUNHE_KILL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let webhook = Webhook::start();
+    let token = dir.path().join("token");
+    fs::write(&token, "open-sesame\n").expect("a token");
+    let more = format!("{}token_file = {token:?}\n", webhook.to_toml("duty", 2));
+    let mut gateway = Gateway::start(dir.path(), &setup(dir.path(), &broker, DETECTORS, &more), &[]);
+
+    // Each round takes ten seconds of event time and a good quarter of a second to publish; all of it is fresh.
+    let begin_s = now_s() - 240;
+    let round_s = |round: usize| begin_s + 20 * i64::try_from(round).expect("small");
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut publisher = Publisher::connect(broker.port, "detectors", 64).expect("a connection");
+            let mut detectors: Vec<Detector> = (0..DETECTORS).map(|at| Detector::new(at, 7)).collect();
+            for round in 0..ROUNDS {
+                for detector in &mut detectors {
+                    detector.publish(&mut publisher, round_s(round), &[HIGH]).expect("published");
+                }
+                publisher.settle().expect("the broker has it");
+                std::thread::sleep(Duration::from_millis(400));
+                for detector in &mut detectors {
+                    detector.publish(&mut publisher, round_s(round) + 10, &[LOW]).expect("published");
+                }
+                publisher.settle().expect("the broker has it");
+                std::thread::sleep(Duration::from_millis(400));
+                done.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let mut draw = seed | 1;
+        for kill in 0..KILLS {
+            draw ^= draw << 13;
+            draw ^= draw >> 7;
+            draw ^= draw << 17;
+            // Some while into the kill's own tenth of the rounds.
+            let round = usize::try_from(kill).expect("small") * ROUNDS / 10;
+            eventually(WITHIN, "the rounds go on", || (done.load(Ordering::SeqCst) >= round).then_some(()));
+            std::thread::sleep(Duration::from_millis(draw % 900));
+            let restarted = gateway.kill_and_restart();
+            println!("kill {kill}: {} taken before, ready after {restarted:?}", webhook.taken().len());
+        }
+    });
+
+    let expected: BTreeSet<_> = (0..DETECTORS)
+        .flat_map(|at| (0..ROUNDS).map(move |round| (detectors::id(at), detectors::instant(round_s(round)))))
+        .flat_map(|(id, since)| ["firing", "resolved"].map(|state| (id.clone(), since.clone(), state.to_owned())))
+        .collect();
+    let seen = || -> BTreeSet<_> { webhook.taken().iter().map(|received| change(&received.body)).collect() };
+    let begun = Instant::now();
+    while !seen().is_superset(&expected) && begun.elapsed() < WITHIN {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let taken = webhook.taken();
+    let seen = seen();
+    let lost: Vec<_> = expected.difference(&seen).collect();
+    let invented: Vec<_> = seen.difference(&expected).collect();
+
+    // The same change is recognisably the same: one key, and one body but for the sequence.
+    let mut bodies: BTreeMap<String, Value> = BTreeMap::new();
+    let (mut repeated, mut altered) = (0, Vec::new());
+    for Received { key, authorization, body, .. } in webhook.received() {
+        assert_eq!(authorization.as_deref(), Some("Bearer open-sesame"));
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        assert_eq!(key, format!("{}-{}-{}", text("id"), text("state"), text("mode")));
+        let mut same = body;
+        same["sequence"] = Value::Null;
+        match bodies.get(&key) {
+            None => drop(bodies.insert(key, same)),
+            Some(before) if *before == same => repeated += 1,
+            Some(before) => altered.push((before.clone(), same)),
+        }
+    }
+    let disordered: Vec<_> =
+        by_alert(&taken).into_iter().filter(|(_, states)| *states != ["firing", "resolved"]).collect();
+    report::write(
+        "faults",
+        Some("alerts"),
+        &json!({"seed": seed, "kills": KILLS, "changes": expected.len(), "lost": lost.len(),
+            "invented": invented.len(), "repeated_with_the_same_key": repeated, "altered": altered.len(),
+            "disordered": disordered.len()}),
+    );
+    assert_eq!((lost, invented), (vec![], vec![]));
+    assert!(altered.is_empty(), "{:?}", altered.first());
+    assert!(disordered.is_empty(), "{disordered:?}");
+    assert_eq!(bodies.len(), expected.len(), "one key a change");
+
+    // The list agrees with what was delivered.
+    let page = gateway.http.json("/api/v1/alerts?state=resolved&limit=1000");
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(DETECTORS * ROUNDS));
+    assert_eq!(page["open"]["critical"], 0);
+}
+
+#[test]
+fn a_dead_webhook_delays_nobody_and_gets_everything_in_order_when_it_returns() {
+    const DETECTORS: usize = 3;
+    const ROUNDS: i64 = 10;
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let (dead, alive) = (Webhook::start(), Webhook::start());
+    dead.set_down(true);
+    let more = format!("{}{}", dead.to_toml("dead", 2), alive.to_toml("alive", 2));
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), &broker, DETECTORS, &more), &[]);
+    let page = events::alerts_of(gateway.port);
+    let mqtt = events::published(broker.port, "judge", "hunhe/v1/alerts/#");
+    let mut publisher = Publisher::connect(broker.port, "detectors", 64).expect("a connection");
+    let mut detectors: Vec<Detector> = (0..DETECTORS).map(|at| Detector::new(at, 7)).collect();
+    let begin_s = now_s() - 240;
+    let mut sent = Vec::new();
+    for round in 0..ROUNDS {
+        for (value, later_s) in [(HIGH, 0), (LOW, 10)] {
+            for detector in &mut detectors {
+                sent.push(Instant::now());
+                detector.publish(&mut publisher, begin_s + 20 * round + later_s, &[value]).expect("published");
+                publisher.settle().expect("the broker has it");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let changes = sent.len();
+    let there = |what: &str, count: &dyn Fn() -> usize| {
+        eventually(WITHIN, what, || (count() >= changes).then_some(()));
+    };
+    there("the page has all", &|| events::so_far(&page).len());
+    there("the broker has all", &|| events::so_far(&mqtt).len());
+    there("the other webhook has all", &|| alive.taken().len());
+    assert!(dead.received().is_empty());
+    let outputs = gateway.http.json("/api/v1/status")["outputs"].clone();
+    let output = |name: &str| {
+        let all = outputs.as_array().expect("outputs");
+        all.iter().find(|output| output["name"] == name).expect("an output").clone()
+    };
+    assert_eq!((&output("dead")["state"], &output("dead")["lag"]), (&json!("retrying"), &json!(changes)));
+    assert_eq!((&output("mqtt")["kind"], &output("mqtt")["lag"]), (&json!("mqtt"), &json!(0)));
+    assert_eq!(output("alive")["delivered"], changes);
+    let latest = |at: Vec<Instant>| {
+        let slowest = at.iter().zip(&sent).map(|(at, sent)| at.duration_since(*sent)).max();
+        slowest.expect("something came")
+    };
+    let slowest = [
+        ("page", latest(events::so_far(&page).iter().map(|(at, _)| *at).collect())),
+        ("mqtt", latest(events::so_far(&mqtt).iter().map(|(at, _)| *at).collect())),
+        ("webhook", latest(alive.taken().iter().map(|received| received.at).collect())),
+    ];
+    println!("slowest beside a dead webhook: {slowest:?}");
+    for (who, after) in slowest {
+        assert!(after < Duration::from_secs(2), "{who}: {after:?}");
+    }
+    for (_, alert) in events::so_far(&mqtt) {
+        assert_eq!(alert["topic"], "hunhe/v1/alerts/gas/critical");
+    }
+
+    dead.set_down(false);
+    eventually(WITHIN, "the webhook gets all it missed", || (dead.taken().len() >= changes).then_some(()));
+    let order = |received: &[Received]| -> Vec<String> {
+        let mut changes: Vec<String> = Vec::new();
+        for one in received {
+            if !changes.contains(&one.key) {
+                changes.push(one.key.clone());
+            }
+        }
+        changes
+    };
+    let mut expected: Vec<Value> = events::so_far(&page).into_iter().map(|(_, alert)| alert).collect();
+    expected.sort_by_key(|alert| alert["sequence"].as_u64());
+    let (mut late, mut all) = (order(&dead.taken()), order(&alive.taken()));
+    let disordered = by_alert(&dead.taken()).into_values().filter(|states| *states != ["firing", "resolved"]);
+    assert_eq!(disordered.count(), 0);
+    // The one that was tried alone is the oldest.
+    assert_eq!(dead.taken()[0].body["sequence"], expected[0]["sequence"]);
+    late.sort();
+    all.sort();
+    assert_eq!(late, all);
+    eventually(WITHIN, "its status says so", || {
+        let outputs = gateway.http.json("/api/v1/status")["outputs"].clone();
+        let found = outputs.as_array()?.iter().find(|output| output["name"] == "dead")?.clone();
+        (found["state"] == "running" && found["lag"] == 0 && found["last_error"].is_null()).then_some(())
+    });
+}
+
+#[test]
+fn bad_answers_are_told_apart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let webhook = Webhook::start();
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), &broker, 1, &webhook.to_toml("duty", 1)), &[]);
+    webhook.script(&[
+        Answer::Status(500),
+        Answer::Cut,
+        Answer::Hang,
+        Answer::RetryAfter(429, 2),
+        Answer::Status(204),
+        // The end of the first alert is refused for good.
+        Answer::Status(422),
+        Answer::Status(503),
+        Answer::Status(202),
+    ]);
+    let mut publisher = Publisher::connect(broker.port, "detectors", 64).expect("a connection");
+    let mut detector = Detector::new(0, 7);
+    detector.publish(&mut publisher, now_s() - 120, &[HIGH, LOW, HIGH, LOW]).expect("published");
+    publisher.settle().expect("the broker has it");
+    eventually(WITHIN, "all is settled", || {
+        let status = gateway.http.json("/api/v1/status");
+        let outputs = status["outputs"].as_array()?;
+        let duty = outputs.iter().find(|output| output["name"] == "duty")?;
+        (duty["lag"] == 0 && duty["delivered"] == 3 && duty["failed"] == 1).then_some(())
+    });
+    let received = webhook.received();
+    let states: Vec<_> = received.iter().map(|one| (one.body["state"].clone(), one.answer)).collect();
+    let firing = |answer| (json!("firing"), answer);
+    let resolved = |answer| (json!("resolved"), answer);
+    assert_eq!(states[..6], [
+        firing(Answer::Status(500)),
+        firing(Answer::Cut),
+        firing(Answer::Hang),
+        firing(Answer::RetryAfter(429, 2)),
+        firing(Answer::Status(204)),
+        resolved(Answer::Status(422)),
+    ]);
+    let keys: BTreeSet<&str> = received[..5].iter().map(|one| one.key.as_str()).collect();
+    assert_eq!(keys.len(), 1, "an attempt repeated is the same");
+    let waited = received[4].at - received[3].at;
+    assert!(waited >= Duration::from_secs(2), "Retry-After was not honoured: {waited:?}");
+    assert!(received[3].at - received[2].at >= Duration::from_secs(1), "one that hangs is given up in its time");
+    let second: BTreeSet<&str> = received[6..].iter().map(|one| one.key.as_str()).collect();
+    assert_eq!(second.len(), 2, "the alert behind the refused one is delivered: {received:?}");
+    let metrics = gateway.http.text("/metrics");
+    for line in [
+        "hunhe_alerts_delivered_total{output=\"duty\"} 3",
+        "hunhe_alerts_failed_total{output=\"duty\"} 1",
+        "hunhe_alerts_firing{severity=\"critical\"} 0",
+        "hunhe_alerts_dropped_total 0",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}

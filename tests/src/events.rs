@@ -1,0 +1,122 @@
+//! A client of the gateway's live stream, and one of the broker: what reached them, and when.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// What came, with its time.
+pub type Events = Arc<Mutex<Vec<(Instant, Value)>>>;
+
+/// A copy of what came so far.
+#[must_use]
+pub fn so_far(events: &Events) -> Vec<(Instant, Value)> {
+    events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn keep(events: &Events, value: Value) {
+    events.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), value));
+}
+
+/// Keeps the `alert` events of a gateway's live stream, from now on; ends with the gateway.
+///
+/// # Panics
+/// The gateway does not answer.
+#[must_use]
+pub fn alerts_of(port: u16) -> Events {
+    let events = Events::default();
+    let kept = Arc::clone(&events);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let request = reqwest::Client::new().get(format!("http://127.0.0.1:{port}/api/v1/live"));
+    let mut response = runtime.block_on(request.send()).expect("the live stream answers");
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            let mut text = String::new();
+            while let Ok(Some(chunk)) = response.chunk().await {
+                text.push_str(&String::from_utf8_lossy(&chunk));
+                while let Some(end) = text.find("\n\n") {
+                    let event: String = text.drain(..end + 2).collect();
+                    let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+                    if event.lines().any(|line| line == "event: alert")
+                        && let Some(alert) = data.and_then(|data| serde_json::from_str(data).ok())
+                    {
+                        keep(&kept, alert);
+                    }
+                }
+            }
+        });
+    });
+    events
+}
+
+/// Keeps what is published on `filter`, as JSON; ends with the broker.
+///
+/// # Panics
+/// The broker refuses.
+#[must_use]
+pub fn published(port: u16, client_id: &str, filter: &str) -> Events {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
+    socket.set_read_timeout(Some(Duration::from_secs(600))).expect("a timeout");
+    let text = |out: &mut Vec<u8>, text: &str| {
+        out.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
+        out.extend_from_slice(text.as_bytes());
+    };
+    let mut connect = Vec::new();
+    text(&mut connect, "MQTT");
+    // Level 4, clean session, no keep-alive.
+    connect.extend_from_slice(&[4, 2, 0, 0]);
+    text(&mut connect, client_id);
+    // Packet 1, QoS 1.
+    let mut subscribe = vec![0, 1];
+    text(&mut subscribe, filter);
+    subscribe.push(1);
+    for (kind, body) in [(0x10, connect), (0x82, subscribe)] {
+        let length = u8::try_from(body.len()).ok().filter(|length| *length < 128).expect("short");
+        socket.write_all(&[kind, length]).expect("the broker reads");
+        socket.write_all(&body).expect("the broker reads");
+        let (answer, _) = packet(&mut socket).expect("the broker answers");
+        assert!(matches!(answer, 0x20 | 0x90), "{answer:#x}");
+    }
+    let events = Events::default();
+    let kept = Arc::clone(&events);
+    std::thread::spawn(move || {
+        while let Some((kind, body)) = packet(&mut socket) {
+            if kind & 0xf0 != 0x30 {
+                continue;
+            }
+            let topic_end = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
+            let qos = kind >> 1 & 3;
+            let payload = if qos > 0 { topic_end + 2 } else { topic_end };
+            if qos > 0 && socket.write_all(&[0x40, 2, body[topic_end], body[topic_end + 1]]).is_err() {
+                return;
+            }
+            if let Ok(mut alert) = serde_json::from_slice::<Value>(&body[payload..]) {
+                alert["topic"] = String::from_utf8_lossy(&body[2..topic_end]).into();
+                keep(&kept, alert);
+            }
+        }
+    });
+    events
+}
+
+fn packet(socket: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let mut byte = [0];
+    socket.read_exact(&mut byte).ok()?;
+    let kind = byte[0];
+    let (mut length, mut shift) = (0_usize, 0);
+    loop {
+        socket.read_exact(&mut byte).ok()?;
+        length |= usize::from(byte[0] & 0x7f) << shift;
+        shift += 7;
+        if byte[0] & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).ok()?;
+    Some((kind, body))
+}
