@@ -2,7 +2,8 @@
 //! hundred times real time.
 //!
 //! The day is the last 20 October, so that tractors work. Promises: the registry loads in two seconds, a device's hot state takes
-//! at most 1,200 bytes, the gateway stays below 400 MiB with every device heard of, and the ledger closes over the day.
+//! at most 1,200 bytes, the gateway stays below 400 MiB with every device heard of, and the ledger closes over the day. As in
+//! `hunhe-bench`, the database is VictoriaMetrics and the embedded store is off, unless `--embedded` has it instead.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a campaign that cannot go on has no figures to give")]
 #![expect(clippy::cast_precision_loss, reason = "figures of a run are far below 2^53")]
@@ -17,6 +18,7 @@ use clap::Parser;
 use hunhe_tests::{
     broker::{Mosquitto, Saving},
     command_of,
+    database::VictoriaMetrics,
     gateway::{Gateway, Setup},
     process::Process,
     procfs, program, report, seeds,
@@ -39,6 +41,9 @@ struct Options {
     /// Hours of event time.
     #[arg(long, default_value_t = 24)]
     hours: u32,
+    /// The embedded store instead of a database. It keeps the day's open blocks in memory, beyond what is promised.
+    #[arg(long)]
+    embedded: bool,
 }
 
 fn main() -> ExitCode {
@@ -77,12 +82,14 @@ fn day(options: &Options, run_s: u32) -> (Value, Vec<String>) {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let fleet = seeds("city/full.toml");
+    let embedded = options.embedded;
+    let database = (!embedded).then(|| VictoriaMetrics::start(dir.path()));
     let setup = Setup {
         broker: broker.port,
-        database: None,
+        database: database.as_ref().map(|database| database.port),
         registry: format!("fleets = [{fleet:?}]"),
-        more: "[embedded]\nretention = \"400d\"\n".into(),
-        sink_of_record: "embedded",
+        more: format!("[embedded]\nenabled = {embedded}\nretention = \"400d\"\n"),
+        sink_of_record: if embedded { "embedded" } else { "main" },
     };
     let gateway = Gateway::start(dir.path(), &setup, &[]);
     let registry_load_s = gateway.ready_after.as_secs_f64();
@@ -141,6 +148,7 @@ fn day(options: &Options, run_s: u32) -> (Value, Vec<String>) {
         "agents": city["agents"],
         "hours": options.hours,
         "speed": options.speed,
+        "embedded": embedded,
         "samples": sampled,
         "reports": city["published"],
         "payload_bytes": city["bytes"],
@@ -157,6 +165,7 @@ fn day(options: &Options, run_s: u32) -> (Value, Vec<String>) {
             .map(|(name, ns)| (name, cpu_s(ns)))
             .collect::<std::collections::BTreeMap<_, _>>(),
         "broker_cpu_s": cpu_s(procfs::cpu_ns(broker.process.id())),
+        "database_cpu_s": database.as_ref().map(|database| cpu_s(procfs::cpu_ns(database.process.id()))),
         "city_cpu_s": cpu_s(edge_cpu_ns),
         "ledger": ledger,
     });
