@@ -61,7 +61,9 @@ export interface AlertPage {
 export interface Condition {
   channel?: string;
   at_least?: number;
+  clear_below?: number;
   at_most?: number;
+  clear_above?: number;
   silent_share?: number;
 }
 

@@ -17,6 +17,8 @@ import { unit, withUnit } from "./units.ts";
 use([LineChart, ScatterChart, GridComponent, MarkLineComponent, TooltipComponent, CanvasRenderer]);
 
 const RANGES_S = [3_600, 21_600, 86_400, 604_800];
+/** Fewer samples make no line: a device that reports daily gets a longer range. */
+const SAMPLES_LEAST = 6;
 /** A series of steps is read again once a further step is whole, at most so often; and at least so often, since its
  *  last step is still growing. */
 const REREAD_LEAST_MS = 2_000;
@@ -42,7 +44,7 @@ export class Chart {
   private chart: EChartsType | undefined;
   private device: Device | undefined;
   private channel = "";
-  private rangeS = 86_400;
+  private rangeS = 3_600;
   private series: Series | undefined;
   private readAt = 0;
   /** Device and channel that `newest` is of. */
@@ -85,6 +87,7 @@ export class Chart {
     this.device = device;
     this.channel = this.registry.mainChannel(device) ?? "";
     this.crossed = undefined;
+    this.reach(device.interval_s * SAMPLES_LEAST);
     return this.read();
   }
 
@@ -93,9 +96,13 @@ export class Chart {
     this.device = device;
     this.channel = alert.channel ?? this.registry.mainChannel(device) ?? "";
     this.crossed = alert.channel === null ? undefined : (alert.threshold ?? undefined);
-    const backS = ((this.now() - Date.parse(alert.since)) / 1000) * 1.25;
-    this.rangeS = RANGES_S.find((range) => range >= backS) ?? this.rangeS;
+    this.reach(((this.now() - Date.parse(alert.since)) / 1000) * 1.25);
     return this.read();
+  }
+
+  /** Widens the range, where it is shorter, to the first one that goes so far back. */
+  private reach(backS: number): void {
+    if (this.rangeS < backS) this.rangeS = RANGES_S.find((range) => range >= backS) ?? this.rangeS;
   }
 
   async read(): Promise<void> {

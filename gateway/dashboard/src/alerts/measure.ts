@@ -14,20 +14,36 @@ export interface Measure {
 /** Undefined for an alert without a figure: bits of a status word, which its text names. */
 export function measure(alert: Alert, condition?: Condition): Measure | undefined {
   const { value, threshold, channel, unit } = alert;
+  if (channel !== null) return level(alert, condition);
   if (value === null) return undefined;
-  if (channel !== null) {
-    const against = threshold === null ? "" : `${sign(alert, condition)} ${brief(threshold)}`;
-    return { value: withUnit(brief(value), unit), threshold: against };
-  }
   if (unit === "s") return { value: span(value), threshold: threshold === null ? "" : `≥ ${span(threshold)}` };
   const share = condition?.silent_share;
-  return share === undefined ? undefined : { value: say("devicesSilent", { n: brief(value) }), threshold: `≥ ${brief(share * 100)} %` };
+  if (share === undefined) return undefined;
+  const against = alert.state === "resolved" ? "" : `≥ ${brief(share * 100)} %`;
+  return { value: say("devicesSilent", { n: brief(value) }), threshold: against };
 }
+
+/** A resolved alert's value is the one that ended it, so it stands against the level that it cleared. */
+function level(alert: Alert, condition: Condition | undefined): Measure | undefined {
+  const { value, threshold, unit } = alert;
+  if (value === null) {
+    // Old data ended in breach: no value ended the alert.
+    return threshold === null ? undefined : { value: "", threshold: withUnit(against(sign(alert, condition), threshold), unit) };
+  }
+  const text = withUnit(brief(value), unit);
+  if (alert.state !== "resolved") {
+    return { value: text, threshold: threshold === null ? "" : against(sign(alert, condition), threshold) };
+  }
+  if (condition?.clear_below !== undefined) return { value: text, threshold: against("<", condition.clear_below) };
+  if (condition?.clear_above !== undefined) return { value: text, threshold: against(">", condition.clear_above) };
+  return { value: text, threshold: "" };
+}
+
+const against = (how: string, figure: number): string => `${how} ${brief(figure)}`;
 
 /** The rule says which way; without it the figures of an alert in breach do. */
 function sign(alert: Alert, condition: Condition | undefined): "≥" | "≤" {
   if (condition?.at_most !== undefined) return "≤";
-  if (condition?.at_least !== undefined) return "≥";
-  const below = (alert.value ?? 0) < (alert.threshold ?? 0);
-  return alert.state === "firing" && below ? "≤" : "≥";
+  if (condition?.at_least !== undefined || alert.value === null) return "≥";
+  return alert.value < (alert.threshold ?? alert.value) ? "≤" : "≥";
 }

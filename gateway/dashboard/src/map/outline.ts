@@ -137,20 +137,24 @@ export class Outline {
         itemStyle: hollow || severity === "info"
           ? { color: colour("panel"), borderColor: tone, borderWidth: 2, borderType: hollow ? "dashed" as const : "solid" as const }
           : { color: tone, borderColor: colour("panel"), borderWidth: 1 },
-        // On the city's map the central ones have no room for words: the inset says them.
-        label: { show: inset || !CENTRAL.has(code), formatter: inset ? brief : text },
+        label: { show: this.speaksOf(code), formatter: inset ? brief : text },
       }];
     });
   }
 
   private marked(code: string, view: View): boolean {
-    return view.marks.has(code) && (this.extent === "city" || CENTRAL.has(code));
+    return view.marks.has(code) && (this.extent === "city" || this.speaksOf(code));
+  }
+
+  /** The inset has words for the central districts, the city's map for all others. */
+  private speaksOf(code: string): boolean {
+    return (this.extent === "centre") === CENTRAL.has(code);
   }
 
   private *shown() {
     for (const land of LANDS) {
       const place = this.places.get(land.code);
-      if (place && (this.extent === "centre" || !CENTRAL.has(land.code))) yield { ...land, place };
+      if (place && this.speaksOf(land.code)) yield { ...land, place };
     }
   }
 }

@@ -179,7 +179,10 @@ function marks(open: Alert[], old: Alert[]): Map<string, Mark> {
 
 function words(alert: Alert, others: number, hollow: boolean): { text: string; brief: string } {
   const what = say(hollow ? "retrospective" : alert.severity);
-  const where = alert.zone_name?.[current()] ?? alert.zone ?? alert.agent;
+  // The map says the district already, after which zones are often named.
+  const zone = alert.zone_name?.[current()] ?? alert.zone ?? alert.agent;
+  const district = alert.district_name?.[current()] ?? "";
+  const where = zone.startsWith(district) ? zone.slice(district.length).trim() : zone;
   const more = others > 0 ? ` +${whole(others)}` : "";
   return { text: `${what} ${where}${more}`, brief: `${what}${more}` };
 }
