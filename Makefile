@@ -24,7 +24,7 @@ prepare: ## install what the tests need (Debian packages, cargo tools); asks for
 
 dashboard: $(DASHBOARD)/dist/index.html ## build the page
 
-$(DASHBOARD)/dist/index.html: $(wildcard $(DASHBOARD)/src/* $(DASHBOARD)/src/*/* $(DASHBOARD)/index.html $(DASHBOARD)/package-lock.json $(DASHBOARD)/*.ts)
+$(DASHBOARD)/dist/index.html: $(wildcard $(DASHBOARD)/src/* $(DASHBOARD)/src/*/* $(DASHBOARD)/index.html $(DASHBOARD)/package-lock.json $(DASHBOARD)/*.ts) seeds/city/districts.geojson
 	@if command -v npm >/dev/null; then cd $(DASHBOARD) && npm ci --no-audit --no-fund && npm run build; \
 	else echo "npm is missing: the page is left out, the gateway serves its API and a page that says so"; fi
 
