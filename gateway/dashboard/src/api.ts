@@ -155,6 +155,8 @@ export interface Device {
   agent: string;
   state: DeviceState;
   interval_s: number;
+  /** What a report spans: a value older than this is old. */
+  report_s: number;
   latest: LatestValue[];
 }
 

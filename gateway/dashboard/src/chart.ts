@@ -127,7 +127,7 @@ export class Chart {
     if (!series || !device) return;
     for (const { device: id, channel, time, value } of values) {
       if (id !== series.device || channel !== series.channel || value === null) continue;
-      if (time > (this.newest?.time ?? -Infinity)) this.newest = { time, value, holdsS: device.interval_s };
+      if (time > (this.newest?.time ?? -Infinity)) this.newest = { time, value, holdsS: device.report_s };
     }
     if (series.kind === "samples") {
       if (append(series, values, this.now() - this.rangeS * 1000)) this.draw();
@@ -157,7 +157,7 @@ export class Chart {
     if (other) this.newest = undefined;
     if (time === undefined || value == null || time <= (this.newest?.time ?? -Infinity)) return;
     // The value of a step holds until the next one is whole.
-    this.newest = { time, value, holdsS: series.step_s ? 2 * series.step_s : device.interval_s };
+    this.newest = { time, value, holdsS: series.step_s ? 2 * series.step_s : device.report_s };
   }
 
   translate(): void {

@@ -117,7 +117,7 @@ export class Devices {
       latest.value = live.value;
       latest.quality = live.quality;
       latest.time = new Date(live.time).toISOString();
-      if (!isOld((this.actions.now() - live.time) / 1000, device.interval_s)) device.state = "reporting";
+      if (!isOld((this.actions.now() - live.time) / 1000, device.report_s)) device.state = "reporting";
     }
   }
 
@@ -164,7 +164,7 @@ export class Devices {
     const { id, kind, value, age: ageText, state } = row.parts;
     const newest = this.mainOf(device);
     const ageS = newest ? (this.actions.now() - Date.parse(newest.time)) / 1000 : Infinity;
-    const old = isOld(ageS, device.interval_s);
+    const old = isOld(ageS, device.report_s);
     mark(row, "aria-selected", String(device.id === this.chosen));
     mark(row, "data-opened", String(device.id === this.opened));
     mark(row, "data-old", String(old));
@@ -176,7 +176,7 @@ export class Devices {
     mark(state, "data-state", shown);
     put(state, STATE_SHAPES[shown]);
     const word = say(`state_${shown}` as Key);
-    mark(row, "title", say("stateNote", { state: word, interval: span(device.interval_s) }));
+    mark(row, "title", say("stateNote", { state: word, interval: span(device.report_s) }));
   }
 
   /** What the list shows of a device: the value of its main channel. */

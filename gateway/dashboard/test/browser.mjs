@@ -145,12 +145,14 @@ try {
     await page.keyboard.press("Enter");
     await page.waitForSelector(`#${chosen}[data-opened="true"]`);
     const wanted = (await text(page, "#device-list li:nth-child(4) .id")).trim();
+    const listed = await page.locator("#device-list li").count();
     await page.keyboard.press("/");
     await page.keyboard.type(wanted);
-    await page.waitForFunction((id) => {
+    // The words are looked for in zones and agents too: `det-11` also finds what the agent `c-det-11` connects.
+    await page.waitForFunction(([id, listed]) => {
       const rows = [...document.querySelectorAll("#device-list li")];
-      return rows.length > 0 && rows.every((row) => row.id.includes(id));
-    }, wanted);
+      return rows.length < listed && rows.some((row) => row.id === `device-${id}`);
+    }, [wanted, listed]);
     await page.keyboard.press("Escape");
     await page.waitForFunction(() => document.querySelectorAll("#device-list li").length > 5);
     await page.keyboard.press("?");

@@ -298,6 +298,7 @@ fn describe(registry: &Registry, lane: &Lane, device: DeviceIx, now_ms: i64) -> 
         last_event_time: state.filter(|state| state.last_ms != i64::MIN).map(|state| Instant(state.last_ms)),
         state: state.map_or(DeviceState::Never, |state| hearing(registry, device, state, now_ms)),
         interval_s: u32::try_from(rules.interval_ms / 1000).unwrap_or(u32::MAX),
+        report_s: u32::try_from(report_ms(&rules.class) / 1000).unwrap_or(u32::MAX),
         clock_offset_s: state
             .and_then(|state| state.clock_offset_ms)
             .map(|ms| f64::from(i32::try_from(ms).unwrap_or(i32::MAX)) / 1000.0),
@@ -306,10 +307,13 @@ fn describe(registry: &Registry, lane: &Lane, device: DeviceIx, now_ms: i64) -> 
     }
 }
 
+/// What an ordinary report spans and may be dispersed over.
+fn report_ms(class: &hunhe_proto::class::Class) -> i64 {
+    class.interval_ms() * i64::from(class.report.samples) + i64::from(class.report.dispersal_s) * 1000
+}
+
 fn hearing(registry: &Registry, device: DeviceIx, state: &State, now_ms: i64) -> DeviceState {
-    let class = &registry.class_of(device).class;
-    let report_ms =
-        class.interval_ms() * i64::from(class.report.samples) + i64::from(class.report.dispersal_s) * 1000;
+    let report_ms = report_ms(&registry.class_of(device).class);
     let age_ms = now_ms - state.arrival_ms;
     if age_ms <= report_ms * 3 / 2 {
         DeviceState::Reporting

@@ -249,8 +249,10 @@ pub struct Device {
     pub last_event_time: Option<Instant>,
     /// Whether it is heard.
     pub state: DeviceState,
-    /// Seconds between two samples as registered: a value older than this is old.
+    /// Seconds between two samples as registered.
     pub interval_s: u32,
+    /// Seconds that a report spans and may be dispersed over: a value older than this is old.
+    pub report_s: u32,
     /// The device's clock minus the gateway's, seconds, when last compared.
     pub clock_offset_s: Option<f64>,
     /// Newest value of each channel.

@@ -110,6 +110,7 @@ impl Fake {
             last_event_time: Some(Instant(time_ms)),
             state,
             interval_s,
+            report_s: interval_s,
             clock_offset_s: Some(0.2),
             latest: vec![latest],
             ledger: totals(1_000),
