@@ -232,8 +232,8 @@ impl When {
             Some(row[at]).filter(|&wire| wire != ABSENT).map(|wire| class.channels[at].value(wire))?;
         let above = self.at_least.is_some_and(|limit| value >= limit);
         let below = self.at_most.is_some_and(|limit| value <= limit);
-        let clear = self.clear_below.map_or(true, |limit| value < limit)
-            && self.clear_above.map_or(true, |limit| value > limit);
+        let clear = self.clear_below.is_none_or(|limit| value < limit)
+            && self.clear_above.is_none_or(|limit| value > limit);
         Some((above || below, clear))
     }
 }
@@ -263,7 +263,7 @@ fn rules_name_classes_and_channels_that_are_there_and_leave_room() {
             let report_s = class.interval_ms() / 1000 * i64::from(class.report.samples);
             let period_s = report_s + i64::from(class.report.dispersal_s);
             assert!(silent_s >= period_s, "{}: an ordinary report comes every {period_s} s", rule.id);
-            assert_eq!(silent_s >= i64::from(class.report.silent_after_s), true, "{}", rule.id);
+            assert!(silent_s >= i64::from(class.report.silent_after_s), "{}", rule.id);
         }
     }
     for class in classes.values().filter(|class| class.work.is_none()) {
@@ -294,8 +294,8 @@ fn on_an_ordinary_day_no_device_of_the_demonstration_meets_a_rule() {
 
 /// When a rule fires and resolves on a device, in seconds from the start; event time, as if each sample came at once.
 fn episodes(rule: &Rule, class: &Class, samples: &[(i64, Vec<i64>)]) -> Vec<(i64, Option<i64>)> {
-    let (mut episodes, mut set_since, mut clear_since): (Vec<(i64, Option<i64>)>, Option<i64>, Option<i64>) =
-        (Vec::new(), None, None);
+    let mut episodes: Vec<(i64, Option<i64>)> = Vec::new();
+    let (mut set_since, mut clear_since): (Option<i64>, Option<i64>) = (None, None);
     for (time_s, row) in samples {
         let Some((set, clear)) = rule.when.judge(class, row) else { continue };
         let firing = episodes.last().is_some_and(|(_, end)| end.is_none());

@@ -9,7 +9,7 @@ use hunhe_gateway_core::{
     registry::{Enrolment, Registry},
 };
 use hunhe_proto::{
-    class::Class,
+    class::{Channel, Class},
     encode::{BlockDraft, ColumnDraft, Draft, encode},
     fleet::Fleet,
     id::Id,
@@ -74,7 +74,8 @@ fn report(lane: &mut Lane, registry: &Registry, day: i64) -> Result<(), Box<dyn 
     for device in registry.indices() {
         let class = &registry.class_of(device).class;
         let samples = class.report.samples;
-        let level = |channel: &hunhe_proto::class::Channel| {
+        #[expect(clippy::cast_possible_truncation, reason = "a class's bounds times scale stay below 2^53")]
+        let level = |channel: &Channel| {
             // The middle of its range, on the instrument's steps.
             let step = i64::from(channel.resolution.max(1));
             ((channel.min + channel.max) / 2.0 * channel.scale()).round() as i64 / step * step

@@ -1,6 +1,11 @@
 //! Each class in `seeds` as the gateway takes it: what breaks a channel's bounds is refused, with its own reason.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly, its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test may fail loudly, its helpers too, and its numbers are its own"
+)]
 
 mod support;
 
