@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Write},
+    io::{self, BufWriter, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -84,7 +85,8 @@ pub enum CheckpointError {
 pub struct Checkpoints {
     dir: PathBuf,
     sequence: u64,
-    last_bytes: usize,
+    /// Holds the newest whole checkpoint: the next goes into the other.
+    newest: Option<usize>,
 }
 
 /// What start-up found.
@@ -104,8 +106,8 @@ impl Checkpoints {
     pub fn open(dir: &Path) -> Result<(Self, Found), CheckpointError> {
         fs::create_dir_all(dir).map_err(|source| CheckpointError::Io { path: dir.into(), source })?;
         let mut found = Found { newest: None, damaged: Vec::new() };
-        let mut sequence = 0;
-        for name in NAMES {
+        let (mut sequence, mut newest) = (0, None);
+        for (slot, name) in NAMES.iter().enumerate() {
             let path = dir.join(name);
             let bytes = match fs::read(&path) {
                 Ok(bytes) => bytes,
@@ -114,63 +116,109 @@ impl Checkpoints {
             };
             match parse(&bytes, &path)? {
                 Some((number, checkpoint)) if number > sequence => {
-                    sequence = number;
+                    (sequence, newest) = (number, Some(slot));
                     found.newest = Some(checkpoint);
                 }
                 Some(_) => {}
                 None => found.damaged.push(path),
             }
         }
-        Ok((Self { dir: dir.into(), sequence, last_bytes: 0 }, found))
+        Ok((Self { dir: dir.into(), sequence, newest }, found))
     }
 
-    /// The bytes of the next checkpoint: taken on the lane's thread, written on another.
+    /// Writes the state on the lane's thread, without a copy of it in memory; [`Unfinished::finish`] makes it valid on
+    /// another. The newest whole checkpoint is never touched, however often the other fails.
     ///
     /// # Errors
-    /// [`CheckpointError::Encode`].
-    pub fn encode(&mut self, checkpoint: &Checkpoint<'_>) -> Result<Encoded, CheckpointError> {
-        // The next is about as long as the last: growing by doubling would take twice the memory for a moment.
-        let mut bytes = Vec::with_capacity(self.last_bytes + self.last_bytes / 8 + HEADER_BYTES);
-        bytes.resize(HEADER_BYTES, 0);
-        bytes = postcard::to_extend(checkpoint, bytes)?;
-        self.last_bytes = bytes.len();
+    /// [`CheckpointError`]; a file cut short is no checkpoint.
+    pub fn begin(&mut self, checkpoint: &Checkpoint<'_>) -> Result<Unfinished, CheckpointError> {
         self.sequence += 1;
-        let body = &bytes[HEADER_BYTES..];
-        let (length, crc) = (body.len() as u64, crc32c::crc32c(body));
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[12..20].copy_from_slice(&self.sequence.to_le_bytes());
-        bytes[20..28].copy_from_slice(&length.to_le_bytes());
-        bytes[28..32].copy_from_slice(&crc.to_le_bytes());
-        let name = if self.sequence.is_multiple_of(2) { NAMES[0] } else { NAMES[1] };
-        Ok(Encoded { path: self.dir.join(name), bytes, journal: checkpoint.journal })
+        let slot = self.newest.map_or(0, |newest| 1 - newest);
+        let path = self.dir.join(NAMES[slot]);
+        let failed = |source| CheckpointError::Io { path: path.clone(), source };
+        let mut file = File::create(&path).map_err(failed)?;
+        file.write_all(&[0; HEADER_BYTES]).map_err(failed)?;
+        let mut body =
+            Summing { file: BufWriter::with_capacity(1 << 20, file), length: 0, crc32c: 0, error: None };
+        if let Err(error) = postcard::to_io(checkpoint, &mut body) {
+            return Err(body.error.take().map_or(CheckpointError::Encode(error), failed));
+        }
+        let Summing { file, length, crc32c, .. } = body;
+        let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+        let mut header = [0; HEADER_BYTES];
+        header[..8].copy_from_slice(MAGIC);
+        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        header[12..20].copy_from_slice(&self.sequence.to_le_bytes());
+        header[20..28].copy_from_slice(&length.to_le_bytes());
+        header[28..32].copy_from_slice(&crc32c.to_le_bytes());
+        Ok(Unfinished { file, path, header, written: Written { journal: checkpoint.journal, slot } })
+    }
+
+    /// A checkpoint has become valid.
+    pub fn finished(&mut self, written: &Written) {
+        self.newest = Some(written.slot);
     }
 }
 
 const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
 
-/// A checkpoint ready to be written.
+/// A checkpoint whose header is still to be written.
 #[derive(Debug)]
-pub struct Encoded {
+pub struct Unfinished {
+    file: File,
     path: PathBuf,
-    bytes: Vec<u8>,
-    /// The last journal record it covers.
-    pub journal: Lsn,
+    header: [u8; HEADER_BYTES],
+    written: Written,
 }
 
-impl Encoded {
-    /// Writes and syncs it.
+/// A valid checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Written {
+    /// The last journal record it covers.
+    pub journal: Lsn,
+    slot: usize,
+}
+
+impl Unfinished {
+    /// Makes it valid: the body is durable before the header names it, and the header when this returns.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`]; the other file is untouched.
-    pub fn write(&self) -> Result<(), CheckpointError> {
-        let write = || {
-            let mut file = File::create(&self.path)?;
-            file.write_all(&self.bytes)?;
-            file.sync_all()?;
+    /// [`CheckpointError::Io`].
+    pub fn finish(self) -> Result<Written, CheckpointError> {
+        let finish = || {
+            self.file.sync_data()?;
+            self.file.write_all_at(&self.header, 0)?;
+            self.file.sync_all()?;
             self.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
         };
-        write().map_err(|source| CheckpointError::Io { path: self.path.clone(), source })
+        finish().map_err(|source| CheckpointError::Io { path: self.path.clone(), source })?;
+        Ok(self.written)
+    }
+}
+
+/// Counts and sums what goes through.
+struct Summing {
+    file: BufWriter<File>,
+    length: u64,
+    crc32c: u32,
+    /// What the file said: the serialiser only tells that something was said.
+    error: Option<io::Error>,
+}
+
+impl Write for Summing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Err(error) = self.file.write_all(bytes) {
+            let kind = error.kind();
+            self.error = Some(error);
+            return Err(kind.into());
+        }
+        self.length += bytes.len() as u64;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -14,7 +14,7 @@
 
 use crate::{
     alerts::AlertLog,
-    checkpoint::{Checkpoint, Checkpoints, Encoded},
+    checkpoint::{Checkpoint, CheckpointError, Checkpoints, Unfinished, Written},
     decided::{self, Message},
     journal::{AppendError, Error as JournalError, Lsn, Next, ReadError, Reader, Tail, Writer},
     record,
@@ -60,7 +60,7 @@ pub enum Said {
     /// Someone asks.
     Ask(Question),
     /// A checkpoint is on disk, covering the journal up to here.
-    Checkpointed(Result<Lsn, String>),
+    Checkpointed(Result<Written, String>),
     /// The end: a last checkpoint, then return.
     Stop,
 }
@@ -221,7 +221,7 @@ pub enum LaneError {
     Derived(#[from] JournalError),
     /// A checkpoint cannot be taken.
     #[error(transparent)]
-    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    Checkpoint(#[from] CheckpointError),
 }
 
 impl Driver {
@@ -425,39 +425,45 @@ impl Running {
         let due = now - self.turns.checkpoint_at >= self.driver.policy.every
             || self.turns.bytes >= self.driver.policy.every_journal_bytes;
         if due && !self.turns.checkpoint_running && self.turns.bytes > 0 {
-            let encoded = self.take_checkpoint()?;
-            self.turns.checkpoint_running = true;
-            let handle = self.driver.handle.clone();
-            std::thread::spawn(move || {
-                let outcome = encoded.write().map(|()| encoded.journal).map_err(|error| format!("{error:?}"));
-                // The lane may have ended meanwhile, with a checkpoint of its own.
-                let _ = handle.say(Said::Checkpointed(outcome));
-            });
+            match self.begin_checkpoint()? {
+                Ok(unfinished) => {
+                    self.turns.checkpoint_running = true;
+                    let handle = self.driver.handle.clone();
+                    std::thread::spawn(move || {
+                        let outcome = unfinished.finish().map_err(|error| format!("{error:?}"));
+                        // The lane may have ended meanwhile, with a checkpoint of its own.
+                        let _ = handle.say(Said::Checkpointed(outcome));
+                    });
+                }
+                Err(error) => self.checkpointed(Err(format!("{error:?}"))),
+            }
         }
         Ok(())
     }
 
-    fn take_checkpoint(&mut self) -> Result<Encoded, LaneError> {
+    /// The outer error is the end; the inner one is a disk that may have room again later.
+    fn begin_checkpoint(&mut self) -> Result<Result<Unfinished, CheckpointError>, LaneError> {
         let decided = self.driver.decided.sync()?;
         let alerts = self.driver.alerts.sync()?;
         self.turns.bytes = 0;
         self.turns.checkpoint_at = Instant::now();
-        Ok(self.driver.checkpoints.encode(&Checkpoint {
+        Ok(self.driver.checkpoints.begin(&Checkpoint {
             journal: self.turns.handled,
             decided,
             alerts,
             confirmed: self.driver.confirmed.clone(),
             snapshot: self.driver.lane.snapshot(),
-        })?)
+        }))
     }
 
-    fn checkpointed(&mut self, outcome: Result<Lsn, String>) {
+    fn checkpointed(&mut self, outcome: Result<Written, String>) {
         self.turns.checkpoint_running = false;
         match outcome {
-            Ok(journal) => {
+            Ok(written) => {
+                self.driver.checkpoints.finished(&written);
                 self.driver.handle.progress.checkpoints.fetch_add(1, Ordering::Relaxed);
                 (self.driver.release)(self.turns.older_checkpoint);
-                self.turns.older_checkpoint = journal;
+                self.turns.older_checkpoint = written.journal;
             }
             Err(error) => tracing::error!(
                 error,
@@ -468,7 +474,7 @@ impl Running {
 
     fn last_checkpoint(&mut self) -> Result<(), LaneError> {
         self.send_watermarks();
-        self.take_checkpoint()?.write()?;
+        self.begin_checkpoint()??.finish()?;
         Ok(())
     }
 

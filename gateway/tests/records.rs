@@ -56,7 +56,7 @@ fn registry() -> Arc<Registry> {
 
 /// Hourly registers from `seq` on; the second one of three is below the class's range.
 fn report(seq: u64, good: bool) -> Vec<u8> {
-    let hours = NOW_MS / 3_600_000 - 200 + i64::try_from(seq).unwrap();
+    let hours = NOW_MS / 3_600_000 - 1000 + i64::try_from(seq).unwrap();
     let values = [1_000, if good { 1_010 } else { -10 }, 1_020];
     let columns = [ColumnDraft { channel: 1, values: &values, quality: &[] }];
     let blocks = [BlockDraft { t0: hours, step: 0, dt: &[], samples: 3, columns: &columns }];
@@ -120,7 +120,7 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
     let mut reader = Reader::open(log.subscribe(), Lsn::FIRST).unwrap();
     let mut encoder = Encoder::default();
     let mut full = false;
-    for cause in 1..200 {
+    for cause in 1..300 {
         let payload = report(3 * (cause - 1), false);
         let decisions = decide(&mut lane, cause, &payload);
         assert_eq!((decisions.accepted.sets.len(), decisions.refused.len()), (2, 1));
@@ -147,7 +147,7 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
                     let value = samples.value(0, 0);
                     let seq = samples.first_seq - 3 * (samples.cause - 1);
                     assert!((seq, value) == (0, 1_000) || (seq, value) == (2, 1_020), "{seq} {value}");
-                    let hour = samples.time_ms(0) / 3_600_000 - (NOW_MS / 3_600_000 - 200);
+                    let hour = samples.time_ms(0) / 3_600_000 - (NOW_MS / 3_600_000 - 1000);
                     assert_eq!(u64::try_from(hour).unwrap(), samples.first_seq);
                 }
                 Decided::Window(window) => assert_eq!(window.stats().len(), 1),
@@ -191,7 +191,8 @@ fn the_newer_checkpoint_is_taken_and_the_older_where_it_is_damaged() {
     let (mut files, found) = Checkpoints::open(dir.path()).unwrap();
     assert!(found.newest.is_none() && found.damaged.is_empty());
     for journal in 1..=3 {
-        files.encode(&checkpoint(journal, &lane)).unwrap().write().unwrap();
+        let written = files.begin(&checkpoint(journal, &lane)).unwrap().finish().unwrap();
+        files.finished(&written);
     }
     let newest = |dir: &Path| Checkpoints::open(dir).unwrap().1;
     let found = newest(dir.path()).newest.unwrap();
@@ -201,7 +202,7 @@ fn the_newer_checkpoint_is_taken_and_the_older_where_it_is_damaged() {
     assert_eq!(again.restore(found.snapshot), 0);
     assert_eq!(again.ledger(|_| true), lane.ledger(|_| true));
 
-    let file = dir.path().join("checkpoint-1");
+    let file = dir.path().join("checkpoint-0");
     let whole = fs::read(&file).unwrap();
     for at in 0..whole.len() {
         // The version's bytes are judged below: a greater one is refused, not taken for damage.
@@ -224,6 +225,24 @@ fn the_newer_checkpoint_is_taken_and_the_older_where_it_is_damaged() {
     newer[8] += 1;
     fs::write(&file, &newer).unwrap();
     assert!(matches!(Checkpoints::open(dir.path()), Err(CheckpointError::Newer { found: 3, .. })));
+}
+
+#[test]
+fn the_newest_whole_checkpoint_is_never_touched_however_often_the_next_fails() {
+    let lane = Lane::new(registry(), Policy::default());
+    let dir = tempfile::tempdir().unwrap();
+    let journal = |dir: &Path| Checkpoints::open(dir).unwrap().1.newest.map(|newest| newest.journal);
+    let (mut files, _) = Checkpoints::open(dir.path()).unwrap();
+    let written = files.begin(&checkpoint(1, &lane)).unwrap().finish().unwrap();
+    files.finished(&written);
+    for attempt in 2..5 {
+        // Never finished: a full disk, or a crash.
+        drop(files.begin(&checkpoint(attempt, &lane)).unwrap());
+        assert_eq!(journal(dir.path()), Some(Lsn(1)), "attempt {attempt}");
+    }
+    let (mut files, _) = Checkpoints::open(dir.path()).unwrap();
+    files.begin(&checkpoint(5, &lane)).unwrap().finish().unwrap();
+    assert_eq!(journal(dir.path()), Some(Lsn(5)));
 }
 
 /// Written by the version before alerts, at the end of a demonstration: 33 devices, 2,428 samples, 3,307 readings.

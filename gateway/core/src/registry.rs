@@ -6,8 +6,8 @@
 
 use crate::rule::{Rule, RuleIx, RuleKey, Share, Silence, Watch, When};
 use alloc::{string::String, vec::Vec};
-use core::hash::BuildHasherDefault;
-use hashbrown::HashMap;
+use core::hash::{BuildHasher, BuildHasherDefault};
+use hashbrown::{HashMap, HashTable};
 use hunhe_proto::{
     class::{Channel, Class, Kind},
     id::{AgentId, DeviceId, Id},
@@ -183,7 +183,8 @@ pub struct Registry {
     devices: Vec<Device>,
     agents: Vec<Agent>,
     device_by_id: IdMap<Resolved>,
-    device_by_pseudonym: IdMap<DeviceIx>,
+    /// By the hash of the pseudonym, which stands in `devices`: it is rarely asked for, and need not be here twice.
+    device_by_pseudonym: HashTable<DeviceIx>,
     agent_by_id: IdMap<AgentIx>,
     rules: Vec<Rule>,
     pub(crate) shares: Vec<Share>,
@@ -191,6 +192,10 @@ pub struct Registry {
 
 /// How long a fresh report may be on its way, in milliseconds.
 const ON_THE_WAY_MS: i64 = 300_000;
+
+fn hash_of(id: Id) -> u64 {
+    BuildHasherDefault::<SipHasher13>::default().hash_one(id)
+}
 
 /// The windows a class may have: a minute, a quarter, an hour, a day.
 const WINDOWS_MS: [i64; 4] = [60_000, 900_000, 3_600_000, 86_400_000];
@@ -249,7 +254,7 @@ impl Registry {
         let Some(class_at) = self.classes.iter().position(|rules| rules.class.name == class) else {
             return Err(EnrolmentError::UnknownClass { device: id, class });
         };
-        if self.device_by_id.contains_key(&id) || self.device_by_pseudonym.contains_key(&pseudonym) {
+        if self.device_by_id.contains_key(&id) || self.find_pseudonym(pseudonym).is_some() {
             return Err(EnrolmentError::Taken { device: id });
         }
         if self.devices.len() >= DEVICES_MAX {
@@ -265,7 +270,6 @@ impl Registry {
         }
         self.agents[agent_at.at()].devices.push(index);
         self.device_by_id.insert(id, Resolved { device: index, class, agent: agent_at });
-        self.device_by_pseudonym.insert(pseudonym, index);
         self.devices.push(Device {
             id,
             pseudonym,
@@ -276,6 +280,9 @@ impl Registry {
             zone,
             position,
         });
+        let devices = &self.devices;
+        self.device_by_pseudonym
+            .insert_unique(hash_of(pseudonym), index, |known| hash_of(devices[known.at()].pseudonym));
         Ok(index)
     }
 
@@ -300,7 +307,8 @@ impl Registry {
     /// The device that is shown under that name.
     #[must_use]
     pub fn find_pseudonym(&self, pseudonym: Id) -> Option<DeviceIx> {
-        self.device_by_pseudonym.get(&pseudonym).copied()
+        let is_it = |known: &DeviceIx| self.devices[known.at()].pseudonym == pseudonym;
+        self.device_by_pseudonym.find(hash_of(pseudonym), is_it).copied()
     }
 
     /// The agent of that id.

@@ -3,7 +3,7 @@
 //! One pair of keyspaces a month (UTC) holds blocks and rollups, so that retention is a matter of deleting folders. Catalog,
 //! quarantine and a small `meta` (format version, cursor) stand beside them.
 //!
-//! Bounds: 128 months (more is refused); 8 MiB a memtable, and all memtables together about as much as the 128 MiB
+//! Bounds: 128 months (more is refused); 4 MiB a memtable, and all memtables together about as much as the 64 MiB
 //! that fjall's own journal may take before it flushes the stragglers; block cache as configured; 900 open files.
 
 use super::{Options, StoreError};
@@ -28,8 +28,8 @@ const FORMAT: u32 = 1;
 const MONTHS_MAX: usize = 128;
 /// The year 9999.
 pub(super) const TIME_END_MS: i64 = 253_370_764_800_000;
-const MEMTABLE_BYTES: u64 = 8 << 20;
-const JOURNAL_BYTES: u64 = 128 << 20;
+const MEMTABLE_BYTES: u64 = 4 << 20;
+const JOURNAL_BYTES: u64 = 64 << 20;
 
 /// A month of a year, counted from year 0; UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -315,6 +315,7 @@ async fn the_document_lists_exactly_the_contract_and_every_operation_in_it_is_mo
     assert_eq!(
         listed,
         [
+            "get /api/v1/alerts",
             "get /api/v1/classes",
             "get /api/v1/devices",
             "get /api/v1/devices/{id}",
@@ -323,6 +324,7 @@ async fn the_document_lists_exactly_the_contract_and_every_operation_in_it_is_mo
             "get /api/v1/ledger",
             "get /api/v1/live",
             "get /api/v1/quarantine",
+            "get /api/v1/rules",
             "get /api/v1/status",
             "get /api/v1/zones",
             "get /healthz",
