@@ -7,7 +7,7 @@ DASHBOARD := gateway/dashboard
 REPORTS := target/report
 export HUNHE_RECORDINGS ?= $(CURDIR)/../shared/data
 
-.PHONY: help demo test bench fleet prepare dashboard build lint docs deny unit pipeline browser fuzz clean
+.PHONY: help demo test bench alarms fleet prepare dashboard build lint docs deny unit pipeline browser fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ fuzz: ## the report decoder against mutated reports, one minute
 bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.js and a Python pipeline
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
+
+alarms: build ## from a detector's report to a webhook, with a backlog of forty days beside it, about 2 minutes
+	mkdir -p $(REPORTS)
+	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-alarms
 
 fleet: build ## a day of the whole city, about 238,000 devices, through the gateway; about 5 minutes
 	mkdir -p $(REPORTS)

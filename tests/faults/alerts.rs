@@ -3,6 +3,8 @@
 //!
 //! The moments of the kills are drawn from a seed (`HUNHE_KILL_SEED`).
 
+#![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -116,7 +118,9 @@ fn ten_kills_lose_no_raise_and_no_end_and_invent_none() {
 
     let expected: BTreeSet<_> = (0..DETECTORS)
         .flat_map(|at| (0..ROUNDS).map(move |round| (detectors::id(at), detectors::instant(round_s(round)))))
-        .flat_map(|(id, since)| ["firing", "resolved"].map(|state| (id.clone(), since.clone(), state.to_owned())))
+        .flat_map(|(id, since)| {
+            ["firing", "resolved"].map(|state| (id.clone(), since.clone(), state.to_owned()))
+        })
         .collect();
     let seen = || -> BTreeSet<_> { webhook.taken().iter().map(|received| change(&received.body)).collect() };
     let begun = Instant::now();
@@ -183,7 +187,9 @@ fn a_dead_webhook_delays_nobody_and_gets_everything_in_order_when_it_returns() {
         for (value, later_s) in [(HIGH, 0), (LOW, 10)] {
             for detector in &mut detectors {
                 sent.push(Instant::now());
-                detector.publish(&mut publisher, begin_s + 20 * round + later_s, &[value]).expect("published");
+                detector
+                    .publish(&mut publisher, begin_s + 20 * round + later_s, &[value])
+                    .expect("published");
                 publisher.settle().expect("the broker has it");
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -255,7 +261,8 @@ fn bad_answers_are_told_apart() {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let webhook = Webhook::start();
-    let gateway = Gateway::start(dir.path(), &setup(dir.path(), &broker, 1, &webhook.to_toml("duty", 1)), &[]);
+    let gateway =
+        Gateway::start(dir.path(), &setup(dir.path(), &broker, 1, &webhook.to_toml("duty", 1)), &[]);
     webhook.script(&[
         Answer::Status(500),
         Answer::Cut,
@@ -281,19 +288,25 @@ fn bad_answers_are_told_apart() {
     let states: Vec<_> = received.iter().map(|one| (one.body["state"].clone(), one.answer)).collect();
     let firing = |answer| (json!("firing"), answer);
     let resolved = |answer| (json!("resolved"), answer);
-    assert_eq!(states[..6], [
-        firing(Answer::Status(500)),
-        firing(Answer::Cut),
-        firing(Answer::Hang),
-        firing(Answer::RetryAfter(429, 2)),
-        firing(Answer::Status(204)),
-        resolved(Answer::Status(422)),
-    ]);
+    assert_eq!(
+        states[..6],
+        [
+            firing(Answer::Status(500)),
+            firing(Answer::Cut),
+            firing(Answer::Hang),
+            firing(Answer::RetryAfter(429, 2)),
+            firing(Answer::Status(204)),
+            resolved(Answer::Status(422)),
+        ]
+    );
     let keys: BTreeSet<&str> = received[..5].iter().map(|one| one.key.as_str()).collect();
     assert_eq!(keys.len(), 1, "an attempt repeated is the same");
     let waited = received[4].at - received[3].at;
     assert!(waited >= Duration::from_secs(2), "Retry-After was not honoured: {waited:?}");
-    assert!(received[3].at - received[2].at >= Duration::from_secs(1), "one that hangs is given up in its time");
+    assert!(
+        received[3].at - received[2].at >= Duration::from_secs(1),
+        "one that hangs is given up in its time"
+    );
     let second: BTreeSet<&str> = received[6..].iter().map(|one| one.key.as_str()).collect();
     assert_eq!(second.len(), 2, "the alert behind the refused one is delivered: {received:?}");
     let metrics = gateway.http.text("/metrics");

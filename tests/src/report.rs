@@ -27,6 +27,7 @@ pub fn write(name: &str, key: Option<&str>, figures: &Value) {
         )
     };
     let command = match name {
+        "alarms" => "make alarms",
         "bench" => "make bench",
         "fleet" => "make fleet",
         _ => "make pipeline",
