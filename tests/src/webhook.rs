@@ -10,7 +10,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -63,6 +63,8 @@ struct State {
     script: Mutex<VecDeque<Answer>>,
     /// Nobody listens.
     down: AtomicBool,
+    /// Milliseconds until an answer.
+    slow_ms: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -98,6 +100,11 @@ impl Webhook {
     /// The next answers; behind them everything is taken.
     pub fn script(&self, answers: &[Answer]) {
         lock(&self.state.script).extend(answers);
+    }
+
+    /// Takes so long for each answer.
+    pub fn set_slow(&self, milliseconds: u64) {
+        self.state.slow_ms.store(milliseconds, Ordering::SeqCst);
     }
 
     /// Refuses connections, and cuts those that are open; or listens again.
@@ -171,6 +178,7 @@ fn converse(connection: TcpStream, state: &State) {
             body,
             answer,
         });
+        std::thread::sleep(Duration::from_millis(state.slow_ms.load(Ordering::SeqCst)));
         let head = match answer {
             Answer::Status(code) => format!("HTTP/1.1 {code} So\r\n"),
             Answer::RetryAfter(code, seconds) => {
