@@ -342,7 +342,8 @@ impl Gateway {
 const TICK: Duration = Duration::from_secs(1);
 const OVERSLEPT: Duration = Duration::from_secs(5);
 
-/// The clock goes into the journal, so that a replay sees time pass as the lane did.
+/// The clock goes into the journal, so that a replay sees time pass as the lane did. How long the gateway listened is told by
+/// a clock that nobody sets.
 async fn tick(
     journal: Intake<Entering>,
     sessions: Acknowledger,
@@ -350,16 +351,23 @@ async fn tick(
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let mut every = tokio::time::interval(TICK);
-    let mut awake_at: Option<Instant> = None;
+    let mut before = Instant::now();
+    let mut listened = Duration::ZERO;
     loop {
         tokio::select! {
             _ = every.tick() => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
-        let awake = awake_at.replace(Instant::now()).is_some_and(|at| at.elapsed() < OVERSLEPT);
-        let listening = awake && sessions.all_ready();
-        // A tick that finds no room is made up for by the next.
-        let _ = journal.try_push(Priority::Normal, Entering::tick(clock.now_ms(), listening));
+        let passed = before.elapsed();
+        before = Instant::now();
+        if passed < OVERSLEPT && sessions.all_ready() {
+            listened += passed;
+        }
+        // What a tick that finds no room had to say, the next one says.
+        let tick = Entering::tick(clock.now_ms(), clock.event_ms(listened));
+        if journal.try_push(Priority::Normal, tick).is_ok() {
+            listened = Duration::ZERO;
+        }
     }
 }
 
