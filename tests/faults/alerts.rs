@@ -75,8 +75,9 @@ fn ten_kills_lose_no_raise_and_no_end_and_invent_none() {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let webhook = Webhook::start();
-    // Slow enough that kills fall between a request and its answer.
-    webhook.set_slow(60);
+    // Slow, so that kills fall between a request and its answer; failing, so that they fall between two attempts.
+    webhook.set_slow(20);
+    webhook.set_failing(5);
     let token = dir.path().join("token");
     fs::write(&token, "open-sesame\n").expect("a token");
     let more = format!("{}token_file = {token:?}\n", webhook.to_toml("duty", 2));

@@ -65,6 +65,10 @@ struct State {
     down: AtomicBool,
     /// Milliseconds until an answer.
     slow_ms: AtomicU64,
+    /// Every so many requests, one is answered with 503; 0: none.
+    failing: AtomicU64,
+    /// Requests so far.
+    requests: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -105,6 +109,11 @@ impl Webhook {
     /// Takes so long for each answer.
     pub fn set_slow(&self, milliseconds: u64) {
         self.state.slow_ms.store(milliseconds, Ordering::SeqCst);
+    }
+
+    /// Answers one request of so many with 503.
+    pub fn set_failing(&self, one_of: u64) {
+        self.state.failing.store(one_of, Ordering::SeqCst);
     }
 
     /// Refuses connections, and cuts those that are open; or listens again.
@@ -167,7 +176,10 @@ fn converse(connection: TcpStream, state: &State) {
         if state.down.load(Ordering::SeqCst) {
             return;
         }
-        let answer = lock(&state.script).pop_front().unwrap_or(Answer::Status(200));
+        let number = state.requests.fetch_add(1, Ordering::SeqCst);
+        let failing = state.failing.load(Ordering::SeqCst);
+        let usual = if failing > 0 && number.is_multiple_of(failing) { 503 } else { 200 };
+        let answer = lock(&state.script).pop_front().unwrap_or(Answer::Status(usual));
         let body =
             serde_json::from_slice(&body).unwrap_or_else(|error| Value::String(format!("not JSON: {error}")));
         let header = |name: &str| headers.get(name).cloned();
