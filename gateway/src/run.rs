@@ -145,11 +145,11 @@ impl Gateway {
         let hub = live::Hub::new(limits, Clock::system().now_ms());
         let book = Arc::new(Book::default());
         let following = alerts::follow(source.tail.clone(), Arc::clone(&book), Arc::clone(&hub))?;
-        let withdrawn = book.keep_open(&core.open_alerts().collect());
-        if withdrawn > 0 {
+        let withdrawn = book.withdrawn(&core.open_alerts().collect());
+        if !withdrawn.is_empty() {
             tracing::warn!(
-                withdrawn,
-                "alerts stood whose rule or device is no more: they are no longer shown"
+                alerts = withdrawn.len(),
+                "alerts stood whose rule, class or device is no more: they are closed"
             );
         }
         let outputs = outputs(&config, &broker, &source)?;
@@ -191,6 +191,7 @@ impl Gateway {
             journal: journal_tail.clone(),
             decided: disk.decided,
             alerts: alert_log,
+            withdrawn,
             readings: Arc::clone(&readings),
             checkpoints: disk.checkpoints,
             policy: CheckpointPolicy {

@@ -329,3 +329,33 @@ fn bad_answers_are_told_apart() {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
 }
+
+#[test]
+fn an_alert_whose_rule_is_taken_away_is_closed_at_its_receivers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let webhook = Webhook::start();
+    let mut gateway =
+        Gateway::start(dir.path(), &setup(dir.path(), &broker, 1, &webhook.to_toml("duty", 2)), &[]);
+    let mut publisher = Publisher::connect(broker.port, "detectors", 64).expect("a connection");
+    Detector::new(0, 7).publish(&mut publisher, now_s(), &[HIGH]).expect("published");
+    publisher.settle().expect("the broker has it");
+    eventually(WITHIN, "it is raised", || (webhook.taken().len() == 1).then_some(()));
+    let raised = SystemTime::now();
+    let checkpoints = dir.path().join("gateway/data/checkpoint");
+    eventually(WITHIN, "both checkpoints know it", || {
+        let files = fs::read_dir(&checkpoints).ok()?.flatten();
+        let newer =
+            files.filter(|file| file.metadata().and_then(|m| m.modified()).is_ok_and(|at| at > raised));
+        (newer.count() == 2).then_some(())
+    });
+    fs::write(dir.path().join("rules/test.toml"), "").expect("no rule");
+    gateway.kill_and_restart();
+    eventually(WITHIN, "it is closed", || (webhook.taken().len() >= 2).then_some(()));
+    let taken = webhook.taken();
+    let (first, last) = (&taken[0].body, &taken[1].body);
+    assert_eq!((&last["id"], &last["state"]), (&first["id"], &json!("resolved")));
+    assert!(last["text"]["en"].as_str().is_some_and(|text| text.contains("taken away")), "{last}");
+    let page = gateway.http.json("/api/v1/alerts?state=open");
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(0), "{page}");
+}
