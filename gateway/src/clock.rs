@@ -21,6 +21,13 @@ impl Clock {
         Self { virtual_since: Some((Instant::now(), start_ms, speed)) }
     }
 
+    /// How much event time passes in a real time, in milliseconds.
+    #[must_use]
+    pub fn event_ms(&self, real: std::time::Duration) -> u32 {
+        let speed = self.virtual_since.map_or(1, |(_, _, speed)| speed);
+        u32::try_from(real.as_millis().saturating_mul(speed.into())).unwrap_or(u32::MAX)
+    }
+
     /// Now.
     #[must_use]
     pub fn now_ms(&self) -> i64 {

@@ -14,6 +14,7 @@
 
 use crate::{
     alerts::AlertLog,
+    api::types::Alert,
     checkpoint::{Checkpoint, CheckpointError, Checkpoints, Unfinished, Written},
     decided::{self, Message},
     journal::{AppendError, Error as JournalError, Lsn, Next, ReadError, Reader, Tail, Writer},
@@ -188,6 +189,8 @@ pub struct Driver {
     pub decided: Writer,
     /// Which alerts changed.
     pub alerts: AlertLog,
+    /// Alerts that stand and that the lane does not know: to be closed once the replay is over.
+    pub withdrawn: Vec<Alert>,
     /// Values accepted, by district.
     pub readings: Arc<DistrictReadings>,
     /// Where checkpoints go.
@@ -234,6 +237,7 @@ impl Driver {
         let now = Instant::now();
         let turns = Turns {
             handled: self.from,
+            replayed_to: self.journal.head(),
             bytes: 0,
             checkpoint_at: now,
             checkpoint_running: false,
@@ -256,6 +260,8 @@ impl Driver {
 /// The thread's own bookkeeping.
 struct Turns {
     handled: Lsn,
+    /// The journal's end when the lane began.
+    replayed_to: Lsn,
     /// Journal bytes since the last checkpoint.
     bytes: u64,
     checkpoint_at: Instant,
@@ -321,6 +327,14 @@ impl Running {
         self.decisions.clear();
         let readings_before = self.driver.lane.counters().readings;
         self.driver.lane.handle(entry.event(), &mut self.decisions);
+        // Replayed records have causes that outputs may have passed.
+        if lsn > self.turns.replayed_to
+            && !self.driver.withdrawn.is_empty()
+            && self.decisions.alerts.is_empty()
+        {
+            let withdrawn = std::mem::take(&mut self.driver.withdrawn);
+            self.driver.alerts.withdraw(lsn.0, entry.at_ms, withdrawn)?;
+        }
         if self.decisions.is_empty() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 1 message   arrival ms i64 · flags u8 · topic length u16 · topic · payload
-//! 2 tick      now ms i64 · listening u8
+//! 2 tick      now ms i64 · listened ms u32
 //! 3 redrive   arrival ms i64 · quarantine record u64 · ranges u16, each: first u64, count u64 · topic length u16 · topic · payload
 //! ```
 //! Little endian. The segmented log frames and checks them.
@@ -51,11 +51,11 @@ impl Entering {
         Self { kind: MESSAGE, head, topic, payload, delivery }
     }
 
-    /// The clock, and whether the gateway has been able to hear since the tick before.
+    /// The clock, and for how long the gateway has been able to hear since the tick before.
     #[must_use]
-    pub fn tick(now_ms: i64, listening: bool) -> Self {
+    pub fn tick(now_ms: i64, listened_ms: u32) -> Self {
         let mut head = now_ms.to_le_bytes().to_vec();
-        head.push(listening.into());
+        head.extend_from_slice(&listened_ms.to_le_bytes());
         Self { kind: TICK, head, topic: Bytes::new(), payload: Bytes::new(), delivery: None }
     }
 
@@ -104,7 +104,7 @@ pub struct Journaled<'a> {
     pub redrive_of: Option<u64>,
     ranges: Vec<(u64, u64)>,
     arrival: Option<Arrival>,
-    listening: bool,
+    listened_ms: u32,
     lsn: u64,
 }
 
@@ -117,7 +117,7 @@ impl Journaled<'_> {
             (Some(arrival), Some(_)) => {
                 Event::Redrive { arrival, topic: self.topic, payload: self.payload, refused: &self.ranges }
             }
-            (None, _) => Event::Tick { lsn: self.lsn, now_ms: self.at_ms, listening: self.listening },
+            (None, _) => Event::Tick { lsn: self.lsn, now_ms: self.at_ms, listened_ms: self.listened_ms },
         }
     }
 }
@@ -135,7 +135,7 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
         ranges: Vec::new(),
         arrival: None,
         // A tick of an earlier version says nothing of it.
-        listening: rest.first().is_none_or(|&listening| listening != 0),
+        listened_ms: rest.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)),
         lsn,
     };
     match kind {

@@ -145,11 +145,11 @@ impl Gateway {
         let hub = live::Hub::new(limits, Clock::system().now_ms());
         let book = Arc::new(Book::default());
         let following = alerts::follow(source.tail.clone(), Arc::clone(&book), Arc::clone(&hub))?;
-        let withdrawn = book.keep_open(&core.open_alerts().collect());
-        if withdrawn > 0 {
+        let withdrawn = book.withdrawn(&core.open_alerts().collect());
+        if !withdrawn.is_empty() {
             tracing::warn!(
-                withdrawn,
-                "alerts stood whose rule or device is no more: they are no longer shown"
+                alerts = withdrawn.len(),
+                "alerts stood whose rule, class or device is no more: they are closed"
             );
         }
         let outputs = outputs(&config, &broker, &source)?;
@@ -191,6 +191,7 @@ impl Gateway {
             journal: journal_tail.clone(),
             decided: disk.decided,
             alerts: alert_log,
+            withdrawn,
             readings: Arc::clone(&readings),
             checkpoints: disk.checkpoints,
             policy: CheckpointPolicy {
@@ -342,7 +343,8 @@ impl Gateway {
 const TICK: Duration = Duration::from_secs(1);
 const OVERSLEPT: Duration = Duration::from_secs(5);
 
-/// The clock goes into the journal, so that a replay sees time pass as the lane did.
+/// The clock goes into the journal, so that a replay sees time pass as the lane did. How long the gateway listened is told by
+/// a clock that nobody sets.
 async fn tick(
     journal: Intake<Entering>,
     sessions: Acknowledger,
@@ -350,16 +352,23 @@ async fn tick(
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let mut every = tokio::time::interval(TICK);
-    let mut awake_at: Option<Instant> = None;
+    let mut before = Instant::now();
+    let mut listened = Duration::ZERO;
     loop {
         tokio::select! {
             _ = every.tick() => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
-        let awake = awake_at.replace(Instant::now()).is_some_and(|at| at.elapsed() < OVERSLEPT);
-        let listening = awake && sessions.all_ready();
-        // A tick that finds no room is made up for by the next.
-        let _ = journal.try_push(Priority::Normal, Entering::tick(clock.now_ms(), listening));
+        let passed = before.elapsed();
+        before = Instant::now();
+        if passed < OVERSLEPT && sessions.all_ready() {
+            listened += passed;
+        }
+        // What a tick that finds no room had to say, the next one says.
+        let tick = Entering::tick(clock.now_ms(), clock.event_ms(listened));
+        if journal.try_push(Priority::Normal, tick).is_ok() {
+            listened = Duration::ZERO;
+        }
     }
 }
 
@@ -406,17 +415,18 @@ impl Disk {
                 tracing::error!(from = %journal.oldest(), "both checkpoints are lost: the ledger begins at the oldest journal record");
             }
         }
-        let (mut decided, _) = Writer::open(Options {
+        let decided = Options {
             dir: decided_dir,
             segment_bytes: config.decided.segment_bytes,
             limit_bytes: config.decided.limit_bytes,
-        })?;
-        let (mut alerts, _) = Writer::open(alerts::log::options(alerts_dir, config.alerts.log_limit_bytes))?;
+        };
+        let alerts = alerts::log::options(alerts_dir, config.alerts.log_limit_bytes);
+        let of_checkpoint = found.newest.as_ref();
+        let decided = open_derived(decided, of_checkpoint.map(|newest| newest.decided))?;
+        let alerts = open_derived(alerts, of_checkpoint.map(|newest| newest.alerts))?;
         let (snapshot, confirmed, from) = match found.newest {
             None => (None, Default::default(), journal.oldest().previous()),
             Some(checkpoint) => {
-                cut(&mut decided, checkpoint.decided, "decided")?;
-                cut(&mut alerts, checkpoint.alerts, "alert")?;
                 journal.skip_to(checkpoint.journal)?;
                 (Some(checkpoint.snapshot), checkpoint.confirmed, checkpoint.journal)
             }
@@ -425,18 +435,26 @@ impl Disk {
     }
 }
 
-/// Cuts a derived log to its checkpoint: the replay makes the rest anew.
-fn cut(log: &mut Writer, at: Lsn, name: &str) -> anyhow::Result<()> {
-    if at <= log.head() {
+/// Opens a derived log, cut to its checkpoint: the replay makes the rest anew.
+fn open_derived(options: Options, at: Option<Lsn>) -> anyhow::Result<Writer> {
+    let (mut log, _) = Writer::open(options.clone())?;
+    let Some(at) = at else { return Ok(log) };
+    if at.next() < log.oldest() {
+        // All that the checkpoint knows of has been released since, and what is left is behind it.
+        drop(log);
+        remove_if_there(&options.dir)?;
+        (log, _) = Writer::open(options)?;
+        log.skip_to(at)?;
+    } else if at <= log.head() {
         log.truncate_after(at)?;
     } else {
         tracing::error!(
-            log = name,
+            log = %options.dir.display(),
             "a derived log is shorter than its checkpoint: who reads it may miss what was lost"
         );
         log.skip_to(at)?;
     }
-    Ok(())
+    Ok(log)
 }
 
 /// The broker, and one output for each webhook.
@@ -595,5 +613,30 @@ async fn run_until_signal(config: Config, registry: Registry, extras: Extras) ->
     match failure {
         Some(error) => Err(error),
         None => stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_derived_log_is_cut_to_its_checkpoint_wherever_its_beginning_went() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { dir: dir.path().join("alerts"), segment_bytes: 4096, limit_bytes: 64 * 1024 };
+        let (mut log, _) = Writer::open(options.clone()).unwrap();
+        for _ in 0..40 {
+            log.append(1, &[&[7; 1000]]).unwrap();
+        }
+        log.release_through(Lsn(30)).unwrap();
+        log.sync().unwrap();
+        assert!(log.oldest() > Lsn(11), "segments are gone that a checkpoint at 10 would need");
+        drop(log);
+        for at in [35, 10, 50] {
+            let mut log = open_derived(options.clone(), Some(Lsn(at))).unwrap();
+            assert_eq!(log.head(), Lsn(at), "what follows is numbered from there");
+            assert_eq!(log.append(1, &[b"anew"]).unwrap(), Lsn(at + 1));
+            log.sync().unwrap();
+        }
     }
 }

@@ -96,8 +96,8 @@ fn journal_records_come_back_as_events() {
         }
         other => panic!("{other:?}"),
     });
-    read(&Entering::tick(NOW_MS, true), &|event| {
-        assert!(matches!(event, Event::Tick { lsn: 9, now_ms: NOW_MS, listening: true }), "{event:?}");
+    read(&Entering::tick(NOW_MS, 1_000), &|event| {
+        assert!(matches!(event, Event::Tick { lsn: 9, now_ms: NOW_MS, listened_ms: 1_000 }), "{event:?}");
     });
     let entering = Entering::redrive(NOW_MS, 44, &[(3, 2), (9, 1)], "a/b".into(), vec![5].into());
     read(&entering, &|event| match event {

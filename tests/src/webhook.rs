@@ -10,7 +10,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -63,6 +63,12 @@ struct State {
     script: Mutex<VecDeque<Answer>>,
     /// Nobody listens.
     down: AtomicBool,
+    /// Milliseconds until an answer.
+    slow_ms: AtomicU64,
+    /// Every so many requests, one is answered with 503; 0: none.
+    failing: AtomicU64,
+    /// Requests so far.
+    requests: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -98,6 +104,16 @@ impl Webhook {
     /// The next answers; behind them everything is taken.
     pub fn script(&self, answers: &[Answer]) {
         lock(&self.state.script).extend(answers);
+    }
+
+    /// Takes so long for each answer.
+    pub fn set_slow(&self, milliseconds: u64) {
+        self.state.slow_ms.store(milliseconds, Ordering::SeqCst);
+    }
+
+    /// Answers one request of so many with 503.
+    pub fn set_failing(&self, one_of: u64) {
+        self.state.failing.store(one_of, Ordering::SeqCst);
     }
 
     /// Refuses connections, and cuts those that are open; or listens again.
@@ -160,7 +176,10 @@ fn converse(connection: TcpStream, state: &State) {
         if state.down.load(Ordering::SeqCst) {
             return;
         }
-        let answer = lock(&state.script).pop_front().unwrap_or(Answer::Status(200));
+        let number = state.requests.fetch_add(1, Ordering::SeqCst);
+        let failing = state.failing.load(Ordering::SeqCst);
+        let usual = if failing > 0 && number.is_multiple_of(failing) { 503 } else { 200 };
+        let answer = lock(&state.script).pop_front().unwrap_or(Answer::Status(usual));
         let body =
             serde_json::from_slice(&body).unwrap_or_else(|error| Value::String(format!("not JSON: {error}")));
         let header = |name: &str| headers.get(name).cloned();
@@ -171,6 +190,7 @@ fn converse(connection: TcpStream, state: &State) {
             body,
             answer,
         });
+        std::thread::sleep(Duration::from_millis(state.slow_ms.load(Ordering::SeqCst)));
         let head = match answer {
             Answer::Status(code) => format!("HTTP/1.1 {code} So\r\n"),
             Answer::RetryAfter(code, seconds) => {

@@ -9,7 +9,8 @@
 //!
 //! **Mode.** An episode is live where the sample that fires it is no older than the class's own delay (see
 //! [`ClassRules::live_within_ms`]); else it is retrospective, and so is everything on the late track. A retrospective
-//! episode of the main track that a live sample still meets fires again, as live, once.
+//! episode of the main track that a live sample does not end fires again, as live, once; and a live one is ended by a live
+//! sample alone.
 //!
 //! Invariants: an episode's id follows from device, rule and the first sample that met the condition, so a replay gives
 //! the same ids; a resolve has the id of its raise; each (rule, track) has at most one episode open; a device at rest
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 /// A late track without samples for so long, by the gateway's clock, is over; milliseconds.
-const LATE_IDLE_MS: i64 = 600_000;
+const LATE_IDLE_MS: u64 = 600_000;
 
 /// Does an alert speak of now?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +113,8 @@ struct Late {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alerts {
     pub(crate) episodes: Vec<Episode>,
+    /// The newest sample on the main track, milliseconds since 1970; the device's own newest unless its clock was set back.
+    newest_ms: i64,
     late: Option<Box<Late>>,
 }
 
@@ -159,20 +162,27 @@ impl Alerts {
         }
     }
 
-    /// Judges an accepted set. Samples at or before `last_ms` are late.
+    /// The device's clock was set back, and the report that shows it begins at `first_ms`: what is sampled from there on is
+    /// new, though its times have been before.
+    pub(crate) fn set_back(&mut self, first_ms: i64) {
+        self.newest_ms = self.newest_ms.min(first_ms.saturating_sub(1));
+    }
+
+    /// Judges an accepted set. Samples that are not newer than any before are late.
     pub(crate) fn judge(
         &mut self,
         context: &Context<'_>,
         set: &SampleSet,
         accepted: &Accepted,
-        last_ms: i64,
         out: &mut Vec<Change>,
     ) {
         if context.rules.watches.is_empty() {
             return;
         }
         let times = &accepted.times_ms[set.rows.clone()];
-        let newer = times.partition_point(|&time_ms| time_ms <= last_ms);
+        let before_ms = self.newest_ms;
+        let newer = times.partition_point(|&time_ms| time_ms <= before_ms);
+        self.newest_ms = times.last().map_or(before_ms, |&last_ms| last_ms.max(before_ms));
         if newer > 0 {
             self.judge_late(context, set, accepted, newer, out);
         }
@@ -180,7 +190,8 @@ impl Alerts {
             let Some(at) = context.rules.position(number) else { continue };
             let values = &accepted.column(set, column)[newer..];
             for watch in context.rules.watches_of(at) {
-                run(&mut self.episodes, context, watch, &times[newer..], values, false, out);
+                let samples = Samples { before_ms, times: &times[newer..], values, late: false };
+                run(&mut self.episodes, context, watch, samples, out);
             }
         }
     }
@@ -205,7 +216,8 @@ impl Alerts {
             let Some(at) = context.rules.position(number) else { continue };
             let values = &accepted.column(set, column)[..end];
             for watch in context.rules.watches_of(at) {
-                run(&mut late.episodes, context, watch, times, values, true, out);
+                let samples = Samples { before_ms: late.last_ms, times, values, late: true };
+                run(&mut late.episodes, context, watch, samples, out);
             }
         }
         late.last_ms = times[end - 1];
@@ -235,7 +247,7 @@ impl Alerts {
         &mut self,
         context: &Context<'_>,
         silence: Silence,
-        since_ms: i64,
+        (since_ms, for_ms): (i64, u64),
         out: &mut Vec<Change>,
     ) {
         if self.episodes.iter().any(|episode| episode.key == silence.key) {
@@ -243,16 +255,15 @@ impl Alerts {
         }
         let (key, phase, mode) = (silence.key, Phase::Firing, Mode::Live);
         let episode = Episode { key, phase, mode, since_ms, clear_ms: ABSENT };
-        let seconds = context.arrival_ms.saturating_sub(since_ms) / 1000;
+        let seconds = i64::try_from(for_ms / 1000).unwrap_or(i64::MAX);
         out.push(context.change(silence.rule, &episode, phase, context.arrival_ms, seconds, false));
         self.episodes.push(episode);
     }
 
     /// Time passed: a late track that nothing moves any more is over.
     pub(crate) fn tick(&mut self, context: &Context<'_>, out: &mut Vec<Change>) {
-        if let Some(mut late) =
-            self.late.take_if(|late| context.arrival_ms.saturating_sub(late.arrival_ms) >= LATE_IDLE_MS)
-        {
+        let idle_ms = |late: &Late| context.arrival_ms.abs_diff(late.arrival_ms);
+        if let Some(mut late) = self.late.take_if(|late| idle_ms(late) >= LATE_IDLE_MS) {
             end_all(&mut late, context, out);
         }
     }
@@ -273,28 +284,49 @@ fn end_all(late: &mut Late, context: &Context<'_>, out: &mut Vec<Change>) {
     late.last_ms = i64::MIN;
 }
 
+/// Ascending samples of one channel, and the one before them.
+#[derive(Clone, Copy)]
+struct Samples<'a> {
+    before_ms: i64,
+    times: &'a [i64],
+    values: &'a [i64],
+    late: bool,
+}
+
 /// Moves one rule's episode along ascending samples of one channel.
 fn run(
     episodes: &mut Vec<Episode>,
     context: &Context<'_>,
     watch: &Watch,
-    times: &[i64],
-    values: &[i64],
-    late: bool,
+    samples: Samples<'_>,
     out: &mut Vec<Change>,
 ) {
     let open = episodes.iter().position(|episode| episode.key == watch.key);
     // Nearly always nothing is open and no value meets the condition, and this is quick to say.
-    if open.is_none() && !values.iter().any(|&value| watch.test.is_set(value)) {
+    if open.is_none() && !samples.values.iter().any(|&value| watch.test.is_set(value)) {
         return;
     }
     let mut episode = open.map(|at| episodes.swap_remove(at));
-    for (&time_ms, &value) in times.iter().zip(values).filter(|(_, value)| **value != ABSENT) {
-        episode = step(episode, context, watch, (time_ms, value), late, out);
+    let mut before_ms = samples.before_ms;
+    for (&time_ms, &value) in samples.times.iter().zip(samples.values) {
+        if value != ABSENT {
+            let now = Now { before_ms, time_ms, value, late: samples.late };
+            episode = step(episode, context, watch, now, out);
+        }
+        before_ms = time_ms;
     }
     if let Some(episode) = episode {
         episodes.push(episode);
     }
+}
+
+/// One sample, and when the one before it was.
+#[derive(Clone, Copy)]
+struct Now {
+    before_ms: i64,
+    time_ms: i64,
+    value: i64,
+    late: bool,
 }
 
 /// One sample of one rule.
@@ -302,37 +334,45 @@ fn step(
     episode: Option<Episode>,
     context: &Context<'_>,
     watch: &Watch,
-    (time_ms, value): (i64, i64),
-    late: bool,
+    now: Now,
     out: &mut Vec<Change>,
 ) -> Option<Episode> {
+    let Now { time_ms, value, late, .. } = now;
     let met = watch.test.is_set(value);
     let mode = if !late && time_ms >= context.live_from_ms { Mode::Live } else { Mode::Retrospective };
     let mut say = |episode: &Episode, phase| {
         out.push(context.change(watch.rule, episode, phase, time_ms, value, late));
     };
-    let Some(mut episode) = episode else {
-        if !met {
-            return None;
-        }
+    let begun = || {
         let phase = if watch.hold_ms == 0 { Phase::Firing } else { Phase::Pending };
-        let episode = Episode { key: watch.key, phase, mode, since_ms: time_ms, clear_ms: ABSENT };
-        say(&episode, phase);
+        Episode { key: watch.key, phase, mode, since_ms: time_ms, clear_ms: ABSENT }
+    };
+    let Some(mut episode) = episode else {
+        let episode = met.then(begun)?;
+        say(&episode, episode.phase);
         return Some(episode);
     };
-    let over = watch.test.is_clear(value);
     match episode.phase {
         Phase::Pending if !met => {
             say(&episode, Phase::Resolved);
             return None;
+        }
+        // Nobody knows that it held through a gap, or while the clock was set back.
+        Phase::Pending if now.follows_a_gap(episode.since_ms, context.gap_ms(watch)) => {
+            say(&episode, Phase::Resolved);
+            episode = begun();
+            say(&episode, episode.phase);
         }
         Phase::Pending if time_ms.saturating_sub(episode.since_ms) >= watch.hold_ms => {
             (episode.phase, episode.mode) = (Phase::Firing, mode);
             say(&episode, Phase::Firing);
         }
         Phase::Pending => {}
-        _ if over => {
-            if episode.clear_ms == ABSENT {
+        // Old data does not clear what stands now, though it be newer than what raised it: a fresh sample must say so.
+        _ if episode.mode == Mode::Live && mode == Mode::Retrospective => {}
+        _ if watch.test.is_clear(value) => {
+            // A clock that was set back begins the time that it must be over anew.
+            if episode.clear_ms == ABSENT || episode.clear_ms > time_ms {
                 episode.clear_ms = time_ms;
             }
             if time_ms.saturating_sub(episode.clear_ms) >= watch.clear_hold_ms {
@@ -342,7 +382,7 @@ fn step(
         }
         _ => {
             episode.clear_ms = ABSENT;
-            if met && mode == Mode::Live && episode.mode == Mode::Retrospective {
+            if mode == Mode::Live && episode.mode == Mode::Retrospective {
                 episode.mode = Mode::Live;
                 say(&episode, Phase::Firing);
             }
@@ -351,7 +391,18 @@ fn step(
     Some(episode)
 }
 
+impl Now {
+    fn follows_a_gap(self, since_ms: i64, gap_ms: i64) -> bool {
+        self.time_ms < since_ms || self.time_ms.saturating_sub(self.before_ms) > gap_ms
+    }
+}
+
 impl Context<'_> {
+    /// A condition is not taken to have held over a longer time without a sample, in milliseconds.
+    fn gap_ms(&self, watch: &Watch) -> i64 {
+        self.rules.interval_ms.saturating_mul(2).max(watch.hold_ms)
+    }
+
     fn change(
         &self,
         rule: RuleIx,

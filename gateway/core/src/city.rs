@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 pub struct City {
     /// The gateway's clock at the last tick, milliseconds since 1970.
     pub now_ms: i64,
-    /// Since when the gateway has been able to hear without a break, milliseconds since 1970.
-    pub listening_from_ms: i64,
+    /// For how long the gateway has been able to hear, since it began, milliseconds: the clock of silence. It stands still
+    /// while the gateway is deaf, and nobody sets it.
+    pub listened_ms: u64,
     agents: Vec<Agent>,
     touched: Vec<AgentIx>,
 }
@@ -28,7 +29,7 @@ pub struct City {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Notes {
     pub(crate) now_ms: i64,
-    pub(crate) listening_from_ms: i64,
+    pub(crate) listened_ms: u64,
     pub(crate) agents: Vec<(AgentId, Agent)>,
 }
 
@@ -39,7 +40,14 @@ pub(crate) struct Agent {
     pub(crate) touched: bool,
     pub(crate) refused: VecDeque<u32>,
     /// Most of its devices are silent.
-    pub(crate) silence: Option<Episode>,
+    pub(crate) silence: Option<Standing>,
+}
+
+/// An agent's silence that stands, and the clock of silence when it was raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    pub(crate) episode: Episode,
+    pub(crate) listened_ms: u64,
 }
 
 impl City {
@@ -47,7 +55,7 @@ impl City {
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         let agents = alloc::vec![Agent::default(); registry.agents().len()];
-        Self { now_ms: 0, listening_from_ms: 0, agents, touched: Vec::new() }
+        Self { now_ms: 0, listened_ms: 0, agents, touched: Vec::new() }
     }
 
     /// Takes an agent's state or last will.
@@ -84,11 +92,11 @@ impl City {
     }
 
     /// The alert that says that most of the agent's devices are silent, where it stands.
-    pub(crate) fn silence_of(&self, agent: AgentIx) -> Option<&Episode> {
+    pub(crate) fn silence_of(&self, agent: AgentIx) -> Option<&Standing> {
         self.agents[agent.at()].silence.as_ref()
     }
 
-    pub(crate) fn set_silence(&mut self, agent: AgentIx, silence: Option<Episode>) {
+    pub(crate) fn set_silence(&mut self, agent: AgentIx, silence: Option<Standing>) {
         self.agents[agent.at()].silence = silence;
     }
 
@@ -131,7 +139,7 @@ impl City {
         let told = known.filter(|(_, agent)| **agent != Agent::default());
         Notes {
             now_ms: self.now_ms,
-            listening_from_ms: self.listening_from_ms,
+            listened_ms: self.listened_ms,
             agents: told.map(|(known, agent)| (known.id, agent.clone())).collect(),
         }
     }
@@ -139,13 +147,14 @@ impl City {
     /// Takes up notes; agents that are no longer registered are left out.
     pub(crate) fn restore(&mut self, notes: Notes, registry: &Registry) {
         *self = Self::new(registry);
-        (self.now_ms, self.listening_from_ms) = (notes.now_ms, notes.listening_from_ms);
+        (self.now_ms, self.listened_ms) = (notes.now_ms, notes.listened_ms);
         for (id, mut agent) in notes.agents {
             let Some(at) = registry.find_agent(id) else { continue };
             if agent.touched {
                 self.touched.push(at);
             }
-            let exists = |episode: &Episode| registry.shares.iter().any(|share| share.key == episode.key);
+            let exists =
+                |standing: &Standing| registry.shares.iter().any(|share| share.key == standing.episode.key);
             agent.silence = agent.silence.filter(exists);
             self.agents[at.at()] = agent;
         }

@@ -35,6 +35,8 @@ pub struct DeviceState {
     pub last_quality: u8,
     /// The newest message's arrival, milliseconds since 1970.
     pub arrival_ms: i64,
+    /// The city's clock of silence at that arrival, in milliseconds.
+    pub listened_ms: u64,
     /// The device clock minus the gateway's, where a live report told; milliseconds.
     pub clock_offset_ms: Option<i64>,
     /// Two live reports, one behind the other, told the same offset: it is the clock's, and not the way's.
@@ -61,6 +63,7 @@ impl DeviceState {
             last: alloc::vec![ABSENT; rules.channels.len()].into_boxed_slice(),
             last_quality: Quality::Valid.code(),
             arrival_ms: 0,
+            listened_ms: 0,
             clock_offset_ms: None,
             clock_steady: false,
             battery_mv: None,
@@ -87,8 +90,9 @@ impl DeviceState {
         self.windows = Windows::default();
     }
 
-    pub(crate) fn note_message(&mut self, arrival: Arrival, report: &Report) {
-        self.arrival_ms = self.arrival_ms.max(arrival.at_ms);
+    pub(crate) fn note_message(&mut self, arrival: Arrival, listened_ms: u64, report: &Report) {
+        self.arrival_ms = arrival.at_ms;
+        self.listened_ms = listened_ms;
         self.battery_mv = report.header.battery_mv.or(self.battery_mv);
         self.signal_dbm = report.header.signal_dbm.or(self.signal_dbm);
     }
@@ -103,6 +107,11 @@ impl DeviceState {
         let sent_ms = last_ms.saturating_add(i64::from(after_s) * 1000);
         let offset_ms = sent_ms.saturating_sub(arrival.at_ms);
         let before_ms = self.clock_offset_ms.replace(offset_ms);
+        if let (Some(before_ms), Some(&first_ms)) = (before_ms, report.times_ms.first())
+            && before_ms.saturating_sub(offset_ms) > STEADY_MS.cast_signed()
+        {
+            self.alerts.set_back(first_ms);
+        }
         self.clock_steady = before_ms.is_some_and(|before_ms| before_ms.abs_diff(offset_ms) <= STEADY_MS);
         if offset_ms.saturating_abs() > CLOCK_SUSPECT_MS { Quality::Suspect } else { Quality::Valid }
     }

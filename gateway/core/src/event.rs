@@ -56,9 +56,9 @@ pub enum Event<'a> {
         lsn: u64,
         /// The gateway's clock, milliseconds since 1970.
         now_ms: i64,
-        /// Has the gateway been able to hear since the tick before? While it was away, stopped or without a broker,
-        /// silence says nothing.
-        listening: bool,
+        /// For how long since the tick before the gateway has been able to hear, by a clock that is never set, milliseconds:
+        /// while it was away, stopped or without a broker, silence says nothing.
+        listened_ms: u32,
     },
 }
 

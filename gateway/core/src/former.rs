@@ -59,7 +59,7 @@ impl From<SnapshotV1> for Snapshot<'static> {
     fn from(former: SnapshotV1) -> Self {
         let SnapshotV1 { counters, city, classes, devices } = former;
         let agents = city.agents.into_iter().map(|(id, agent)| (id, agent.into())).collect();
-        let city = Notes { now_ms: city.now_ms, listening_from_ms: city.now_ms, agents };
+        let city = Notes { now_ms: city.now_ms, listened_ms: 0, agents };
         let devices = devices.into_iter().map(|(id, class, device)| (id, class, Cow::Owned(device.into())));
         Self { counters, city, classes, devices: devices.collect() }
     }
@@ -98,6 +98,7 @@ impl From<DeviceV1> for DeviceState {
             arrival_ms,
             clock_offset_ms,
             clock_steady: false,
+            listened_ms: 0,
             battery_mv,
             signal_dbm,
             gaps,

@@ -119,8 +119,8 @@ impl Judge<'_> {
             arrival_ms: self.arrival.at_ms,
             live_from_ms: self.state.live_from_ms(self.arrival, self.rules),
         };
-        let (last_ms, Decisions { accepted, alerts, .. }) = (self.state.last_ms, &mut *self.decisions);
-        self.state.alerts.judge(&context, &set, accepted, last_ms, alerts);
+        let Decisions { accepted, alerts, .. } = &mut *self.decisions;
+        self.state.alerts.judge(&context, &set, accepted, alerts);
         self.state.note(self.rules, &set, &self.decisions.accepted);
         self.decisions.accepted.sets.push(set);
     }

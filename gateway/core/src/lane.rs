@@ -127,7 +127,7 @@ impl Lane {
                     decisions.refusal = Some(refusal);
                 }
             }
-            Event::Tick { now_ms, listening, .. } => self.tick(now_ms, listening, decisions),
+            Event::Tick { now_ms, listened_ms, .. } => self.tick(now_ms, listened_ms, decisions),
         }
     }
 
@@ -139,6 +139,7 @@ impl Lane {
         redrive: Option<&[(u64, u64)]>,
         decisions: &mut Decisions,
     ) -> Result<(), Refusal> {
+        let heard = redrive.is_none();
         let redrive = redrive.filter(|refused| !refused.is_empty());
         let registry = Arc::clone(&self.registry);
         let unknown = |reason| Refusal { device: None, boot: 0, reason };
@@ -153,7 +154,7 @@ impl Lane {
         let rules = registry.class(class);
         let mut report = core::mem::take(&mut self.report);
         let outcome = match decode(payload, rules.axis, &mut report) {
-            Ok(()) => self.report(arrival, (device, id), rules, &report, redrive, decisions),
+            Ok(()) => self.report(arrival, (device, id), rules, &report, (heard, redrive), decisions),
             Err(error) => {
                 self.city.refuse(agent, crc32c::crc32c(payload), REFUSED_MAX);
                 Err(Refusal { device: Some(device), boot: 0, reason: Reason::Undecodable(error) })
@@ -170,7 +171,7 @@ impl Lane {
         (device, id): (DeviceIx, DeviceId),
         rules: &ClassRules,
         report: &Report,
-        redrive: Option<&[(u64, u64)]>,
+        (heard, redrive): (bool, Option<&[(u64, u64)]>),
         decisions: &mut Decisions,
     ) -> Result<(), Refusal> {
         let boot = report.header.boot;
@@ -183,11 +184,14 @@ impl Lane {
             Some(refused) => ascending(refused, report, &mut self.fresh),
             None => {
                 let fresh = &mut self.fresh;
-                state.note_message(arrival, report);
-                doubt = state.judge_clock(arrival, report);
-                let context =
-                    Context { device, id, rules, arrival_ms: arrival.at_ms, live_from_ms: arrival.at_ms };
-                state.alerts.heard(&context, &mut decisions.alerts);
+                // A redrive is an operator's word, not the device's.
+                if heard {
+                    state.note_message(arrival, self.city.listened_ms, report);
+                    doubt = state.judge_clock(arrival, report);
+                    let context =
+                        Context { device, id, rules, arrival_ms: arrival.at_ms, live_from_ms: arrival.at_ms };
+                    state.alerts.heard(&context, &mut decisions.alerts);
+                }
                 state
                     .outboxes
                     .admit(report, |range| fresh.push(range))
@@ -267,11 +271,9 @@ impl Lane {
         }
     }
 
-    fn tick(&mut self, now_ms: i64, listening: bool, decisions: &mut Decisions) {
+    fn tick(&mut self, now_ms: i64, listened_ms: u32, decisions: &mut Decisions) {
         let before_ms = core::mem::replace(&mut self.city.now_ms, now_ms);
-        if !listening {
-            self.city.listening_from_ms = now_ms;
-        }
+        self.city.listened_ms = self.city.listened_ms.saturating_add(listened_ms.into());
         let passes = |every_ms: i64| now_ms.div_euclid(every_ms) != before_ms.div_euclid(every_ms);
         if passes(SILENCE_MS) {
             let registry = Arc::clone(&self.registry);
@@ -292,9 +294,9 @@ impl Lane {
             let rules = self.registry.class_of(device);
             let id = self.registry.device(device).id;
             let context = Context { device, id, rules, arrival_ms: now_ms, live_from_ms: now_ms };
+            let quiet_ms = self.city.listened_ms.saturating_sub(state.listened_ms);
             state.alerts.tick(&context, &mut decisions.alerts);
-            let silent_ms = i64::from(rules.class.report.silent_after_s) * 1000;
-            if now_ms.saturating_sub(state.arrival_ms) > silent_ms {
+            if quiet_ms > u64::from(rules.class.report.silent_after_s) * 1000 {
                 state.windows.show_due(rules, device, i64::MAX, &mut decisions.shown);
             }
         }

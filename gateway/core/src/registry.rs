@@ -218,7 +218,7 @@ impl Registry {
             let own = |rule: &&Rule| rule.class.as_deref() == Some(class.class.name.as_str());
             class.silence = numbered().filter(|(_, rule)| own(rule)).find_map(|(ix, rule)| match rule.when {
                 When::Silent { silent_s } => {
-                    Some(Silence { rule: ix, key: rule.key(), after_ms: i64::from(silent_s) * 1000 })
+                    Some(Silence { rule: ix, key: rule.key(), after_ms: u64::from(silent_s) * 1000 })
                 }
                 _ => None,
             });

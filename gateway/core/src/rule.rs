@@ -176,14 +176,22 @@ impl When {
     fn faults_in(&self, class: &Class, fault: &mut impl FnMut(&str, &str)) {
         let channel = match self {
             Self::AtLeast { channel, at_least, clear_below } => {
-                if clear_below > at_least {
-                    fault("when.clear_below", "must be at most at_least");
+                let lowest = class.channel(channel).map_or(f64::MIN, |channel| channel.min);
+                if !(*clear_below <= *at_least && *clear_below > lowest) {
+                    fault(
+                        "when.clear_below",
+                        "must be at most at_least, and above the channel's min: else it never clears",
+                    );
                 }
                 class.channel(channel)
             }
             Self::AtMost { channel, at_most, clear_above } => {
-                if clear_above < at_most {
-                    fault("when.clear_above", "must be at least at_most");
+                let highest = class.channel(channel).map_or(f64::MAX, |channel| channel.max);
+                if !(*clear_above >= *at_most && *clear_above < highest) {
+                    fault(
+                        "when.clear_above",
+                        "must be at least at_most, and below the channel's max: else it never clears",
+                    );
                 }
                 class.channel(channel)
             }
@@ -285,7 +293,7 @@ pub(crate) struct Watch {
 pub(crate) struct Silence {
     pub(crate) rule: RuleIx,
     pub(crate) key: RuleKey,
-    pub(crate) after_ms: i64,
+    pub(crate) after_ms: u64,
 }
 
 /// A rule on the share of an agent's devices that are silent.

@@ -1,22 +1,25 @@
 //! Silence: who has not been heard for too long by the gateway's clock, alone or as most of what one agent connects.
 //!
-//! Time counts only while the gateway could hear: what it slept through, or was without a broker for, is nobody's
-//! silence. A device's alert ends with its next message. Where a rule watches the share of an agent's devices, a cell
-//! that goes down is one alert: each device's own is held back for one report period, so that the share is known
-//! first, and is not raised while the agent's stands. The agent's ends when all but a quarter of the share have been
+//! It is told by a clock of its own, which stands still while the gateway cannot hear (asleep, or without a broker) and
+//! which nobody sets: see [`City::listened_ms`]. A device's alert ends with its next message. Where a rule watches the share of an agent's devices, a cell
+//! that goes down is one alert: each device's own is held back for one report period, an hour at most, so that the
+//! share is known first, and is not raised while the agent's stands. The agent's ends when all but a quarter of the share have been
 //! heard again.
 //!
 //! Deliberately absent: devices that have never reported. Nothing is known of when they should have.
 
 use crate::{
     alert::{Change, Context, Episode, Mode, Phase, Subject, episode_id},
-    city::City,
+    city::{City, Standing},
     device::DeviceState,
     event::ABSENT,
     registry::{AgentIx, DeviceIx, Registry},
     rule::{Share, Silence},
 };
 use alloc::{boxed::Box, vec::Vec};
+
+/// A device's own silence is not held back for longer, in milliseconds.
+const HELD_BACK_MS_MAX: u64 = 3_600_000;
 
 /// How many devices behind an agent are watched, and how many of them are silent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,7 +32,7 @@ struct Count {
 struct Quiet {
     device: DeviceIx,
     silence: Silence,
-    for_ms: i64,
+    for_ms: u64,
 }
 
 /// Looks at every device once.
@@ -47,11 +50,11 @@ pub(crate) fn sweep(
         let (Some(state), Some(silence)) = (state.as_deref(), registry.class(device.class).silence) else {
             continue;
         };
-        let for_ms = now_ms.saturating_sub(state.arrival_ms.max(city.listening_from_ms));
+        let for_ms = city.listened_ms.saturating_sub(state.listened_ms);
         let count = &mut counts[device.agent.at()];
         count.watched += 1;
         let silent = match city.silence_of(device.agent) {
-            Some(standing) => state.arrival_ms <= standing.since_ms,
+            Some(standing) => state.listened_ms <= standing.listened_ms,
             None => for_ms >= silence.after_ms,
         };
         count.silent += u32::from(silent);
@@ -66,15 +69,16 @@ pub(crate) fn sweep(
         let agent = registry.device(device).agent;
         let rules = registry.class_of(device);
         let in_a_cell = share.is_some_and(|share| counts[agent.at()].watched >= share.devices_min);
-        let held_back_ms =
-            if in_a_cell { rules.interval_ms.saturating_mul(rules.class.report.samples.into()) } else { 0 };
+        let report_ms = rules.interval_ms.saturating_mul(rules.class.report.samples.into()).unsigned_abs();
+        let held_back_ms = if in_a_cell { report_ms.min(HELD_BACK_MS_MAX) } else { 0 };
         if city.silence_of(agent).is_some() || for_ms < silence.after_ms.saturating_add(held_back_ms) {
             continue;
         }
         if let Some(state) = devices[device.at()].as_deref_mut() {
             let id = registry.device(device).id;
             let context = Context { device, id, rules, arrival_ms: now_ms, live_from_ms: now_ms };
-            state.alerts.silent(&context, silence, now_ms.saturating_sub(for_ms), out);
+            let since_ms = state.arrival_ms;
+            state.alerts.silent(&context, silence, (since_ms, for_ms), out);
         }
     }
 }
@@ -99,10 +103,10 @@ fn judge_agents(
                     since_ms: now_ms,
                     clear_ms: ABSENT,
                 };
-                city.set_silence(agent, Some(episode));
+                city.set_silence(agent, Some(Standing { episode, listened_ms: city.listened_ms }));
                 (episode, Phase::Firing)
             }
-            Some(episode) if silent < share.share / 4.0 * watched || count.watched == 0 => {
+            Some(Standing { episode, .. }) if silent < share.share / 4.0 * watched || count.watched == 0 => {
                 city.set_silence(agent, None);
                 (episode, Phase::Resolved)
             }

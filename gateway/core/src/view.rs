@@ -79,7 +79,7 @@ impl Lane {
         let devices =
             self.states().flat_map(|(device, state)| state.alerts.open(self.registry.device(device).id));
         let agents = (0..).map(AgentIx).zip(self.registry.agents()).filter_map(|(ix, agent)| {
-            let episode = self.city.silence_of(ix)?;
+            let episode = self.city.silence_of(ix)?.episode;
             Some(episode_id(agent.id, episode.key, episode.since_ms, false))
         });
         devices.chain(agents)

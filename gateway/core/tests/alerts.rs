@@ -196,16 +196,98 @@ fn silence_is_told_once_and_ends_with_the_next_message() {
     assert_eq!((heard.len(), heard[0].phase, heard[0].id), (1, Phase::Resolved, silent[0].id));
 }
 
+/// A tick at that minute, and for how many minutes the gateway could hear since the tick before.
+fn tick_of(lane: &mut Lane, minute: i64, listened: u32) -> Vec<Change> {
+    let mut decisions = Decisions::default();
+    let now_ms = START_MS + minute * MINUTE_MS;
+    lane.handle(Event::Tick { lsn: 2, now_ms, listened_ms: listened * 60_000 }, &mut decisions);
+    decisions.alerts
+}
+
 #[test]
-fn what_the_gateway_slept_through_is_nobodys_silence() {
+fn what_the_gateway_slept_through_is_nobodys_silence_and_is_not_forgotten_either() {
     let mut lane = lane(vec![silent()]);
     report(&mut lane, "flow-0", 0, 0, &[50], 0);
-    let mut decisions = Decisions::default();
-    let at = |minute: i64| START_MS + minute * MINUTE_MS;
-    lane.handle(Event::Tick { lsn: 2, now_ms: at(600), listening: false }, &mut decisions);
-    assert!(decisions.alerts.is_empty());
-    assert!(tick(&mut lane, at(719)).alerts.is_empty());
-    assert_eq!(tick(&mut lane, at(720)).alerts.len(), 1);
+    assert!(tick_of(&mut lane, 100, 100).is_empty());
+    assert!(tick_of(&mut lane, 700, 0).is_empty(), "deaf for ten hours");
+    assert!(tick_of(&mut lane, 719, 19).is_empty());
+    let told = tick_of(&mut lane, 720, 1);
+    assert_eq!((told.len(), told[0].value), (1, 7200), "what was heard before and after adds up");
+}
+
+#[test]
+fn a_clock_that_is_set_makes_nobody_silent_and_hides_nobodys_silence() {
+    let mut lane = lane(vec![silent()]);
+    report(&mut lane, "flow-0", 0, 0, &[50], 0);
+    assert!(tick_of(&mut lane, 24 * 60, 1).is_empty(), "a day ahead");
+    report(&mut lane, "flow-0", 1, 1, &[50], 24 * 60);
+    assert!(tick_of(&mut lane, 3, 1).is_empty(), "and back");
+    assert!(tick_of(&mut lane, 120, 117).is_empty());
+    assert_eq!(tick_of(&mut lane, 123, 3).len(), 1);
+}
+
+#[test]
+fn a_redrive_is_not_the_device_speaking() {
+    let mut lane = lane(vec![silent()]);
+    let sent = Sent::new(1, 0).block(START_MS / 1000, 2, &[5000]);
+    send(&mut lane, START_MS, "flow-0", &sent);
+    assert_eq!(tick_of(&mut lane, 120, 120).len(), 1);
+    let at_ms = START_MS + 130 * MINUTE_MS;
+    for refused in [&[][..], &[(0, 1)][..]] {
+        assert!(redrive(&mut lane, at_ms, "flow-0", &sent, refused).alerts.is_empty());
+    }
+    assert_eq!(lane.open_alerts().count(), 1);
+}
+
+#[test]
+fn a_live_alert_is_ended_by_a_live_sample_alone() {
+    use {Mode::*, Phase::*};
+    let mut lane = lane(vec![high(0, 0)]);
+    let raised = report(&mut lane, "flow-0", 0, 0, &[90], 0);
+    // Three days later what was sampled next arrives: over, and again, and between the levels.
+    let late = 3 * 24 * 60;
+    assert!(report(&mut lane, "flow-0", 1, 1, &[50, 90, 50], late).is_empty());
+    let now = late + 10;
+    assert!(report(&mut lane, "flow-0", 4, now, &[78], 0).is_empty(), "between the levels it stands");
+    let over = report(&mut lane, "flow-0", 5, now + 1, &[60], 0);
+    assert_eq!(told(&over), [(Resolved, Live, now + 1, 0, 6000)]);
+    assert_eq!(over[0].id, raised[0].id);
+    // What was found in old data and a fresh sample does not end stands now.
+    let found = report(&mut lane, "flow-0", 6, now + 2, &[90], late);
+    assert_eq!((found[0].phase, found[0].mode), (Firing, Retrospective));
+    let stands = report(&mut lane, "flow-0", 7, now + late + 3, &[78], 0);
+    assert_eq!((stands[0].phase, stands[0].mode, stands[0].id), (Firing, Live, found[0].id));
+}
+
+#[test]
+fn an_alarm_after_the_devices_clock_was_set_back_is_live() {
+    let mut lane = lane(vec![high(0, 0)]);
+    let mut live = |seq: u64, minute: i64, metres: i64, fast: i64| {
+        let mut sent = Sent::new(1, seq).block(START_MS / 1000 + (minute + fast) * 60, 2, &[metres * 100]);
+        sent.header.sent_after_s = Some(0);
+        let (topic, payload) = (up("flow-0"), sent.bytes());
+        let arrival = Arrival { lsn: 1, at_ms: START_MS + minute * MINUTE_MS, live: true, alarm: false };
+        let mut decisions = Decisions::default();
+        lane.handle(Event::Message { arrival, topic: &topic, payload: &payload }, &mut decisions);
+        decisions.alerts
+    };
+    assert!((0..3).all(|minute| live(u64::try_from(minute).unwrap(), minute, 50, 10).is_empty()));
+    // Ten minutes fast, and then right.
+    let leak = live(3, 3, 90, 0);
+    assert_eq!((leak.len(), leak[0].mode), (1, Mode::Live));
+    let over = live(4, 4, 50, 0);
+    assert_eq!((over.len(), over[0].phase, over[0].id), (1, Phase::Resolved, leak[0].id));
+}
+
+#[test]
+fn nothing_is_taken_to_have_held_through_a_gap() {
+    use {Mode::Live, Phase::*};
+    let mut lane = lane(vec![high(120, 0)]);
+    assert_eq!(report(&mut lane, "flow-0", 0, 0, &[90], 0).len(), 1);
+    let after = report(&mut lane, "flow-0", 1, 480, &[90], 0);
+    assert_eq!(told(&after), [(Resolved, Live, 480, 0, 9000), (Pending, Live, 480, 480, 9000)]);
+    let held = report(&mut lane, "flow-0", 2, 481, &[90, 90], 0);
+    assert_eq!(told(&held), [(Firing, Live, 482, 480, 9000)]);
 }
 
 #[test]
@@ -213,13 +295,12 @@ fn a_cell_that_goes_down_is_one_alert() {
     let share = rule("cell_silent", When::SilentShare { silent_share: 0.8, devices_min: 5 }, 0, 0);
     let mut lane = Lane::new(registry(vec![silent(), share], 10), Policy::default());
     let name = |number: i64| format!("flow-{number}");
-    for number in 0..10 {
-        report(&mut lane, &name(number), 0, number, &[50], 0);
-    }
     // The last one goes on; the others fall silent one after the other.
     let mut said = Vec::new();
-    for minute in 100..200 {
-        if minute % 10 == 0 {
+    for minute in 0..200 {
+        if minute < 10 {
+            report(&mut lane, &name(minute), 0, minute, &[50], 0);
+        } else if minute % 10 == 0 {
             report(&mut lane, &name(9), u64::try_from(minute).unwrap(), minute, &[50], 0);
         }
         said.extend(tick(&mut lane, START_MS + minute * MINUTE_MS).alerts);
@@ -263,6 +344,8 @@ fn rules_at_fault_are_named() {
     assert_eq!(keys(rule("a", channel("presure"), 0, 0)), ["when.channel"]);
     let crossed = When::AtLeast { channel: "pressure".into(), at_least: 10.0, clear_below: 12.0 };
     assert_eq!(keys(rule("a", crossed, 0, 0)), ["when.clear_below"]);
+    let never = When::AtLeast { channel: "pressure".into(), at_least: 10.0, clear_below: 0.0 };
+    assert_eq!(keys(rule("a", never, 0, 0)), ["when.clear_below"], "no value is below the channel's least");
     let beyond = When::AtMost { channel: "pressure".into(), at_most: -5.0, clear_above: 0.0 };
     assert_eq!(keys(rule("a", beyond, 0, 0)), ["when"]);
     assert_eq!(keys(rule("a", When::Bits { bits: 1 }, 0, 0)), ["when.bits"]);

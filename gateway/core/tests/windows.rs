@@ -130,6 +130,7 @@ fn quarter(number: i64, values: &[i64]) -> Sent {
 fn a_complete_window_is_shown_at_once_and_an_incomplete_one_when_time_has_passed_it() {
     let now_ms = START_MS + DAY_MS;
     let (mut lane, mut database) = (lane(), Database::default());
+    assert!(tick(&mut lane, now_ms).is_empty());
     database.take(&send(&mut lane, now_ms, "flow-0", &quarter(0, &[1; 15])));
     assert_eq!(database.windows[&(QUARTER_MS, START_MS)].1.1[0].count, 15);
     database.take(&send(&mut lane, now_ms, "flow-0", &quarter(1, &[1; 14])));

@@ -79,20 +79,11 @@ impl Book {
         }
     }
 
-    /// Forgets open alerts that the core does not know as open, and answers how many.
-    pub fn keep_open(&self, known: &std::collections::HashSet<u64>) -> usize {
-        let mut pages = self.lock();
-        let gone: Vec<u64> = pages
-            .open
-            .iter()
-            .filter(|(_, alert)| u64::from_str_radix(&alert.id, 16).is_ok_and(|id| !known.contains(&id)))
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        for sequence in &gone {
-            let alert = pages.open.remove(sequence);
-            pages.forget(alert);
-        }
-        gone.len()
+    /// Open alerts that the core does not know as open: their rule, class or device was taken away.
+    #[must_use]
+    pub fn withdrawn(&self, known: &std::collections::HashSet<u64>) -> Vec<Alert> {
+        let is_known = |alert: &Alert| u64::from_str_radix(&alert.id, 16).is_ok_and(|id| known.contains(&id));
+        self.lock().open.values().filter(|alert| !is_known(alert)).map(|alert| (**alert).clone()).collect()
     }
 
     /// A page of alerts, newest change first.

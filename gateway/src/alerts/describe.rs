@@ -11,7 +11,7 @@ use crate::{
 use hunhe_gateway_core::{
     alert::{Change, Mode, Phase, Subject},
     event::ABSENT,
-    registry::{DeviceIx, Registry},
+    registry::{AgentIx, DeviceIx, Registry},
     rule::{Rule, Severity, When},
 };
 use hunhe_proto::class::{Class, Text};
@@ -57,7 +57,7 @@ impl Describer {
             Phase::Resolved => AlertState::Resolved,
         };
         let measured = Measured::of(change, rule, class);
-        let agent = registry.agent(agent).id.to_string();
+        let agent = shown_agent(registry, device, agent);
         let finding = measured.finding(change, rule, class, &agent);
         let text = words::line(district_name.as_ref(), zone_name.as_ref(), &finding, state);
         Alert {
@@ -158,8 +158,12 @@ impl Measured {
             }
             When::Bits { bits } => {
                 let word = u32::try_from(change.value).unwrap_or(0);
-                // What is over is no longer in the word.
-                Finding::Bits { title, bits: if over { *bits } else { word & bits } }
+                // What is over is no longer in the word, and which of the rule's bits it was is not told.
+                if over {
+                    Finding::Bits { title: &rule.title, bits: 0 }
+                } else {
+                    Finding::Bits { title, bits: word & bits }
+                }
             }
             When::Silent { silent_s } => {
                 Finding::Silent { title, seconds: change.value, after_s: (*silent_s).into() }
@@ -169,6 +173,13 @@ impl Measured {
             }
         }
     }
+}
+
+/// An agent's name; that of a household device which is its own agent is hidden, as the device's is.
+pub(crate) fn shown_agent(registry: &Registry, device: Option<DeviceIx>, agent: AgentIx) -> String {
+    let agent = registry.agent(agent).id;
+    let own = device.map(|device| registry.device(device)).filter(|known| known.id == agent);
+    own.map_or(agent, |known| known.pseudonym).to_string()
 }
 
 /// A severity as the interface writes it.
@@ -189,4 +200,33 @@ pub(crate) fn bilingual(text: &Text) -> Bilingual {
 #[expect(clippy::cast_precision_loss, reason = "words, seconds and counts stay below 2^53")]
 fn whole(value: i64) -> f64 {
     value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hunhe_gateway_core::registry::Enrolment;
+    use hunhe_proto::id::Id;
+
+    #[test]
+    fn a_device_that_is_its_own_agent_is_named_by_its_pseudonym_alone() {
+        let id = |text: &str| Id::new(text).unwrap();
+        let class = toml::from_str(include_str!("../../../seeds/classes/gas_meter.toml")).unwrap();
+        let mut registry = Registry::new(vec![class]);
+        for (device, agent) in [("secret-1", "secret-1"), ("secret-2", "c-1")] {
+            let enrolment = Enrolment {
+                id: id(device),
+                pseudonym: id(&device.replace("secret", "shown")),
+                class: "gas_meter".into(),
+                agent: id(agent),
+                operator: id("gas"),
+                district: 210_106,
+                zone: id("gas-tiexi"),
+                position: (123.4, 41.8),
+            };
+            registry.enrol(enrolment).unwrap();
+        }
+        let shown = |device: DeviceIx| shown_agent(&registry, Some(device), registry.device(device).agent);
+        assert_eq!(registry.indices().map(shown).collect::<Vec<_>>(), ["shown-1", "c-1"]);
+    }
 }

@@ -10,7 +10,10 @@
 //! output may not have delivered it: an output that is down for long must not stop alerts for the others.
 
 use super::describe::Describer;
-use crate::journal::{AppendError, Error, Lsn, Options, Tail, Writer};
+use crate::{
+    api::types::{Alert, AlertState, Bilingual, Instant},
+    journal::{AppendError, Error, Lsn, Options, Tail, Writer},
+};
 use hunhe_gateway_core::alert::Change;
 use std::{
     path::PathBuf,
@@ -72,9 +75,14 @@ impl AlertLog {
     /// # Errors
     /// Where the disk refuses: final.
     pub fn write(&mut self, cause: u64, changes: &[Change]) -> Result<(), Error> {
-        let parts = u32::try_from(changes.len()).unwrap_or(u32::MAX);
-        for (part, change) in (0..parts).zip(changes) {
-            let alert = self.describer.describe(change, self.log.head().next().0);
+        let describer = self.describer.clone();
+        self.write_all(cause, changes.iter().map(|change| describer.describe(change, 0)))
+    }
+
+    fn write_all(&mut self, cause: u64, alerts: impl ExactSizeIterator<Item = Alert>) -> Result<(), Error> {
+        let parts = u32::try_from(alerts.len()).unwrap_or(u32::MAX);
+        for (part, mut alert) in (0..parts).zip(alerts) {
+            alert.sequence = self.log.head().next().0;
             self.json.clear();
             if let Err(error) = serde_json::to_writer(&mut self.json, &alert) {
                 // Texts and finite numbers always serialise.
@@ -92,6 +100,14 @@ impl AlertLog {
         self.figures.bytes.store(self.log.bytes_on_disk(), Relaxed);
         self.bell.send_replace(head);
         Ok(())
+    }
+
+    /// Ends alerts whose rule, class or device was taken away, under a cause that has no changes of its own.
+    ///
+    /// # Errors
+    /// Where the disk refuses: final.
+    pub fn withdraw(&mut self, cause: u64, at_ms: i64, alerts: Vec<Alert>) -> Result<(), Error> {
+        self.write_all(cause, alerts.into_iter().map(|alert| withdrawn(alert, at_ms)))
     }
 
     fn append(&mut self, head: &[u8; HEAD_BYTES]) -> Result<(), Error> {
@@ -138,6 +154,17 @@ impl AlertLog {
     pub fn subscribe(&self) -> Tail {
         self.log.subscribe()
     }
+}
+
+/// Its end, in words that say why.
+fn withdrawn(alert: Alert, at_ms: i64) -> Alert {
+    let Alert { title, .. } = &alert;
+    let text = Bilingual {
+        zh: format!("{}：规则或设备已撤销，告警关闭", title.zh),
+        en: format!("{}: closed, its rule or device was taken away", title.en),
+    };
+    let (event_time, arrival_time) = (Instant(at_ms), Instant(at_ms));
+    Alert { state: AlertState::Resolved, value: None, event_time, arrival_time, text, ..alert }
 }
 
 #[cfg(test)]

@@ -88,6 +88,7 @@ impl Finding<'_> {
         let over = state == AlertState::Resolved;
         match self {
             Self::Level(level) => level.in_words(),
+            Self::Bits { title, bits: 0 } => (title.zh.clone(), title.en.clone()),
             Self::Bits { title, bits } => {
                 let (zh, en): (Vec<&str>, Vec<&str>) = bit_names(*bits).unzip();
                 (format!("{}，{}", title.zh, zh.join("、")), format!("{}, {}", title.en, en.join(", ")))
@@ -280,6 +281,9 @@ mod tests {
         let said = line(None, None, &bits, AlertState::Firing);
         assert_eq!(said.zh, "燃气表，磁场干扰、厂商位 31");
         assert_eq!(said.en, "Gas meter, magnetic tamper, vendor bit 31");
+        let rule = text("电池电量低", "Battery low");
+        let over = line(None, None, &Finding::Bits { title: &rule, bits: 0 }, AlertState::Resolved);
+        assert_eq!((over.zh.as_str(), over.en.as_str()), ("电池电量低，已恢复", "Battery low, resolved"));
     }
 
     #[test]

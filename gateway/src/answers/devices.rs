@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     alerts::describe::bilingual,
+    alerts::describe::shown_agent,
     api::{
         ApiError,
         backend::{DeviceQuery, SeriesQuery},
@@ -291,7 +292,7 @@ fn describe(registry: &Registry, lane: &Lane, device: DeviceIx, now_ms: i64) -> 
         district: known.district.to_string(),
         zone: Some(known.zone.to_string()),
         operator: known.operator.to_string(),
-        agent: registry.agent(known.agent).id.to_string(),
+        agent: shown_agent(registry, Some(device), known.agent),
         position: (!rules.class.household)
             .then_some(Position { latitude: known.position.1, longitude: known.position.0 }),
         last_seen: state.map(|state| Instant(state.arrival_ms)),

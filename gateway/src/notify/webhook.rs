@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | 2xx | taken | next |
 //! | none, 408, 425, 429, 5xx | not now | the same again, for ever, after a growing random wait or as long as `Retry-After` says |
-//! | 4xx else | refused | a dead letter: logged, counted, skipped |
-//! | anything else (a redirect) | not the receiver that was meant | kept, tried each minute |
+//! | 401, 403, 404, 405, 407, 410, a redirect | not the receiver that was meant, or not with this token | kept, tried each minute |
+//! | 4xx else | this letter is refused | a dead letter: logged, counted, skipped |
 //!
 //! Deliberately absent: TLS (the receiver, or a proxy to it, is on this host) and following redirects: an alert goes where
 //! it was configured to go.
@@ -96,6 +96,8 @@ fn outcome(answer: &Answer<'_>) -> Outcome {
         Answer::Status { code, retry_after_s, .. } => match code {
             200..=299 => Outcome::Taken,
             408 | 425 | 429 | 500..=599 => Outcome::Later { words, retry_after_s },
+            // What is wrong with the address or the token is wrong for every letter: none is given up for it.
+            401 | 403 | 404 | 405 | 407 | 410 => Outcome::Held { words },
             400..=499 => Outcome::Refused { words },
             _ => Outcome::Held { words },
         },
@@ -116,10 +118,10 @@ mod tests {
             let words = format!("{code} why");
             assert_eq!(of(code), Outcome::Later { words, retry_after_s: Some(7) }, "{code}");
         }
-        for code in [400, 401, 403, 404, 409, 410, 413, 422, 499] {
+        for code in [400, 409, 413, 415, 422, 499] {
             assert_eq!(of(code), Outcome::Refused { words: format!("{code} why") }, "{code}");
         }
-        for code in [300, 301, 302, 307, 308] {
+        for code in [300, 301, 302, 307, 308, 401, 403, 404, 405, 407, 410] {
             assert_eq!(of(code), Outcome::Held { words: format!("{code} why") }, "{code}");
         }
         let none = outcome(&Answer::None("cannot connect"));

@@ -27,7 +27,6 @@ use hunhe_proto::{
     reading::Header,
 };
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -112,13 +111,13 @@ pub fn start(
     let sink = Sink {
         options,
         store,
+        keys: vec![None; registry.devices().len()],
         registry,
         lane,
         status: Arc::clone(&status),
         stop: Arc::clone(&stop),
         written,
         confirmed: options.confirmed,
-        keys: HashMap::new(),
         current: 0,
         open: Vec::new(),
         done: Vec::new(),
@@ -155,7 +154,8 @@ struct Sink {
     stop: Arc<AtomicBool>,
     written: Cursor,
     confirmed: u64,
-    keys: HashMap<hunhe_proto::id::Id, DeviceKey>,
+    /// By the device's place in the registry.
+    keys: Vec<Option<DeviceKey>>,
     /// The cause being read.
     current: u64,
     /// Its confirmations.
@@ -436,12 +436,15 @@ impl Sink {
     }
 
     fn key(&mut self, device: hunhe_proto::id::Id) -> Result<DeviceKey, EmbeddedError> {
-        if let Some(&key) = self.keys.get(&device) {
+        let Some(index) = self.registry.find(device) else {
+            // Of an earlier registry, and still in the decided log.
+            return Ok(self.store.device(device.as_str())?);
+        };
+        if let Some(key) = self.keys[index.at()] {
             return Ok(key);
         }
-        let shown = self.registry.find(device).map_or(device, |index| self.registry.device(index).pseudonym);
-        let key = self.store.device(shown.as_str())?;
-        self.keys.insert(device, key);
+        let key = self.store.device(self.registry.device(index).pseudonym.as_str())?;
+        self.keys[index.at()] = Some(key);
         Ok(key)
     }
 }

@@ -215,9 +215,10 @@ impl Encoder {
         }
         put_field(out, b"expected=", |out| decimal::put(out, window.expected.into(), 0));
         if window.expected > 0 {
-            // The best of its channels: a channel that only some samples have does not make a window incomplete.
+            // The best of its channels: a channel that only some samples have does not make a window incomplete. A device
+            // that samples more often while an alarm stands is complete, not more than that.
             put_field(out, b"completeness=", |out| {
-                decimal::put_quotient(out, most.into(), window.expected, 0)
+                decimal::put_quotient(out, most.min(window.expected).into(), window.expected, 0);
             });
         }
         out.extend_from_slice(b"revision=");

@@ -5,7 +5,7 @@ use super::{
     block::CLOSED,
     disk::{Disk, Month},
     memory::{Dirty, Head, Memory},
-    table::{Table, bytes_of},
+    table::{TABLE_BYTES, Table, bytes_of},
 };
 use std::ops::Range;
 
@@ -25,6 +25,9 @@ impl Memory {
             let room = self.block_rows.saturating_sub(head.rows()).max(1);
             let month = rows.times_ms[from..range.end].partition_point(|&time| time < head.month_end_ms);
             let to = from + room.min(month.max(1));
+            if head.pending.is_none() {
+                self.bytes += TABLE_BYTES;
+            }
             head.pending.get_or_insert_default().append_rows(rows, from..to);
             head.last_ms = rows.times_ms[to - 1];
             let full = head.rows() >= self.block_rows;
@@ -74,7 +77,7 @@ impl Memory {
         let mut table = Self::read_runs(disk, device, &head.runs)?;
         let runs = std::mem::take(&mut head.runs);
         if let Some(pending) = head.pending.take() {
-            self.bytes = self.bytes.saturating_sub(pending.bytes());
+            self.bytes = self.bytes.saturating_sub(pending.bytes() + TABLE_BYTES);
             if table.len() == 0 {
                 table = *pending;
             } else {

@@ -33,6 +33,9 @@ pub(super) const fn rank(quality: u8) -> u16 {
     }
 }
 
+/// Memory that a table takes beside its rows, about: a fleet of meters has a table each with a few rows in it.
+pub(super) const TABLE_BYTES: usize = 512;
+
 /// Memory that rows with this many channels take.
 pub(super) const fn bytes_of(rows: usize, channels: usize) -> usize {
     rows * (8 + 8 + 4 + 1 + 8 * channels)

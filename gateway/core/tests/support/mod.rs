@@ -253,7 +253,9 @@ pub fn redrive(lane: &mut Lane, at_ms: i64, device: &str, sent: &Sent, refused: 
 
 pub fn tick(lane: &mut Lane, now_ms: i64) -> Decisions {
     let mut decisions = Decisions::default();
-    lane.handle(Event::Tick { lsn: 1, now_ms, listening: true }, &mut decisions);
+    let since_ms = lane.city().now_ms.max(START_MS);
+    let listened_ms = u32::try_from(now_ms.saturating_sub(since_ms).max(0)).unwrap_or(u32::MAX);
+    lane.handle(Event::Tick { lsn: 1, now_ms, listened_ms }, &mut decisions);
     decisions
 }
 

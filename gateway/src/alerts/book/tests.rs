@@ -110,6 +110,8 @@ fn what_the_core_does_not_know_as_open_is_withdrawn() {
     for id in 1..=3 {
         book.note(change(id, id, AlertState::Firing, AlertMode::Live));
     }
-    assert_eq!(book.keep_open(&HashSet::from([2])), 2);
-    assert_eq!(sequences(&book, AlertStateQuery::All), [2]);
+    let withdrawn: Vec<u64> =
+        book.withdrawn(&HashSet::from([2])).iter().map(|alert| alert.sequence).collect();
+    assert_eq!(withdrawn, [1, 3]);
+    assert_eq!(sequences(&book, AlertStateQuery::All), [3, 2, 1], "they stand until they are closed");
 }
