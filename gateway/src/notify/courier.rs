@@ -6,11 +6,7 @@ use crate::{
     alerts::feed::{Entry, Feed, Step},
     api::types::{OutputKind, OutputState},
     journal::{Lsn, ReadError},
-    sinks::{
-        cursor::CursorFile,
-        http::random,
-        manners::{Backoff, HELD_MS},
-    },
+    sinks::{cursor::CursorFile, http::random, manners::Backoff},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -182,12 +178,14 @@ impl<R: Receiver> Courier<R> {
                 self.again(lsn, OutputState::Retrying, words, wait_ms);
             }
             Outcome::Held { words } => {
+                let wait_ms = self.backoff.next_held_ms();
                 tracing::error!(
                     output = self.status.name(),
                     words,
+                    wait_ms,
                     "not the receiver that was meant: alerts are kept"
                 );
-                self.again(lsn, OutputState::Held, words, HELD_MS);
+                self.again(lsn, OutputState::Held, words, wait_ms);
             }
         }
     }

@@ -8,8 +8,8 @@
 //!   [`window::IN_FLIGHT`] at most, and not at all while an output is in trouble.
 //! - A cursor moves only behind deliveries that the receiver took, or refused for good.
 //!
-//! Bounds: [`window::IN_FLIGHT`] deliveries under way; back-off 5 s, or what `Retry-After` says, up to five minutes. What
-//! waits, waits in the alert log; beyond its limit the oldest is gone, counted.
+//! Bounds: [`window::IN_FLIGHT`] deliveries under way; back-off 5 s, or what `Retry-After` says, up to five minutes, and a
+//! minute where only a person can mend it. What waits, waits in the alert log; beyond its limit the oldest is gone, counted.
 //! Deliberately absent: grouping, routing, quiet hours. What an answer of a webhook means is said in [`webhook`].
 
 mod courier;

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 2xx | taken | next |
 //! | none, 408, 425, 429, 5xx | not now | the same again, for ever, after a growing random wait or as long as `Retry-After` says |
-//! | 401, 403, 404, 405, 407, 410, a redirect | not the receiver that was meant, or not with this token | kept, tried each minute |
+//! | 401, 403, 404, 405, 407, 410, a redirect | not the receiver that was meant, or not with this token | kept, tried again after 5 s, growing to a minute |
 //! | 4xx else | this letter is refused | a dead letter: logged, counted, skipped |
 //!
 //! Deliberately absent: TLS (the receiver, or a proxy to it, is on this host) and following redirects: an alert goes where

@@ -27,6 +27,8 @@ pub const REFUSED_IN_A_ROW_MAX: u32 = 64;
 const WAIT_MS_MIN: u64 = 50;
 const WAIT_MS_FIRST: u64 = 200;
 const WAIT_MS_GROWN: u64 = 5_000;
+/// The first wait at what only a person can mend, where one waits less at first.
+const HELD_MS_FIRST: u64 = 5_000;
 const WORDS_BYTES_MAX: usize = 300;
 
 /// What came back from a write.
@@ -106,6 +108,7 @@ fn speaks_of_retention(body: &str) -> bool {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Backoff {
     attempts: u32,
+    held: u32,
 }
 
 impl Backoff {
@@ -117,6 +120,14 @@ impl Backoff {
         // Jitter on top of what was asked for, for the same reason.
         let asked = retry_after_s.map_or(0, |seconds| seconds.saturating_mul(1000).saturating_add(spread));
         asked.max(spread).min(WAIT_MS_MAX)
+    }
+
+    /// The next wait at what only a person can mend: soon at first, since a person who mends it looks whether it
+    /// helped; [`HELD_MS`] in the end.
+    pub fn next_held_ms(&mut self) -> u64 {
+        let wait_ms = HELD_MS_FIRST << self.held;
+        self.held = (self.held + 1).min(4);
+        wait_ms.min(HELD_MS)
     }
 }
 

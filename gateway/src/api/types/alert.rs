@@ -261,7 +261,7 @@ pub enum OutputState {
     Running,
     /// Waits before the next attempt.
     Retrying,
-    /// The receiver is not the one that was meant: tried each minute until somebody mends it.
+    /// The receiver is not the one that was meant: tried at least each minute until somebody mends it.
     Held,
     /// Ended.
     Stopped,

@@ -199,3 +199,11 @@ proptest! {
         prop_assert!(taken.iter().enumerate().all(|(line, &count)| count == usize::from(line != bad)));
     }
 }
+
+#[test]
+fn what_only_a_person_can_mend_is_tried_soon_and_then_each_minute() {
+    let mut backoff = Backoff::default();
+    let waits: Vec<u64> = (0..7).map(|_| backoff.next_held_ms() / 1000).collect();
+    assert_eq!(waits, [5, 10, 20, 40, 60, 60, 60]);
+    assert!(backoff.next_ms(None, 0) <= 200, "a receiver that is merely busy is not waited for as long");
+}
