@@ -203,13 +203,13 @@ fn whole(value: i64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use hunhe_gateway_core::registry::Enrolment;
     use hunhe_proto::id::Id;
 
-    #[test]
-    fn a_device_that_is_its_own_agent_is_named_by_its_pseudonym_alone() {
+    /// Two households: `secret-1`, its own agent, and `secret-2` behind `c-1`; shown as `shown-1` and `shown-2`.
+    pub(crate) fn own_agents() -> Registry {
         let id = |text: &str| Id::new(text).unwrap();
         let class = toml::from_str(include_str!("../../../seeds/classes/gas_meter.toml")).unwrap();
         let mut registry = Registry::new(vec![class]);
@@ -226,6 +226,12 @@ mod tests {
             };
             registry.enrol(enrolment).unwrap();
         }
+        registry
+    }
+
+    #[test]
+    fn a_device_that_is_its_own_agent_is_named_by_its_pseudonym_alone() {
+        let registry = own_agents();
         let shown = |device: DeviceIx| shown_agent(&registry, Some(device), registry.device(device).agent);
         assert_eq!(registry.indices().map(shown).collect::<Vec<_>>(), ["shown-1", "c-1"]);
     }

@@ -5,8 +5,7 @@ use super::{
     status::{heard, plain_totals},
 };
 use crate::{
-    alerts::describe::bilingual,
-    alerts::describe::shown_agent,
+    alerts::describe::{bilingual, shown_agent},
     api::{
         ApiError,
         backend::{DeviceQuery, SeriesQuery},
@@ -276,8 +275,9 @@ fn matches(registry: &Registry, device: DeviceIx, query: &DeviceQuery) -> bool {
         && is(&query.zone, known.zone.as_str())
         && is(&query.district, &known.district.to_string())
         && text.is_none_or(|text| {
-            let agent = registry.agent(known.agent).id;
-            [known.pseudonym, known.zone, agent].iter().any(|id| id.as_str().contains(&text))
+            // What is not shown is not found: else a guess would lead from a device's id to its pseudonym.
+            let agent = shown_agent(registry, Some(device), known.agent);
+            [known.pseudonym.as_str(), known.zone.as_str(), &agent].iter().any(|id| id.contains(&text))
         })
 }
 
@@ -339,4 +339,19 @@ pub(super) fn latest(registry: &Registry, device: DeviceIx, state: &State) -> Ve
             time: Instant(state.last_ms),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_household_that_is_its_own_agent_is_found_by_its_pseudonym_alone() {
+        let registry = crate::alerts::describe::tests::own_agents();
+        let found = |text: &str| {
+            let query = DeviceQuery { text: Some(text.into()), ..DeviceQuery::default() };
+            registry.indices().filter(|&device| matches(&registry, device, &query)).count()
+        };
+        assert_eq!((found("secret"), found("shown-1"), found("c-1")), (0, 1, 1));
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::Answers;
 use crate::{
+    alerts::describe::shown_agent,
     api::{
         ApiError,
         backend::LedgerQuery,
@@ -293,7 +294,7 @@ fn key_of(registry: &Registry, device: DeviceIx, by: LedgerBy) -> String {
     let known = registry.device(device);
     match by {
         LedgerBy::Device => known.pseudonym.to_string(),
-        LedgerBy::Agent => registry.agent(known.agent).id.to_string(),
+        LedgerBy::Agent => shown_agent(registry, Some(device), known.agent),
         LedgerBy::Operator => known.operator.to_string(),
         LedgerBy::Zone => known.zone.to_string(),
         LedgerBy::District => known.district.to_string(),

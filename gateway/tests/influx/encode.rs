@@ -89,6 +89,9 @@ fn a_window_has_its_statistics_and_on_victoriametrics_a_millisecond_a_revision()
     assert_eq!((read[0].measurement.as_str(), &read[0].fields), ("gas_meter_1h", &expected));
     assert_eq!(read[0].tags["device"], "p-0");
     assert_eq!(read[0].time_ms, start_ms);
+    let dense = fixture::window_of(0, 3_600_000, start_ms, 0, &[1; 9]);
+    let dense = points(&encode(&registry(1), INFLUX, &[dense]).unwrap());
+    assert_eq!((dense[0].fields["volume_count"], dense[0].fields["completeness"]), (9.0, 1.0));
     for (revision, offset) in [(0, 1), (1, 2), (998, 999), (999, 999), (u32::MAX, 999)] {
         let read = points(&encode(&registry(1), VICTORIA, &[window(revision)]).unwrap());
         assert_eq!(read[0].time_ms - start_ms, offset);
