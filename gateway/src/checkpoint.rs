@@ -32,6 +32,8 @@ pub struct Checkpoint<'a> {
     pub decided: Lsn,
     /// The last record of the alert log written for it.
     pub alerts: Lsn,
+    /// Stands for the rules and classes by which alerts were made: by others, a replay makes other alerts.
+    pub rules: u32,
     /// By sink: the cause up to which its confirmations are counted.
     pub confirmed: BTreeMap<String, u64>,
     /// The lane.
@@ -50,7 +52,7 @@ struct CheckpointV1 {
 impl From<CheckpointV1> for Checkpoint<'static> {
     fn from(former: CheckpointV1) -> Self {
         let CheckpointV1 { journal, decided, confirmed, snapshot } = former;
-        Self { journal, decided, alerts: Lsn::NONE, confirmed, snapshot: snapshot.into() }
+        Self { journal, decided, alerts: Lsn::NONE, rules: 0, confirmed, snapshot: snapshot.into() }
     }
 }
 

@@ -13,8 +13,7 @@
 //! what makes room.
 
 use crate::{
-    alerts::AlertLog,
-    api::types::Alert,
+    alerts::{self, AlertLog},
     checkpoint::{Checkpoint, CheckpointError, Checkpoints, Unfinished, Written},
     decided::{self, Message},
     journal::{AppendError, Error as JournalError, Lsn, Next, ReadError, Reader, Tail, Writer},
@@ -22,7 +21,7 @@ use crate::{
     sinks::Confirmation,
     watermark,
 };
-use hunhe_gateway_core::{event::Decisions, lane::Lane, registry::Registry};
+use hunhe_gateway_core::{alert::Phase, event::Decisions, lane::Lane, registry::Registry};
 use hunhe_proto::v1::Durable;
 use prost::Message as _;
 use std::{
@@ -189,8 +188,9 @@ pub struct Driver {
     pub decided: Writer,
     /// Which alerts changed.
     pub alerts: AlertLog,
-    /// Alerts that stand and that the lane does not know: to be closed once the replay is over.
-    pub withdrawn: Vec<Alert>,
+    /// Alerts that receivers were told of and that the lane may not know: closed once the replay is over, but for those
+    /// that it has made again.
+    pub(crate) withdrawn: alerts::ById,
     /// Values accepted, by district.
     pub readings: Arc<DistrictReadings>,
     /// Where checkpoints go.
@@ -199,6 +199,8 @@ pub struct Driver {
     pub policy: CheckpointPolicy,
     /// The last journal record of the checkpoint that was loaded.
     pub from: Lsn,
+    /// What alerts follow from beside messages: see [`Checkpoint::rules`].
+    pub rules: u32,
     /// What sinks had confirmed then.
     pub confirmed: BTreeMap<String, u64>,
     /// Releases the journal.
@@ -327,13 +329,8 @@ impl Running {
         self.decisions.clear();
         let readings_before = self.driver.lane.counters().readings;
         self.driver.lane.handle(entry.event(), &mut self.decisions);
-        // Replayed records have causes that outputs may have passed.
-        if lsn > self.turns.replayed_to
-            && !self.driver.withdrawn.is_empty()
-            && self.decisions.alerts.is_empty()
-        {
-            let withdrawn = std::mem::take(&mut self.driver.withdrawn);
-            self.driver.alerts.withdraw(lsn.0, entry.at_ms, withdrawn)?;
+        if !self.driver.withdrawn.is_empty() {
+            self.withdraw(lsn, entry.at_ms)?;
         }
         if self.decisions.is_empty() {
             return Ok(());
@@ -366,6 +363,29 @@ impl Running {
                 }
             }
         }
+    }
+
+    fn withdraw(&mut self, lsn: Lsn, at_ms: i64) -> Result<(), LaneError> {
+        let withdrawn = &mut self.driver.withdrawn;
+        for change in self.decisions.alerts.iter().filter(|change| change.phase == Phase::Resolved) {
+            withdrawn.remove(&change.id);
+        }
+        // Replayed records have causes that outputs may have passed; and a cause has its changes written at once.
+        if lsn <= self.turns.replayed_to || !self.decisions.alerts.is_empty() {
+            return Ok(());
+        }
+        let mut withdrawn = std::mem::take(withdrawn);
+        for id in self.driver.lane.open_alerts() {
+            withdrawn.remove(&id);
+        }
+        if withdrawn.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(
+            alerts = withdrawn.len(),
+            "alerts stood whose rule, class or device is no more: they are closed"
+        );
+        Ok(self.driver.alerts.withdraw(lsn.0, at_ms, withdrawn)?)
     }
 
     fn wait_for_room(&mut self) -> Result<(), LaneError> {
@@ -465,6 +485,7 @@ impl Running {
             journal: self.turns.handled,
             decided,
             alerts,
+            rules: self.driver.rules,
             confirmed: self.driver.confirmed.clone(),
             snapshot: self.driver.lane.snapshot(),
         }))

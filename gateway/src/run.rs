@@ -88,7 +88,8 @@ impl Gateway {
         let (fatal_said, fatal) = mpsc::unbounded_channel();
         let (lane, said) = LaneHandle::new();
 
-        let disk = Disk::open(&config)?;
+        let rules = rules_of(&registry);
+        let disk = Disk::open(&config, rules)?;
         let confirmed = disk.confirmed.clone();
         let store = Arc::new(open_store(&config)?);
         let decided_tail = disk.decided.subscribe();
@@ -136,6 +137,7 @@ impl Gateway {
             tail: disk.alerts.subscribe(),
             bell: alert_bell_heard,
             from_cause: disk.from.0,
+            cause_max: disk.cause_max,
             data_dir: config.data_dir.clone(),
         };
         let limits = live::HubLimits {
@@ -144,14 +146,10 @@ impl Gateway {
         };
         let hub = live::Hub::new(limits, Clock::system().now_ms());
         let book = Arc::new(Book::default());
-        let following = alerts::follow(source.tail.clone(), Arc::clone(&book), Arc::clone(&hub))?;
-        let withdrawn = book.withdrawn(&core.open_alerts().collect());
-        if !withdrawn.is_empty() {
-            tracing::warn!(
-                alerts = withdrawn.len(),
-                "alerts stood whose rule, class or device is no more: they are closed"
-            );
-        }
+        let known = core.open_alerts().collect();
+        let (following, mut withdrawn) =
+            alerts::follow(source.tail.clone(), Arc::clone(&book), Arc::clone(&hub), &known)?;
+        withdrawn.extend(disk.raised);
         let outputs = outputs(&config, &broker, &source)?;
         let output_statuses: Vec<_> = outputs.iter().map(notify::Handle::status).collect();
         let figures = Arc::<alerts::log::Figures>::default();
@@ -192,6 +190,7 @@ impl Gateway {
             decided: disk.decided,
             alerts: alert_log,
             withdrawn,
+            rules,
             readings: Arc::clone(&readings),
             checkpoints: disk.checkpoints,
             policy: CheckpointPolicy {
@@ -378,13 +377,17 @@ struct Disk {
     snapshot: Option<hunhe_gateway_core::view::Snapshot<'static>>,
     confirmed: std::collections::BTreeMap<String, u64>,
     from: Lsn,
+    /// See [`notify::Source::cause_max`].
+    cause_max: u64,
+    /// Alerts that were raised behind the checkpoint.
+    raised: alerts::ById,
     journal: Writer,
     decided: Writer,
     alerts: Writer,
 }
 
 impl Disk {
-    fn open(config: &Config) -> anyhow::Result<Self> {
+    fn open(config: &Config, rules: u32) -> anyhow::Result<Self> {
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir).with_context(|| {
             format!("cannot make {}: set data_dir to a folder of the gateway's", dir.display())
@@ -422,6 +425,14 @@ impl Disk {
         };
         let alerts = alerts::log::options(alerts_dir, config.alerts.log_limit_bytes);
         let of_checkpoint = found.newest.as_ref();
+        let same_rules = of_checkpoint.is_some_and(|newest| newest.rules == rules);
+        let raised = match of_checkpoint {
+            None => alerts::ById::new(),
+            // Before it is cut away there.
+            Some(newest) => {
+                alerts::raised_behind(Writer::open(alerts.clone())?.0.subscribe(), newest.alerts)?
+            }
+        };
         let decided = open_derived(decided, of_checkpoint.map(|newest| newest.decided))?;
         let alerts = open_derived(alerts, of_checkpoint.map(|newest| newest.alerts))?;
         let (snapshot, confirmed, from) = match found.newest {
@@ -431,8 +442,19 @@ impl Disk {
                 (Some(checkpoint.snapshot), checkpoint.confirmed, checkpoint.journal)
             }
         };
-        Ok(Self { checkpoints, snapshot, confirmed, from, journal, decided, alerts })
+        let cause_max = if same_rules { journal.head().0 } else { from.0 };
+        Ok(Self { checkpoints, snapshot, confirmed, from, cause_max, raised, journal, decided, alerts })
     }
+}
+
+/// Stands for all that alerts follow from beside messages: see [`Checkpoint::rules`](crate::checkpoint::Checkpoint).
+fn rules_of(registry: &Registry) -> u32 {
+    // Numbers and names always serialise; if they did not, a replay would be taken for one by the same rules.
+    let rules = serde_json::to_vec(registry.rules()).unwrap_or_default();
+    registry.classes().iter().fold(crc32c::crc32c(&rules), |sum, rules| {
+        let sum = crc32c::crc32c_append(sum, rules.class.name.as_bytes());
+        crc32c::crc32c_append(sum, &rules.class.version.to_le_bytes())
+    })
 }
 
 /// Opens a derived log, cut to its checkpoint: the replay makes the rest anew.

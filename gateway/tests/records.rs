@@ -177,6 +177,7 @@ fn checkpoint(journal: u64, lane: &Lane) -> Checkpoint<'_> {
         journal: Lsn(journal),
         decided: Lsn(2 * journal),
         alerts: Lsn(journal / 2),
+        rules: 7,
         confirmed: std::iter::once(("embedded".to_owned(), journal)).collect(),
         snapshot: lane.snapshot(),
     }
@@ -197,7 +198,7 @@ fn the_newer_checkpoint_is_taken_and_the_older_where_it_is_damaged() {
     let newest = |dir: &Path| Checkpoints::open(dir).unwrap().1;
     let found = newest(dir.path()).newest.unwrap();
     assert_eq!((found.journal, found.decided, found.confirmed["embedded"]), (Lsn(3), Lsn(6), 3));
-    assert_eq!(found.alerts, Lsn(1));
+    assert_eq!((found.alerts, found.rules), (Lsn(1), 7));
     let mut again = Lane::new(registry, Policy::default());
     assert_eq!(again.restore(found.snapshot), 0);
     assert_eq!(again.ledger(|_| true), lane.ledger(|_| true));

@@ -1,13 +1,14 @@
 //! The newest state of every alert, in memory: a fold of the alert log, made anew from it at each start.
 //!
-//! Bounds: [`Bounds::open`] open alerts (the registry times the rules is far more than ever stand at once) and
-//! [`Bounds::resolved`] resolved ones; beyond either the one that changed longest ago is forgotten, which is counted for
-//! open ones, and a later change brings it back. A pending alert that goes away leaves nothing.
+//! Bounds: [`Bounds::open`] open alerts and [`Bounds::resolved`] resolved ones are listed; beyond either the one that
+//! changed longest ago is listed no more, and a later change brings it back. A rule with a bad threshold raises one for
+//! every device of its class, so of an open alert that fires and is not listed some thirty bytes are kept: the figures
+//! count it. These are bounded by the registry times the rules. A pending alert that goes away leaves nothing.
 //! After a start an alert is missing until it changes where its record was released at the log's limit.
 
 use crate::api::{
     backend::{AlertQuery, AlertStateQuery},
-    types::{Alert, AlertCounts, AlertMode, AlertPage, AlertState, FiringCounts},
+    types::{Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, FiringCounts},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,7 +18,7 @@ use std::{
 /// How much a book keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Open alerts.
+    /// Open alerts that are listed.
     pub open: usize,
     /// Resolved alerts.
     pub resolved: usize,
@@ -36,13 +37,31 @@ pub struct Book {
     pages: Mutex<Pages>,
 }
 
-/// Each alert lies in one of the two maps, by the sequence of its newest change.
+/// Each listed alert lies in one of the two maps, by the sequence of its newest change.
 #[derive(Debug, Default)]
 struct Pages {
     open: BTreeMap<u64, Arc<Alert>>,
     resolved: BTreeMap<u64, Arc<Alert>>,
     sequence_of: HashMap<String, u64>,
+    /// Those that fire and are not listed, by id.
+    unlisted: HashMap<u64, Firing>,
     forgotten: u64,
+}
+
+/// What the figures need of an alert that fires.
+#[derive(Debug, Clone, Copy)]
+struct Firing {
+    mode: AlertMode,
+    severity: AlertSeverity,
+    district: Option<u32>,
+}
+
+impl Firing {
+    fn of(alert: &Alert) -> Option<Self> {
+        let Alert { mode, severity, .. } = *alert;
+        let district = alert.district.as_ref().and_then(|code| code.parse().ok());
+        (alert.state == AlertState::Firing).then_some(Self { mode, severity, district })
+    }
 }
 
 impl Book {
@@ -55,6 +74,9 @@ impl Book {
     /// Takes a change. The same one twice is taken as once.
     pub fn note(&self, alert: Alert) {
         let mut pages = self.lock();
+        if let Some(id) = alert.number() {
+            pages.unlisted.remove(&id);
+        }
         if let Some(before) = pages.sequence_of.remove(&alert.id) {
             pages.open.remove(&before);
             pages.resolved.remove(&before);
@@ -74,16 +96,12 @@ impl Book {
         }
         if pages.open.len() > self.bounds.open {
             let oldest = pages.open.pop_first().map(|(_, oldest)| oldest);
+            if let Some((id, firing)) = oldest.as_ref().and_then(|a| Some((a.number()?, Firing::of(a)?))) {
+                pages.unlisted.insert(id, firing);
+            }
             pages.forgotten += 1;
             pages.forget(oldest);
         }
-    }
-
-    /// Open alerts that the core does not know as open: their rule, class or device was taken away.
-    #[must_use]
-    pub fn withdrawn(&self, known: &std::collections::HashSet<u64>) -> Vec<Alert> {
-        let is_known = |alert: &Alert| u64::from_str_radix(&alert.id, 16).is_ok_and(|id| known.contains(&id));
-        self.lock().open.values().filter(|alert| !is_known(alert)).map(|alert| (**alert).clone()).collect()
     }
 
     /// A page of alerts, newest change first.
@@ -118,16 +136,16 @@ impl Book {
     /// Alerts that fire and are live, by district.
     #[must_use]
     pub fn by_district(&self) -> HashMap<String, AlertCounts> {
-        let mut counts: HashMap<String, AlertCounts> = HashMap::new();
-        for alert in self.lock().open.values().filter(|alert| fires(alert, AlertMode::Live)) {
-            if let Some(district) = &alert.district {
-                counts.entry(district.clone()).or_default().count(alert.severity);
+        let mut counts: HashMap<u32, AlertCounts> = HashMap::new();
+        for firing in self.lock().all_firing().filter(|firing| firing.mode == AlertMode::Live) {
+            if let Some(district) = firing.district {
+                counts.entry(district).or_default().count(firing.severity);
             }
         }
-        counts
+        counts.into_iter().map(|(district, counts)| (district.to_string(), counts)).collect()
     }
 
-    /// Open alerts that were forgotten at the bound.
+    /// Open alerts that the list had no room for, over time.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.lock().forgotten
@@ -150,19 +168,19 @@ impl Pages {
 
     fn firing(&self) -> FiringCounts {
         let mut counts = FiringCounts::default();
-        for alert in self.open.values() {
-            if fires(alert, AlertMode::Live) {
-                counts.live.count(alert.severity);
-            } else if fires(alert, AlertMode::Retrospective) {
-                counts.retrospective += 1;
+        for firing in self.all_firing() {
+            match firing.mode {
+                AlertMode::Live => counts.live.count(firing.severity),
+                AlertMode::Retrospective => counts.retrospective += 1,
             }
         }
         counts
     }
-}
 
-fn fires(alert: &Alert, mode: AlertMode) -> bool {
-    alert.state == AlertState::Firing && alert.mode == mode
+    fn all_firing(&self) -> impl Iterator<Item = Firing> {
+        let listed = self.open.values().filter_map(|alert| Firing::of(alert));
+        listed.chain(self.unlisted.values().copied())
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! Bound: `limit_bytes`. There the oldest segment is released although it is also the book's history, and although an
 //! output may not have delivered it: an output that is down for long must not stop alerts for the others.
 
-use super::describe::Describer;
+use super::{ById, describe::Describer};
 use crate::{
     api::types::{Alert, AlertState, Bilingual, Instant},
     journal::{AppendError, Error, Lsn, Options, Tail, Writer},
@@ -106,8 +106,8 @@ impl AlertLog {
     ///
     /// # Errors
     /// Where the disk refuses: final.
-    pub fn withdraw(&mut self, cause: u64, at_ms: i64, alerts: Vec<Alert>) -> Result<(), Error> {
-        self.write_all(cause, alerts.into_iter().map(|alert| withdrawn(alert, at_ms)))
+    pub fn withdraw(&mut self, cause: u64, at_ms: i64, alerts: ById) -> Result<(), Error> {
+        self.write_all(cause, alerts.into_values().map(|alert| withdrawn(alert, at_ms)))
     }
 
     fn append(&mut self, head: &[u8; HEAD_BYTES]) -> Result<(), Error> {

@@ -23,5 +23,5 @@ pub mod log;
 mod words;
 
 pub use book::Book;
-pub(crate) use follow::follow;
+pub(crate) use follow::{ById, follow, raised_behind};
 pub use log::AlertLog;

@@ -3,10 +3,11 @@
 //!
 //! Promises:
 //! - Each raise and each end of a raised alert is delivered at least once. Every attempt carries the same idempotency key
-//!   and the same bytes but for `sequence`, also after a restart.
+//!   and the same bytes but for `sequence`, also after a restart; but for the time of a withdrawal.
 //! - Changes of one alert are delivered in their order. Different alerts may overtake each other by
 //!   [`window::IN_FLIGHT`] at most, and not at all while an output is in trouble.
-//! - A cursor moves only behind deliveries that the receiver took, or refused for good.
+//! - A cursor moves only behind deliveries that the receiver took, or refused for good. Where a replay goes by other rules
+//!   than before, it is set back to where the replay begins.
 //!
 //! Bounds: [`window::IN_FLIGHT`] deliveries under way; back-off 5 s, or what `Retry-After` says, up to five minutes, and a
 //! minute where only a person can mend it. What waits, waits in the alert log; beyond its limit the oldest is gone, counted.
@@ -87,6 +88,9 @@ pub struct Source {
     pub bell: watch::Receiver<Lsn>,
     /// Where a new output begins: the journal record that the lane begins behind.
     pub from_cause: u64,
+    /// No cursor stands beyond this journal record: what is behind it is judged anew, by other rules, or is not there
+    /// any more.
+    pub cause_max: u64,
     /// Where cursors lie.
     pub data_dir: PathBuf,
 }
@@ -120,6 +124,13 @@ fn open_cursor(source: &Source, file: &str) -> Result<(CursorFile, Cursor), Curs
     let path = source.data_dir.join(file);
     let (mut cursor_file, held) = CursorFile::open(&path)?;
     let cursor = match held {
+        Held::Cursor(cursor) if cursor.cause > source.cause_max => {
+            // Idempotency keys make the repeats harmless, and a raise passed by would be lost.
+            let cursor = Cursor { cause: source.cause_max, ..cursor };
+            cursor_file.save(cursor)?;
+            sync(&path);
+            cursor
+        }
         Held::Cursor(cursor) => cursor,
         Held::Damaged => {
             tracing::error!(path = %path.display(), "a cursor is damaged: all alerts in the log are delivered again");

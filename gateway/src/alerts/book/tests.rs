@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::api::types::{AlertSeverity, Bilingual, Instant};
-use std::collections::HashSet;
 
 fn change(id: u64, sequence: u64, state: AlertState, mode: AlertMode) -> Alert {
     let text = Bilingual { zh: "一".into(), en: "one".into() };
@@ -76,10 +75,14 @@ fn beyond_its_bounds_the_oldest_is_forgotten_and_comes_back_with_its_next_change
         book.note(change(id, id, AlertState::Firing, AlertMode::Live));
     }
     assert_eq!((sequences(&book, AlertStateQuery::Open), book.forgotten()), (vec![5, 4, 3], 2));
+    assert_eq!((book.firing().live.critical, book.firing().live.major), (3, 2), "all that stand are counted");
+    assert_eq!((book.by_district()["210106"].critical, book.by_district()["210106"].major), (3, 2));
     for id in 1..=5 {
         book.note(change(id, 5 + id, AlertState::Resolved, AlertMode::Live));
     }
     assert_eq!(sequences(&book, AlertStateQuery::All), [10, 9]);
+    assert_eq!(book.firing(), FiringCounts::default());
+    assert!(book.lock().unlisted.is_empty());
     assert_eq!(book.lock().sequence_of.len(), 2, "nothing is kept of what is forgotten");
 }
 
@@ -102,16 +105,4 @@ fn pages_join_to_the_whole_whatever_shelf_an_alert_lies_on() {
     assert_eq!(seen, (1..=20).rev().collect::<Vec<_>>());
     let south = AlertQuery { district: Some("210112".into()), limit: 100, ..AlertQuery::default() };
     assert_eq!(book.page(&south).items.len(), 11);
-}
-
-#[test]
-fn what_the_core_does_not_know_as_open_is_withdrawn() {
-    let book = Book::default();
-    for id in 1..=3 {
-        book.note(change(id, id, AlertState::Firing, AlertMode::Live));
-    }
-    let withdrawn: Vec<u64> =
-        book.withdrawn(&HashSet::from([2])).iter().map(|alert| alert.sequence).collect();
-    assert_eq!(withdrawn, [1, 3]);
-    assert_eq!(sequences(&book, AlertStateQuery::All), [3, 2, 1], "they stand until they are closed");
 }

@@ -141,6 +141,11 @@ impl Alert {
         format!("{}-{}-{}", self.id, self.state.name(), self.mode.name())
     }
 
+    /// The id as the number that it is made of.
+    pub(crate) fn number(&self) -> Option<u64> {
+        u64::from_str_radix(&self.id, 16).ok()
+    }
+
     /// Whether outputs hear of it: raises, and the end of what was raised.
     #[must_use]
     pub fn is_announced(&self) -> bool {

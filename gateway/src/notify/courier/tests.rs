@@ -41,6 +41,7 @@ fn source(site: &Site) -> Source {
         tail: site.log.subscribe(),
         bell: site.bell.clone(),
         from_cause: 0,
+        cause_max: u64::MAX,
         data_dir: site.dir.path().into(),
     }
 }
@@ -141,4 +142,27 @@ fn a_new_output_begins_now_and_not_with_history() {
     await_passed(&handle, 2);
     handle.stop();
     assert_eq!(receiver.taken(), ["0000000000000002-firing-live"]);
+}
+
+#[test]
+fn a_cursor_beyond_what_is_judged_anew_is_set_back() {
+    let mut site = Site::new();
+    let receiver = Arc::new(Scripted::default());
+    let handle = begin(&site, &receiver);
+    site.log.write(5, &[change(1, Phase::Firing)]).unwrap();
+    await_passed(&handle, 1);
+    handle.stop();
+    let anew = |cause_max| {
+        let receiver = Arc::clone(&receiver);
+        let source = Source { cause_max, ..source(&site) };
+        start("duty", OutputKind::Webhook, source, || Ok(receiver)).unwrap()
+    };
+    anew(5).stop();
+    assert_eq!(held(&site), Held::Cursor(Cursor { cause: 5, hint: Lsn(1) }));
+    // By other rules the replay raises something for a message that was passed.
+    let handle = anew(2);
+    site.log.write(3, &[change(2, Phase::Firing)]).unwrap();
+    await_passed(&handle, 2);
+    handle.stop();
+    assert_eq!(receiver.taken(), [1, 2].map(|id| format!("{id:016x}-firing-live")));
 }
