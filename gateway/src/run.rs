@@ -360,14 +360,20 @@ async fn tick(
         }
         let passed = before.elapsed();
         before = Instant::now();
-        if passed < OVERSLEPT && sessions.all_ready() {
-            listened += passed;
-        }
-        // What a tick that finds no room had to say, the next one says.
-        let tick = Entering::tick(clock.now_ms(), clock.event_ms(listened));
-        if journal.try_push(Priority::Normal, tick).is_ok() {
-            listened = Duration::ZERO;
-        }
+        tell(&mut listened, passed, sessions.all_ready(), |listened| {
+            let tick = Entering::tick(clock.now_ms(), clock.event_ms(listened));
+            journal.try_push(Priority::Normal, tick).is_ok()
+        });
+    }
+}
+
+/// What a tick that finds no room had to say, the next one says.
+fn tell(listened: &mut Duration, passed: Duration, ready: bool, has_room: impl FnOnce(Duration) -> bool) {
+    if passed < OVERSLEPT && ready {
+        *listened += passed;
+    }
+    if has_room(*listened) {
+        *listened = Duration::ZERO;
     }
 }
 
@@ -641,6 +647,41 @@ async fn run_until_signal(config: Config, registry: Registry, extras: Extras) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_heard_and_what_was_not_outlasts_a_tick_without_room() {
+        let (mut listened, mut told) = (Duration::ZERO, Vec::new());
+        for (passed_s, ready, room) in
+            [(1, true, false), (1, false, false), (9, true, false), (1, true, true), (1, false, true)]
+        {
+            tell(&mut listened, Duration::from_secs(passed_s), ready, |listened| {
+                told.extend(room.then_some(listened.as_secs()));
+                room
+            });
+        }
+        assert_eq!(told, [2, 0], "neither the second that was not ready nor the nine overslept");
+    }
+
+    #[test]
+    fn rules_and_classes_are_told_from_others() {
+        let class = include_str!("../../seeds/classes/gas_station_detector.toml");
+        let rule = r#"id = "a"
+            version = 1
+            class = "gas_station_detector"
+            severity = "info"
+            title = { zh = "一", en = "One" }
+            source = "D"
+            when = { channel = "ch4", at_least = 50.0, clear_below = 40.0 }"#;
+        let of = |class: &str, rule: &str| {
+            let mut registry = Registry::new(vec![toml::from_str(class).unwrap()]);
+            registry.set_rules(vec![toml::from_str(rule).unwrap()]);
+            rules_of(&registry)
+        };
+        let known = of(class, rule);
+        assert_eq!(known, of(class, rule));
+        assert_ne!(known, of(class, &rule.replace("50.0", "51.0")));
+        assert_ne!(known, of(&class.replace("version = ", "version = 1"), rule));
+    }
 
     #[test]
     fn a_derived_log_is_cut_to_its_checkpoint_wherever_its_beginning_went() {
