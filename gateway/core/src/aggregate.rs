@@ -9,65 +9,85 @@
 //! it is counted in `late`, stays in the raw series, and the window stands as it was last shown.
 //! Deliberately absent: a window's emptiness. Silence is the silence rules' business.
 
+mod form;
+
 use crate::{
     event::{ABSENT, Accepted, ChannelStat, SampleSet, Shown, WindowClosed},
     registry::{ClassRules, DeviceIx},
 };
-use alloc::{boxed::Box, vec, vec::Vec};
+use alloc::vec::Vec;
 use core::ops::Range;
-use serde::{Deserialize, Serialize};
 
 /// Windows of each length kept for late samples, the open one included.
 pub const KEPT: usize = 3;
 /// The city's distance to UTC, in milliseconds: Asia/Shanghai has no daylight saving time.
 pub const CITY_OFFSET_MS: i64 = 8 * 3_600_000;
 
-/// The windows of a device.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The windows of a device. A city has a few of them a device, so they lie close: in two pieces of memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Windows {
     /// Any order; at most [`KEPT`] of each length.
     list: Vec<Window>,
+    /// Of each window in turn, one per rolled-up channel of the class.
+    stats: Vec<Stat>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
-    length_ms: i64,
     start_ms: i64,
+    length_ms: u32,
     /// How often it was shown.
     shown: u32,
     /// Changed since it was shown.
     changed: bool,
-    /// One per rolled-up channel of the class.
-    stats: Box<[Stat]>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A sum that, unlike an `i128`, is content with the alignment of its neighbours: it makes a [`Stat`] 64 bytes instead of 80.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(Rust, packed(8))]
+struct Sum(i128);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
-    sum: i128,
+    sum: Sum,
     count: u32,
     min: i64,
     max: i64,
     last: i64,
-    last_key: (i64, u64, u32),
+    /// The key of `last`.
+    last_ms: i64,
+    last_seq: u64,
+    last_boot: u32,
 }
 
 impl Stat {
-    const EMPTY: Self =
-        Self { sum: 0, count: 0, min: i64::MAX, max: i64::MIN, last: 0, last_key: (i64::MIN, 0, 0) };
+    const EMPTY: Self = Self {
+        sum: Sum(0),
+        count: 0,
+        min: i64::MAX,
+        max: i64::MIN,
+        last: 0,
+        last_ms: i64::MIN,
+        last_seq: 0,
+        last_boot: 0,
+    };
 
     /// Adds values of ascending keys: `key` says the key of an index.
     fn add(&mut self, values: &[i64], key: impl Fn(usize) -> (i64, u64, u32)) {
         let Some(newest) = values.iter().rposition(|&value| value != ABSENT) else { return };
         let key = key(newest);
-        if key >= self.last_key {
-            (self.last, self.last_key) = (values[newest], key);
+        if key >= (self.last_ms, self.last_seq, self.last_boot) {
+            self.last = values[newest];
+            (self.last_ms, self.last_seq, self.last_boot) = key;
         }
+        let mut sum = self.sum.0;
         for &value in values.iter().filter(|&&value| value != ABSENT) {
-            self.sum += i128::from(value);
+            sum += i128::from(value);
             self.count += 1;
             self.min = self.min.min(value);
             self.max = self.max.max(value);
         }
+        self.sum = Sum(sum);
     }
 }
 
@@ -86,6 +106,11 @@ impl Windows {
         accepted: &Accepted,
         shown: &mut Shown,
     ) -> u64 {
+        let channels = rules.rolled_up.len();
+        if self.stats.len() != self.list.len() * channels {
+            // The class has other channels than when these windows were made, under one version.
+            *self = Self::default();
+        }
         let times = &accepted.times_ms[set.rows.clone()];
         let mut late = 0;
         for &length_ms in &rules.windows_ms {
@@ -97,7 +122,10 @@ impl Windows {
                 let rows = from..from + inside;
                 from = rows.end;
                 match self.find_or_add(rules, set.device, length_ms, start_ms, shown) {
-                    Some(window) => window.add(rules, set, rows, accepted),
+                    Some(at) => {
+                        let stats = &mut self.stats[at * channels..(at + 1) * channels];
+                        self.list[at].changed |= add(stats, rules, set, rows, accepted);
+                    }
                     None => late += inside as u64,
                 }
             }
@@ -112,34 +140,41 @@ impl Windows {
         length_ms: i64,
         start_ms: i64,
         shown: &mut Shown,
-    ) -> Option<&mut Window> {
+    ) -> Option<usize> {
+        let length_ms = u32::try_from(length_ms).ok()?;
         let known = |window: &Window| window.length_ms == length_ms && window.start_ms == start_ms;
         if let Some(at) = self.list.iter().position(known) {
-            return self.list.get_mut(at);
+            return Some(at);
         }
         let alike = || self.list.iter().enumerate().filter(|(_, window)| window.length_ms == length_ms);
+        let channels = rules.rolled_up.len();
+        let new = Window { start_ms, length_ms, shown: 0, changed: false };
         if alike().count() < KEPT {
-            let stats = vec![Stat::EMPTY; rules.rolled_up.len()].into_boxed_slice();
             // There will be no more than KEPT of each length, and they come one by one.
             self.list.reserve_exact(1);
-            self.list.push(Window { length_ms, start_ms, shown: 0, changed: false, stats });
-            return self.list.last_mut();
+            self.list.push(new);
+            self.stats.reserve_exact(channels);
+            self.stats.resize(self.stats.len() + channels, Stat::EMPTY);
+            return Some(self.list.len() - 1);
         }
         let (oldest, _) = alike().min_by_key(|(_, window)| window.start_ms)?;
         let window = self.list.get_mut(oldest).filter(|window| window.start_ms < start_ms)?;
+        let stats = &mut self.stats[oldest * channels..(oldest + 1) * channels];
         // Its last chance: a set may span more windows than are kept.
-        window.show(rules, device, shown);
-        window.stats.fill(Stat::EMPTY);
-        (window.start_ms, window.shown) = (start_ms, 0);
-        Some(window)
+        window.show(stats, rules, device, shown);
+        stats.fill(Stat::EMPTY);
+        *window = new;
+        Some(oldest)
     }
 
     /// Shows every window that changed and is due: complete, or ended at or before `passed_ms`.
     pub fn show_due(&mut self, rules: &ClassRules, device: DeviceIx, passed_ms: i64, shown: &mut Shown) {
-        for window in self.list.iter_mut().filter(|window| window.changed) {
-            let complete = || window.stats.iter().any(|stat| stat.count >= window.expected(rules));
-            if window.start_ms + window.length_ms <= passed_ms || complete() {
-                window.show(rules, device, shown);
+        let channels = rules.rolled_up.len();
+        for (at, window) in self.list.iter_mut().enumerate().filter(|(_, window)| window.changed) {
+            let Some(stats) = self.stats.get(at * channels..(at + 1) * channels) else { return };
+            let complete = || stats.iter().any(|stat| stat.count >= window.expected(rules));
+            if window.start_ms + i64::from(window.length_ms) <= passed_ms || complete() {
+                window.show(stats, rules, device, shown);
             }
         }
     }
@@ -147,8 +182,7 @@ impl Windows {
     /// Bytes on the heap.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        let stats: usize = self.list.iter().map(|window| size_of_val::<[Stat]>(&window.stats)).sum();
-        self.list.capacity() * size_of::<Window>() + stats
+        self.list.capacity() * size_of::<Window>() + self.stats.capacity() * size_of::<Stat>()
     }
 
     /// Is there anything that [`Self::show_due`] could still show?
@@ -158,42 +192,51 @@ impl Windows {
     }
 }
 
+/// Adds rows of a set to a window; says whether it changed.
+fn add(
+    stats: &mut [Stat],
+    rules: &ClassRules,
+    set: &SampleSet,
+    rows: Range<usize>,
+    accepted: &Accepted,
+) -> bool {
+    let channels = &accepted.channels[set.channels.clone()];
+    let mut changed = false;
+    for (&at, stat) in rules.rolled_up.iter().zip(stats) {
+        let number = rules.channels[usize::from(at)].number;
+        let Some(column) = channels.iter().position(|&channel| channel == number) else { continue };
+        let before = stat.count;
+        let first = set.rows.start + rows.start;
+        stat.add(&accepted.column(set, column)[rows.clone()], |index| {
+            (accepted.times_ms[first + index], accepted.seqs[first + index], set.boot)
+        });
+        changed |= stat.count != before;
+    }
+    changed
+}
+
 impl Window {
-    fn add(&mut self, rules: &ClassRules, set: &SampleSet, rows: Range<usize>, accepted: &Accepted) {
-        let channels = &accepted.channels[set.channels.clone()];
-        for (&at, stat) in rules.rolled_up.iter().zip(&mut self.stats) {
-            let number = rules.channels[usize::from(at)].number;
-            let Some(column) = channels.iter().position(|&channel| channel == number) else { continue };
-            let before = stat.count;
-            let first = set.rows.start + rows.start;
-            stat.add(&accepted.column(set, column)[rows.clone()], |index| {
-                (accepted.times_ms[first + index], accepted.seqs[first + index], set.boot)
-            });
-            self.changed |= stat.count != before;
-        }
-    }
-
     fn expected(&self, rules: &ClassRules) -> u32 {
-        u32::try_from(self.length_ms / rules.interval_ms.max(1)).unwrap_or(u32::MAX)
+        u32::try_from(i64::from(self.length_ms) / rules.interval_ms.max(1)).unwrap_or(u32::MAX)
     }
 
-    fn show(&mut self, rules: &ClassRules, device: DeviceIx, shown: &mut Shown) {
+    fn show(&mut self, stats: &[Stat], rules: &ClassRules, device: DeviceIx, shown: &mut Shown) {
         if !core::mem::take(&mut self.changed) {
             return;
         }
         let stats_from = shown.stats.len();
-        let filled = rules.rolled_up.iter().zip(&self.stats).filter(|(_, stat)| stat.count > 0);
+        let filled = rules.rolled_up.iter().zip(stats).filter(|(_, stat)| stat.count > 0);
         shown.stats.extend(filled.map(|(&at, stat)| ChannelStat {
             channel: rules.channels[usize::from(at)].number,
             count: stat.count,
-            sum: stat.sum,
+            sum: stat.sum.0,
             min: stat.min,
             max: stat.max,
             last: stat.last,
         }));
         shown.windows.push(WindowClosed {
             device,
-            length_ms: self.length_ms,
+            length_ms: self.length_ms.into(),
             start_ms: self.start_ms,
             revision: self.shown,
             expected: self.expected(rules),

@@ -1,8 +1,8 @@
 //! The ledger over all devices, kept up by difference: asking for it costs what changed since, not the city.
 //!
-//! Invariant: the sum is that of every device's own totals, exactly, whenever it is asked. A device whose ledger may
-//! have changed is noted; its part is taken out and put in anew when the books are balanced, or for the answer alone.
-//! Bound: one entry a device.
+//! Invariant: the sum is that of every device's own totals, exactly, whenever it is asked. A device whose ledger is about
+//! to change is noted, and its part taken out; it is put in anew when the books are balanced, or for the answer alone.
+//! So no device's part has to be remembered. Bound: a bit a device, and a word for each that is noted.
 
 use crate::ledger::Totals;
 use alloc::vec::Vec;
@@ -48,9 +48,8 @@ impl Sum {
 /// The books of a lane.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
+    /// Of all devices but those that are noted.
     sum: Sum,
-    /// What each device stands in the sum with.
-    parts: Vec<Totals>,
     noted: Vec<u32>,
     is_noted: Vec<bool>,
 }
@@ -58,18 +57,15 @@ pub(crate) struct Books {
 impl Books {
     /// Books of so many devices that have not reported.
     pub(crate) fn new(devices: usize) -> Self {
-        Self {
-            parts: alloc::vec![Totals::default(); devices],
-            is_noted: alloc::vec![false; devices],
-            ..Self::default()
-        }
+        Self { is_noted: alloc::vec![false; devices], ..Self::default() }
     }
 
-    /// The device's ledger may have changed.
-    pub(crate) fn note(&mut self, device: u32) {
+    /// The device's ledger is going to change, and stands so until then.
+    pub(crate) fn note(&mut self, device: u32, standing: impl FnOnce() -> Totals) {
         if let Some(noted) = self.is_noted.get_mut(device as usize)
             && !core::mem::replace(noted, true)
         {
+            self.sum.add(&standing(), -1);
             self.noted.push(device);
         }
     }
@@ -77,10 +73,7 @@ impl Books {
     /// Takes up what changed.
     pub(crate) fn balance(&mut self, now: impl Fn(u32) -> Totals) {
         for device in self.noted.drain(..) {
-            let part = &mut self.parts[device as usize];
-            self.sum.add(part, -1);
-            *part = now(device);
-            self.sum.add(part, 1);
+            self.sum.add(&now(device), 1);
             self.is_noted[device as usize] = false;
         }
     }
@@ -89,7 +82,6 @@ impl Books {
     pub(crate) fn totals(&self, now: impl Fn(u32) -> Totals) -> (Totals, bool) {
         let mut sum = self.sum;
         for &device in &self.noted {
-            sum.add(&self.parts[device as usize], -1);
             sum.add(&now(device), 1);
         }
         (sum.totals(), sum.open == 0)

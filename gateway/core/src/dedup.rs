@@ -21,6 +21,7 @@ use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 use hunhe_proto::reading::Report;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// The most outboxes remembered for a device.
 pub const OUTBOXES_MAX: usize = 4;
@@ -60,8 +61,8 @@ struct Folded {
 /// The outboxes of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outboxes {
-    /// By age of first contact.
-    list: Vec<Outbox>,
+    /// By age of first contact. Nearly every device has one.
+    list: SmallVec<[Outbox; 1]>,
     folded: Option<Box<Folded>>,
 }
 
@@ -125,8 +126,6 @@ impl Outboxes {
                 if self.list.len() == OUTBOXES_MAX {
                     self.fold();
                 }
-                // Nearly every device has one.
-                self.list.reserve_exact(1);
                 self.list.push(Outbox::new(boot));
                 self.list.len() - 1
             }
@@ -207,7 +206,8 @@ impl Outboxes {
         let ranges: usize = self.list.iter().map(|o| o.known.heap_bytes() + o.lost.heap_bytes()).sum();
         let folded =
             self.folded.as_ref().map_or(0, |folded| size_of::<Folded>() + 4 * folded.boots.capacity());
-        self.list.capacity() * size_of::<Outbox>() + ranges + folded
+        let spilled = if self.list.spilled() { self.list.capacity() * size_of::<Outbox>() } else { 0 };
+        spilled + ranges + folded
     }
 }
 

@@ -10,9 +10,9 @@ use crate::{
     dedup::Outboxes,
     device::DeviceState,
     lane::Counters,
-    view::Snapshot,
+    view::{Kept, Snapshot},
 };
-use alloc::{borrow::Cow, boxed::Box, collections::VecDeque, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
 use hunhe_proto::id::{AgentId, DeviceId};
 use serde::Deserialize;
 
@@ -60,7 +60,8 @@ impl From<SnapshotV1> for Snapshot<'static> {
         let SnapshotV1 { counters, city, classes, devices } = former;
         let agents = city.agents.into_iter().map(|(id, agent)| (id, agent.into())).collect();
         let city = Notes { now_ms: city.now_ms, listened_ms: 0, agents };
-        let devices = devices.into_iter().map(|(id, class, device)| (id, class, Cow::Owned(device.into())));
+        let devices =
+            devices.into_iter().map(|(id, class, device)| (id, class, Kept::Own(Box::new(device.into()))));
         Self { counters, city, classes, devices: devices.collect() }
     }
 }

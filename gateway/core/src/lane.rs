@@ -176,7 +176,7 @@ impl Lane {
     ) -> Result<(), Refusal> {
         let boot = report.header.boot;
         let refuse = |reason| Refusal { device: Some(device), boot, reason };
-        self.books.note(device.0);
+        self.books.note(device.0, || ledger_of(&self.devices, device.0));
         let state = self.devices[device.at()].get_or_insert_with(|| Box::new(DeviceState::new(rules)));
         self.fresh.clear();
         let mut doubt = Quality::Valid;
@@ -304,17 +304,17 @@ impl Lane {
 
     /// Notes what a sink did with a device's decided samples.
     pub fn confirmed(&mut self, device: DeviceIx, boot: u32, confirmed: Confirmed) {
+        self.books.note(device.0, || ledger_of(&self.devices, device.0));
         if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
             state.outboxes.confirmed(boot, confirmed);
-            self.books.note(device.0);
         }
     }
 
     /// Notes that quarantined samples were discarded, by an operator or at the quarantine's bound.
     pub fn discarded(&mut self, device: DeviceIx, boot: u32, samples: u64) {
+        self.books.note(device.0, || ledger_of(&self.devices, device.0));
         if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
             state.outboxes.discarded(boot, samples);
-            self.books.note(device.0);
         }
     }
 

@@ -1,8 +1,8 @@
 //! A set of sequence numbers as sorted, disjoint, non-adjacent ranges, bounded in their number.
 
-use alloc::vec::Vec;
 use core::ops::Range;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// The most ranges in a set.
 pub const RANGES_MAX: usize = 64;
@@ -10,8 +10,8 @@ pub const RANGES_MAX: usize = 64;
 /// Sequence numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges {
-    /// Sorted, disjoint, non-empty, none adjacent to the next.
-    list: Vec<Range<u64>>,
+    /// Sorted, disjoint, non-empty, none adjacent to the next. Most sets never have another than the first.
+    list: SmallVec<[Range<u64>; 1]>,
     /// Sum of the lengths.
     count: u64,
 }
@@ -37,7 +37,7 @@ impl Ranges {
     /// Bytes on the heap.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.list.capacity() * size_of::<Range<u64>>()
+        if self.list.spilled() { self.list.capacity() * size_of::<Range<u64>>() } else { 0 }
     }
 
     /// One past the greatest number; 0 for the empty set.
@@ -98,10 +98,6 @@ impl Ranges {
                 return Err(TooScattered);
             }
             self.count += range.end - range.start;
-            if self.list.is_empty() {
-                // Most sets never have another.
-                self.list.reserve_exact(1);
-            }
             self.list.insert(from, range);
             return Ok(());
         }
@@ -129,7 +125,8 @@ impl Ranges {
         if self.list.len() - (to - from) + kept.clone().count() > RANGES_MAX {
             return Err(TooScattered);
         }
-        self.list.splice(from..to, kept);
+        self.list.drain(from..to);
+        self.list.insert_many(from, kept);
         self.count = self.list.iter().map(|known| known.end - known.start).sum();
         Ok(())
     }

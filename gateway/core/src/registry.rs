@@ -3,9 +3,12 @@
 //! Nothing a device sends adds to the registry. Ids are looked up, never stored from the wire, so the number of
 //! series is bounded by registry × schema. Indices are dense and valid for one registry only: whatever outlives a
 //! run names devices by id.
+//!
+//! A city's registry is most of what an idle gateway holds, so nothing stands in it twice: the tables over ids hold
+//! indices alone, and operators and zones are shared.
 
 use crate::rule::{Rule, RuleIx, RuleKey, Share, Silence, Watch, When};
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use core::hash::{BuildHasher, BuildHasherDefault};
 use hashbrown::{HashMap, HashTable};
 use hunhe_proto::{
@@ -56,12 +59,12 @@ pub struct Device {
     pub class: ClassIx,
     /// What holds its connection.
     pub agent: AgentIx,
-    /// Who runs it.
-    pub operator: Id,
+    /// Who runs it; shared with its other devices.
+    pub operator: Arc<Id>,
     /// District code.
     pub district: u32,
-    /// DMA, pressure zone, station or farm.
-    pub zone: Id,
+    /// DMA, pressure zone, station or farm; shared with its other devices.
+    pub zone: Arc<Id>,
     /// WGS-84 degrees of longitude and latitude.
     pub position: (f64, f64),
 }
@@ -165,7 +168,7 @@ pub struct ChannelRules {
     pub change_per_h_max: Option<i64>,
 }
 
-/// What a message's device id stands for. It lies beside the id, so that a message costs one look into the registry.
+/// What a message's device id stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolved {
     /// The device.
@@ -182,10 +185,13 @@ pub struct Registry {
     classes: Vec<ClassRules>,
     devices: Vec<Device>,
     agents: Vec<Agent>,
-    device_by_id: IdMap<Resolved>,
-    /// By the hash of the pseudonym, which stands in `devices`: it is rarely asked for, and need not be here twice.
+    /// By the hash of the id, which stands in `devices`.
+    device_by_id: HashTable<DeviceIx>,
+    /// By the hash of the pseudonym, which stands there as well.
     device_by_pseudonym: HashTable<DeviceIx>,
     agent_by_id: IdMap<AgentIx>,
+    /// Operators and zones.
+    names: IdMap<Arc<Id>>,
     rules: Vec<Rule>,
     pub(crate) shares: Vec<Share>,
 }
@@ -254,7 +260,7 @@ impl Registry {
         let Some(class_at) = self.classes.iter().position(|rules| rules.class.name == class) else {
             return Err(EnrolmentError::UnknownClass { device: id, class });
         };
-        if self.device_by_id.contains_key(&id) || self.find_pseudonym(pseudonym).is_some() {
+        if self.find(id).is_some() || self.find_pseudonym(pseudonym).is_some() {
             return Err(EnrolmentError::Taken { device: id });
         }
         if self.devices.len() >= DEVICES_MAX {
@@ -269,7 +275,7 @@ impl Registry {
             self.agents.push(Agent { id: agent, devices: Vec::new() });
         }
         self.agents[agent_at.at()].devices.push(index);
-        self.device_by_id.insert(id, Resolved { device: index, class, agent: agent_at });
+        let (operator, zone) = (self.shared(operator), self.shared(zone));
         self.devices.push(Device {
             id,
             pseudonym,
@@ -281,21 +287,28 @@ impl Registry {
             position,
         });
         let devices = &self.devices;
+        self.device_by_id.insert_unique(hash_of(id), index, |known| hash_of(devices[known.at()].id));
         self.device_by_pseudonym
             .insert_unique(hash_of(pseudonym), index, |known| hash_of(devices[known.at()].pseudonym));
         Ok(index)
     }
 
+    fn shared(&mut self, name: Id) -> Arc<Id> {
+        Arc::clone(self.names.entry(name).or_insert_with(|| Arc::new(name)))
+    }
+
     /// The device of that id.
     #[must_use]
     pub fn find(&self, id: DeviceId) -> Option<DeviceIx> {
-        Some(self.resolve(id)?.device)
+        self.device_by_id.find(hash_of(id), |known| self.devices[known.at()].id == id).copied()
     }
 
     /// The device of that id, with its class and agent.
     #[must_use]
     pub fn resolve(&self, id: DeviceId) -> Option<Resolved> {
-        self.device_by_id.get(&id).copied()
+        let device = self.find(id)?;
+        let &Device { class, agent, .. } = self.device(device);
+        Some(Resolved { device, class, agent })
     }
 
     /// A class.

@@ -7,12 +7,12 @@ use crate::{
     ledger::Totals,
     registry::{AgentIx, ClassRules, DeviceIx},
 };
-use alloc::{borrow::Cow, boxed::Box, string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use hunhe_proto::{
     id::DeviceId,
     v1::{BootDurable, DeviceDurable, Durable, Range},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A lane's state between two journal records, by device id, so that it outlives a change of registry.
 ///
@@ -24,7 +24,39 @@ pub struct Snapshot<'a> {
     /// Names and versions, in the order of the registry then.
     pub(crate) classes: Vec<(String, u32)>,
     /// Each with its class then.
-    pub(crate) devices: Vec<(DeviceId, u32, Cow<'a, DeviceState>)>,
+    pub(crate) devices: Vec<(DeviceId, u32, Kept<'a>)>,
+}
+
+/// A device's state where it stands, or for itself. It is a pointer in either case: a snapshot has one for each device of
+/// the city, and stands beside the city while it is written.
+#[derive(Debug)]
+pub(crate) enum Kept<'a> {
+    Standing(&'a DeviceState),
+    Own(Box<DeviceState>),
+}
+
+impl Serialize for Kept<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Standing(state) => state.serialize(serializer),
+            Self::Own(state) => state.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Kept<'_> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::Own(Box::deserialize(deserializer)?))
+    }
+}
+
+impl Kept<'_> {
+    fn into_own(self) -> Box<DeviceState> {
+        match self {
+            Self::Standing(state) => Box::new(state.clone()),
+            Self::Own(state) => state,
+        }
+    }
 }
 
 impl Lane {
@@ -128,17 +160,16 @@ impl Lane {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot<'_> {
         let class = |rules: &ClassRules| (rules.class.name.clone(), rules.class.version);
+        let mut devices = Vec::with_capacity(self.states().count());
+        devices.extend(self.states().map(|(index, state)| {
+            let device = self.registry.device(index);
+            (device.id, device.class.0, Kept::Standing(state))
+        }));
         Snapshot {
             counters: self.counters.clone(),
             city: self.city.notes(&self.registry),
             classes: self.registry.classes().iter().map(class).collect(),
-            devices: self
-                .states()
-                .map(|(index, state)| {
-                    let device = self.registry.device(index);
-                    (device.id, device.class.0, Cow::Borrowed(state))
-                })
-                .collect(),
+            devices,
         }
     }
 
@@ -153,7 +184,7 @@ impl Lane {
                 left_out += 1;
                 continue;
             };
-            let mut state = Box::new(state.into_owned());
+            let mut state = state.into_own();
             let rules = self.registry.class_of(device);
             let before = snapshot.classes.get(class as usize);
             let same = before.is_some_and(|(name, version)| {
@@ -165,8 +196,8 @@ impl Lane {
                 state.change_class(rules);
             }
             state.alerts.keep_rules(|key| rules.has_rule(key));
+            self.books.note(device.0, || ledger_of(&self.devices, device.0));
             self.devices[device.at()] = Some(state);
-            self.books.note(device.0);
         }
         left_out
     }

@@ -20,9 +20,6 @@ const RECORDS_AT_ONCE: usize = 50;
 impl Answers {
     /// Feeds the hub until `stopped`.
     pub(crate) async fn publish_live(&self, hub: Arc<Hub>, mut stopped: watch::Receiver<bool>) {
-        let names: Vec<Arc<str>> =
-            self.registry.devices().iter().map(|device| device.pseudonym.as_str().into()).collect();
-        let names = Arc::new(names);
         let mut since_ms = self.clock.now_ms();
         let mut announced = u64::MAX;
         let mut every = tokio::time::interval(FLUSH_INTERVAL);
@@ -37,17 +34,13 @@ impl Answers {
                 continue;
             }
             let from_ms = std::mem::replace(&mut since_ms, self.clock.now_ms());
-            let Ok(changed) = self.changed_since(from_ms, Arc::clone(&names)).await else { return };
+            let Ok(changed) = self.changed_since(from_ms).await else { return };
             hub.note(changed);
             announced = self.announce_refused(&hub, announced).await;
         }
     }
 
-    async fn changed_since(
-        &self,
-        from_ms: i64,
-        names: Arc<Vec<Arc<str>>>,
-    ) -> Result<Vec<Latest>, crate::api::ApiError> {
+    async fn changed_since(&self, from_ms: i64) -> Result<Vec<Latest>, crate::api::ApiError> {
         let registry = Arc::clone(&self.registry);
         self.ask(move |lane| {
             let mut changed = Vec::new();
@@ -55,10 +48,11 @@ impl Answers {
                 lane.states().filter(|(_, state)| state.arrival_ms >= from_ms && state.last_ms != i64::MIN);
             for (device, state) in recent.take(DEVICES_AT_ONCE) {
                 let channels = &registry.class_of(device).class.channels;
+                let name: Arc<str> = registry.device(device).pseudonym.as_str().into();
                 for (channel, &wire) in channels.iter().zip(&state.last).filter(|(_, wire)| **wire != ABSENT)
                 {
                     changed.push(Latest {
-                        device: Arc::clone(&names[device.at()]),
+                        device: Arc::clone(&name),
                         channel: channel.name.as_str().into(),
                         time: state.last_ms,
                         value: Some(channel.value(wire)),

@@ -85,7 +85,7 @@ impl Memory {
             }
         }
         for run in runs {
-            self.put_block(device, run.first_ms, Dirty::Removed);
+            self.put_block(device, run.first_ms(), Dirty::Removed);
         }
         Ok(table)
     }

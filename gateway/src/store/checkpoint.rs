@@ -6,7 +6,7 @@
 use super::{
     Store, StoreError,
     disk::{Disk, Month, block_key},
-    memory::{Dirty, Memory, Run},
+    memory::{Dirty, Memory, Run, Runs},
     table::Table,
 };
 use fjall::{OwnedWriteBatch, PersistMode, Slice};
@@ -55,7 +55,7 @@ impl Store {
 
 impl Memory {
     /// Fills the batch with all that is unwritten; returns the runs that each open block then has.
-    fn prepare(&self, disk: &Disk, batch: &mut OwnedWriteBatch) -> Result<Vec<(u32, Vec<Run>)>, StoreError> {
+    fn prepare(&self, disk: &Disk, batch: &mut OwnedWriteBatch) -> Result<Vec<(u32, Runs)>, StoreError> {
         let mut blocks = Blocks::new();
         for (&key, block) in &self.blocks {
             let bytes = match block {
@@ -85,18 +85,18 @@ impl Memory {
         device: u32,
         pending: &Table,
         blocks: &mut Blocks,
-    ) -> Result<Vec<Run>, StoreError> {
+    ) -> Result<Runs, StoreError> {
         let mut runs = self.heads[device as usize].runs.clone();
         let (mut level, mut merged) = (0, runs.len());
         loop {
-            let peers = runs[..merged].iter().rev().take_while(|run| run.level == level).count();
+            let peers = runs[..merged].iter().rev().take_while(|run| run.level() == level).count();
             if peers + 1 < FAN_IN {
                 break;
             }
             merged -= peers;
             level += 1;
         }
-        let absorbed = runs.split_off(merged);
+        let absorbed: Runs = runs.drain(merged..).collect();
         let joined;
         let table = if absorbed.is_empty() {
             pending
@@ -107,18 +107,19 @@ impl Memory {
             &joined
         };
         for run in &absorbed {
-            blocks.insert((device, run.first_ms), None);
+            blocks.insert((device, run.first_ms()), None);
         }
         if let Some(first_ms) = table.first_ms() {
             blocks.insert((device, first_ms), Some(Self::encoded(table, level)?));
-            // An open block has fewer rows than a block may have, which is at most 4,096.
-            runs.push(Run { first_ms, rows: u16::try_from(table.len()).unwrap_or(u16::MAX), level });
+            runs.push(Run::new(first_ms, table.len(), level)?);
         }
+        // It stays as long as the device is idle.
+        runs.shrink_to_fit();
         Ok(runs)
     }
 
     /// Everything is in the database now.
-    fn settle(&mut self, heads: Vec<(u32, Vec<Run>)>) {
+    fn settle(&mut self, heads: Vec<(u32, Runs)>) {
         for (device, runs) in heads {
             let head = &mut self.heads[device as usize];
             head.runs = runs;

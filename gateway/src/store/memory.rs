@@ -10,6 +10,7 @@ use super::{
     table::Table,
 };
 use fjall::Slice;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// A closed block that differs from what is on disk.
@@ -32,13 +33,40 @@ impl Dirty {
     }
 }
 
-/// A small block on disk, part of an open one.
+/// A small block on disk, part of an open one: 48 bits of its first sample's time, 13 of its number of rows, 3 of its level.
+/// A city has a million.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) first_ms: i64,
-    pub(super) rows: u16,
-    pub(super) level: u8,
+pub(super) struct Run(u64);
+
+impl Run {
+    /// None of what this store writes lies beyond these bounds: a time before [`disk::TIME_END_MS`], at most
+    /// [`block::ROWS_MAX`] rows, and at each level eight times the rows of the one below.
+    pub(super) fn new(first_ms: i64, rows: usize, level: u8) -> Result<Self, StoreError> {
+        const CORRUPT: StoreError = StoreError::Corrupt { what: "run" };
+        let (Ok(first_ms), Ok(rows)) = (u64::try_from(first_ms), u64::try_from(rows)) else {
+            return Err(CORRUPT);
+        };
+        if first_ms >> 48 != 0 || rows >> 13 != 0 || level >> 3 != 0 {
+            return Err(CORRUPT);
+        }
+        Ok(Self(first_ms << 16 | rows << 3 | u64::from(level)))
+    }
+
+    pub(super) fn first_ms(self) -> i64 {
+        (self.0 >> 16).cast_signed()
+    }
+
+    pub(super) fn rows(self) -> usize {
+        usize::try_from((self.0 >> 3) & 0x1fff).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn level(self) -> u8 {
+        self.0.to_le_bytes()[0] & 7
+    }
 }
+
+/// The runs of an open block: nearly always a few.
+pub(super) type Runs = SmallVec<[Run; 2]>;
 
 /// A device's open block: its runs on disk, then what came since. All closed samples are older, or of other months.
 #[derive(Debug, Default)]
@@ -50,7 +78,7 @@ pub(super) struct Head {
     /// Where the open block's month ends.
     pub(super) month_end_ms: i64,
     /// Ascending and disjoint.
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Runs,
     /// Later than all runs.
     pub(super) pending: Option<Box<Table>>,
     /// Is it in [`Memory::pending`]?
@@ -64,12 +92,12 @@ impl Head {
 
     pub(super) fn rows(&self) -> usize {
         let pending = self.pending.as_ref().map_or(0, |table| table.len());
-        self.runs.iter().map(|run| usize::from(run.rows)).sum::<usize>() + pending
+        self.runs.iter().map(|run| run.rows()).sum::<usize>() + pending
     }
 
     /// The first sample of the open block, where there is one.
     pub(super) fn first_ms(&self) -> Option<i64> {
-        let run = self.runs.first().map(|run| run.first_ms);
+        let run = self.runs.first().map(|run| run.first_ms());
         run.or_else(|| self.pending.as_ref().and_then(|table| table.first_ms()))
     }
 }
@@ -144,8 +172,7 @@ impl Memory {
                 if level == CLOSED {
                     break;
                 }
-                let rows = u16::try_from(rows).map_err(|_| StoreError::Corrupt { what: "run" })?;
-                loaded.runs.push(Run { first_ms, rows, level });
+                loaded.runs.push(Run::new(first_ms, rows, level)?);
                 loaded.month_end_ms = month.end_ms();
             }
             if loaded.last_ms >= 0 {
@@ -153,6 +180,7 @@ impl Memory {
             }
         }
         loaded.runs.reverse();
+        loaded.runs.shrink_to_fit();
         *head = loaded;
         Ok(())
     }
@@ -161,11 +189,11 @@ impl Memory {
     pub(super) fn read_runs(disk: &Disk, device: u32, runs: &[Run]) -> Result<Table, StoreError> {
         let mut table = Table::default();
         let Some(first) = runs.first() else { return Ok(table) };
-        let spaces = disk.month(Month::of(first.first_ms))?;
+        let spaces = disk.month(Month::of(first.first_ms()))?;
         for run in runs {
-            let bytes = (spaces.blocks.get(disk::block_key(device, run.first_ms))?)
+            let bytes = (spaces.blocks.get(disk::block_key(device, run.first_ms()))?)
                 .ok_or(StoreError::Corrupt { what: "run" })?;
-            table.append(&block::decode(&bytes, run.first_ms, None)?);
+            table.append(&block::decode(&bytes, run.first_ms(), None)?);
         }
         Ok(table)
     }
