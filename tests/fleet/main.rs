@@ -135,11 +135,20 @@ fn day(options: &Options, run_s: u32) -> (Value, Vec<String>) {
         registry_load_s < REGISTRY_LOAD_S_MAX,
         format!("ready after {registry_load_s:.2} s, promised {REGISTRY_LOAD_S_MAX}"),
     );
-    promise(rss_mib < RSS_MIB_MAX, format!("gateway of {rss_mib:.0} MiB, promised {RSS_MIB_MAX}"));
+    promise(
+        rss_mib_max < RSS_MIB_MAX,
+        format!(
+            "gateway of {rss_mib:.0} MiB, of {rss_mib_max:.0} at most, promised {RSS_MIB_MAX} at any time"
+        ),
+    );
     promise(reporting == devices, format!("{reporting} of {devices} devices were heard of"));
     promise(ledger["closed"] == true, format!("the ledger is open: {ledger}"));
     promise(
-        count(&ledger, "stored") == sampled && count(&ledger, "sampled") == sampled,
+        count(&ledger, "stored") == sampled
+            && count(&ledger, "sampled") == sampled
+            && ["quarantined", "declared_lost", "outstanding", "unexplained"]
+                .iter()
+                .all(|class| ledger[class] == 0),
         format!("{sampled} samples were taken, the ledger says {ledger}"),
     );
     let cpu_s = |ns: u64| ns as f64 / 1e9;

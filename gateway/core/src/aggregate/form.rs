@@ -98,3 +98,46 @@ impl<'de> Deserialize<'de> for Windows {
         Ok(windows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a snapshot holds, spelled out: a checkpoint of any version of format 1 or 2 has it so.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Spelled {
+        list: Vec<(i64, i64, u32, bool, Vec<SpelledStat>)>,
+    }
+    type SpelledStat = (i128, u32, i64, i64, i64, (i64, u64, u32));
+
+    fn spelled(channels: usize) -> Spelled {
+        let stat = |n: i64| (i128::from(n) << 70, 24, -n, n, n - 1, (n * 1000, 1 << 50, 7));
+        let stats = |from: i64| (from..).take(channels).map(stat).collect();
+        let list = [(86_400_000, 0, 0, true), (86_400_000, 86_400_000, 3, false), (3_600_000, 5, 1, false)];
+        let windows = list.into_iter().zip([10, 20, 30]);
+        Spelled {
+            list: windows
+                .map(|((length, start, shown, changed), n)| (length, start, shown, changed, stats(n)))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn the_form_in_a_snapshot_is_a_list_of_windows_each_with_its_statistics() {
+        for spelled in [spelled(0), spelled(1), spelled(3), Spelled { list: Vec::new() }] {
+            let bytes = postcard::to_allocvec(&spelled).unwrap();
+            let read: Windows = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!((read.list.len(), read.list.capacity()), (spelled.list.len(), spelled.list.len()));
+            assert_eq!(postcard::to_allocvec(&read).unwrap(), bytes);
+        }
+        let mut uneven = spelled(2);
+        uneven.list[1].4.pop();
+        let bytes = postcard::to_allocvec(&uneven).unwrap();
+        postcard::from_bytes::<Windows>(&bytes).unwrap_err();
+    }
+
+    #[test]
+    fn a_windows_statistics_take_64_bytes_a_channel_and_its_rest_24() {
+        assert_eq!((size_of::<Stat>(), size_of::<Window>()), (64, 24));
+    }
+}
