@@ -87,8 +87,7 @@ pub struct Options {
     pub limit_bytes: u64,
     /// Unwritten samples that ask for a checkpoint.
     pub dirty_limit_bytes: usize,
-    /// For blocks read from disk. A window is looked for before it is written, and the tables' filters and indices lie here:
-    /// with 8 MiB a city's day took ten times the CPU.
+    /// For blocks read from disk.
     pub cache_bytes: u64,
     /// At this many quarantine records the oldest is discarded.
     pub quarantine_limit_records: usize,
