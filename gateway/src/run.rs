@@ -398,7 +398,9 @@ impl Disk {
         std::fs::create_dir_all(dir).with_context(|| {
             format!("cannot make {}: set data_dir to a folder of the gateway's", dir.display())
         })?;
+        let disk = hunhe_disk::real();
         let (mut journal, recovery) = Writer::open(Options {
+            disk: Arc::clone(&disk),
             dir: dir.join("journal"),
             segment_bytes: config.journal.segment_bytes,
             limit_bytes: config.journal.limit_bytes,
@@ -411,7 +413,7 @@ impl Disk {
         } else if !recovery.findings.is_empty() {
             tracing::info!(?recovery, "the journal's unfinished end was trimmed");
         }
-        let (checkpoints, found) = Checkpoints::open(&dir.join("checkpoint"))?;
+        let (checkpoints, found) = Checkpoints::open(&disk, &dir.join("checkpoint"))?;
         for path in &found.damaged {
             tracing::warn!(path = %path.display(), "a checkpoint is damaged: the other one is taken, and the replay is longer");
         }
@@ -425,11 +427,12 @@ impl Disk {
             }
         }
         let decided = Options {
+            disk: Arc::clone(&disk),
             dir: decided_dir,
             segment_bytes: config.decided.segment_bytes,
             limit_bytes: config.decided.limit_bytes,
         };
-        let alerts = alerts::log::options(alerts_dir, config.alerts.log_limit_bytes);
+        let alerts = alerts::log::options(disk, alerts_dir, config.alerts.log_limit_bytes);
         let of_checkpoint = found.newest.as_ref();
         let same_rules = of_checkpoint.is_some_and(|newest| newest.rules == rules);
         let raised = match of_checkpoint {
@@ -559,7 +562,7 @@ fn influx_options(
 /// The sink of record writes again what its confirmations did not reach a checkpoint for: the database takes it as
 /// once, and the ledger hears of it.
 fn rewind(path: &Path, confirmed: u64) -> anyhow::Result<()> {
-    let (mut file, held) = CursorFile::open(path)?;
+    let (mut file, held) = CursorFile::open(&*hunhe_disk::real(), path)?;
     if let Held::Cursor(cursor) = held
         && cursor.cause > confirmed
     {
@@ -686,7 +689,12 @@ mod tests {
     #[test]
     fn a_derived_log_is_cut_to_its_checkpoint_wherever_its_beginning_went() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { dir: dir.path().join("alerts"), segment_bytes: 4096, limit_bytes: 64 * 1024 };
+        let options = Options {
+            disk: hunhe_disk::real(),
+            dir: dir.path().join("alerts"),
+            segment_bytes: 4096,
+            limit_bytes: 64 * 1024,
+        };
         let (mut log, _) = Writer::open(options.clone()).unwrap();
         for _ in 0..40 {
             log.append(1, &[&[7; 1000]]).unwrap();
