@@ -28,6 +28,8 @@ const POLL: Duration = Duration::from_millis(2);
 const READY: Duration = Duration::from_secs(20);
 /// Messages written at once.
 const WRITE_MAX: usize = 64;
+/// Payloads remembered of a client.
+const SEEN_MAX: usize = 64;
 /// As our sample of a broker's configuration has it.
 const WINDOW: usize = 4_096;
 
@@ -98,6 +100,8 @@ struct Session {
     stray: u64,
     /// Acknowledgements that overtook another.
     out_of_order: u64,
+    /// Payloads that it published on its devices' topics, the latest.
+    seen: VecDeque<Vec<u8>>,
     /// What was delivered before comes again as if it had not been.
     without_dup: bool,
     script: VecDeque<Manner>,
@@ -224,6 +228,13 @@ impl FakeBroker {
         self.state.retained.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
     }
 
+    /// The latest payloads that a client published on its devices' topics.
+    #[must_use]
+    pub fn seen(&self, client_id: &str) -> Vec<Vec<u8>> {
+        let sessions = self.state.sessions();
+        sessions.get(client_id).map_or_else(Vec::new, |session| session.seen.iter().cloned().collect())
+    }
+
     /// Messages waiting in a session, not yet delivered.
     #[must_use]
     pub fn waiting(&self, client_id: &str) -> usize {
@@ -344,12 +355,7 @@ fn serve(state: &Arc<State>, mut socket: TcpStream) {
 }
 
 /// A client is there: its manner, its session, its CONNACK.
-fn begin(
-    state: &Arc<State>,
-    socket: &mut TcpStream,
-    id: &str,
-    clean: bool,
-) -> Option<(String, u64, Manner)> {
+fn begin(state: &Arc<State>, socket: &mut TcpStream, id: &str, clean: bool) -> Option<(String, u64, Manner)> {
     let mut sessions = state.sessions();
     let present = sessions.get(id).is_some_and(|session| session.connection > 0);
     let session = sessions.entry(id.into()).or_default();
@@ -442,12 +448,22 @@ fn hear(
             true
         }
         Packet::Publish(publish) => {
+            if !publish.topic.starts_with("hunhe/v1/agents/")
+                && let Some(session) = state.sessions().get_mut(client)
+            {
+                session.seen.push_back(publish.payload.clone());
+                if session.seen.len() > SEEN_MAX {
+                    session.seen.pop_front();
+                }
+            }
             if *manner != Manner::ThrowAway {
                 state.route(publish);
             }
             let silent = publish.qos == 0 || *manner == Manner::NeverAcknowledge;
             silent || socket.write_all(&mqtt::with_id(0x40, publish.id)).is_ok()
         }
+        // An answer would be read as the rest of the packet.
+        Packet::PingReq if matches!(manner, Manner::HalfPacket { .. }) => true,
         Packet::PingReq => socket.write_all(&[0xd0, 0]).is_ok(),
         _ => true,
     }
@@ -485,8 +501,7 @@ fn deliver(state: &State, mut socket: TcpStream, client: &str, connection: u64, 
         let mut out = Vec::new();
         let mut sessions = state.sessions();
         let half = loop {
-            let Some(session) =
-                sessions.get_mut(client).filter(|session| session.connection == connection)
+            let Some(session) = sessions.get_mut(client).filter(|session| session.connection == connection)
             else {
                 return;
             };

@@ -9,10 +9,10 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    command_of, program, without_settings,
+    command_of,
     http::Http,
     process::{Process, eventually, free_port},
-    seeds,
+    program, seeds, without_settings,
 };
 
 const READY: Duration = Duration::from_secs(30);
@@ -77,12 +77,7 @@ impl Gateway {
 
     /// The same by a program that ends up as the gateway itself: a shell that sets limits, a tracer that detaches.
     #[must_use]
-    pub fn start_under(
-        dir: &Path,
-        setup: &Setup,
-        environment: &[(&str, &str)],
-        wrapper: &[String],
-    ) -> Self {
+    pub fn start_under(dir: &Path, setup: &Setup, environment: &[(&str, &str)], wrapper: &[String]) -> Self {
         let mut gateway = Self::launch(dir, setup, environment, wrapper);
         gateway.await_ready();
         gateway

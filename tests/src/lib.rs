@@ -13,19 +13,25 @@
 
 pub mod agent;
 pub mod broker;
+pub mod cgroup;
 pub mod database;
 pub mod detectors;
 pub mod events;
 pub mod fake_broker;
 pub mod gateway;
 pub mod http;
+pub mod kill_campaign;
 pub mod meters;
 pub mod mqtt;
+pub mod outbox_load;
+pub mod overload;
 pub mod process;
 pub mod procfs;
+pub mod proxy;
 pub mod publisher;
 pub mod recording;
 pub mod report;
+pub mod signals;
 pub mod stored;
 pub mod trace;
 pub mod webhook;

@@ -46,7 +46,14 @@ impl Meters {
     #[must_use]
     pub fn setup(&self, dir: &Path, broker: u16, more: &str) -> Setup {
         let list = dir.join("devices.csv");
-        fs::write(&list, gas_meter_list(self.count, self.per_agent)).expect("a list");
+        let plain = gas_meter_list(self.count, self.per_agent);
+        // Households are asked for by their pseudonyms.
+        let mut text = String::new();
+        for (index, line) in plain.lines().enumerate() {
+            let pseudonym = index.checked_sub(1).map_or("pseudonym".into(), |meter| pseudonym(meter as u64));
+            text += &format!("{line},{pseudonym}\n");
+        }
+        fs::write(&list, text).expect("a list");
         Setup {
             broker,
             database: None,
@@ -71,14 +78,19 @@ impl Meters {
         (number, topic, self.sample(number / self.count, None))
     }
 
-    /// The same as an alarm.
+    /// Where a meter reports.
+    #[must_use]
+    pub fn up_topic(&self, meter: u64) -> String {
+        up_topic(&gas_meter_id(meter))
+    }
+
+    /// Where a meter reports alarms.
     ///
     /// # Panics
     /// Never: the ids are valid.
     #[must_use]
-    pub fn alarm(&self, number: u64) -> (u64, String, Vec<u8>) {
-        let id = gas_meter_id(number % self.count);
-        (number, topic::alarm(Id::new(&id).expect("an id")), self.sample(number / self.count, None))
+    pub fn alarm_topic(&self, meter: u64) -> String {
+        topic::alarm(Id::new(&gas_meter_id(meter)).expect("an id"))
     }
 
     /// How many samples of a meter the gateway's store holds: points of its series, which has one an instant.
@@ -89,11 +101,13 @@ impl Meters {
     pub fn stored(&self, gateway: &Gateway, meter: u64) -> u64 {
         let from = self.begin_hour * 3_600_000;
         let to = from + 40 * 86_400_000;
-        let path = format!(
-            "/api/v1/devices/{}/series?channel=register&from={from}&to={to}",
-            gas_meter_id(meter)
-        );
+        let path =
+            format!("/api/v1/devices/{}/series?channel=register&from={from}&to={to}", pseudonym(meter));
         let answer = gateway.http.json(&path);
         answer["values"].as_array().expect("values").iter().filter(|value| !value.is_null()).count() as u64
     }
+}
+
+fn pseudonym(meter: u64) -> String {
+    format!("household-{meter}")
 }

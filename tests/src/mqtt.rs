@@ -225,14 +225,8 @@ mod tests {
 
     #[test]
     fn packets_are_read_however_they_are_cut() {
-        let publish = Publish {
-            dup: true,
-            qos: 1,
-            retain: false,
-            topic: "a/b".into(),
-            id: 7,
-            payload: vec![9; 200],
-        };
+        let publish =
+            Publish { dup: true, qos: 1, retain: false, topic: "a/b".into(), id: 7, payload: vec![9; 200] };
         let mut bytes = connect("me", true);
         bytes.extend(subscribe(3, "a/+"));
         push_publish(&mut bytes, &publish);

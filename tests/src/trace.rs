@@ -38,9 +38,8 @@ pub fn payload(number: u64) -> Vec<u8> {
 /// `fdatasync:error=EIO:when=3`, or empty.
 #[must_use]
 pub fn wrapper(trace: &Path, injection: &str) -> Vec<String> {
-    let mut words: Vec<String> = ["strace", "-D", "-f", "--seccomp-bpf", "-ttt", "-yy", "-xx", "-qq"]
-        .map(String::from)
-        .to_vec();
+    let mut words: Vec<String> =
+        ["strace", "-D", "-f", "--seccomp-bpf", "-ttt", "-yy", "-xx", "-qq"].map(String::from).to_vec();
     words.extend(["-s".into(), SHOWN_BYTES.to_string(), "-o".into(), trace.display().to_string()]);
     words.push("--signal=none".into());
     words.push(
@@ -157,12 +156,7 @@ impl Judge {
         } else {
             Vec::new()
         };
-        Begun {
-            name: name.to_owned(),
-            arguments: arguments.to_owned(),
-            syncs: self.verdict.syncs,
-            covers,
-        }
+        Begun { name: name.to_owned(), arguments: arguments.to_owned(), syncs: self.verdict.syncs, covers }
     }
 
     fn returned(&mut self, call: &Begun) {
@@ -281,7 +275,7 @@ fn marks(bytes: &[u8]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::{push_publish, with_id, Publish};
+    use crate::mqtt::{Publish, push_publish, with_id};
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect()
@@ -289,14 +283,8 @@ mod tests {
 
     fn delivery(id: u16, number: u64) -> String {
         let mut bytes = Vec::new();
-        let publish = Publish {
-            dup: false,
-            qos: 1,
-            retain: false,
-            topic: "t".into(),
-            id,
-            payload: payload(number),
-        };
+        let publish =
+            Publish { dup: false, qos: 1, retain: false, topic: "t".into(), id, payload: payload(number) };
         push_publish(&mut bytes, &publish);
         format!("7 1.0 recvfrom(9<TCP:[a->b]>, \"{}\", 4096, 0, NULL, NULL) = {}\n", hex(&bytes), bytes.len())
     }
