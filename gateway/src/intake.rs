@@ -10,7 +10,7 @@
 //! - Subscriptions are renewed after every CONNACK and every SUBACK is checked.
 //!
 //! Bounds: the queue's (`journal::Bounds`); packets (`packet_bytes_max`); back-off 100 ms to 30 s with full jitter.
-//! Five connections in a row that the broker closes within three seconds mean that someone else uses our client id:
+//! Five connections in a row that the broker closes within a second mean that someone else uses our client id:
 //! fatal, said in words. What we end ourselves over its bytes is no such sign, and is tried again for ever. Deliberately
 //! absent: any look into a payload.
 
@@ -32,8 +32,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A connection that the broker ends sooner was probably taken over.
-const BRIEF: Duration = Duration::from_secs(3);
+/// A connection that the broker ends sooner was probably taken over: another gateway is back within its first back-off, a
+/// tenth of this, while a broker that crashes again and again lives longer in between.
+const BRIEF: Duration = Duration::from_secs(1);
 /// So many of them in a row are no accident.
 const BRIEF_MAX: u32 = 5;
 

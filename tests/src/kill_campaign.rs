@@ -161,7 +161,8 @@ pub fn restart(journal_mib: u64) -> Value {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = FakeBroker::start();
     let meters = Meters::new(1_000, 100);
-    let more = "[checkpoint]\nevery_s = 86400\nevery_journal_bytes = 1099511627776\n[quarantine]\nlimit_records = 10\n";
+    let more =
+        "[checkpoint]\nevery_s = 86400\nevery_journal_bytes = 4294967296\n[quarantine]\nlimit_records = 10\n";
     let mut gateway = Gateway::start(dir.path(), &meters.setup(dir.path(), broker.port, more), &[]);
     let big = journal_mib * (1 << 20) / PADDING as u64 + 1;
     for number in 0..big {
