@@ -5,8 +5,8 @@
 //!   brought it. Each connection is a new client: no acknowledgement, queue or state crosses a reconnect.
 //! - A packet id that the broker uses again before it was acknowledged is acknowledged once all that came under it is
 //!   durable: the acknowledgement of one message never stands for another.
-//! - Nothing on the polling task waits for the journal: at the queue's bound the connection is closed unacknowledged,
-//!   and the broker, whose session persists, delivers again.
+//! - At the bound of the journal's queue nothing more is read, so that TCP holds the broker back; after half a keep-alive
+//!   without room the connection is closed unacknowledged, and the broker, whose session persists, delivers again.
 //! - Subscriptions are renewed after every CONNACK and every SUBACK is checked.
 //!
 //! Bounds: the queue's (`journal::Bounds`); packets (`packet_bytes_max`); back-off 100 ms to 30 s with full jitter.
@@ -250,6 +250,7 @@ pub async fn run_session(
             acknowledger: &acknowledger,
             clock,
             held: Held::new(),
+            patience: Duration::from_secs(u64::from(broker.keep_alive_s)) / 2,
             ready_at: None,
             last_at: Instant::now(),
             live: true,
@@ -368,6 +369,8 @@ struct Connection<'a> {
     acknowledger: &'a Acknowledger,
     clock: Clock,
     held: Held,
+    /// How long a message waits for room in the journal's queue.
+    patience: Duration,
     ready_at: Option<Instant>,
     last_at: Instant,
     /// Messages come as they are sent, and not from a backlog.
@@ -407,7 +410,7 @@ impl Connection<'_> {
                     }
                 }
                 Incoming::Publish(publish) => {
-                    if let Some(ended) = self.take(publish) {
+                    if let Some(ended) = self.take(publish).await {
                         return ended;
                     }
                 }
@@ -416,7 +419,7 @@ impl Connection<'_> {
         }
     }
 
-    fn take(&mut self, publish: rumqttc::Publish) -> Option<Ended> {
+    async fn take(&mut self, publish: rumqttc::Publish) -> Option<Ended> {
         self.acknowledger.status[self.session].received.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         // A pause in the stream means that the backlog is through; a busy city may have none for minutes.
@@ -429,16 +432,23 @@ impl Connection<'_> {
         let delivery = Delivery { session: self.session, epoch: self.epoch, packet: publish.pkid };
         let acknowledged = publish.qos != QoS::AtMostOnce;
         let publish_id = publish.pkid;
-        let entering =
+        let mut entering =
             Entering::message(arrival, publish.topic, publish.payload, acknowledged.then_some(delivery));
         if acknowledged {
             self.held.came(publish_id);
         }
         let priority = if alarm { Priority::Urgent } else { Priority::Normal };
-        match self.journal.try_push(priority, entering) {
-            Ok(()) => None,
-            Err(Refused::Busy(_)) => Some(Ended::Shed),
-            Err(Refused::Ended(_)) => Some(Ended::NoJournal),
+        loop {
+            match self.journal.try_push(priority, entering) {
+                Ok(()) => return None,
+                // To close at once would lose the acknowledgements of what is queued, and it would all come again.
+                Err(Refused::Busy(back)) if now.elapsed() < self.patience => {
+                    entering = back;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                Err(Refused::Busy(_)) => return Some(Ended::Shed),
+                Err(Refused::Ended(_)) => return Some(Ended::NoJournal),
+            }
         }
     }
 }

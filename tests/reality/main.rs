@@ -2,8 +2,7 @@
 //! code 1 where a promise is broken.
 //!
 //! Promises: at 5,000 messages a second the 99th percentile from a delivery to its acknowledgement is under 50 ms; under
-//! random SIGKILLs nothing is lost and nothing doubled, and a gateway with a journal of a GiB acknowledges again within
-//! two seconds; under ten times that load it stays below 256 MiB and alarms are acknowledged within a second.
+//! random SIGKILLs nothing is lost and nothing doubled; under ten times that load it stays below 256 MiB and alarms are acknowledged within a second.
 
 use std::{
     process::ExitCode,
@@ -46,9 +45,6 @@ enum Campaign {
         /// Decides moments and victims; drawn and printed if it is not given.
         #[arg(long)]
         seed: Option<u64>,
-        /// The journal that a restart finds, in MiB.
-        #[arg(long, default_value_t = 1024)]
-        journal_mib: u64,
     },
     /// Ten times the load in a memory-limited control group.
     Overload {
@@ -66,7 +62,7 @@ fn main() -> ExitCode {
             report::write("acknowledgement", None, &figures);
             broken(&figures, &[("publish_to_acknowledgement_ms_p99", 50.0), ("lost", 1.0), ("doubled", 1.0)])
         }
-        Campaign::Kills { count, seed, journal_mib } => kills(count, seed, journal_mib),
+        Campaign::Kills { count, seed } => kills(count, seed),
         Campaign::Overload { seconds } => {
             let lasting = Duration::from_secs(seconds);
             let limit_bytes = Some(256 * MIB);
@@ -89,7 +85,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!broken.is_empty()))
 }
 
-fn kills(count: u64, seed: Option<u64>, journal_mib: u64) -> Vec<String> {
+fn kills(count: u64, seed: Option<u64>) -> Vec<String> {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
     let seed = seed.unwrap_or_else(now);
     println!("seed {seed}");
@@ -107,13 +103,10 @@ fn kills(count: u64, seed: Option<u64>, journal_mib: u64) -> Vec<String> {
         words.extend(broken(&figures, &[("lost", 1.0), ("doubled", 1.0), ("invented", 1.0)]));
         histories.push(figures);
     }
-    let restart = kill_campaign::restart(journal_mib);
-    words.extend(broken(&restart, &[("first_acknowledgement_s", 2.0), ("lost", 1.0)]));
     let sum = |key: &str| histories.iter().filter_map(|figures| figures[key].as_u64()).sum::<u64>();
     let figures = json!({
         "seed": seed, "kills": count, "lost": sum("lost"), "doubled": sum("doubled"), "invented": sum("invented"),
-        "samples": sum("samples"), "with_persistence": histories[0], "without_persistence": histories[1],
-        "restart": restart,
+        "samples": sum("samples"), "with_persistence": histories[0], "without_persistence": histories[1]
     });
     report::write("kills", None, &figures);
     words

@@ -329,8 +329,7 @@ fn serve(state: &Arc<State>, mut socket: TcpStream) {
     let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 64 * 1024]);
     let mut client: Option<(String, u64, Manner)> = None;
     let mut heard = 0;
-    loop {
-        let Ok(length @ 1..) = socket.read(&mut buffer) else { break };
+    while let Ok(length @ 1..) = socket.read(&mut buffer) {
         decoder.feed(&buffer[..length]);
         while let Some(packet) = decoder.next_packet() {
             let goes_on = match (&packet, &mut client) {

@@ -13,17 +13,14 @@ use serde_json::{Value, json};
 use crate::{
     agent::{self, Agent},
     broker::{Mosquitto, Saving},
-    fake_broker::FakeBroker,
     gateway::Gateway,
     meters::Meters,
     outbox_load::OutboxLoad,
-    process::eventually,
     recording::Recording,
     signals,
     stored::in_gateway,
 };
 
-const UP: &str = "hunhe-gateway-up";
 /// The gateway's signs of life; the broker gives a client up after one and a half of it.
 const KEEP_ALIVE_S: &str = "5";
 /// Longer than that.
@@ -146,53 +143,5 @@ pub fn run(plan: &Plan) -> Value {
         "lost": lost + recorded.lost, "doubled": doubled + recorded.doubled, "invented": recorded.invented,
         "duplicates_refused": ledger["duplicates"], "unexplained": ledger["unexplained"],
         "ready_s_max": restarts_s.iter().copied().fold(0.0, f64::max),
-    })
-}
-
-/// Seconds from a restart after SIGKILL until the first acknowledgement, with a journal of at least so many MiB that no
-/// checkpoint stands for.
-///
-/// # Panics
-/// Something does not come to its end.
-#[must_use]
-pub fn restart(journal_mib: u64) -> Value {
-    const PADDING: usize = 60_000;
-    const BIG: u64 = 1_000_000_000;
-    let dir = tempfile::tempdir().expect("a folder");
-    let broker = FakeBroker::start();
-    let meters = Meters::new(1_000, 100);
-    let more =
-        "[checkpoint]\nevery_s = 86400\nevery_journal_bytes = 4294967296\n[quarantine]\nlimit_records = 10\n";
-    let mut gateway = Gateway::start(dir.path(), &meters.setup(dir.path(), broker.port, more), &[]);
-    let big = journal_mib * (1 << 20) / PADDING as u64 + 1;
-    for number in 0..big {
-        // Nobody's: it fills the journal and is soon decided.
-        broker.offer(UP, [(BIG + number, "hunhe/v1/00/nobody/up".into(), vec![0xff; PADDING])]);
-        if number % 100 == 0 {
-            eventually(DRAIN, "the journal takes it", || (broker.waiting(UP) < 500).then_some(()));
-        }
-    }
-    broker.offer(UP, (0..20_000).map(|number| meters.message(number)));
-    broker.await_all_acknowledged(UP, DRAIN);
-    let journal = dir.path().join("gateway/data/journal");
-    let bytes: u64 = fs::read_dir(journal)
-        .expect("a journal")
-        .filter_map(|entry| entry.ok()?.metadata().ok())
-        .map(|metadata| metadata.len())
-        .sum();
-    let before = broker.acknowledged(UP);
-    gateway.process.kill();
-    broker.offer(UP, [meters.message(20_000)]);
-    let begun = Instant::now();
-    gateway.relaunch(&[]);
-    eventually(DRAIN, "the first acknowledgement", || (broker.acknowledged(UP) > before).then_some(()));
-    let first_acknowledgement_s = begun.elapsed().as_secs_f64();
-    gateway.await_ready();
-    let ready_s = gateway.ready_after.as_secs_f64();
-    let ledger = gateway.await_settled(20_001, DRAIN);
-    json!({
-        "journal_mib": bytes as f64 / 1_048_576.0, "first_acknowledgement_s": first_acknowledgement_s,
-        "ready_s": ready_s, "replayed_s": begun.elapsed().as_secs_f64(), "stored": ledger["stored"],
-        "lost": 20_001 - ledger["stored"].as_u64().unwrap_or(0),
     })
 }

@@ -5,6 +5,12 @@
 //! One thread and one connection. Its record, sequence numbers by meter, is the judge of what must be stored.
 //! Deliberately absent: a disk; this process is the one that is not killed.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small counts from seconds and rates"
+)]
+
 use std::{
     collections::VecDeque,
     io::{Read, Write},

@@ -1,6 +1,12 @@
 //! Steady load and overload from a broker that holds whatever the gateway does not take: how soon messages are
 //! acknowledged, how much memory that takes, and whether all that was acknowledged is stored.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small counts from seconds and rates"
+)]
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
