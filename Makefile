@@ -7,10 +7,10 @@ DASHBOARD := gateway/dashboard
 REPORTS := target/report
 export HUNHE_RECORDINGS ?= $(CURDIR)/../shared/data
 
-.PHONY: help demo test bench alarms fleet prepare dashboard build lint docs deny unit pipeline browser fuzz clean
+.PHONY: help demo test bench alarms fleet acknowledgement kills overload prepare dashboard build lint docs deny unit pipeline browser fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: dashboard ## a simulated city, the gateway and the live page in one terminal (Ctrl-C ends it)
 	$(CARGO) build --profile $(PROFILE) -p hunhe-gateway
@@ -64,6 +64,19 @@ alarms: build ## from a detector's report to a webhook, with a backlog of forty 
 fleet: build ## a day of the whole city, about 238,000 devices, through the gateway; about 5 minutes
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-fleet $(ARGS)
+
+acknowledgement: build ## from a delivery to its acknowledgement at 5,000 messages a second, half a minute
+	mkdir -p $(REPORTS)
+	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality acknowledgement $(ARGS)
+
+COUNT ?= 200
+kills: build ## COUNT=200 SIGKILLs under load, about 12 minutes; SEED=n repeats the draws of one that was printed
+	mkdir -p $(REPORTS)
+	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality kills --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+overload: build ## ten times the load for a minute in 256 MiB; needs to be root for the memory limit
+	mkdir -p $(REPORTS)
+	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality overload $(ARGS)
 
 clean: ## remove what was built
 	$(CARGO) clean

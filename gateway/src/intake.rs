@@ -3,13 +3,16 @@
 //! Invariants:
 //! - A delivery is acknowledged only after its journal record is durable, in receive order, on the connection that
 //!   brought it. Each connection is a new client: no acknowledgement, queue or state crosses a reconnect.
-//! - Nothing on the polling task waits for the journal: at the queue's bound the connection is closed unacknowledged,
-//!   and the broker, whose session persists, delivers again.
+//! - A packet id that the broker uses again before it was acknowledged is acknowledged once all that came under it is
+//!   durable: the acknowledgement of one message never stands for another.
+//! - At the bound of the journal's queue nothing more is read, so that TCP holds the broker back; after half a keep-alive
+//!   without room the connection is closed unacknowledged, and the broker, whose session persists, delivers again.
 //! - Subscriptions are renewed after every CONNACK and every SUBACK is checked.
 //!
 //! Bounds: the queue's (`journal::Bounds`); packets (`packet_bytes_max`); back-off 100 ms to 30 s with full jitter.
-//! Five connections in a row that the broker ends within three seconds mean that someone else uses our client id:
-//! fatal, said in words. Deliberately absent: any look into a payload.
+//! Five connections in a row that the broker closes within a second mean that someone else uses our client id:
+//! fatal, said in words. What we end ourselves over its bytes is no such sign, and is tried again for ever. Deliberately
+//! absent: any look into a payload.
 
 use crate::{
     clock::Clock,
@@ -18,19 +21,20 @@ use crate::{
 };
 use hunhe_gateway_core::event::Arrival;
 use rumqttc::{
-    AckMode, AsyncClient, Event, EventLoop, Incoming, ManualAck, MqttOptions, NetworkOptions, PubAck, QoS,
-    SubscribeReasonCode,
+    AckMode, AsyncClient, ConnectionError, Event, EventLoop, Incoming, ManualAck, MqttOptions,
+    NetworkOptions, PubAck, QoS, StateError, SubscribeReasonCode, mqttbytes,
 };
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-/// A connection that the broker ends sooner was probably taken over.
-const BRIEF: Duration = Duration::from_secs(3);
+/// A connection that the broker ends sooner was probably taken over: another gateway is back within its first back-off, a
+/// tenth of this, while a broker that crashes again and again lives longer in between.
+const BRIEF: Duration = Duration::from_secs(1);
 /// So many of them in a row are no accident.
 const BRIEF_MAX: u32 = 5;
 
@@ -94,12 +98,31 @@ pub struct SessionStatus {
     pub shed: AtomicU64,
 }
 
+/// How many messages each packet id of a connection stands for: one, unless the broker uses it again too early.
+#[derive(Debug, Clone)]
+struct Held(Arc<[AtomicU16]>);
+
+impl Held {
+    fn new() -> Self {
+        Self((0..=u16::MAX).map(|_| AtomicU16::new(0)).collect())
+    }
+
+    fn came(&self, packet: u16) {
+        self.0[usize::from(packet)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether nothing else waits under this id.
+    fn is_last(&self, packet: u16) -> bool {
+        self.0[usize::from(packet)].fetch_sub(1, Ordering::Relaxed) == 1
+    }
+}
+
 /// The connection that acknowledgements may go to.
 #[derive(Debug, Default)]
-struct Current(Mutex<Option<(u64, AsyncClient)>>);
+struct Current(Mutex<Option<(u64, AsyncClient, Held)>>);
 
 impl Current {
-    fn set(&self, current: Option<(u64, AsyncClient)>) {
+    fn set(&self, current: Option<(u64, AsyncClient, Held)>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = current;
     }
 }
@@ -128,8 +151,11 @@ impl Acknowledger {
     /// delivers them again.
     fn acknowledge(&self, session: usize, deliveries: impl Iterator<Item = Delivery>) {
         let current = self.current[session].0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((epoch, client)) = &*current else { return };
+        let Some((epoch, client, held)) = &*current else { return };
         for delivery in deliveries.filter(|delivery| delivery.epoch == *epoch) {
+            if !held.is_last(delivery.packet) {
+                continue;
+            }
             // The channel is unbounded, and holds at most the broker's in-flight window.
             if client.try_manual_ack(ManualAck::PubAck(PubAck::new(delivery.packet))).is_ok() {
                 self.status[session].acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -223,12 +249,14 @@ pub async fn run_session(
             journal: &journal,
             acknowledger: &acknowledger,
             clock,
+            held: Held::new(),
+            patience: Duration::from_secs(u64::from(broker.keep_alive_s)) / 2,
             ready_at: None,
             last_at: Instant::now(),
             live: true,
         };
         let (client, event_loop) = connect(&broker, &client_id);
-        acknowledger.current[session].set(Some((epoch, client.clone())));
+        acknowledger.current[session].set(Some((epoch, client.clone(), connection.held.clone())));
         let mut stop_wait = stop.clone();
         let ended = tokio::select! {
             ended = connection.run(client, event_loop) => ended,
@@ -238,7 +266,8 @@ pub async fn run_session(
         acknowledger.status[session].ready.store(false, Ordering::Relaxed);
         let up_for = connection.ready_at.map(|at| at.elapsed());
         // What we ended ourselves says nothing of another client.
-        let thrown_out = matches!(ended, Ended::Lost(_)) && up_for.is_some_and(|up| up < BRIEF);
+        let closed = matches!(&ended, Ended::Lost(error) if is_closed_by_peer(error));
+        let thrown_out = closed && up_for.is_some_and(|up| up < BRIEF);
         brief = if thrown_out { brief + 1 } else { 0 };
         match ended {
             Ended::NoJournal => return Err(SessionError::JournalEnded),
@@ -249,7 +278,18 @@ pub async fn run_session(
                     "the journal's queue is full: connection closed, the broker keeps the rest"
                 );
             }
-            Ended::Lost(error) => tracing::warn!(client_id, %error, "connection to the broker lost"),
+            Ended::Lost(error) => match *error {
+                ConnectionError::MqttState(StateError::Deserialization(
+                    mqttbytes::Error::PayloadSizeLimitExceeded(bytes),
+                )) => tracing::error!(
+                    client_id,
+                    bytes,
+                    bound_bytes = broker.packet_bytes_max,
+                    "the broker holds a packet that is too long, and nothing behind it can come: raise \
+                     broker.packet_bytes_max above it, and set the broker's max_packet_size below"
+                ),
+                error => tracing::warn!(client_id, %error, "connection to the broker lost"),
+            },
             Ended::NotSubscribed(filter) => {
                 tracing::error!(
                     client_id,
@@ -293,13 +333,29 @@ pub(crate) fn network() -> NetworkOptions {
 }
 
 fn connect(broker: &Broker, client_id: &str) -> (AsyncClient, EventLoop) {
-    let (client, mut event_loop) = AsyncClient::builder(options(broker, client_id)).unbounded().build();
+    let mut options = options(broker, client_id);
+    // Acknowledgements of one commit leave together.
+    options.set_max_request_batch(256);
+    let (client, mut event_loop) = AsyncClient::builder(options).unbounded().build();
     event_loop.set_network_options(network());
     (client, event_loop)
 }
 
+/// As where the broker gives our session to another client; else it was we who ended it.
+fn is_closed_by_peer(error: &ConnectionError) -> bool {
+    matches!(
+        error,
+        ConnectionError::Io(_)
+            | ConnectionError::MqttState(
+                StateError::Io(_)
+                    | StateError::ConnectionAborted
+                    | StateError::Deserialization(mqttbytes::Error::Io(_))
+            )
+    )
+}
+
 enum Ended {
-    Lost(String),
+    Lost(Box<ConnectionError>),
     Shed,
     NotSubscribed(&'static str),
     NoJournal,
@@ -312,6 +368,9 @@ struct Connection<'a> {
     journal: &'a Intake<Entering>,
     acknowledger: &'a Acknowledger,
     clock: Clock,
+    held: Held,
+    /// How long a message waits for room in the journal's queue.
+    patience: Duration,
     ready_at: Option<Instant>,
     last_at: Instant,
     /// Messages come as they are sent, and not from a backlog.
@@ -324,7 +383,7 @@ impl Connection<'_> {
         loop {
             let event = match event_loop.poll().await {
                 Ok(event) => event,
-                Err(error) => return Ended::Lost(error.to_string()),
+                Err(error) => return Ended::Lost(Box::new(error)),
             };
             let Event::Incoming(incoming) = event else { continue };
             match incoming {
@@ -351,7 +410,7 @@ impl Connection<'_> {
                     }
                 }
                 Incoming::Publish(publish) => {
-                    if let Some(ended) = self.take(publish) {
+                    if let Some(ended) = self.take(publish).await {
                         return ended;
                     }
                 }
@@ -360,7 +419,7 @@ impl Connection<'_> {
         }
     }
 
-    fn take(&mut self, publish: rumqttc::Publish) -> Option<Ended> {
+    async fn take(&mut self, publish: rumqttc::Publish) -> Option<Ended> {
         self.acknowledger.status[self.session].received.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         // A pause in the stream means that the backlog is through; a busy city may have none for minutes.
@@ -372,13 +431,24 @@ impl Connection<'_> {
         let arrival = Arrival { lsn: 0, at_ms: self.clock.now_ms(), live, alarm };
         let delivery = Delivery { session: self.session, epoch: self.epoch, packet: publish.pkid };
         let acknowledged = publish.qos != QoS::AtMostOnce;
-        let entering =
+        let publish_id = publish.pkid;
+        let mut entering =
             Entering::message(arrival, publish.topic, publish.payload, acknowledged.then_some(delivery));
+        if acknowledged {
+            self.held.came(publish_id);
+        }
         let priority = if alarm { Priority::Urgent } else { Priority::Normal };
-        match self.journal.try_push(priority, entering) {
-            Ok(()) => None,
-            Err(Refused::Busy(_)) => Some(Ended::Shed),
-            Err(Refused::Ended(_)) => Some(Ended::NoJournal),
+        loop {
+            match self.journal.try_push(priority, entering) {
+                Ok(()) => return None,
+                // To close at once would lose the acknowledgements of what is queued, and it would all come again.
+                Err(Refused::Busy(back)) if now.elapsed() < self.patience => {
+                    entering = back;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                Err(Refused::Busy(_)) => return Some(Ended::Shed),
+                Err(Refused::Ended(_)) => return Some(Ended::NoJournal),
+            }
         }
     }
 }

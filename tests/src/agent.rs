@@ -28,11 +28,17 @@ impl Agent {
     /// samples a device in its outbox on disk: the fewer, the more often it waits for the gateway's watermark.
     #[must_use]
     pub fn start(dir: &Path, port: u16, recording: &Recording, samples_max: u32) -> Self {
+        Self::start_at(dir, port, recording, samples_max, 1e9)
+    }
+
+    /// The same at a speed: so many seconds of the recording each second.
+    #[must_use]
+    pub fn start_at(dir: &Path, port: u16, recording: &Recording, samples_max: u32, speed: f64) -> Self {
         let dir = dir.join("agent");
         fs::create_dir_all(&dir).expect("folder");
         let mut text = format!(
             "agent = \"{ID}\"\nclasses = {:?}\nstate_dir = {:?}\n[broker]\nport = {port}\n[link]\n\
-             backoff_ms_max = 1000\n[outbox]\nsamples_max = {samples_max}\ndrain_s = 600\n[clock]\nspeed = 1e9\n",
+             backoff_ms_max = 1000\n[outbox]\nsamples_max = {samples_max}\ndrain_s = 600\n[clock]\nspeed = {speed:e}\n",
             seeds("classes"),
             dir.join("outbox"),
         );

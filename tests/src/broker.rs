@@ -19,6 +19,10 @@ pub enum Saving {
     EveryMinute,
     /// Every hundred changes: where it is to be killed.
     OnChanges,
+    /// Every second: where it is to be killed under a load that would have it write all the time.
+    EverySecond,
+    /// Never: what it held is gone with it, sessions and all.
+    Never,
 }
 
 /// A broker.
@@ -38,13 +42,16 @@ impl Mosquitto {
         let dir = dir.join("mosquitto");
         fs::create_dir_all(&dir).expect("folder");
         let port = free_port();
-        let saving = match saving {
+        let saved = saving;
+        let saving = match saved {
             Saving::EveryMinute => "autosave_interval 60",
             Saving::OnChanges => "autosave_on_changes true\nautosave_interval 100",
+            Saving::EverySecond | Saving::Never => "autosave_interval 1",
         };
+        let persistence = saved != Saving::Never;
         let text = format!(
             "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_queued_bytes 1073741824\n\
-             max_inflight_messages 4096\nset_tcp_nodelay true\nmax_packet_size 131072\npersistence true\n\
+             max_inflight_messages 4096\nset_tcp_nodelay true\nmax_packet_size 131072\npersistence {persistence}\n\
              persistence_location {}/\n{saving}\n\
              persistent_client_expiration 14d\nlog_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\n",
             dir.display()

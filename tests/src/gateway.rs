@@ -12,7 +12,7 @@ use crate::{
     command_of,
     http::Http,
     process::{Process, eventually, free_port},
-    seeds,
+    program, seeds, without_settings,
 };
 
 const READY: Duration = Duration::from_secs(30);
@@ -32,6 +32,8 @@ pub struct Gateway {
     pub http: Http,
     dir: PathBuf,
     environment: Vec<(String, String)>,
+    /// When the process was started.
+    begun: Instant,
 }
 
 /// The configuration of one gateway; the rest are defaults.
@@ -70,27 +72,56 @@ impl Gateway {
     /// Starts one with its files below `dir`, and waits until it is ready.
     #[must_use]
     pub fn start(dir: &Path, setup: &Setup, environment: &[(&str, &str)]) -> Self {
+        Self::start_under(dir, setup, environment, &[])
+    }
+
+    /// The same by a program that ends up as the gateway itself: a shell that sets limits, a tracer that detaches.
+    #[must_use]
+    pub fn start_under(dir: &Path, setup: &Setup, environment: &[(&str, &str)], wrapper: &[String]) -> Self {
+        let mut gateway = Self::launch(dir, setup, environment, wrapper);
+        gateway.await_ready();
+        gateway
+    }
+
+    /// Starts one and does not wait: it may not get ready.
+    #[must_use]
+    pub fn launch(dir: &Path, setup: &Setup, environment: &[(&str, &str)], wrapper: &[String]) -> Self {
         let dir = dir.join("gateway");
         fs::create_dir_all(&dir).expect("folder");
         let port = free_port();
         fs::write(dir.join("gateway.toml"), setup.to_toml(&dir, port)).expect("configuration");
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let begun = Instant::now();
-        let process = spawn(&dir, &environment);
-        let mut gateway =
-            Self { port, process, ready_after: Duration::ZERO, http: Http::to(port), dir, environment };
-        gateway.await_ready(begun);
-        gateway
+        let process = spawn(&dir, &environment, wrapper);
+        Self {
+            port,
+            process,
+            ready_after: Duration::ZERO,
+            http: Http::to(port),
+            dir,
+            environment,
+            begun: Instant::now(),
+        }
     }
 
     /// SIGKILL, and started again; answers the time from its start until it is ready.
     pub fn kill_and_restart(&mut self) -> Duration {
         self.process.kill();
-        let begun = Instant::now();
-        self.process = spawn(&self.dir, &self.environment);
-        self.await_ready(begun);
+        self.relaunch(&[]);
+        self.await_ready();
         self.ready_after
+    }
+
+    /// Started again after its end, by `wrapper` if it is not empty; it may not get ready.
+    pub fn relaunch(&mut self, wrapper: &[String]) {
+        self.begun = Instant::now();
+        self.process = spawn(&self.dir, &self.environment, wrapper);
+    }
+
+    /// What it has said so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("gateway.log")).unwrap_or_default()
     }
 
     /// The ledger's totals.
@@ -148,13 +179,17 @@ impl Gateway {
         (output.status.code(), answer["totals"].clone())
     }
 
-    fn await_ready(&mut self, begun: Instant) {
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    /// It ends instead, or it takes too long.
+    pub fn await_ready(&mut self) {
         let (http, process) = (&self.http, &mut self.process);
         eventually(READY, "the gateway is ready", || {
             assert!(process.ended().is_none(), "the gateway ended instead of getting ready");
             http.is_ok("/readyz").then_some(())
         });
-        self.ready_after = begun.elapsed();
+        self.ready_after = self.begun.elapsed();
     }
 }
 
@@ -168,8 +203,15 @@ pub fn sinks_idle(status: &Value) -> bool {
         .all(|sink| if sink["name"] == "embedded" { sink["lag_s"] == 0.0 } else { sink["lag_records"] == 0 })
 }
 
-fn spawn(dir: &Path, environment: &[(String, String)]) -> Process {
-    let mut command = command_of("hunhe-gateway");
+fn spawn(dir: &Path, environment: &[(String, String)], wrapper: &[String]) -> Process {
+    let mut command = match wrapper {
+        [] => command_of("hunhe-gateway"),
+        [first, rest @ ..] => {
+            let mut command = without_settings(first);
+            command.args(rest).arg(program("hunhe-gateway"));
+            command
+        }
+    };
     command.arg("run").arg("--config").arg(dir.join("gateway.toml"));
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     Process::spawn("hunhe-gateway", command, &dir.join("gateway.log"), None)

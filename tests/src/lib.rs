@@ -13,17 +13,27 @@
 
 pub mod agent;
 pub mod broker;
+pub mod cgroup;
 pub mod database;
 pub mod detectors;
 pub mod events;
+pub mod fake_broker;
 pub mod gateway;
 pub mod http;
+pub mod kill_campaign;
+pub mod meters;
+pub mod mqtt;
+pub mod outbox_load;
+pub mod overload;
 pub mod process;
 pub mod procfs;
+pub mod proxy;
 pub mod publisher;
 pub mod recording;
 pub mod report;
+pub mod signals;
 pub mod stored;
+pub mod trace;
 pub mod webhook;
 pub mod wire;
 
@@ -62,7 +72,11 @@ pub fn program(name: &str) -> PathBuf {
 /// A command of this project's program, without what of this process's environment would configure it.
 #[must_use]
 pub fn command_of(name: &str) -> Command {
-    let mut command = Command::new(program(name));
+    without_settings(program(name))
+}
+
+pub(crate) fn without_settings(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("HUNHE_") {
             command.env_remove(variable);

@@ -3,6 +3,7 @@
 //!
 //! Deliberately absent: reconnection, subscriptions, keep-alive (it is switched off).
 
+use crate::mqtt::{self, push_length, push_text};
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -39,15 +40,7 @@ impl Publisher {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(TIMEOUT))?;
         socket.set_write_timeout(Some(TIMEOUT))?;
-        let mut body = vec![0, 4];
-        body.extend_from_slice(b"MQTT");
-        // Level 4, clean session, no keep-alive.
-        body.extend_from_slice(&[4, 2, 0, 0]);
-        push_text(&mut body, client_id.as_bytes());
-        let mut packet = vec![0x10];
-        push_length(&mut packet, body.len());
-        packet.extend_from_slice(&body);
-        socket.write_all(&packet)?;
+        socket.write_all(&mqtt::connect(client_id, true))?;
         let mut answer = [0; 4];
         socket.read_exact(&mut answer)?;
         if answer[0] != CONNACK || answer[3] != 0 {
@@ -120,22 +113,5 @@ impl Publisher {
         }
         self.partial.drain(..whole);
         Ok(())
-    }
-}
-
-fn push_text(out: &mut Vec<u8>, text: &[u8]) {
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(&text[..usize::from(length)]);
-}
-
-fn push_length(out: &mut Vec<u8>, mut length: usize) {
-    loop {
-        let low = length.to_le_bytes()[0] & 0x7f;
-        length >>= 7;
-        out.push(if length > 0 { low | 0x80 } else { low });
-        if length == 0 {
-            return;
-        }
     }
 }

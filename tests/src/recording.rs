@@ -2,7 +2,7 @@
 //! as a 64-bit float. What the databases hold is compared with this.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write,
     fs,
     path::{Path, PathBuf},
@@ -38,6 +38,17 @@ impl Recording {
             recording.add(&folder().join(format!("{class}.csv")), class);
         }
         recording
+    }
+
+    /// Forgets all but the first devices, so that a replay is short.
+    pub fn keep_devices(&mut self, count: usize) {
+        self.devices.truncate(count);
+        let devices: BTreeSet<&str> = self.devices.iter().map(|(device, _)| device.as_str()).collect();
+        self.values.retain(|(device, _), _| devices.contains(device.as_str()));
+        let rows: BTreeSet<(&str, i64)> = (self.values.iter())
+            .flat_map(|((device, _), points)| points.iter().map(|(time, _)| (device.as_str(), *time)))
+            .collect();
+        self.samples = rows.len() as u64;
     }
 
     /// How many values there are.

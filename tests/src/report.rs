@@ -27,9 +27,12 @@ pub fn write(name: &str, key: Option<&str>, figures: &Value) {
         )
     };
     let command = match name {
+        "acknowledgement" => "make acknowledgement",
         "alarms" => "make alarms",
         "bench" => "make bench",
         "fleet" => "make fleet",
+        "kills" => "make kills",
+        "overload" => "make overload",
         _ => "make pipeline",
     };
     all.insert("command".into(), json!(command));

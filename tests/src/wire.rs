@@ -53,6 +53,13 @@ pub fn report(header: Header, t0: i64, channel: u16, values: &[i64]) -> Vec<u8> 
     bytes
 }
 
+/// Which outbox a report is of: its first field, fixed and never absent.
+#[must_use]
+pub fn boot_of(report: &[u8]) -> Option<u32> {
+    let (tag, rest) = report.split_first()?;
+    (*tag == 0x0d).then(|| rest.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes)))?
+}
+
 /// The hourly register of a gas meter for the day that begins at `hour` since 1970: in litres, rising as a household's does, by a
 /// different course for each `meter`.
 #[must_use]
