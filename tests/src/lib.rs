@@ -18,6 +18,8 @@ pub mod detectors;
 pub mod events;
 pub mod gateway;
 pub mod http;
+pub mod load;
+pub mod poisoned;
 pub mod process;
 pub mod procfs;
 pub mod publisher;
