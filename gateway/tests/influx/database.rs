@@ -29,7 +29,8 @@ impl Victoria {
     fn start(dir: &Path, flags: &[&str]) -> Self {
         // The port that is free now may be taken when the database wants it: then another.
         let start = || {
-            Self::start_at(dir, TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(), flags)
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            Self::start_at(dir, port, flags)
         };
         (0..10).find_map(|_| start()).expect("VictoriaMetrics starts")
     }
