@@ -6,8 +6,9 @@
 //! what may have to be written again. A process that was never seen before means that the one before it died, with what
 //! it had in memory: then everything held here is forgotten, and the sink goes back to its cursor and writes it again.
 //!
-//! A process is told by the second it started in and a counter that only rises. Several behind one address are each
-//! new once. Where a database says neither, a connection that was lost since the last look counts as its death, and a
+//! A process is told by the second it started in and a counter of rows that rises at least by what it took from here; the
+//! latter shows a restart within one second. Several behind one address are each new once, and [`MISCOUNTS_MAX`] times
+//! miscounted. Where a database says neither, a connection that was lost since the last look counts as its death, and a
 //! restart that lost none goes unnoticed.
 //!
 //! A look also tells how many rows the database skipped after it had accepted them. Batches that may hold such rows are
@@ -28,6 +29,8 @@ const MARK_MS: u64 = 250;
 /// Milliseconds after which a row that is not found is not there. VictoriaMetrics shows rows after one to three seconds.
 const VISIBLE_MS: u64 = 5_000;
 const PROCESSES_MAX: usize = 8;
+/// Beyond this a counter that rises too little means that somebody else got the rows.
+const MISCOUNTS_MAX: u32 = 8;
 
 /// What a look at the database found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,10 @@ pub(super) struct Durability {
     processes: VecDeque<Page>,
     lost_connections: u64,
     doubted: bool,
+    /// Rows that the database took since the last look began, and those that a look begun since must count.
+    rows: u64,
+    rows_due: u64,
+    miscounts: u32,
     /// When the last look that was answered was begun.
     looked_ms: u64,
     /// What was first sent before this may hold rows that are counted as skipped already.
@@ -101,6 +108,9 @@ impl Durability {
             processes: VecDeque::new(),
             lost_connections: 0,
             doubted: false,
+            rows: 0,
+            rows_due: 0,
+            miscounts: 0,
             looked_ms: 0,
             suspect_before_ms: 0,
             skipped: 0,
@@ -117,8 +127,9 @@ impl Durability {
         self.confirmations >= CONFIRMATIONS_MAX
     }
 
-    /// The database took a batch, the first attempt at which was made at `sent_ms`.
-    pub(super) fn taken(&mut self, mut mark: Mark, sent_ms: u64) {
+    /// The database took a batch of so many rows, the first attempt at which was made at `sent_ms`.
+    pub(super) fn taken(&mut self, mut mark: Mark, rows: u64, sent_ms: u64) {
+        self.rows += rows;
         mark.suspect |= sent_ms < self.suspect_before_ms;
         self.confirmations += mark.confirmations.len();
         match self.held.back_mut() {
@@ -139,6 +150,11 @@ impl Durability {
         marks.into_iter().rev().for_each(|mark| self.held.push_front(mark));
     }
 
+    /// A look begins.
+    pub(super) fn look_begins(&mut self) {
+        self.rows_due += std::mem::take(&mut self.rows);
+    }
+
     /// Takes a look that was begun at `asked_ms` and is answered by now; `lost_connections`: how many were lost so far.
     pub(super) fn looked(&mut self, look: &Look, lost_connections: u64, asked_ms: u64, now_ms: u64) -> Found {
         self.doubted |= lost_connections > self.lost_connections;
@@ -154,9 +170,11 @@ impl Durability {
         };
         self.looked_ms = asked_ms;
         self.doubted = false;
+        self.rows_due = 0;
         if restarted && !self.held.is_empty() {
             self.held.clear();
             self.confirmations = 0;
+            self.rows = 0;
             return Found::Restarted;
         }
         Found::Durable(self.release(asked_ms))
@@ -169,7 +187,7 @@ impl Durability {
 
     /// Whether this process was seen before; what it skipped since makes suspects.
     fn recognise(&mut self, page: &Page, now_ms: u64) -> bool {
-        let known = self.processes.iter().position(|known| known.started_s == page.started_s);
+        let known = self.processes.iter().position(|known| known.started_ms == page.started_ms);
         let before = known.and_then(|at| self.processes.remove(at));
         self.processes.push_back(*page);
         if self.processes.len() > PROCESSES_MAX {
@@ -179,6 +197,11 @@ impl Durability {
         let Some(before) = before.filter(|before| before.rows_inserted <= page.rows_inserted) else {
             return false;
         };
+        let counted = before.rows_inserted.zip(page.rows_inserted).map(|(before, now)| now - before);
+        if counted.is_some_and(|counted| counted < self.rows_due) && self.miscounts < MISCOUNTS_MAX {
+            self.miscounts += 1;
+            return false;
+        }
         let skipped = page.rows_skipped.saturating_sub(before.rows_skipped);
         if skipped > 0 {
             self.skipped += skipped;

@@ -349,6 +349,7 @@ impl Sink {
 
     fn begin_look(&mut self) {
         self.look_at = Instant::now() + LOOK_EVERY;
+        self.durability.look_begins();
         let database = Arc::clone(&self.database);
         self.look = Some(tokio::spawn(async move {
             let asked = Instant::now();
@@ -409,6 +410,9 @@ impl Sink {
         while self.in_flight.len() >= usize::from(self.options.in_flight_max.get()) && !self.stopping() {
             self.settle_front().await;
         }
+        if self.stopping() {
+            return;
+        }
         let delivery = deliver::deliver(
             Arc::clone(&self.database),
             batch.seal(),
@@ -455,9 +459,9 @@ impl Sink {
         }
         self.refused_in_a_row = refused_in_a_row;
         self.status.has_written(batch.through.hint);
+        let written = u64::try_from(batch.rows() - refused.len()).unwrap_or(u64::MAX);
         if batch.rows() > 0 {
-            let written = batch.rows() - refused.len();
-            self.status.wrote(u64::try_from(written).unwrap_or(u64::MAX));
+            self.status.wrote(written);
             self.status.batch_done();
         }
         if too_large {
@@ -467,7 +471,7 @@ impl Sink {
         self.keep_spare(batch);
         if self.looks {
             let sent_ms = self.ms_of(sent);
-            self.durability.taken(mark, sent_ms);
+            self.durability.taken(mark, written, sent_ms);
         } else {
             self.hand_over(vec![mark]).await;
         }
