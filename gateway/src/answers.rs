@@ -8,6 +8,7 @@ mod alerts;
 mod devices;
 mod live;
 mod quarantine;
+mod sinks;
 mod status;
 
 use crate::{

@@ -20,7 +20,7 @@ use crate::{
     sinks::{
         cursor::{Cursor, CursorFile, Held},
         embedded,
-        influx::{self, DeadLetter, Report},
+        influx::{self, DeadLetter, NotKept, Report},
         line_protocol::Dialect,
         status::SinkStatus,
     },
@@ -556,6 +556,9 @@ fn influx_options(
     options.of_record = of_record;
     options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
     options.request_timeout = Duration::from_secs(database.timeout_s.into());
+    if let Some(seconds) = database.durable_after_s {
+        options.durable_after = Duration::from_secs(seconds.into());
+    }
     Ok(options)
 }
 
@@ -576,28 +579,40 @@ fn influx_reports(name: &str, store: Arc<Store>, lane: LaneHandle, clock: Clock)
     Box::new(move |report| match report {
         Report::Confirmed(rows) => {
             // A batch of windows alone confirms nothing, and must not take the mark back.
-            let Some(cause) = rows.iter().map(|row| row.cause).max() else { return };
-            // The lane ends first only when all of us end.
-            let _ = lane.say(Said::Confirmed { sink: Arc::clone(&sink), cause, rows });
-        }
-        Report::DeadLetter(letter) => {
-            let parts = crate::decided::RefusedParts {
-                cause: letter.cause,
-                device: Some(letter.device),
-                arrival_ms: clock.now_ms(),
-                boot: letter.boot,
-                redrive_of: None,
-                reason: "refused_by_database",
-                topic: letter.words.as_bytes(),
-                payload: letter.line.as_bytes(),
-            };
-            let ranges = [(letter.seq, u64::from(letter.samples), "refused_by_database")];
-            if let Err(error) = store.put_quarantine(letter_id(&letter), &parts.to_record(ranges.into_iter()))
-            {
-                tracing::error!(sink = %sink, %error, line = letter.line, "a dead letter could not be kept in quarantine");
+            if let Some(cause) = rows.iter().map(|row| row.cause).max() {
+                // The lane ends first only when all of us end.
+                let _ = lane.say(Said::Confirmed { sink: Arc::clone(&sink), cause, rows });
             }
+            Ok(())
+        }
+        Report::DeadLetters(letters) => {
+            let arrival_ms = clock.now_ms();
+            let records = letters.iter().map(|letter| (letter_id(letter), record_of(letter, arrival_ms)));
+            let discarded = store
+                .keep_quarantine(records.collect())
+                .map_err(|error| NotKept(format!("{:#}", anyhow::Error::from(error))))?;
+            for said in discarded.iter().filter_map(|record| embedded::discarded_samples(&record.bytes)) {
+                let _ = lane.say(Said::Discarded(said));
+            }
+            Ok(())
         }
     })
+}
+
+/// A dead letter as quarantine keeps it.
+fn record_of(letter: &DeadLetter, arrival_ms: i64) -> Vec<u8> {
+    let parts = crate::decided::RefusedParts {
+        cause: letter.cause,
+        device: Some(letter.device),
+        arrival_ms,
+        boot: letter.boot,
+        redrive_of: None,
+        reason: "refused_by_database",
+        topic: letter.words.as_bytes(),
+        payload: letter.line.as_bytes(),
+    };
+    let ranges = [(letter.seq, u64::from(letter.samples), "refused_by_database")];
+    parts.to_record(ranges.into_iter())
 }
 
 /// The same letter has the same id, so that a batch repeated after a crash is quarantined once. Between the conflicts'

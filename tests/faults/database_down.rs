@@ -3,23 +3,15 @@
 
 #![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use hunhe_tests::{
     broker::{Mosquitto, Saving},
     database::VictoriaMetrics,
     gateway::{Gateway, Setup},
+    load::Load,
     process::eventually,
-    procfs,
-    publisher::Publisher,
-    report, wire,
+    procfs, report, wire,
 };
 use serde_json::{Value, json};
 
@@ -33,56 +25,6 @@ const DRAIN_RATIO_MIN: f64 = 3.0;
 /// What the gateway may grow by, the open blocks of ten thousand meters in the embedded store and the drain's requests
 /// included: what waits is on disk.
 const GROWTH_MIB_MAX: f64 = 128.0;
-/// 2026-01-01, in hours since 1970.
-const FIRST_HOUR: i64 = 490_896;
-const BOOT: u32 = 7;
-
-/// A steady load from its own thread.
-struct Load {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    thread: JoinHandle<std::io::Result<()>>,
-}
-
-impl Load {
-    fn start(port: u16) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let thread = std::thread::spawn({
-            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-            move || {
-                let mut publisher = Publisher::connect(port, "load", 256)?;
-                let begun = Instant::now();
-                let mut number = 0;
-                while !stop.load(Relaxed) {
-                    let due = u64::try_from(begun.elapsed().as_millis()).unwrap_or(0) * REPORTS_PER_S / 1000;
-                    while number < due {
-                        let (meter, day) = (number % METERS, number / METERS);
-                        let hour = FIRST_HOUR + 24 * i64::try_from(day).unwrap_or(0);
-                        let payload = wire::gas_day(BOOT, 24 * day, hour, meter);
-                        publisher.publish(wire::up_topic(&wire::gas_meter_id(meter)).as_bytes(), &payload)?;
-                        number += 1;
-                    }
-                    publisher.settle()?;
-                    sent.store(number, Relaxed);
-                    // The load's own pace.
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Ok(())
-            }
-        });
-        Self { stop, sent, thread }
-    }
-
-    fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
-    }
-
-    fn stop(self) -> u64 {
-        self.stop.store(true, Relaxed);
-        self.thread.join().expect("the load's thread").expect("the load's connection");
-        self.sent.load(Relaxed)
-    }
-}
 
 /// How far the database is behind, in records, and for how many samples the gateway has answered.
 fn lag(gateway: &Gateway) -> (u64, Value) {
@@ -107,7 +49,7 @@ fn a_minute_without_the_database_stops_nothing_and_drains_at_least_three_times_f
         sink_of_record: "embedded",
     };
     let gateway = Gateway::start(dir.path(), &setup, &[]);
-    let load = Load::start(broker.port);
+    let load = Load::start(broker.port, METERS, REPORTS_PER_S);
     let reports = |duration: Duration| duration.as_secs() * REPORTS_PER_S;
     eventually(DRAIN, "the load runs", || (load.sent() >= reports(BEFORE)).then_some(()));
 

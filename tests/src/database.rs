@@ -45,10 +45,14 @@ impl VictoriaMetrics {
         database
     }
 
-    /// SIGTERM, as an operator stops it; [`Self::restart`] brings it back. Killed, VictoriaMetrics loses what it said
-    /// 204 to in its last seconds.
+    /// SIGTERM, as an operator stops it; [`Self::restart`] brings it back.
     pub fn stop(&mut self) {
         let _ = self.process.terminate(Duration::from_secs(30));
+    }
+
+    /// SIGKILL: it loses what it said 204 to in its last seconds. [`Self::restart`] brings it back.
+    pub fn kill(&mut self) {
+        self.process.kill();
     }
 
     /// Starts it again on the same port and data.

@@ -1,6 +1,6 @@
 //! The gateway at this moment, the ledger, and figures for Prometheus.
 
-use super::Answers;
+use super::{Answers, sinks};
 use crate::{
     alerts::describe::shown_agent,
     api::{
@@ -8,12 +8,10 @@ use crate::{
         backend::LedgerQuery,
         metrics::{Figure, FigureValue, Metric, MetricKind},
         types::{
-            Instant as At, JournalStatus, LaneStatus, Ledger, LedgerBy, LedgerRow, LedgerTotals, SinkState,
-            SinkStatus, Status,
+            Instant as At, JournalStatus, LaneStatus, Ledger, LedgerBy, LedgerRow, LedgerTotals, Status,
         },
     },
     journal::State as JournalState,
-    sinks::status::State,
 };
 use hunhe_gateway_core::{
     lane::Lane,
@@ -103,7 +101,7 @@ impl Answers {
                 applied: handled,
             }],
             journal: JournalStatus { bytes: self.journal_tail.bytes(), head: head + 1, durable: head },
-            sinks: self.sinks.iter().map(|sink| sink_status(&sink.snapshot())).collect(),
+            sinks: self.sinks.iter().map(|sink| sinks::shown(&sink.snapshot())).collect(),
             ledger: seen.totals,
             quarantined_by_reason: seen.refused,
             alerts: self.alerting.book.firing(),
@@ -200,16 +198,6 @@ impl Answers {
                     .map(|(reason, &number)| labelled("reason", reason, count(number)))
                     .collect(),
             },
-            Metric {
-                name: "hunhe_sink_lag_records",
-                help: "Decided records that a sink has not confirmed.",
-                kind: MetricKind::Gauge,
-                figures: status
-                    .sinks
-                    .iter()
-                    .map(|sink| labelled("sink", &sink.name, count(sink.lag_records)))
-                    .collect(),
-            },
             gauge("hunhe_journal_bytes", "Journal on disk.", count(status.journal.bytes)),
             gauge(
                 "hunhe_decided_log_bytes",
@@ -233,6 +221,7 @@ impl Answers {
                 shed,
             ),
         ];
+        metrics.extend(sinks::metrics(&self.sinks));
         metrics.extend(self.alert_metrics());
         Ok(metrics)
     }
@@ -299,23 +288,5 @@ fn key_of(registry: &Registry, device: DeviceIx, by: LedgerBy) -> String {
         LedgerBy::Zone => known.zone.to_string(),
         LedgerBy::District => known.district.to_string(),
         LedgerBy::Class => registry.class_of(device).class.name.clone(),
-    }
-}
-
-fn sink_status(sink: &crate::sinks::status::Snapshot) -> SinkStatus {
-    let state = match sink.state {
-        State::Starting | State::Running if sink.lag_s > 5 => SinkState::Draining,
-        State::Starting | State::Running => SinkState::Running,
-        State::Retrying => SinkState::Retrying,
-        State::Held | State::Ended => SinkState::Stopped,
-    };
-    let trouble = matches!(sink.state, State::Retrying | State::Held).then(|| sink.reason.clone());
-    SinkStatus {
-        name: sink.name.clone(),
-        state,
-        lag_records: sink.lag_records,
-        lag_s: count(sink.lag_s),
-        cursor: sink.cursor.cause,
-        last_error: trouble.or_else(|| (!sink.warning.is_empty()).then(|| sink.warning.clone())),
     }
 }

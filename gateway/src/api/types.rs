@@ -126,14 +126,38 @@ pub struct SinkStatus {
     pub name: String,
     /// What it is doing.
     pub state: SinkState,
-    /// Records decided and not yet confirmed by this sink.
+    /// Whether requests go to its database.
+    pub circuit: Circuit,
+    /// Records decided and not yet written by this sink.
     pub lag_records: u64,
+    /// Records written that its database might still lose if it were killed now.
+    pub unsettled_records: u64,
     /// Age of the oldest of them in seconds; 0 when there is none.
     pub lag_s: f64,
-    /// Position up to which it confirmed.
+    /// Position up to which all is written for good.
     pub cursor: u64,
+    /// Requests made to its database, repeats included.
+    pub requests: u64,
+    /// Repeats after no answer, or one that asked for patience.
+    pub retries: u64,
+    /// How often it wrote again what its database may have lost in a restart.
+    pub rewinds: u64,
+    /// Lines that its database refused or skipped; they are in quarantine.
+    pub dead_letters: u64,
     /// The newest failure in words, until a write succeeds.
     pub last_error: Option<String>,
+}
+
+/// Whether a sink's requests go to its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Circuit {
+    /// As there is something to write.
+    Closed,
+    /// None go: the last one failed, and the wait after it is not over.
+    Open,
+    /// The wait is over, and the attempt that decides is on its way.
+    HalfOpen,
 }
 
 /// What a sink is doing.

@@ -240,6 +240,10 @@ section! {
         batch_rows: u32, Kind::Whole(1, 100_000), Unwritten::Is("5000");
         /// Seconds after which a request without an answer is repeated.
         timeout_s: u32, Kind::Whole(1, 600), Unwritten::Is("10");
+        /// Seconds for which the database may lose what it has taken when it is killed. So much of what was written
+        /// last is written again after its restart; as the sink of record it confirms samples so much later.
+        /// Without this, 20 for VictoriaMetrics (which writes to disk every 5 s) and 0 for InfluxDB (which syncs).
+        durable_after_s: Option<u32>, Kind::Whole(0, 3_600), Unwritten::Absent("20");
     }
 }
 

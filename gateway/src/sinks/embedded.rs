@@ -234,7 +234,7 @@ impl Sink {
         }
         if rows > 0 {
             self.status.wrote(rows);
-            self.status.batch_done(0);
+            self.status.batch_done();
         }
         if caught_up {
             self.status.caught_up();
@@ -455,7 +455,8 @@ fn conflict_id(cause: u64, conflict: &Conflict) -> u64 {
     (1 << 52) | ((cause & 0x7_ffff) << 32) | u64::from(identity)
 }
 
-fn discarded_samples(record: &[u8]) -> Option<Confirmation> {
+/// What a discarded record's samples were, for the ledger.
+pub(crate) fn discarded_samples(record: &[u8]) -> Option<Confirmation> {
     let refused = crate::decided::read_refused_record(record).ok()?;
     let quarantined = refused.samples();
     let confirmed = Confirmed { quarantined, ..Confirmed::default() };

@@ -3,19 +3,30 @@
 //! Promises
 //! - Every decided sample and window is written, or handed over as a dead letter with the database's own words, before the
 //!   cursor passes it. Order of hand-over is that of the log: dead letters of a batch, its confirmations, then its cursor.
+//!   Where a dead letter cannot be kept, the cursor waits.
+//! - All three follow only once the batch is *durable* at the database: a 204 is a promise that VictoriaMetrics breaks when
+//!   it is killed. Until [`Options::durable_after`] has passed and the same process is seen alive, a batch is held in
+//!   [`durability`]; when the process has changed, everything behind the cursor is written again.
+//! - VictoriaMetrics answers 204 to rows that it skips. Where its counters say so, what may hold such rows is read back,
+//!   and what is not there becomes a dead letter ([`readback`]).
 //! - A database that is down, slow, full or misconfigured delays nothing but this sink: the data waits in the decided
-//!   log, in memory are at most [`Options::in_flight_max`] + 1 batches.
+//!   log, in memory are at most [`Options::in_flight_max`] + 1 batches, and the confirmations that [`durability`] bounds.
 //! - A batch holds whole causes only, and relies on the decided log showing no part of one.
 //!
-//! At a crash a batch may be written twice, byte for byte, which the database takes as once. What a request means, and how long
-//! to wait, is decided in [`super::manners`].
+//! After a crash of either side batches are written twice, byte for byte, which the database takes as once; they are
+//! confirmed once. What a request means, and how long to wait, is decided in [`super::manners`].
 //!
-//! Deliberately absent: TLS (the database, or a proxy to it, is on this host), compression, and reading back: a database
-//! that says 204 is believed, except that VictoriaMetrics' own counters of skipped rows are watched.
+//! A stop waits for no lag: what is not durable by then is written again after the next start.
+//!
+//! Deliberately absent: TLS (the database, or a proxy to it, is on this host), compression, and reading back what no
+//! counter gives a reason to doubt. Where VictoriaMetrics refuses the export, its 204 is believed, with a warning.
 
 mod batch;
 mod begin;
 mod deliver;
+mod durability;
+mod handover;
+mod readback;
 mod run;
 mod watch;
 
@@ -68,6 +79,21 @@ pub struct Options {
     pub in_flight_max: NonZero<u8>,
     /// A request without an answer counts as failed after this long.
     pub request_timeout: Duration,
+    /// How long after its 204 the database may still lose a row when it is killed; see [`durable_after`].
+    pub durable_after: Duration,
+}
+
+/// How long a database of that kind may lose what it has taken when it is killed.
+///
+/// VictoriaMetrics gathers rows for up to three seconds in whole seconds of its clock, makes parts in memory of them, and every
+/// five seconds writes those to disk that are five seconds old: some 13 s, and the writing. InfluxDB syncs its WAL before
+/// it answers.
+#[must_use]
+pub const fn durable_after(dialect: Dialect) -> Duration {
+    match dialect {
+        Dialect::Influxdb => Duration::ZERO,
+        Dialect::Victoriametrics => Duration::from_secs(20),
+    }
 }
 
 impl Options {
@@ -89,6 +115,7 @@ impl Options {
             idle_flush: Duration::from_millis(2),
             in_flight_max: NonZero::new(2).unwrap_or(NonZero::<u8>::MIN),
             request_timeout: Duration::from_secs(30),
+            durable_after: durable_after(dialect),
         }
     }
 }
@@ -126,14 +153,20 @@ pub struct DeadLetter {
 /// What the sink hands over, in the order of the log, on its own thread. Blocking there blocks the sink alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// Something could not be written: keep it. Already counted as quarantined in the confirmation that follows.
-    DeadLetter(DeadLetter),
+    /// These could not be written: have them on disk before returning. Already counted as quarantined in the confirmation
+    /// that follows.
+    DeadLetters(Vec<DeadLetter>),
     /// What became of a batch's samples; from the sink of record only.
     Confirmed(Vec<Confirmation>),
 }
 
+/// Dead letters cannot be kept; the sink holds its cursor and hands them over again.
+#[derive(Debug, thiserror::Error)]
+#[error("dead letters cannot be kept: {0}")]
+pub struct NotKept(pub String);
+
 /// Takes the sink's reports.
-pub type Reports = Box<dyn FnMut(Report) + Send>;
+pub type Reports = Box<dyn FnMut(Report) -> Result<(), NotKept> + Send>;
 
 /// A sink cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 //! The sink's thread writes, anyone reads: counters are atomics, the words behind one short lock taken once a batch.
 //! A snapshot is not one instant: its counters may be a batch apart.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,6 +28,18 @@ pub enum State {
     Ended,
 }
 
+/// Whether requests go to the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Circuit {
+    /// As there is something to write.
+    Closed,
+    /// None: the last one failed, and the wait after it is not over.
+    Open,
+    /// The wait is over, and the attempt that decides is on its way.
+    HalfOpen,
+}
+
 #[derive(Debug)]
 struct Words {
     state: State,
@@ -45,9 +57,13 @@ pub struct SinkStatus {
     words: Mutex<Words>,
     cause: AtomicU64,
     hint: AtomicU64,
+    written: AtomicU64,
     rows_written: AtomicU64,
     batches: AtomicU64,
     requests: AtomicU64,
+    on_their_way: AtomicU32,
+    retries: AtomicU64,
+    rewinds: AtomicU64,
     rows_dead_lettered: AtomicU64,
     rows_skipped: AtomicU64,
     records_lost: AtomicU64,
@@ -66,10 +82,14 @@ pub struct Snapshot {
     pub reason: String,
     /// What someone should look at although it runs; else empty.
     pub warning: String,
-    /// How far it has come.
+    /// Whether requests go out.
+    pub circuit: Circuit,
+    /// How far it has come for good.
     pub cursor: Cursor,
-    /// Decided records behind the newest.
+    /// Decided records that are not yet written.
     pub lag_records: u64,
+    /// Decided records that are written, and that a crash of the destination might still lose.
+    pub unsettled_records: u64,
     /// Seconds since it last had nothing left to do; 0 while that is so.
     pub lag_s: u64,
     /// Lines that the destination took: samples and windows.
@@ -78,6 +98,10 @@ pub struct Snapshot {
     pub batches: u64,
     /// Requests made, repeats included.
     pub requests: u64,
+    /// Requests repeated because the one before was not answered, or answered with "not now".
+    pub retries: u64,
+    /// How often it went back to its cursor, since the destination may have lost what it had taken.
+    pub rewinds: u64,
     /// Lines that the destination refused, or that could not be written as lines.
     pub rows_dead_lettered: u64,
     /// Lines that the destination says it took and skipped.
@@ -110,9 +134,13 @@ impl SinkStatus {
             words: Mutex::new(words),
             cause: zero(),
             hint: zero(),
+            written: zero(),
             rows_written: zero(),
             batches: zero(),
             requests: zero(),
+            on_their_way: AtomicU32::new(0),
+            retries: zero(),
+            rewinds: zero(),
             rows_dead_lettered: zero(),
             rows_skipped: zero(),
             records_lost: zero(),
@@ -139,7 +167,8 @@ impl SinkStatus {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let cursor = self.cursor();
-        let lag_records = self.tail.head().0.saturating_sub(cursor.hint.0);
+        let written = self.written.load(Relaxed).max(cursor.hint.0);
+        let lag_records = self.tail.head().0.saturating_sub(written);
         let caught_up_ms = self.caught_up_ms.load(Relaxed);
         let words = self.words();
         Snapshot {
@@ -147,12 +176,20 @@ impl SinkStatus {
             state: words.state,
             reason: words.reason.clone(),
             warning: words.warning.clone(),
+            circuit: match words.state {
+                State::Starting | State::Running | State::Ended => Circuit::Closed,
+                State::Retrying | State::Held if self.on_their_way.load(Relaxed) > 0 => Circuit::HalfOpen,
+                State::Retrying | State::Held => Circuit::Open,
+            },
             cursor,
             lag_records,
+            unsettled_records: written - cursor.hint.0,
             lag_s: if lag_records == 0 { 0 } else { now_ms().saturating_sub(caught_up_ms) / 1000 },
             rows_written: self.rows_written.load(Relaxed),
             batches: self.batches.load(Relaxed),
             requests: self.requests.load(Relaxed),
+            retries: self.retries.load(Relaxed),
+            rewinds: self.rewinds.load(Relaxed),
             rows_dead_lettered: self.rows_dead_lettered.load(Relaxed),
             rows_skipped: self.rows_skipped.load(Relaxed),
             records_lost: self.records_lost.load(Relaxed),
@@ -179,12 +216,25 @@ impl SinkStatus {
         self.words().warning = warning;
     }
 
+    /// The cursor moves; what is behind it is not needed any more.
     pub(super) fn moved(&self, cursor: Cursor) {
         self.hint.store(cursor.hint.0, Relaxed);
         self.cause.store(cursor.cause, std::sync::atomic::Ordering::Release);
-        if self.tail.head() == cursor.hint {
+        self.has_written(cursor.hint);
+    }
+
+    /// Everything up to that record is at the destination, though perhaps not for good.
+    pub(super) fn has_written(&self, hint: Lsn) {
+        self.written.fetch_max(hint.0, Relaxed);
+        if self.tail.head() == hint {
             self.caught_up();
         }
+    }
+
+    /// Everything behind the cursor is to be written again.
+    pub(super) fn rewound(&self) {
+        self.written.store(self.hint.load(Relaxed), Relaxed);
+        self.rewinds.fetch_add(1, Relaxed);
     }
 
     pub(super) fn caught_up(&self) {
@@ -196,13 +246,23 @@ impl SinkStatus {
         self.last_ok_ms.store(now_ms(), Relaxed);
     }
 
-    pub(super) fn batch_done(&self, rows_dead_lettered: u64) {
+    pub(super) fn batch_done(&self) {
         self.batches.fetch_add(1, Relaxed);
-        self.rows_dead_lettered.fetch_add(rows_dead_lettered, Relaxed);
     }
 
-    pub(super) fn requested(&self) {
+    pub(super) fn dead_lettered(&self, rows: u64) {
+        self.rows_dead_lettered.fetch_add(rows, Relaxed);
+    }
+
+    /// A request begins; it ends with what is returned.
+    pub(super) fn request(&self) -> OnItsWay<'_> {
         self.requests.fetch_add(1, Relaxed);
+        self.on_their_way.fetch_add(1, Relaxed);
+        OnItsWay(self)
+    }
+
+    pub(super) fn will_retry(&self) {
+        self.retries.fetch_add(1, Relaxed);
     }
 
     pub(super) fn skipped(&self, rows: u64) -> u64 {
@@ -216,6 +276,15 @@ impl SinkStatus {
     fn words(&self) -> MutexGuard<'_, Words> {
         // Every change is complete in itself, so a panic elsewhere leaves nothing half done.
         self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request until its answer, or until it is given up.
+pub(super) struct OnItsWay<'a>(&'a SinkStatus);
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.0.on_their_way.fetch_sub(1, Relaxed);
     }
 }
 

@@ -2,11 +2,11 @@
 //! discarded and handed to the caller, who has to count it.
 //!
 //! Like samples they reach the disk with the next checkpoint, and so do removals: a crash cannot keep a discard whose
-//! count it took away.
+//! count it took away. Whoever cannot make a record again in time has it on disk at once: [`Store::keep_quarantine`].
 
 use super::{Store, StoreError, disk::Disk};
-use fjall::{OwnedWriteBatch, Slice};
-use std::{collections::BTreeMap, ops::Bound};
+use fjall::{OwnedWriteBatch, PersistMode, Slice};
+use std::{collections::BTreeMap, ops::Bound, sync::atomic::Ordering};
 
 /// A record that made way for a newer one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,14 @@ impl Quarantine {
         Ok(found)
     }
 
+    fn put(&mut self, disk: &Disk, id: u64, bytes: Slice) -> Result<(), StoreError> {
+        let known = self.get(disk, id)?.is_some();
+        self.dirty.insert(id, Some(bytes));
+        self.floor = self.floor.min(id);
+        self.count += usize::from(!known);
+        Ok(())
+    }
+
     fn discard_oldest(&mut self, disk: &Disk) -> Result<Option<Discarded>, StoreError> {
         let Some((id, bytes)) = self.list(disk, Bound::Included(self.floor), 1)?.pop() else {
             return Ok(None);
@@ -123,17 +131,53 @@ impl Store {
         let mut memory = self.memory_mut();
         memory.bytes += bytes.len() + 64;
         let quarantine = &mut memory.quarantine;
-        let known = quarantine.get(&self.disk, id)?.is_some();
-        quarantine.dirty.insert(id, Some(bytes.into()));
-        quarantine.floor = quarantine.floor.min(id);
-        if known {
-            return Ok(None);
-        }
-        quarantine.count += 1;
+        quarantine.put(&self.disk, id, bytes.into())?;
         if quarantine.count > quarantine.limit_records {
             return quarantine.discard_oldest(&self.disk);
         }
         Ok(None)
+    }
+
+    /// Keeps records, in place of those with the same ids, and has them on disk when it returns; nothing else of the store
+    /// goes there with them. Beyond the bound the oldest make way and are returned; they leave the disk with the next
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`], after which the store is poisoned where a write or a sync failed; [`StoreError::Corrupt`],
+    /// [`StoreError::Poisoned`].
+    pub fn keep_quarantine(&self, records: BTreeMap<u64, Vec<u8>>) -> Result<Vec<Discarded>, StoreError> {
+        let _writer = self.writer()?;
+        let mut batch = self.disk.db.batch();
+        let mut discarded = Vec::new();
+        let poison = |_: &fjall::Error| self.poisoned.store(true, Ordering::Release);
+        {
+            let mut memory = self.memory_mut();
+            let quarantine = &mut memory.quarantine;
+            let ids: Vec<u64> = records.keys().copied().collect();
+            for (id, bytes) in records {
+                let bytes = Slice::from(bytes);
+                quarantine.put(&self.disk, id, bytes.clone())?;
+                batch.insert(&self.disk.quarantine, id.to_be_bytes(), bytes);
+            }
+            while quarantine.count > quarantine.limit_records {
+                let Some(oldest) = quarantine.discard_oldest(&self.disk)? else { break };
+                discarded.push(oldest);
+            }
+            batch.commit().inspect_err(poison)?;
+            // What was discarded just now still differs from the disk.
+            for id in ids {
+                if quarantine.dirty.get(&id).is_some_and(Option::is_some) {
+                    quarantine.dirty.remove(&id);
+                }
+            }
+        }
+        #[cfg(test)]
+        if self.fail_next_sync.swap(false, Ordering::AcqRel) {
+            self.poisoned.store(true, Ordering::Release);
+            return Err(StoreError::Disk(std::io::Error::other("injected").into()));
+        }
+        self.disk.db.persist(PersistMode::SyncAll).inspect_err(poison)?;
+        Ok(discarded)
     }
 
     /// Takes a record away; false where there is none.

@@ -373,3 +373,68 @@ fn a_reader_beside_the_writer_always_sees_an_unbroken_beginning() {
     });
     assert_eq!(series(&store, 0, 0..i64::MAX).seqs.len(), 9000);
 }
+
+/// What a crash now would leave of the files.
+fn crashed(dir: &TempDir) -> TempDir {
+    fn copy(from: &std::path::Path, to: &std::path::Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+            if from.is_dir() { copy(&from, &to) } else { assert!(std::fs::copy(&from, &to).is_ok()) }
+        }
+    }
+    let copied = folder();
+    copy(dir.path(), copied.path());
+    copied
+}
+
+#[test]
+fn records_kept_are_on_disk_at_once_and_nothing_else_is() {
+    let dir = folder();
+    let store = open(&dir);
+    store.put_quarantine(1, b"put").unwrap();
+    let kept = [(2, b"two".to_vec()), (3, b"three".to_vec())];
+    assert_eq!(store.keep_quarantine(kept.clone().into()).unwrap(), []);
+    let after = open(&crashed(&dir));
+    assert_eq!(after.list_quarantine(None, 9).unwrap(), kept);
+    assert_eq!(after.quarantine_count(), 2);
+    // Again under the same ids: once.
+    assert_eq!(store.keep_quarantine(kept.into()).unwrap(), []);
+    assert_eq!(store.quarantine_count(), 3);
+    store.checkpoint(b"").unwrap();
+    assert_eq!(
+        open(&crashed(&dir)).list_quarantine(None, 9).unwrap(),
+        store.list_quarantine(None, 9).unwrap()
+    );
+}
+
+#[test]
+fn records_kept_beyond_the_bound_make_the_oldest_leave() {
+    let dir = folder();
+    let store = open(&dir);
+    store.put_quarantine(7, b"7").unwrap();
+    let kept = |ids: std::ops::Range<u64>| ids.map(|id| (id, vec![u8::try_from(id).unwrap()])).collect();
+    assert_eq!(store.keep_quarantine(kept(1..4)).unwrap(), []);
+    let ids = |discarded: Vec<Discarded>| discarded.iter().map(|record| record.id).collect::<Vec<_>>();
+    assert_eq!(ids(store.keep_quarantine(kept(10..13)).unwrap()), [1, 2, 3]);
+    assert_eq!(ids(store.keep_quarantine(kept(20..26)).unwrap()), [7, 10, 11, 12, 20, 21]);
+    let listed = |store: &Store| -> Vec<u64> {
+        store.list_quarantine(None, 99).unwrap().into_iter().map(|(id, _)| id).collect()
+    };
+    assert_eq!(listed(&store), [22, 23, 24, 25]);
+    store.checkpoint(b"").unwrap();
+    assert_eq!(
+        listed(&open(&crashed(&dir))),
+        [22, 23, 24, 25],
+        "what was discarded leaves with a checkpoint"
+    );
+}
+
+#[test]
+fn a_record_whose_sync_failed_is_not_kept_and_the_store_takes_no_more() {
+    let dir = folder();
+    let store = open(&dir);
+    store.fail_next_sync.store(true, Ordering::Release);
+    assert!(store.keep_quarantine([(1, vec![1])].into()).is_err());
+    assert!(matches!(store.keep_quarantine([(1, vec![1])].into()), Err(StoreError::Poisoned)));
+}

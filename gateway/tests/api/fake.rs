@@ -17,9 +17,9 @@ use hunhe_gateway::api::backend::{
 };
 use hunhe_gateway::api::metrics::{Metric, MetricKind};
 use hunhe_gateway::api::types::{
-    Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, Bilingual, Channel, Class, Device,
-    DevicePage, DeviceState, District, FiringCounts, Instant, JournalStatus, LaneStatus, Latest, LatestValue,
-    Ledger, LedgerBy, LedgerRow, LedgerTotals, OutputKind, OutputState, OutputStatus, Position,
+    Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, Bilingual, Channel, Circuit, Class,
+    Device, DevicePage, DeviceState, District, FiringCounts, Instant, JournalStatus, LaneStatus, Latest,
+    LatestValue, Ledger, LedgerBy, LedgerRow, LedgerTotals, OutputKind, OutputState, OutputStatus, Position,
     QuarantinePage, QuarantineRecord, Redriven, Rule, Series, SeriesKind, SinkState, SinkStatus, Status,
     Zone,
 };
@@ -219,7 +219,21 @@ fn two(zh: &str, en: &str) -> Bilingual {
 
 fn sink(name: &str, state: SinkState, lag_s: f64, last_error: Option<&str>) -> SinkStatus {
     let last_error = last_error.map(str::to_owned);
-    SinkStatus { name: name.into(), state, lag_records: 12, lag_s, cursor: 90_988, last_error }
+    let circuit = if state == SinkState::Retrying { Circuit::Open } else { Circuit::Closed };
+    SinkStatus {
+        name: name.into(),
+        state,
+        circuit,
+        lag_records: 12,
+        unsettled_records: 3,
+        lag_s,
+        cursor: 90_988,
+        requests: 70,
+        retries: 2,
+        rewinds: 1,
+        dead_letters: 0,
+        last_error,
+    }
 }
 
 /// Totals that close.

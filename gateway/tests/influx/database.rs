@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::num::NonZero;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hunhe_gateway::sinks::influx::{self, Options};
 use hunhe_gateway::sinks::line_protocol::Dialect;
@@ -12,6 +14,7 @@ use hunhe_gateway::sinks::probe::{self, ProbeError};
 use hunhe_gateway_core::event::ABSENT;
 use hunhe_proto::reading::Quality;
 
+use crate::faults::{confirmations, finish, letters, start, totals};
 use crate::fixture::{Log, hourly, registry, window_of};
 use crate::server::{Reply, Server, eventually};
 
@@ -24,7 +27,16 @@ struct Victoria {
 
 impl Victoria {
     fn start(dir: &Path, flags: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // The port that is free now may be taken when the database wants it: then another.
+        let start = || {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            Self::start_at(dir, port, flags)
+        };
+        (0..10).find_map(|_| start()).expect("VictoriaMetrics starts")
+    }
+
+    /// `None`: it ended instead of listening.
+    fn start_at(dir: &Path, port: u16, flags: &[&str]) -> Option<Self> {
         let child = Command::new("victoria-metrics")
             .arg(format!("-storageDataPath={}", dir.join("victoria").display()))
             .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
@@ -33,9 +45,21 @@ impl Victoria {
             .stderr(Stdio::null())
             .spawn()
             .expect("install Debian's package victoria-metrics");
-        let victoria = Self { child, port };
-        eventually("VictoriaMetrics listens", || victoria.try_get("/health").is_some());
-        victoria
+        let mut victoria = Self { child, port };
+        let mut ended = false;
+        eventually("VictoriaMetrics listens or ends", || {
+            ended = victoria.child.try_wait().unwrap().is_some();
+            ended || victoria.try_get("/health").is_some()
+        });
+        (!ended).then_some(victoria)
+    }
+
+    /// SIGKILL, and the same again.
+    fn kill_and_restart(&mut self, dir: &Path, flags: &[&str]) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let port = self.port;
+        *self = (0..10).find_map(|_| Self::start_at(dir, port, flags)).expect("VictoriaMetrics starts again");
     }
 
     fn url(&self) -> String {
@@ -45,7 +69,9 @@ impl Victoria {
     fn try_get(&self, target: &str) -> Option<String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let url = format!("{}{target}", self.url());
-        runtime.block_on(async { reqwest::get(url).await.ok()?.error_for_status().ok()?.text().await.ok() })
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        runtime
+            .block_on(async { client.get(url).send().await.ok()?.error_for_status().ok()?.text().await.ok() })
     }
 
     /// All samples stored, by `name{device}`: (time, value) in order of time.
@@ -72,8 +98,9 @@ impl Victoria {
 
 impl Drop for Victoria {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        // One that was killed before is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -95,7 +122,7 @@ fn write(
     )
     .unwrap();
     let status = handle.status();
-    eventually("everything is written", || status.cursor().hint == log.head());
+    eventually("everything is written", || status.snapshot().lag_records == 0);
     handle
 }
 
@@ -167,19 +194,91 @@ fn a_revised_window_returns_its_newest_revision_even_where_that_is_smaller() {
 }
 
 #[test]
-fn rows_that_victoriametrics_takes_and_skips_are_noticed() {
+fn rows_that_victoriametrics_takes_and_skips_are_read_back_and_become_dead_letters() {
     let dir = tempfile::tempdir().unwrap();
     let victoria = Victoria::start(dir.path(), &["-retentionPeriod=1", "-dedup.minScrapeInterval=1s"]);
-    let registry = registry(1);
+    let registry = registry(3);
     let mut log = Log::new(dir.path(), &registry);
+    let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let this_hour = now_ms / 3_600_000 * 3_600_000;
     // The year 2001 is beyond any month's retention; the database answers 204 all the same.
     log.append_rows(0, 1, 0, &hourly(978_307_200_000, 1, 3));
-    let handle = write(dir.path(), &victoria, &registry, &log);
+    log.append_rows(1, 1, 0, &hourly(this_hour - 24 * 3_600_000, 0, 24));
+    let mut mixed = hourly(this_hour - 10 * 3_600_000, 0, 8);
+    mixed[2].time_ms = 978_307_200_000;
+    // Far ahead of the database's clock.
+    mixed[5].time_ms = this_hour + 30 * 24 * 3_600_000;
+    log.append_rows(2, 4, 100, &mixed);
+    log.append(&window_of(1, 3_600_000, this_hour - 3_600_000, 0, &[1, 2]));
+    log.append(&window_of(1, 3_600_000, 978_307_200_000, 0, &[1, 2]));
+    let mut options = options(dir.path(), &victoria.url());
+    options.of_record = true;
+    options.durable_after = Duration::from_secs(1);
+    // Several batches.
+    options.batch_rows = NonZero::new(5).unwrap();
+    let (handle, seen) = start(options, registry, &log);
     let status = handle.status();
-    eventually("the skipped rows are noticed", || status.snapshot().rows_skipped > 0);
-    assert!(status.snapshot().warning.contains("skipped"));
-    handle.stop();
-    assert!(handle.join());
+    finish(handle, &log);
+    let letters = letters(&seen);
+    let found: Vec<_> =
+        letters.iter().map(|l| (l.cause, l.device.to_string(), l.boot, l.seq, l.samples)).collect();
+    let letter = |cause, device: &str, boot, seq, samples| (cause, device.to_owned(), boot, seq, samples);
+    assert_eq!(
+        found,
+        [
+            letter(1, "g-0", 1, 0, 1),
+            letter(1, "g-0", 1, 1, 1),
+            letter(1, "g-0", 1, 2, 1),
+            letter(3, "g-2", 4, 102, 1),
+            letter(3, "g-2", 4, 105, 1),
+            letter(5, "g-1", 0, 0, 0),
+        ]
+    );
+    assert!(
+        letters.iter().all(|letter| letter.words.contains("does not hold it") && !letter.line.is_empty())
+    );
+    assert_eq!(totals(&seen), (35, 30, 5));
+    let now = status.snapshot();
+    assert!(now.warning.contains("skipped") && now.rows_skipped > 0);
+    assert_eq!(now.rows_dead_lettered, 6);
+    let volumes = victoria.export();
+    let stored: usize =
+        (0..3).filter_map(|n| volumes.get(&format!("gas_meter_volume{{p-{n}}}"))).map(Vec::len).sum();
+    assert_eq!(stored, 30, "what is confirmed as stored is what is there");
+}
+
+#[test]
+fn victoriametrics_killed_gets_again_what_it_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["-retentionPeriod=10y", "-dedup.minScrapeInterval=1s"];
+    let mut victoria = Victoria::start(dir.path(), &flags);
+    let registry = registry(20);
+    let mut log = Log::new(dir.path(), &registry);
+    let mut options = options(dir.path(), &victoria.url());
+    options.of_record = true;
+    let (handle, seen) = start(options, Arc::clone(&registry), &log);
+    let status = handle.status();
+    for round in 0..3 {
+        for device in 0..20 {
+            let first = u64::try_from(round * 24).unwrap();
+            log.append_rows(device, 1, first, &hourly(START_MS, round * 24, 24));
+        }
+        eventually("it is written", || status.snapshot().lag_records == 0);
+        assert!(seen.lock().unwrap().is_empty(), "nothing of it is durable yet");
+        victoria.kill_and_restart(dir.path(), &flags);
+        let held = u64::try_from(round + 1).unwrap();
+        eventually("the sink goes back", || status.snapshot().rewinds == held);
+    }
+    finish(handle, &log);
+    assert_eq!(totals(&seen), (1440, 1440, 0));
+    let causes: Vec<u64> = confirmations(&seen).iter().map(|confirmation| confirmation.cause).collect();
+    assert_eq!(causes, (1..=60).collect::<Vec<_>>(), "each once, in order");
+    let stored = victoria.export();
+    for device in 0..20 {
+        let times: Vec<i64> =
+            stored[&format!("gas_meter_volume{{p-{device}}}")].iter().map(|(time, _)| *time).collect();
+        assert_eq!(times, (0..72).map(|hour| START_MS + hour * 3_600_000).collect::<Vec<_>>(), "p-{device}");
+    }
 }
 
 fn look(options: &Options, create: bool) -> Result<probe::Found, ProbeError> {

@@ -17,11 +17,11 @@ use hunhe_gateway_core::registry::Registry;
 use crate::fixture::{Log, Row, decisions_of, hourly, refusal, registry, window_of};
 use crate::server::{Reply, Request, Server, eventually};
 
-const START_MS: i64 = 1_767_225_600_000;
+pub(crate) const START_MS: i64 = 1_767_225_600_000;
 
-type Seen = Arc<Mutex<Vec<Report>>>;
+pub(crate) type Seen = Arc<Mutex<Vec<Report>>>;
 
-fn options(dir: &Path, url: &str) -> Options {
+pub(crate) fn options(dir: &Path, url: &str) -> Options {
     let mut options = Options::new("influx", url, Dialect::Influxdb, dir.join("influx.cursor"));
     "my org".clone_into(&mut options.org);
     "city".clone_into(&mut options.bucket);
@@ -30,7 +30,7 @@ fn options(dir: &Path, url: &str) -> Options {
     options
 }
 
-fn start(options: Options, registry: Arc<Registry>, log: &Log) -> (Handle, Seen) {
+pub(crate) fn start(options: Options, registry: Arc<Registry>, log: &Log) -> (Handle, Seen) {
     let seen = Seen::default();
     let status: Arc<OnceLock<Arc<SinkStatus>>> = Arc::default();
     let (reports, cursor_of) = (Arc::clone(&seen), Arc::clone(&status));
@@ -40,13 +40,14 @@ fn start(options: Options, registry: Arc<Registry>, log: &Log) -> (Handle, Seen)
             assert!(confirmed.iter().all(|of| of.cause > cause), "the cursor is ahead of a confirmation");
         }
         reports.lock().unwrap().push(report);
+        Ok(())
     });
     let handle = influx::start(options, registry, log.writer.subscribe(), report).unwrap();
     status.set(handle.status()).unwrap();
     (handle, seen)
 }
 
-fn finish(handle: Handle, log: &Log) {
+pub(crate) fn finish(handle: Handle, log: &Log) {
     let (status, head) = (handle.status(), log.head());
     eventually("the sink is at the head", || status.cursor().hint == head);
     assert_eq!(status.snapshot().lag_records, 0);
@@ -55,16 +56,17 @@ fn finish(handle: Handle, log: &Log) {
     assert_eq!(status.snapshot().state, State::Ended);
 }
 
-fn letters(seen: &Seen) -> Vec<DeadLetter> {
+pub(crate) fn letters(seen: &Seen) -> Vec<DeadLetter> {
     let seen = seen.lock().unwrap();
     seen.iter()
         .filter_map(
-            |report| if let Report::DeadLetter(letter) = report { Some(letter.clone()) } else { None },
+            |report| if let Report::DeadLetters(letters) = report { Some(letters.clone()) } else { None },
         )
+        .flatten()
         .collect()
 }
 
-fn confirmations(seen: &Seen) -> Vec<Confirmation> {
+pub(crate) fn confirmations(seen: &Seen) -> Vec<Confirmation> {
     let seen = seen.lock().unwrap();
     let confirmed = seen
         .iter()
@@ -72,7 +74,7 @@ fn confirmations(seen: &Seen) -> Vec<Confirmation> {
     confirmed.flatten().collect()
 }
 
-fn totals(seen: &Seen) -> (u64, u64, u64) {
+pub(crate) fn totals(seen: &Seen) -> (u64, u64, u64) {
     confirmations(seen).iter().fold((0, 0, 0), |(handled, stored, quarantined), confirmation| {
         let Confirmed { handled: h, stored: s, quarantined: q, .. } = confirmation.confirmed;
         (handled + h, stored + s, quarantined + q)
@@ -88,7 +90,7 @@ fn fill(log: &mut Log) {
     }
 }
 
-fn distinct(lines: &[String]) -> usize {
+pub(crate) fn distinct(lines: &[String]) -> usize {
     lines.iter().collect::<BTreeSet<_>>().len()
 }
 
@@ -192,7 +194,7 @@ fn one_bad_line(reply: impl Fn(&Request) -> Reply + Send + 'static) {
     let first_confirmation_of_11 = seen
         .iter()
         .position(|report| matches!(report, Report::Confirmed(all) if all.iter().any(|c| c.cause == 11)));
-    let letter_at = seen.iter().position(|report| matches!(report, Report::DeadLetter(_)));
+    let letter_at = seen.iter().position(|report| matches!(report, Report::DeadLetters(_)));
     assert!(letter_at < first_confirmation_of_11, "the letter comes before what counts it");
 }
 
@@ -409,7 +411,7 @@ fn an_unusable_url_or_token_is_refused_at_the_start() {
     let begin = |change: fn(&mut Options)| {
         let mut options = options(dir.path(), "http://127.0.0.1:1");
         change(&mut options);
-        influx::start(options, Arc::clone(&registry), log.writer.subscribe(), Box::new(drop)).map(drop)
+        influx::start(options, Arc::clone(&registry), log.writer.subscribe(), Box::new(|_| Ok(()))).map(drop)
     };
     assert!(begin(|options| options.url = "https://db:8086".into()).is_err());
     assert!(begin(|options| options.url = "db:8086".into()).is_err());

@@ -1,4 +1,4 @@
-//! The InfluxDB sink against the real VictoriaMetrics, against a scripted server, and its lines against another parser.
+//! The InfluxDB sink against the real VictoriaMetrics, against the real InfluxDB 1.6, against a scripted server, and its lines against another parser.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,8 +8,11 @@
 )]
 
 mod database;
+mod durability;
 mod encode;
 mod faults;
 mod fixture;
+mod influxdb;
 mod parser;
+mod scripts;
 mod server;

@@ -23,6 +23,10 @@ pub(crate) enum Reply {
     ThenCut,
     /// Cut the connection without an answer, having stored the lines.
     CutUnanswered,
+    /// Store the lines, and answer only after so long.
+    Silence(Duration),
+    /// Store the lines but those that hold this text, and answer with that status and body.
+    Partial(u16, &'static str, &'static str),
 }
 
 impl Reply {
@@ -39,14 +43,25 @@ pub(crate) struct Server {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
     stored: Arc<Mutex<Vec<String>>>,
+    /// So many requests more are reset while their body is on its way.
+    resets: Arc<Mutex<usize>>,
 }
 
 impl Server {
     /// `script` gets the number of the request, from 0, and the request.
     pub(crate) fn start(script: impl FnMut(usize, &Request) -> Reply + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at(TcpListener::bind("127.0.0.1:0").unwrap(), 0, script)
+    }
+
+    /// The same on a port already held, which resets the first `resets` requests.
+    pub(crate) fn start_at(
+        listener: TcpListener,
+        resets: usize,
+        script: impl FnMut(usize, &Request) -> Reply + Send + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
-        let server = Self { address, requests: Arc::default(), stored: Arc::default() };
+        let (requests, stored) = (Arc::default(), Arc::default());
+        let server = Self { address, requests, stored, resets: Arc::new(Mutex::new(resets)) };
         let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Box::new(script)));
         let accepting = server.clone();
         std::thread::spawn(move || {
@@ -71,10 +86,26 @@ impl Server {
         self.stored.lock().unwrap().clone()
     }
 
+    /// Forgets what it stored, as one that is killed does with what it had in memory.
+    pub(crate) fn lose(&self) {
+        self.stored.lock().unwrap().clear();
+    }
+
     fn serve(&self, stream: TcpStream, script: &Mutex<Script>) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut stream = stream;
-        while let Some(request) = read_request(&mut reader) {
+        while let Some((mut request, length)) = read_head(&mut reader) {
+            {
+                let mut resets = self.resets.lock().unwrap();
+                if *resets > 0 {
+                    *resets -= 1;
+                    self.requests.lock().unwrap().push(request);
+                    // Closed with bytes unread, a connection is reset.
+                    reader.read_exact(&mut vec![0; length / 10]).unwrap();
+                    return;
+                }
+            }
+            let Some(()) = read_body(&mut reader, length, &mut request) else { return };
             let reply = {
                 let mut requests = self.requests.lock().unwrap();
                 let reply = (script.lock().unwrap())(requests.len(), &request);
@@ -83,13 +114,18 @@ impl Server {
             };
             let (code, headers, body) = match &reply {
                 Reply::Answer(code, headers, body) => (*code, *headers, body.as_str()),
-                Reply::ThenCut | Reply::CutUnanswered => (204, "", ""),
+                Reply::Partial(code, _, body) => (*code, "", *body),
+                Reply::ThenCut | Reply::CutUnanswered | Reply::Silence(_) => (204, "", ""),
             };
-            if code == 204 {
-                self.stored.lock().unwrap().extend(request.lines);
+            let bad = if let Reply::Partial(_, bad, _) = &reply { Some(*bad) } else { None };
+            if code == 204 || bad.is_some() {
+                let good = request.lines.into_iter().filter(|line| bad.is_none_or(|bad| !line.contains(bad)));
+                self.stored.lock().unwrap().extend(good);
             }
-            if matches!(reply, Reply::CutUnanswered) {
-                return;
+            match reply {
+                Reply::CutUnanswered => return,
+                Reply::Silence(time) => std::thread::sleep(time),
+                _ => {}
             }
             let length =
                 if code == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
@@ -101,7 +137,8 @@ impl Server {
     }
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+/// The request without its lines, and how many bytes these have.
+pub(crate) fn read_head(reader: &mut BufReader<TcpStream>) -> Option<(Request, usize)> {
     let mut line = String::new();
     if reader.read_line(&mut line).ok()? == 0 {
         return None;
@@ -118,10 +155,18 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
             _ => {}
         }
     }
+    Some((Request { target, authorization, lines: Vec::new(), at: Instant::now() }, length))
+}
+
+pub(crate) fn read_body(
+    reader: &mut BufReader<TcpStream>,
+    length: usize,
+    request: &mut Request,
+) -> Option<()> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let lines = String::from_utf8(body).unwrap().lines().map(str::to_owned).collect();
-    Some(Request { target, authorization, lines, at: Instant::now() })
+    request.lines = String::from_utf8(body).unwrap().lines().map(str::to_owned).collect();
+    Some(())
 }
 
 /// Waits for a condition, and fails with its description if it does not come true.

@@ -1,33 +1,49 @@
 //! One batch over HTTP, until every line is stored or refused. The decisions are [`Delivery`]'s.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
 use reqwest::{
-    Client, Url,
+    Client, StatusCode, Url,
     header::{AUTHORIZATION, HeaderValue},
     redirect,
 };
 use tokio::sync::watch as signal;
+use tokio::time::Instant;
 
-use super::{Options, StartError, batch::Sealed};
+use super::{Options, StartError, batch::Sealed, durability::Look, readback::Question, watch::Page};
 use crate::sinks::{
     http::{ANSWER_BYTES_MAX, random, read_text, retry_after_s, words_of},
-    manners::{Answer, Delivery, RefusedLine, Step},
+    manners::{Answer, Delivery, RefusedLine, Step, Verdict},
     status::{SinkStatus, State},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// VictoriaMetrics' own metrics are some 100 KiB.
 const METRICS_BYTES_MAX: usize = 4 << 20;
+/// A look that takes longer has failed.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+/// A point of an export is some 60 bytes.
+const POINT_BYTES_MAX: usize = 4096;
 
 /// A database's address.
 pub(super) struct Database {
     client: Client,
     write: Url,
     metrics: Url,
+    export: Url,
     authorization: Option<HeaderValue>,
+    lost_connections: AtomicU64,
+}
+
+/// Points cannot be read back.
+pub(super) enum NoExport {
+    /// No whole answer: to be tried again.
+    Lost,
+    /// The database refuses, in its words.
+    Refused(String),
 }
 
 /// A batch that is done with, or given up because the sink stops.
@@ -36,6 +52,8 @@ pub(super) struct Delivered {
     pub(super) refused: Vec<RefusedLine>,
     pub(super) refused_in_a_row: u32,
     pub(super) too_large: bool,
+    /// When the first attempt began.
+    pub(super) sent: Instant,
     /// Not done: the cursor must not pass it.
     pub(super) given_up: bool,
 }
@@ -55,8 +73,10 @@ impl Database {
         write.set_path("/api/v2/write");
         let names = [("org", options.org.as_str()), ("bucket", &options.bucket), ("precision", "ms")];
         write.query_pairs_mut().extend_pairs(names);
-        let mut metrics = base;
+        let mut metrics = base.clone();
         metrics.set_path("/metrics");
+        let mut export = base;
+        export.set_path("/api/v1/export/csv");
         let authorization = if options.token.is_empty() {
             None
         } else {
@@ -75,7 +95,7 @@ impl Database {
             action: "make an HTTP client",
             source: source.into(),
         })?;
-        Ok(Self { client, write, metrics, authorization })
+        Ok(Self { client, write, metrics, export, authorization, lost_connections: AtomicU64::new(0) })
     }
 
     /// Writes lines. The answer's text is put into `text`.
@@ -88,6 +108,7 @@ impl Database {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => {
+                self.lost_connections.fetch_add(1, Ordering::Relaxed);
                 *text = words_of(&error);
                 return Answer::None(text);
             }
@@ -99,11 +120,75 @@ impl Database {
         Answer::Status { code, retry_after_s, body: text }
     }
 
-    /// The database's own metrics, where they can be had.
-    pub(super) async fn metrics(&self) -> Option<String> {
-        let response = self.client.get(self.metrics.clone()).send().await.ok()?;
-        read_text(response.error_for_status().ok()?, METRICS_BYTES_MAX).await
+    /// Writes that got no answer so far: nobody knows what became of the database then.
+    pub(super) fn lost_connections(&self) -> u64 {
+        self.lost_connections.load(Ordering::Relaxed)
     }
+
+    /// Which process answers, and what it says of rows that it skipped.
+    pub(super) async fn look(&self) -> Look {
+        let asked = self.client.get(self.metrics.clone()).timeout(LOOK_WITHIN).send().await;
+        let Ok(response) = asked else { return Look::Silent };
+        let code = response.status();
+        if code.is_server_error() || code == StatusCode::TOO_MANY_REQUESTS {
+            return Look::Silent;
+        }
+        if !code.is_success() {
+            return Look::Mute;
+        }
+        match read_text(response, METRICS_BYTES_MAX).await {
+            None => Look::Silent,
+            Some(text) => Page::read(&text).map_or(Look::Mute, Look::Process),
+        }
+    }
+
+    /// Reads points back, as `device,milliseconds,name`, in no order.
+    pub(super) async fn export(
+        &self,
+        question: &Question,
+        mut point: impl FnMut(&str),
+    ) -> Result<(), NoExport> {
+        let mut url = self.export.clone();
+        let devices = question.devices.join("|");
+        url.query_pairs_mut().extend_pairs([
+            ("format", "device,__timestamp__:unix_ms,__name__"),
+            // As they lie on disk, one after another.
+            ("reduce_mem_usage", "1"),
+            ("match[]", &format!("{{device=~\"{devices}\"}}")),
+            ("start", &seconds(question.from_ms)),
+            ("end", &seconds(question.to_ms)),
+        ]);
+        let mut request = self.client.get(url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let mut response = request.send().await.map_err(|_| NoExport::Lost)?;
+        let code = response.status();
+        if !code.is_success() {
+            let body = read_text(response, ANSWER_BYTES_MAX).await.unwrap_or_default();
+            let answer = Answer::Status { code: code.as_u16(), retry_after_s: None, body: &body };
+            return Err(if answer.verdict() == Verdict::Later {
+                NoExport::Lost
+            } else {
+                NoExport::Refused(answer.words())
+            });
+        }
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|_| NoExport::Lost)? {
+            rest.extend_from_slice(&chunk);
+            let whole = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+            String::from_utf8_lossy(&rest[..whole]).lines().for_each(&mut point);
+            rest.drain(..whole);
+            if rest.len() > POINT_BYTES_MAX {
+                return Err(NoExport::Refused("its export is no list of points".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn seconds(time_ms: i64) -> String {
+    format!("{}.{:03}", time_ms.div_euclid(1000), time_ms.rem_euclid(1000))
 }
 
 fn authorization(token: &str) -> Option<HeaderValue> {
@@ -123,9 +208,11 @@ pub(super) async fn deliver(
     let mut delivery = Delivery::new(batch.rows(), refused_in_a_row);
     let mut text = String::new();
     let mut given_up = false;
+    let sent = Instant::now();
     while let Some(lines) = delivery.lines() {
-        status.requested();
+        let on_its_way = status.request();
         let answer = database.write(batch.body(&lines), &mut text).await;
+        drop(on_its_way);
         let (wait_ms, held) = match delivery.answered(&answer, random()) {
             Step::Wait { wait_ms, held } => (wait_ms, held),
             Step::Send | Step::Done => continue,
@@ -141,6 +228,7 @@ pub(super) async fn deliver(
             tracing::warn!(sink = status.name(), words, wait_ms, "the database takes nothing; trying again");
         }
         status.enter(if held { State::Held } else { State::Retrying }, &words);
+        status.will_retry();
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
             _ = stopped.wait_for(|stopped| *stopped) => {
@@ -153,5 +241,5 @@ pub(super) async fn deliver(
         status.enter(State::Running, "");
     }
     let (refused_in_a_row, too_large) = (delivery.refused_in_a_row(), delivery.was_too_large());
-    Delivered { batch, refused: delivery.into_refused(), refused_in_a_row, too_large, given_up }
+    Delivered { batch, refused: delivery.into_refused(), refused_in_a_row, too_large, sent, given_up }
 }

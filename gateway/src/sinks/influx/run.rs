@@ -1,4 +1,6 @@
-//! The sink's own thread: reads the decided log, fills a batch while others are on their way, and settles them in order.
+//! The sink's own thread: reads the decided log, fills a batch while others are on their way, settles them in order, looks at
+//! the database now and then, and goes back where that may have lost something. Handing over is in
+//! `handover`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,11 +11,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{
-    Options, Report, Reports,
+    Options, Reports,
     batch::{Batch, Sealed},
     begin,
     deliver::{self, Database, Delivered},
-    watch::SkippedRows,
+    durability::{Durability, Found, Look, Mark},
 };
 use crate::decided::{self, Decided};
 use crate::journal::{Lsn, Next, ReadError, Reader, Tail};
@@ -31,10 +33,10 @@ const LINGER_MAX: Duration = Duration::from_millis(100);
 const NAP: Duration = Duration::from_millis(100);
 /// Requests on their way when the sink is asked to stop may take this long to finish.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-/// The time between looks at VictoriaMetrics' counters.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// The time between attempts to read a log that cannot be read.
-const REOPEN_EVERY: Duration = Duration::from_secs(10);
+/// The time between looks at the database while something may still be lost there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The time between attempts at what only a disk keeps from being done.
+pub(super) const REOPEN_EVERY: Duration = Duration::from_secs(10);
 /// A batch is never cut smaller than this by a database that finds it too large.
 const BATCH_ROWS_MIN: usize = 100;
 
@@ -48,28 +50,43 @@ enum Filled {
     CaughtUp,
 }
 
+/// A look, when it was begun, and how many connections were lost by its end.
+struct Looked {
+    look: Look,
+    asked: Instant,
+    lost_connections: u64,
+}
+
 pub(super) struct Sink {
-    options: Options,
-    encoder: Encoder,
-    database: Arc<Database>,
-    tail: Tail,
-    cursor: CursorFile,
-    status: Arc<SinkStatus>,
-    reports: Reports,
-    stopped: signal::Receiver<bool>,
+    pub(super) options: Options,
+    pub(super) encoder: Encoder,
+    pub(super) database: Arc<Database>,
+    pub(super) tail: Tail,
+    pub(super) cursor: CursorFile,
+    pub(super) status: Arc<SinkStatus>,
+    pub(super) reports: Reports,
+    pub(super) stopped: signal::Receiver<bool>,
+    /// Where the cursor is: everything behind it is written again after a restart of either side.
+    pub(super) durable: Cursor,
     batch: Batch,
     /// When the batch got its first record.
     begun: Instant,
     /// Emptied batches, for their memory.
     spare: Vec<Batch>,
     in_flight: VecDeque<JoinHandle<Delivered>>,
-    rows_max: usize,
+    pub(super) rows_max: usize,
     refused_in_a_row: u32,
     /// A batch was given up, so none behind it may be confirmed.
-    given_up: bool,
-    skipped: SkippedRows,
-    /// When to look at the counters next, where something was written since the last look.
-    watch_at: Option<Instant>,
+    pub(super) given_up: bool,
+    /// Does the database tell anything by being looked at?
+    looks: bool,
+    pub(super) durability: Durability,
+    look: Option<JoinHandle<Looked>>,
+    look_at: Instant,
+    /// Times for `durability` count from here.
+    epoch: Instant,
+    /// The database may have lost what it had taken.
+    restarted: bool,
 }
 
 impl Sink {
@@ -85,6 +102,9 @@ impl Sink {
         stopped: signal::Receiver<bool>,
     ) -> Self {
         let rows_max = usize::try_from(options.batch_rows.get()).unwrap_or(usize::MAX);
+        let looks = options.dialect == Dialect::Victoriametrics || !options.durable_after.is_zero();
+        let lag_ms = u64::try_from(options.durable_after.as_millis()).unwrap_or(u64::MAX);
+        let now = Instant::now();
         Self {
             options,
             encoder,
@@ -94,26 +114,54 @@ impl Sink {
             status,
             reports,
             stopped,
+            durable: Cursor::default(),
             batch: Batch::default(),
-            begun: Instant::now(),
+            begun: now,
             spare: Vec::new(),
             in_flight: VecDeque::new(),
             rows_max,
             refused_in_a_row: 0,
             given_up: false,
-            skipped: SkippedRows::default(),
-            watch_at: None,
+            looks,
+            durability: Durability::new(lag_ms),
+            look: None,
+            look_at: now,
+            epoch: now,
+            restarted: false,
         }
     }
 
     pub(super) async fn run(mut self, held: Held) {
-        let from = begin::cursor_of(held, &self.status, &self.options.cursor);
-        self.status.moved(from);
-        self.watch().await;
-        let Some(mut reader) = self.open(from).await else { return self.status.enter(State::Ended, "") };
+        self.durable = begin::cursor_of(held, &self.status, &self.options.cursor);
+        self.status.moved(self.durable);
+        if self.looks {
+            // Before anything is written, so that what the database takes is known to be this process's.
+            self.begin_look();
+            self.settle_look().await;
+        }
+        let Some(mut reader) = self.open(self.durable).await else {
+            return self.status.enter(State::Ended, "");
+        };
+        let mut skip_through = self.durable.cause;
         while !self.stopping() {
             self.settle_finished().await;
-            match self.fill(&mut reader, from.cause) {
+            if self.look.as_ref().is_some_and(JoinHandle::is_finished) {
+                self.settle_look().await;
+            }
+            if self.restarted {
+                self.forget();
+                skip_through = self.durable.cause;
+                let Some(again) = self.open(self.durable).await else { break };
+                reader = again;
+            }
+            if !self.durability.is_empty() && self.look.is_none() && self.look_at <= Instant::now() {
+                self.begin_look();
+            }
+            if self.durability.is_full() {
+                self.nap().await;
+                continue;
+            }
+            match self.fill(&mut reader, skip_through) {
                 Ok(Filled::Full(batch)) => self.send(batch).await,
                 Ok(Filled::Slice) => tokio::task::yield_now().await,
                 Ok(Filled::CaughtUp) => {
@@ -126,14 +174,11 @@ impl Sink {
                     None => break,
                 },
             }
-            if self.watch_at.is_some_and(|at| at <= Instant::now()) {
-                self.watch().await;
-            }
         }
         self.end().await;
     }
 
-    fn stopping(&self) -> bool {
+    pub(super) fn stopping(&self) -> bool {
         // A handle that was dropped stops its sink, too.
         *self.stopped.borrow() || self.stopped.has_changed().is_err()
     }
@@ -181,7 +226,7 @@ impl Sink {
         }
     }
 
-    fn lose(&self, records: u64, how: &'static str) {
+    pub(super) fn lose(&self, records: u64, how: &'static str) {
         if records > 0 {
             tracing::error!(
                 sink = self.status.name(),
@@ -252,16 +297,7 @@ impl Sink {
     async fn idle(&mut self, seen: Lsn) -> bool {
         if !self.in_flight.is_empty() {
             // While one is on its way the next may grow: under load that makes few requests, without any timer.
-            let waiting = self.in_flight.front_mut();
-            if let Some(front) = waiting {
-                tokio::select! {
-                    delivered = front => {
-                        self.in_flight.pop_front();
-                        self.settle(delivered);
-                    }
-                    () = tokio::time::sleep(self.options.idle_flush) => {}
-                }
-            }
+            self.nap().await;
             return false;
         }
         if !self.batch.is_untouched() {
@@ -274,15 +310,108 @@ impl Sink {
             return false;
         }
         self.status.caught_up();
+        if self.look.is_some() {
+            // Its answer needs this thread.
+            self.nap().await;
+            return false;
+        }
         let more = self.tail.wait(seen, NAP) > seen;
         // Connections get a turn, so that one the database closed meanwhile is not used again.
         tokio::task::yield_now().await;
         !more && self.tail.is_closed()
     }
 
+    /// Lets requests and looks get on for a moment, or until the next of them is answered.
+    async fn nap(&mut self) {
+        let nap = tokio::time::sleep(self.options.idle_flush);
+        match (self.in_flight.front_mut(), self.look.as_mut()) {
+            (Some(front), _) => {
+                tokio::select! {
+                    delivered = front => {
+                        self.in_flight.pop_front();
+                        self.settle(delivered).await;
+                    }
+                    () = nap => {}
+                }
+            }
+            (None, Some(look)) => {
+                tokio::select! {
+                    looked = look => {
+                        self.look = None;
+                        self.take_look(looked).await;
+                    }
+                    () = nap => {}
+                }
+            }
+            (None, None) => tokio::time::sleep(NAP).await,
+        }
+    }
+
+    fn begin_look(&mut self) {
+        self.look_at = Instant::now() + LOOK_EVERY;
+        self.durability.look_begins();
+        let database = Arc::clone(&self.database);
+        self.look = Some(tokio::spawn(async move {
+            let asked = Instant::now();
+            let look = database.look().await;
+            Looked { look, asked, lost_connections: database.lost_connections() }
+        }));
+    }
+
+    async fn settle_look(&mut self) {
+        if let Some(look) = self.look.take() {
+            self.take_look(look.await).await;
+        }
+    }
+
+    async fn take_look(&mut self, looked: Result<Looked, tokio::task::JoinError>) {
+        // One that panicked has told nothing; the next is due soon.
+        let Ok(Looked { look, asked, lost_connections }) = looked else { return };
+        let (asked_ms, now_ms) = (self.ms_of(asked), self.ms_of(Instant::now()));
+        let found = self.durability.looked(&look, lost_connections, asked_ms, now_ms);
+        let skipped = self.durability.take_skipped();
+        if skipped > 0 {
+            let total = self.status.skipped(skipped);
+            tracing::error!(
+                sink = self.status.name(),
+                rows = skipped,
+                "the database skipped rows that it had accepted: what was written lately is read back"
+            );
+            self.status.warn(format!(
+                "the database skipped {total} rows that it had accepted, from here or from another writer: \
+                 see its log, its retention and its clock"
+            ));
+        }
+        match found {
+            Found::Durable(marks) => self.hand_over(marks).await,
+            Found::Restarted => self.restarted = true,
+        }
+    }
+
+    /// Forgets everything behind the cursor, so that it is written again.
+    fn forget(&mut self) {
+        tracing::warn!(
+            sink = self.status.name(),
+            from = self.durable.cause,
+            "the database was restarted: what it may have had in memory alone is written again"
+        );
+        self.restarted = false;
+        self.in_flight.drain(..).for_each(|delivery| delivery.abort());
+        self.batch = Batch::default();
+        self.status.rewound();
+        self.status.enter(State::Running, "");
+    }
+
+    fn ms_of(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+    }
+
     async fn send(&mut self, batch: Batch) {
         while self.in_flight.len() >= usize::from(self.options.in_flight_max.get()) && !self.stopping() {
             self.settle_front().await;
+        }
+        if self.stopping() {
+            return;
         }
         let delivery = deliver::deliver(
             Arc::clone(&self.database),
@@ -306,13 +435,13 @@ impl Sink {
         if let Some(front) = self.in_flight.front_mut() {
             let delivered = front.await;
             self.in_flight.pop_front();
-            self.settle(delivered);
+            self.settle(delivered).await;
         }
     }
 
-    /// Dead letters, confirmations, cursor: in this order, and batch after batch.
-    fn settle(&mut self, delivered: Result<Delivered, tokio::task::JoinError>) {
-        let Delivered { mut batch, refused, refused_in_a_row, too_large, given_up } = match delivered {
+    /// Takes the outcome of the oldest batch: to be handed over at once, or once it is durable.
+    async fn settle(&mut self, delivered: Result<Delivered, tokio::task::JoinError>) {
+        let Delivered { mut batch, refused, refused_in_a_row, too_large, sent, given_up } = match delivered {
             Ok(delivered) => delivered,
             // Nothing behind a lost batch may be confirmed; after a restart it comes again.
             Err(error) => {
@@ -324,63 +453,33 @@ impl Sink {
         if self.given_up {
             return;
         }
-        let (letters, confirmations) = batch.settle(&refused);
-        let dead = u64::try_from(letters.len()).unwrap_or(u64::MAX);
-        for letter in letters {
-            (self.reports)(Report::DeadLetter(letter));
+        let (letters, mut confirmations) = batch.settle(&refused);
+        if !self.options.of_record {
+            confirmations.clear();
         }
-        if self.options.of_record && !confirmations.is_empty() {
-            (self.reports)(Report::Confirmed(confirmations));
-        }
-        self.advance(batch.through);
-        let written = batch.rows() - refused.len();
         self.refused_in_a_row = refused_in_a_row;
+        self.status.has_written(batch.through.hint);
+        let written = u64::try_from(batch.rows() - refused.len()).unwrap_or(u64::MAX);
         if batch.rows() > 0 {
-            self.status.wrote(u64::try_from(written).unwrap_or(u64::MAX));
-            self.status.batch_done(dead);
-            self.watch_at.get_or_insert_with(|| Instant::now() + WATCH_EVERY);
+            self.status.wrote(written);
+            self.status.batch_done();
         }
         if too_large {
             self.rows_max = (batch.rows() / 2).clamp(BATCH_ROWS_MIN.min(self.rows_max), self.rows_max);
         }
+        let mark = Mark::new(batch.through, letters, confirmations, self.ms_of(Instant::now()));
         self.keep_spare(batch);
+        if self.looks {
+            let sent_ms = self.ms_of(sent);
+            self.durability.taken(mark, written, sent_ms);
+        } else {
+            self.hand_over(vec![mark]).await;
+        }
     }
 
     fn keep_spare(&mut self, batch: Sealed) {
         if self.spare.len() < usize::from(self.options.in_flight_max.get()) {
             self.spare.push(batch.recycle());
-        }
-    }
-
-    fn advance(&mut self, through: Cursor) {
-        // A batch without a readable record has no cause of its own.
-        let cursor = Cursor { cause: through.cause.max(self.status.cursor().cause), hint: through.hint };
-        if let Err(error) = self.cursor.save(cursor) {
-            tracing::warn!(sink = self.status.name(), %error, "a restart will repeat what was written since");
-            self.status.warn(error.to_string());
-        }
-        self.status.moved(cursor);
-    }
-
-    /// Looks at VictoriaMetrics' counters of skipped rows.
-    async fn watch(&mut self) {
-        self.watch_at = None;
-        if self.options.dialect != Dialect::Victoriametrics {
-            return;
-        }
-        let Some(metrics) = self.database.metrics().await else { return };
-        let rows = self.skipped.since_last(&metrics);
-        if rows > 0 {
-            let total = self.status.skipped(rows);
-            tracing::error!(
-                sink = self.status.name(),
-                rows,
-                "the database skipped rows that it had accepted"
-            );
-            self.status.warn(format!(
-                "the database skipped {total} rows that it had accepted, from here or from another writer: \
-                 see its log, its retention and its clock"
-            ));
         }
     }
 
@@ -392,7 +491,7 @@ impl Sink {
                 front.abort();
                 break;
             };
-            self.settle(delivered);
+            self.settle(delivered).await;
         }
         self.status.enter(State::Ended, "");
     }
