@@ -62,7 +62,7 @@ mod writer;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use commit::{Committer, Entry, Settled, Settlement};
+pub use commit::{Commits, Committer, Entry, Settled, Settlement, Step};
 pub use error::{AppendError, Error, ReadError};
 pub use finding::{AsideReason, Finding, Gap, Recovery};
 pub use queue::{Bounds, Intake, Priority, Refused, State, Status};
