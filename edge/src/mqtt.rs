@@ -6,6 +6,7 @@
 //! - The watermark is subscribed after every CONNACK, and its SUBACK checked: a refusal ends the connection.
 //! - Publishes beyond the inbox's bound cannot happen: the core's window is smaller.
 
+use crate::{clock::wall_ms, run::agent::Port};
 use hunhe_proto::{id::AgentId, topic, v1::AgentState};
 use prost::Message;
 use rumqttc::{
@@ -186,6 +187,68 @@ impl Connection {
     /// Tears the connection down without a word, as a power cut would.
     pub fn tear(self) {
         self.task.abort();
+    }
+}
+
+/// An agent's connections over MQTT, one at a time.
+#[derive(Debug)]
+pub struct Mqtt {
+    broker: Broker,
+    agent: AgentId,
+    window: u16,
+    sleeping: bool,
+    connection: Option<Connection>,
+}
+
+impl Mqtt {
+    /// None yet. See [`Connection::open`].
+    #[must_use]
+    pub const fn new(broker: Broker, agent: AgentId, window: u16, sleeping: bool) -> Self {
+        Self { broker, agent, window, sleeping, connection: None }
+    }
+
+    /// What came on the connection there is.
+    #[must_use]
+    pub fn inbox(&self) -> Option<Arc<Inbox>> {
+        self.connection.as_ref().map(|connection| Arc::clone(connection.inbox()))
+    }
+}
+
+impl Port for Mqtt {
+    type Error = rumqttc::ClientBuildError;
+
+    fn open(&mut self, since_ms: i64) -> Result<(), Self::Error> {
+        let connection = Connection::open(&self.broker, self.agent, self.window, self.sleeping, since_ms)?;
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    fn take(&mut self) -> Option<Note> {
+        self.connection.as_ref()?.inbox().take()
+    }
+
+    fn publish(&mut self, topic: String, payload: &[u8], retain: bool) -> Result<(), PublishError> {
+        self.connection.as_ref().ok_or(PublishError::Busy)?.publish(topic, payload, retain)
+    }
+
+    fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.close();
+        }
+    }
+
+    fn tear(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.tear();
+        }
+    }
+
+    fn wall_ms(&self) -> i64 {
+        wall_ms()
     }
 }
 

@@ -106,7 +106,12 @@ fn decisions(shape: &ReportShape, device: u32) -> Decisions {
 /// Every device's report as decided records, read back from a real log.
 fn records(shape: &ReportShape, registry: &Registry) -> Result<Vec<(u8, Vec<u8>)>> {
     let dir = tempfile::tempdir()?;
-    let options = Options { disk: hunhe_disk::real(), dir: dir.path().join("decided"), segment_bytes: 64 << 20, limit_bytes: 1 << 30 };
+    let options = Options {
+        disk: hunhe_disk::real(),
+        dir: dir.path().join("decided"),
+        segment_bytes: 64 << 20,
+        limit_bytes: 1 << 30,
+    };
     let (mut log, _) = Writer::open(options)?;
     let mut written = decided::Encoder::default();
     for device in 0..DEVICES {

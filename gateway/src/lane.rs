@@ -1,4 +1,7 @@
-//! The thread that drives a lane: journal records in, alerts and decided records out, sinks' words back in.
+//! What drives a lane: journal records in, alerts and decided records out, sinks' words back in.
+//!
+//! [`Running::turn`] is one step of it, with the time as an argument and without waiting for anything; [`Driver::run`] is the
+//! thread around it, which sleeps between turns.
 //!
 //! Invariants: the lane sees only durable records, in order; all decisions of a record are in the alert log and the
 //! decided log before the next record is taken; a checkpoint is valid only with both logs durable up to its positions;
@@ -10,7 +13,7 @@
 //!
 //! Bounds: the decided log's limit. At it the lane waits, the journal fills, and the intake stops acknowledging; alerts
 //! of later records wait as well, those of the record that waits do not. Confirmations go on meanwhile, since they are
-//! what makes room.
+//! what makes room. While a record waits the lane is ahead of its log, so no checkpoint is taken, not even a last one.
 
 use crate::{
     alerts::{self, AlertLog},
@@ -29,7 +32,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     time::{Duration, Instant},
 };
@@ -38,6 +41,8 @@ use std::{
 const RECORDS_PER_TURN: usize = 2048;
 /// Messages to the lane that may wait.
 const WAITING_MAX: usize = 4096;
+/// How long the lane sleeps when nobody has anything to say.
+const NAP: Duration = Duration::from_millis(50);
 
 /// A question, asked and answered on the lane's thread, between two records.
 pub type Question = Box<dyn FnOnce(&Lane) + Send>;
@@ -61,7 +66,7 @@ pub enum Said {
     Ask(Question),
     /// A checkpoint is on disk, covering the journal up to here.
     Checkpointed(Result<Written, String>),
-    /// The end: a last checkpoint, then return.
+    /// The end: what the journal holds, a last checkpoint, then return.
     Stop,
 }
 
@@ -190,13 +195,15 @@ pub struct Driver {
     pub alerts: AlertLog,
     /// Alerts that receivers were told of and that the lane may not know: closed once the replay is over, but for those
     /// that it has made again.
-    pub(crate) withdrawn: alerts::ById,
+    pub withdrawn: alerts::ById,
     /// Values accepted, by district.
     pub readings: Arc<DistrictReadings>,
     /// Where checkpoints go.
     pub checkpoints: Checkpoints,
     /// When they go there.
     pub policy: CheckpointPolicy,
+    /// Finishes a checkpoint that was begun, elsewhere, and then says [`Said::Checkpointed`].
+    pub finish: Box<dyn FnMut(Unfinished) + Send>,
     /// The last journal record of the checkpoint that was loaded.
     pub from: Lsn,
     /// What alerts follow from beside messages: see [`Checkpoint::rules`].
@@ -211,7 +218,7 @@ pub struct Driver {
     pub outgoing: watermark::Outgoing,
     /// What others say.
     pub said: Receiver<Said>,
-    /// Our own handle, for progress and for the checkpoint's writer.
+    /// Our own handle, for progress.
     pub handle: LaneHandle,
 }
 
@@ -229,14 +236,40 @@ pub enum LaneError {
     Checkpoint(#[from] CheckpointError),
 }
 
+/// Finishes checkpoints on threads of their own: a sync of a city's state takes long.
+pub fn finish_on_threads(handle: LaneHandle) -> Box<dyn FnMut(Unfinished) + Send> {
+    Box::new(move |unfinished| {
+        let handle = handle.clone();
+        std::thread::spawn(move || {
+            let outcome = unfinished.finish().map_err(|error| format!("{error:?}"));
+            // The lane may have ended meanwhile, with a checkpoint of its own.
+            let _ = handle.say(Said::Checkpointed(outcome));
+        });
+    })
+}
+
 impl Driver {
-    /// Runs until told to stop.
+    /// Takes turns until told to stop.
     ///
     /// # Errors
     /// [`LaneError`]: nothing later is decided, and the process should end.
     pub fn run(self) -> Result<(), LaneError> {
+        let mut running = self.start(Instant::now())?;
+        loop {
+            match running.turn(Instant::now())? {
+                Turn::More => {}
+                Turn::Idle | Turn::Full => running.work.listen(NAP),
+                Turn::Over => return Ok(()),
+            }
+        }
+    }
+
+    /// Begins behind the checkpoint that was loaded.
+    ///
+    /// # Errors
+    /// [`LaneError::Journal`].
+    pub fn start(self, now: Instant) -> Result<Running, LaneError> {
         let reader = Reader::open(self.journal.clone(), self.from.next())?;
-        let now = Instant::now();
         let turns = Turns {
             handled: self.from,
             replayed_to: self.journal.head(),
@@ -246,20 +279,34 @@ impl Driver {
             older_checkpoint: Lsn::NONE,
             watermarks_at: now,
             released_at: now,
+            without_room: None,
             stopping: false,
         };
-        Running {
+        let work = Work {
             driver: self,
             turns,
             decisions: Decisions::default(),
             encoder: decided::Encoder::default(),
             durable: Durable::default(),
-        }
-        .run(reader)
+        };
+        Ok(Running { reader, work })
     }
 }
 
-/// The thread's own bookkeeping.
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// There may be more to do at once.
+    More,
+    /// Nothing more until somebody says something.
+    Idle,
+    /// A record waits for room in the decided log.
+    Full,
+    /// Told to stop, and everything is done. No turn may follow.
+    Over,
+}
+
+/// The bookkeeping of turns.
 struct Turns {
     handled: Lsn,
     /// The journal's end when the lane began.
@@ -271,10 +318,18 @@ struct Turns {
     older_checkpoint: Lsn,
     watermarks_at: Instant,
     released_at: Instant,
+    /// The journal record whose decisions are encoded and wait for room.
+    without_room: Option<Lsn>,
     stopping: bool,
 }
 
-struct Running {
+/// A lane at work.
+pub struct Running {
+    reader: Reader,
+    work: Work,
+}
+
+struct Work {
     driver: Driver,
     turns: Turns,
     decisions: Decisions,
@@ -283,17 +338,44 @@ struct Running {
 }
 
 impl Running {
-    fn run(mut self, mut reader: Reader) -> Result<(), LaneError> {
-        loop {
-            let more = self.take_records(&mut reader)?;
-            self.driver.decided.flush()?;
-            self.note_progress();
-            self.listen(if more { Duration::ZERO } else { Duration::from_millis(50) });
-            if self.turns.stopping && !more {
-                return self.last_checkpoint();
-            }
-            self.housekeeping()?;
+    /// Hears what was said, decides what the journal holds, and does what is due at `now`. Waits for nothing.
+    ///
+    /// # Errors
+    /// [`LaneError`]: no turn may follow.
+    pub fn turn(&mut self, now: Instant) -> Result<Turn, LaneError> {
+        self.work.turn(&mut self.reader, now)
+    }
+
+    /// The core, to be asked between two turns.
+    #[must_use]
+    pub fn lane(&self) -> &Lane {
+        &self.work.driver.lane
+    }
+}
+
+impl Work {
+    fn turn(&mut self, reader: &mut Reader, now: Instant) -> Result<Turn, LaneError> {
+        self.hear_all();
+        if self.turns.without_room.is_some() {
+            self.release_decided()?;
         }
+        let more = self.append_waiting()? && self.take_records(reader)?;
+        self.driver.decided.flush()?;
+        self.note_progress();
+        let full = self.turns.without_room.is_some();
+        if self.turns.stopping && !more {
+            self.send_watermarks();
+            if !full {
+                self.begin_checkpoint(now)??.finish()?;
+            }
+            return Ok(Turn::Over);
+        }
+        self.housekeeping(now)?;
+        Ok(match (more, full) {
+            (true, _) => Turn::More,
+            (false, true) => Turn::Full,
+            (false, false) => Turn::Idle,
+        })
     }
 
     /// Returns whether there may be more.
@@ -318,10 +400,37 @@ impl Running {
                             tracing::error!(%lsn, kind, "journal record is of no known kind");
                         }
                     }
+                    if !self.append_waiting()? {
+                        return Ok(false);
+                    }
                     self.turns.handled = lsn;
                 }
             }
         }
+        Ok(true)
+    }
+
+    /// Appends the decisions that wait, if any; answers whether none wait any more.
+    fn append_waiting(&mut self) -> Result<bool, LaneError> {
+        let Some(lsn) = self.turns.without_room else { return Ok(true) };
+        let waiting = &self.driver.handle.progress.waiting;
+        match self.encoder.append(&mut self.driver.decided) {
+            Ok(()) => {}
+            Err(AppendError::Full { .. }) => {
+                if !waiting.swap(true, Ordering::Relaxed) {
+                    tracing::error!("the decided log is at its limit: waiting for the slowest sink");
+                }
+                return Ok(false);
+            }
+            Err(AppendError::Log(error)) => return Err(error.into()),
+            Err(AppendError::TooLarge { bytes, bound_bytes }) => {
+                // 4096 samples of 16 channels stay below it.
+                tracing::error!(%lsn, bytes, bound_bytes, "a decision is larger than a record: its samples stay outstanding");
+            }
+        }
+        waiting.store(false, Ordering::Relaxed);
+        self.turns.without_room = None;
+        self.turns.handled = lsn;
         Ok(true)
     }
 
@@ -351,18 +460,8 @@ impl Running {
             redrive_of: entry.redrive_of,
         };
         self.encoder.encode(&self.driver.registry, message, &self.decisions);
-        loop {
-            match self.encoder.append(&mut self.driver.decided) {
-                Ok(()) => return Ok(()),
-                Err(AppendError::Full { .. }) => self.wait_for_room()?,
-                Err(AppendError::Log(error)) => return Err(error.into()),
-                Err(AppendError::TooLarge { bytes, bound_bytes }) => {
-                    // 4096 samples of 16 channels stay below it.
-                    tracing::error!(%lsn, bytes, bound_bytes, "a decision is larger than a record: its samples stay outstanding");
-                    return Ok(());
-                }
-            }
-        }
+        self.turns.without_room = Some(lsn);
+        Ok(())
     }
 
     fn withdraw(&mut self, lsn: Lsn, at_ms: i64) -> Result<(), LaneError> {
@@ -388,29 +487,26 @@ impl Running {
         Ok(self.driver.alerts.withdraw(lsn.0, at_ms, withdrawn)?)
     }
 
-    fn wait_for_room(&mut self) -> Result<(), LaneError> {
-        if !self.driver.handle.progress.waiting.swap(true, Ordering::Relaxed) {
-            tracing::error!("the decided log is at its limit: waiting for the slowest sink");
-        }
-        self.driver.decided.flush()?;
-        self.note_progress();
-        self.listen(Duration::from_millis(50));
-        self.release_decided()?;
-        Ok(())
-    }
-
-    fn listen(&mut self, wait: Duration) {
-        let mut wait = wait;
+    /// Hears what waits to be said.
+    fn hear_all(&mut self) {
         loop {
-            match self.driver.said.recv_timeout(wait) {
+            match self.driver.said.try_recv() {
                 Ok(said) => self.heard(said),
-                Err(RecvTimeoutError::Timeout) => return,
-                Err(RecvTimeoutError::Disconnected) => {
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
                     self.turns.stopping = true;
                     return;
                 }
             }
-            wait = Duration::ZERO;
+        }
+    }
+
+    /// Sleeps until something is said.
+    fn listen(&mut self, at_most: Duration) {
+        match self.driver.said.recv_timeout(at_most) {
+            Ok(said) => self.heard(said),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.turns.stopping = true,
         }
     }
 
@@ -446,8 +542,7 @@ impl Running {
         progress.decided_bytes.store(self.driver.decided.bytes_on_disk(), Ordering::Relaxed);
     }
 
-    fn housekeeping(&mut self) -> Result<(), LaneError> {
-        let now = Instant::now();
+    fn housekeeping(&mut self, now: Instant) -> Result<(), LaneError> {
         if now - self.turns.watermarks_at >= watermark::EVERY {
             self.turns.watermarks_at = now;
             self.send_watermarks();
@@ -458,16 +553,12 @@ impl Running {
         }
         let due = now - self.turns.checkpoint_at >= self.driver.policy.every
             || self.turns.bytes >= self.driver.policy.every_journal_bytes;
-        if due && !self.turns.checkpoint_running && self.turns.bytes > 0 {
-            match self.begin_checkpoint()? {
+        let fits = self.turns.without_room.is_none() && !self.turns.checkpoint_running;
+        if due && fits && self.turns.bytes > 0 {
+            match self.begin_checkpoint(now)? {
                 Ok(unfinished) => {
                     self.turns.checkpoint_running = true;
-                    let handle = self.driver.handle.clone();
-                    std::thread::spawn(move || {
-                        let outcome = unfinished.finish().map_err(|error| format!("{error:?}"));
-                        // The lane may have ended meanwhile, with a checkpoint of its own.
-                        let _ = handle.say(Said::Checkpointed(outcome));
-                    });
+                    (self.driver.finish)(unfinished);
                 }
                 Err(error) => self.checkpointed(Err(format!("{error:?}"))),
             }
@@ -476,11 +567,11 @@ impl Running {
     }
 
     /// The outer error is the end; the inner one is a disk that may have room again later.
-    fn begin_checkpoint(&mut self) -> Result<Result<Unfinished, CheckpointError>, LaneError> {
+    fn begin_checkpoint(&mut self, now: Instant) -> Result<Result<Unfinished, CheckpointError>, LaneError> {
         let decided = self.driver.decided.sync()?;
         let alerts = self.driver.alerts.sync()?;
         self.turns.bytes = 0;
-        self.turns.checkpoint_at = Instant::now();
+        self.turns.checkpoint_at = now;
         Ok(self.driver.checkpoints.begin(&Checkpoint {
             journal: self.turns.handled,
             decided,
@@ -507,15 +598,8 @@ impl Running {
         }
     }
 
-    fn last_checkpoint(&mut self) -> Result<(), LaneError> {
-        self.send_watermarks();
-        self.begin_checkpoint()??.finish()?;
-        Ok(())
-    }
-
     fn release_decided(&mut self) -> Result<(), LaneError> {
         self.driver.decided.release_through((self.driver.sinks_done)())?;
-        self.driver.handle.progress.waiting.store(false, Ordering::Relaxed);
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 //! - [`watermark`]: back to the edge, what it may forget
 //! - [`api`], [`answers`]: what people and programs ask
 //! - [`observe`]: what the gateway says of itself
+//! - [`recover`]: what a start makes of what is on disk
 //! - [`run`]: all of it put together; [`demo`]: with a city and a broker around it
 
 pub mod alerts;
@@ -31,6 +32,7 @@ pub mod notify;
 pub mod observe;
 pub mod places;
 pub mod record;
+pub mod recover;
 pub mod run;
 pub mod sinks;
 pub mod store;

@@ -8,17 +8,16 @@ use crate::{
     alerts::{self, AlertLog, Book, describe::Describer},
     answers::{Alerting, Answers},
     api::{self, Api, Limits, live},
-    checkpoint::Checkpoints,
     clock::Clock,
     config::{Config, InfluxKind},
     intake::{self, Acknowledger, Role, Settler},
-    journal::{Bounds, Committer, Intake, Lsn, Options, Priority, Writer},
-    lane::{CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, Said},
+    journal::{Bounds, Committer, Intake, Lsn, Priority},
+    lane::{CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, Said, finish_on_threads},
     notify,
     places::Places,
     record::Entering,
+    recover::{Layout, Recovered, rewind, rules_of},
     sinks::{
-        cursor::{Cursor, CursorFile, Held},
         embedded,
         influx::{self, DeadLetter, NotKept, Report},
         line_protocol::Dialect,
@@ -35,7 +34,6 @@ use hunhe_gateway_core::{
 use std::{
     net::SocketAddr,
     num::NonZero,
-    path::Path,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -89,7 +87,7 @@ impl Gateway {
         let (lane, said) = LaneHandle::new();
 
         let rules = rules_of(&registry);
-        let disk = Disk::open(&config, rules)?;
+        let disk = Recovered::open(&Layout::of(&config), rules)?;
         let confirmed = disk.confirmed.clone();
         let store = Arc::new(open_store(&config)?);
         let decided_tail = disk.decided.subscribe();
@@ -197,6 +195,7 @@ impl Gateway {
                 every: Duration::from_secs(config.checkpoint.every_s.into()),
                 every_journal_bytes: config.checkpoint.every_journal_bytes,
             },
+            finish: finish_on_threads(lane.clone()),
             from: disk.from,
             confirmed,
             release: Box::new({
@@ -377,117 +376,6 @@ fn tell(listened: &mut Duration, passed: Duration, ready: bool, has_room: impl F
     }
 }
 
-/// What is on disk, made to fit together.
-struct Disk {
-    checkpoints: Checkpoints,
-    snapshot: Option<hunhe_gateway_core::view::Snapshot<'static>>,
-    confirmed: std::collections::BTreeMap<String, u64>,
-    from: Lsn,
-    /// See [`notify::Source::cause_max`].
-    cause_max: u64,
-    /// Alerts that were raised behind the checkpoint.
-    raised: alerts::ById,
-    journal: Writer,
-    decided: Writer,
-    alerts: Writer,
-}
-
-impl Disk {
-    fn open(config: &Config, rules: u32) -> anyhow::Result<Self> {
-        let dir = &config.data_dir;
-        std::fs::create_dir_all(dir).with_context(|| {
-            format!("cannot make {}: set data_dir to a folder of the gateway's", dir.display())
-        })?;
-        let disk = hunhe_disk::real();
-        let (mut journal, recovery) = Writer::open(Options {
-            disk: Arc::clone(&disk),
-            dir: dir.join("journal"),
-            segment_bytes: config.journal.segment_bytes,
-            limit_bytes: config.journal.limit_bytes,
-        })?;
-        if recovery.lost_records() {
-            tracing::error!(
-                ?recovery,
-                "the journal is damaged: records are lost, what is behind them is read"
-            );
-        } else if !recovery.findings.is_empty() {
-            tracing::info!(?recovery, "the journal's unfinished end was trimmed");
-        }
-        let (checkpoints, found) = Checkpoints::open(&disk, &dir.join("checkpoint"))?;
-        for path in &found.damaged {
-            tracing::warn!(path = %path.display(), "a checkpoint is damaged: the other one is taken, and the replay is longer");
-        }
-        let (decided_dir, alerts_dir) = (dir.join("decided"), dir.join("alerts"));
-        if found.newest.is_none() {
-            // Without a checkpoint nothing says what they stand for, and the journal makes them anew.
-            remove_if_there(&decided_dir)?;
-            remove_if_there(&alerts_dir)?;
-            if journal.oldest() > Lsn::FIRST {
-                tracing::error!(from = %journal.oldest(), "both checkpoints are lost: the ledger begins at the oldest journal record");
-            }
-        }
-        let decided = Options {
-            disk: Arc::clone(&disk),
-            dir: decided_dir,
-            segment_bytes: config.decided.segment_bytes,
-            limit_bytes: config.decided.limit_bytes,
-        };
-        let alerts = alerts::log::options(disk, alerts_dir, config.alerts.log_limit_bytes);
-        let of_checkpoint = found.newest.as_ref();
-        let same_rules = of_checkpoint.is_some_and(|newest| newest.rules == rules);
-        let raised = match of_checkpoint {
-            None => alerts::ById::new(),
-            // Before it is cut away there.
-            Some(newest) => {
-                alerts::raised_behind(Writer::open(alerts.clone())?.0.subscribe(), newest.alerts)?
-            }
-        };
-        let decided = open_derived(decided, of_checkpoint.map(|newest| newest.decided))?;
-        let alerts = open_derived(alerts, of_checkpoint.map(|newest| newest.alerts))?;
-        let (snapshot, confirmed, from) = match found.newest {
-            None => (None, Default::default(), journal.oldest().previous()),
-            Some(checkpoint) => {
-                journal.skip_to(checkpoint.journal)?;
-                (Some(checkpoint.snapshot), checkpoint.confirmed, checkpoint.journal)
-            }
-        };
-        let cause_max = if same_rules { journal.head().0 } else { from.0 };
-        Ok(Self { checkpoints, snapshot, confirmed, from, cause_max, raised, journal, decided, alerts })
-    }
-}
-
-/// Stands for all that alerts follow from beside messages: see [`Checkpoint::rules`](crate::checkpoint::Checkpoint).
-fn rules_of(registry: &Registry) -> u32 {
-    // Numbers and names always serialise; if they did not, a replay would be taken for one by the same rules.
-    let rules = serde_json::to_vec(registry.rules()).unwrap_or_default();
-    registry.classes().iter().fold(crc32c::crc32c(&rules), |sum, rules| {
-        let sum = crc32c::crc32c_append(sum, rules.class.name.as_bytes());
-        crc32c::crc32c_append(sum, &rules.class.version.to_le_bytes())
-    })
-}
-
-/// Opens a derived log, cut to its checkpoint: the replay makes the rest anew.
-fn open_derived(options: Options, at: Option<Lsn>) -> anyhow::Result<Writer> {
-    let (mut log, _) = Writer::open(options.clone())?;
-    let Some(at) = at else { return Ok(log) };
-    if at.next() < log.oldest() {
-        // All that the checkpoint knows of has been released since, and what is left is behind it.
-        drop(log);
-        remove_if_there(&options.dir)?;
-        (log, _) = Writer::open(options)?;
-        log.skip_to(at)?;
-    } else if at <= log.head() {
-        log.truncate_after(at)?;
-    } else {
-        tracing::error!(
-            log = %options.dir.display(),
-            "a derived log is shorter than its checkpoint: who reads it may miss what was lost"
-        );
-        log.skip_to(at)?;
-    }
-    Ok(log)
-}
-
 /// The broker, and one output for each webhook.
 fn outputs(
     config: &Config,
@@ -518,15 +406,6 @@ fn broker(config: &Config) -> anyhow::Result<intake::Broker> {
     })
 }
 
-fn remove_if_there(dir: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn open_store(config: &Config) -> anyhow::Result<Store> {
     let mut options = crate::store::Options::new(config.data_dir.join("store"));
     options.retention_days = u32::try_from(config.embedded.retention.as_s().div_ceil(86_400))?;
@@ -547,7 +426,7 @@ fn influx_options(
     let cursor = config.data_dir.join(format!("{}.cursor", database.name));
     let of_record = config.sink_of_record == database.name;
     if of_record {
-        rewind(&cursor, confirmed)?;
+        rewind(&*hunhe_disk::real(), &cursor, confirmed)?;
     }
     let mut options = influx::Options::new(&database.name, &database.url, dialect, cursor);
     options.org.clone_from(&database.org);
@@ -560,18 +439,6 @@ fn influx_options(
         options.durable_after = Duration::from_secs(seconds.into());
     }
     Ok(options)
-}
-
-/// The sink of record writes again what its confirmations did not reach a checkpoint for: the database takes it as
-/// once, and the ledger hears of it.
-fn rewind(path: &Path, confirmed: u64) -> anyhow::Result<()> {
-    let (mut file, held) = CursorFile::open(&*hunhe_disk::real(), path)?;
-    if let Held::Cursor(cursor) = held
-        && cursor.cause > confirmed
-    {
-        file.save(Cursor { cause: confirmed, hint: Lsn::NONE })?;
-    }
-    Ok(())
 }
 
 fn influx_reports(name: &str, store: Arc<Store>, lane: LaneHandle, clock: Clock) -> influx::Reports {
@@ -678,51 +545,5 @@ mod tests {
             });
         }
         assert_eq!(told, [2, 0], "neither the second that was not ready nor the nine overslept");
-    }
-
-    #[test]
-    fn rules_and_classes_are_told_from_others() {
-        let class = include_str!("../../seeds/classes/gas_station_detector.toml");
-        let rule = r#"id = "a"
-            version = 1
-            class = "gas_station_detector"
-            severity = "info"
-            title = { zh = "一", en = "One" }
-            source = "D"
-            when = { channel = "ch4", at_least = 50.0, clear_below = 40.0 }"#;
-        let of = |class: &str, rule: &str| {
-            let mut registry = Registry::new(vec![toml::from_str(class).unwrap()]);
-            registry.set_rules(vec![toml::from_str(rule).unwrap()]);
-            rules_of(&registry)
-        };
-        let known = of(class, rule);
-        assert_eq!(known, of(class, rule));
-        assert_ne!(known, of(class, &rule.replace("50.0", "51.0")));
-        assert_ne!(known, of(&class.replace("version = ", "version = 1"), rule));
-    }
-
-    #[test]
-    fn a_derived_log_is_cut_to_its_checkpoint_wherever_its_beginning_went() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            disk: hunhe_disk::real(),
-            dir: dir.path().join("alerts"),
-            segment_bytes: 4096,
-            limit_bytes: 64 * 1024,
-        };
-        let (mut log, _) = Writer::open(options.clone()).unwrap();
-        for _ in 0..40 {
-            log.append(1, &[&[7; 1000]]).unwrap();
-        }
-        log.release_through(Lsn(30)).unwrap();
-        log.sync().unwrap();
-        assert!(log.oldest() > Lsn(11), "segments are gone that a checkpoint at 10 would need");
-        drop(log);
-        for at in [35, 10, 50] {
-            let mut log = open_derived(options.clone(), Some(Lsn(at))).unwrap();
-            assert_eq!(log.head(), Lsn(at), "what follows is numbered from there");
-            assert_eq!(log.append(1, &[b"anew"]).unwrap(), Lsn(at + 1));
-            log.sync().unwrap();
-        }
     }
 }

@@ -32,7 +32,9 @@ impl Outgoing {
         self.more.notify_one();
     }
 
-    fn take(&self) -> Option<(AgentId, Vec<u8>)> {
+    /// Takes one that waits.
+    #[must_use]
+    pub fn take(&self) -> Option<(AgentId, Vec<u8>)> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
     }
 

@@ -1,10 +1,7 @@
 //! The agent's side of its connection: what came is heard, what the core asks for is done.
 
-use super::{Agent, RunError, Token};
-use crate::{
-    clock::wall_ms,
-    mqtt::{Connection, Note},
-};
+use super::agent::{Agent, Port, Token};
+use crate::mqtt::Note;
 use hunhe_edge_core::{
     Now,
     agent::{Effect, Send},
@@ -13,27 +10,23 @@ use hunhe_edge_core::{
 };
 use hunhe_proto::{id::DeviceId, reading::DropCause, topic, v1};
 use prost::Message;
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant},
-};
+use std::sync::atomic::Ordering::Relaxed;
 
 const DAY_MS: i64 = 86_400_000;
 
-impl Agent {
+impl<P: Port> Agent<P> {
     /// What the connection has to say.
-    pub(super) fn hear(&mut self) {
-        while let Some(note) = self.connection.as_ref().and_then(|connection| connection.inbox().take()) {
-            let now = self.setup.clock.now();
+    pub fn hear(&mut self, now: Now) {
+        while let Some(note) = self.port.take() {
             match note {
                 Note::Connected => self.core.connected(now),
                 Note::Subscribed => {
                     self.core.subscribed(now);
                     self.progress.connected.fetch_add(1, Relaxed);
-                    if !self.setup.link.sleeping {
+                    if !self.policy.link.sleeping {
                         self.publish_state(true);
                     }
-                    tracing::info!(agent = %self.setup.id, broker = ?self.setup.broker, "connected");
+                    tracing::info!(agent = %self.policy.id, "connected");
                 }
                 Note::Sent(pkid) => {
                     let token = self.unnamed.pop_front().unwrap_or_default();
@@ -48,7 +41,7 @@ impl Agent {
                 }
                 Note::Watermark(payload) => self.hear_watermark(&payload, now),
                 Note::Lost(why) => {
-                    tracing::info!(agent = %self.setup.id, why, "disconnected");
+                    tracing::info!(agent = %self.policy.id, why, "disconnected");
                     self.forget_connection();
                     self.core.lost(now);
                 }
@@ -60,7 +53,7 @@ impl Agent {
         let durable = match v1::Durable::decode(payload) {
             Ok(durable) => durable,
             Err(error) => {
-                tracing::warn!(agent = %self.setup.id, %error, "a watermark is unreadable and ignored");
+                tracing::warn!(agent = %self.policy.id, %error, "a watermark is unreadable and ignored");
                 return;
             }
         };
@@ -93,50 +86,38 @@ impl Agent {
         }
     }
 
-    /// Does what the core asks for.
-    pub(super) async fn act(&mut self) -> Result<(), RunError> {
-        // A report held back to be sent after the next one: the fault `disorder`.
-        let mut held_back: Option<(Token, String, Vec<u8>)> = None;
-        loop {
-            let now = self.setup.clock.now();
-            match self.core.poll(now) {
-                None => break,
-                Some(Effect::Link(link::Action::Connect)) => self.connect()?,
-                Some(Effect::Link(link::Action::Disconnect)) => {
-                    if let Some(connection) = self.connection.take() {
-                        connection.close();
-                    }
+    /// Does what the core asks for, up to where something was given up.
+    pub(super) fn act(&mut self, now: Now) -> Result<(), P::Error> {
+        while let Some(effect) = self.core.poll(now) {
+            match effect {
+                Effect::Link(link::Action::Connect) => {
+                    self.forget_connection();
+                    self.since_ms = self.port.wall_ms();
+                    self.port.open(self.since_ms)?;
+                }
+                Effect::Link(link::Action::Disconnect) => {
+                    self.port.close();
                     self.forget_connection();
                 }
-                Some(Effect::Send(send)) => self.send(send, now, &mut held_back).await?,
+                Effect::Send(send) => {
+                    if !self.send(send, now) {
+                        return Ok(());
+                    }
+                }
             }
         }
-        if let Some((token, topic, payload)) = held_back {
+        if let Some((token, topic, payload)) = self.held_back.take() {
             self.publish(token, topic, &payload, false);
         }
         Ok(())
     }
 
-    fn connect(&mut self) -> Result<(), RunError> {
-        self.forget_connection();
-        self.since_ms = wall_ms();
-        let (link, id) = (&self.setup.link, self.setup.id);
-        let connection = Connection::open(&self.setup.broker, id, link.window, link.sleeping, self.since_ms)
-            .map_err(|source| RunError::Connection { agent: id, source })?;
-        self.connection = Some(connection);
-        Ok(())
-    }
-
-    async fn send(
-        &mut self,
-        send: Send,
-        now: Now,
-        held_back: &mut Option<(Token, String, Vec<u8>)>,
-    ) -> Result<(), RunError> {
+    /// Answers whether it could be encoded.
+    fn send(&mut self, send: Send, now: Now) -> bool {
         let (core, seat) = (&self.core, &mut self.seats[send.device]);
         let drops = core.devices()[send.device].outbox().drops();
         let with_health = now.event_ms >= seat.version_due_ms;
-        let (live, version) = (self.setup.clock.is_live(), seat.equipment.class.version);
+        let (live, version) = (self.policy.live, seat.equipment.class.version);
         let samples = &seat.samples;
         let last_ms = |range: Range| {
             samples
@@ -165,7 +146,7 @@ impl Agent {
                 let first = Range { start: send.range.start, end: send.range.start + 1 };
                 self.core.give_up(send.device, first, DropCause::Damaged);
                 self.note_changes();
-                return self.commit().await;
+                return false;
             }
         };
         if with_health {
@@ -184,69 +165,60 @@ impl Agent {
         self.core.sent(send.device, range, crc32c::crc32c(payload), now);
         let payload = payload.to_vec();
         let (duplicates, disorders) = (seat.equipment.driver.duplicates(), seat.equipment.driver.disorders());
-        if disorders && held_back.is_none() {
-            *held_back = Some((Some(send.device), topic, payload));
-            return Ok(());
+        if disorders && self.held_back.is_none() {
+            self.held_back = Some((Some(send.device), topic, payload));
+            return true;
         }
         if duplicates {
             self.publish(None, topic.clone(), &payload, false);
         }
         self.publish(Some(send.device), topic, &payload, false);
-        Ok(())
+        true
     }
 
     fn publish(&mut self, token: Token, topic: String, payload: &[u8], retain: bool) {
-        let Some(connection) = &self.connection else { return };
-        match connection.publish(topic, payload, retain) {
+        if !self.port.is_open() {
+            return;
+        }
+        match self.port.publish(topic, payload, retain) {
             Ok(()) => self.unnamed.push_back(token),
             // The outbox still holds it; the link notices that no acknowledgement comes, and begins anew.
-            Err(error) => tracing::warn!(agent = %self.setup.id, %error, "a publish was not handed over"),
+            Err(error) => tracing::warn!(agent = %self.policy.id, %error, "a publish was not handed over"),
         }
     }
 
     fn publish_state(&mut self, online: bool) {
-        let since_ms = if online { self.since_ms } else { wall_ms() };
-        self.publish(None, topic::state(self.setup.id), &crate::mqtt::state(online, since_ms), true);
+        let since_ms = if online { self.since_ms } else { self.port.wall_ms() };
+        self.publish(None, topic::state(self.policy.id), &crate::mqtt::state(online, since_ms), true);
     }
 
     /// The connection breaks without a word, as where the power or the network fails.
-    pub(super) fn fall_silent(&mut self) {
-        if self.connection.is_some() {
+    pub(super) fn fall_silent(&mut self, now: Now) {
+        if self.port.is_open() {
             self.forget_connection();
-            self.core.lost(self.setup.clock.now());
+            self.core.lost(now);
         }
     }
 
     fn forget_connection(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.tear();
-        }
+        self.port.tear();
         self.unnamed.clear();
         self.in_flight.clear();
+        self.held_back = None;
     }
 
-    /// Says good-bye where a connection stands, and waits a moment for the broker to hear it.
-    pub(super) async fn leave(&mut self) {
-        if self.connection.is_none() || !self.core.link().is_up() {
-            return;
-        }
-        if !self.setup.link.sleeping {
+    /// Says good-bye where a connection stands; answers whether one does.
+    pub fn say_goodbye(&mut self) -> bool {
+        let up = self.port.is_open() && self.core.link().is_up();
+        if up && !self.policy.link.sleeping {
             self.publish_state(false);
         }
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < deadline && (!self.unnamed.is_empty() || !self.in_flight.is_empty()) {
-            let Some(inbox) = self.connection.as_ref().map(|connection| Arc::clone(connection.inbox()))
-            else {
-                return;
-            };
-            tokio::select! {
-                () = inbox.arrived() => {}
-                () = tokio::time::sleep(Duration::from_millis(20)) => {}
-            }
-            self.hear();
-        }
-        if let Some(connection) = self.connection.take() {
-            connection.close();
-        }
+        up
+    }
+
+    /// Has the broker acknowledged everything that was published?
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.unnamed.is_empty() && self.in_flight.is_empty()
     }
 }

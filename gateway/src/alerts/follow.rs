@@ -22,7 +22,7 @@ use std::{
 const NAP: Duration = Duration::from_millis(500);
 
 /// Alerts by their ids.
-pub(crate) type ById = BTreeMap<u64, Alert>;
+pub type ById = BTreeMap<u64, Alert>;
 
 /// Starts it. What is in the log already is read before it returns, and is not announced: it is history. Answers what
 /// stands there and is not `known` to the lane.

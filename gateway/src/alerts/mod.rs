@@ -23,5 +23,6 @@ pub mod log;
 mod words;
 
 pub use book::Book;
-pub(crate) use follow::{ById, follow, raised_behind};
+pub use follow::ById;
+pub(crate) use follow::{follow, raised_behind};
 pub use log::AlertLog;

@@ -1,5 +1,6 @@
 //! Group commit: one thread owns the writer, takes everything queued, appends it, syncs once, and only then settles it.
 //! Commits run back to back, without a timer: under load a commit is as large as what arrived during the one before.
+//! [`Commits::step`] is one of them; [`Committer`] is the thread around it.
 //!
 //! - Nothing is settled as durable before the sync that made it so.
 //! - Entries are settled in the order in which their lane received them; the urgent lane comes first in each commit.
@@ -56,10 +57,12 @@ impl Committer {
         bounds: Bounds,
         settlement: impl Settlement<T>,
     ) -> std::io::Result<(Self, Intake<T>)> {
-        let queue = Arc::new(Queue::new(bounds));
-        let intake = Intake::new(Arc::clone(&queue));
-        let worker = Worker { writer, settlement, done: Vec::new(), full: false };
-        let thread = thread::Builder::new().name("journal".into()).spawn(move || worker.run(&queue))?;
+        let (mut commits, intake) = Commits::new(writer, bounds, settlement);
+        let thread = thread::Builder::new().name("journal".into()).spawn(move || {
+            let _ending = Ending(Arc::clone(&commits.queue));
+            while commits.wait_and_step() != Step::Over {}
+            commits.worker.writer
+        })?;
         Ok((Self { thread }, intake))
     }
 
@@ -67,6 +70,61 @@ impl Committer {
     #[must_use]
     pub fn join(self) -> Option<Writer> {
         self.thread.join().ok()
+    }
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A commit, or at least a release.
+    Done,
+    /// Nothing to do until something is pushed, released or closed.
+    Idle,
+    /// Closed, and nothing is left that could be committed; or the log failed.
+    Over,
+}
+
+/// The committer without its thread: whoever has it says when.
+pub struct Commits<T, S> {
+    queue: Arc<Queue<T>>,
+    batch: Batch<T>,
+    worker: Worker<T, S>,
+}
+
+impl<T: Entry, S: Settlement<T>> Commits<T, S> {
+    /// Takes an opened log.
+    #[must_use]
+    pub fn new(writer: Writer, bounds: Bounds, settlement: S) -> (Self, Intake<T>) {
+        let queue = Arc::new(Queue::new(bounds));
+        let intake = Intake::new(Arc::clone(&queue));
+        let worker = Worker { writer, settlement, done: Vec::new(), full: false };
+        (Self { queue, batch: Batch::new(), worker }, intake)
+    }
+
+    /// One commit of what is queued: append, sync, settle. Waits for nothing but the disk. After a failure no step does
+    /// anything.
+    pub fn step(&mut self) -> Step {
+        if self.queue.has_failed() {
+            return Step::Over;
+        }
+        self.queue.try_take(&mut self.batch).map_or(Step::Idle, |turn| self.take_turn(turn))
+    }
+
+    fn wait_and_step(&mut self) -> Step {
+        let turn = self.queue.take(&mut self.batch);
+        self.take_turn(turn)
+    }
+
+    fn take_turn(&mut self, turn: Turn) -> Step {
+        let Turn::Work { release } = turn else { return Step::Over };
+        match self.worker.commit(&self.queue, release, &mut self.batch) {
+            Ok(()) => Step::Done,
+            Err(error) => {
+                self.queue.set_state(State::Failed);
+                self.worker.settlement.failed(&error);
+                Step::Over
+            }
+        }
     }
 }
 
@@ -78,28 +136,15 @@ struct Worker<T, S> {
 }
 
 /// Tells pushers that nobody listens any more, also when the thread unwinds.
-struct Ending<'a, T: Entry>(&'a Queue<T>);
+struct Ending<T: Entry>(Arc<Queue<T>>);
 
-impl<T: Entry> Drop for Ending<'_, T> {
+impl<T: Entry> Drop for Ending<T> {
     fn drop(&mut self) {
         self.0.end();
     }
 }
 
 impl<T: Entry, S: Settlement<T>> Worker<T, S> {
-    fn run(mut self, queue: &Queue<T>) -> Writer {
-        let _ending = Ending(queue);
-        let mut batch = Batch::new();
-        while let Turn::Work { release } = queue.take(&mut batch) {
-            if let Err(error) = self.commit(queue, release, &mut batch) {
-                queue.set_state(State::Failed);
-                self.settlement.failed(&error);
-                break;
-            }
-        }
-        self.writer
-    }
-
     fn commit(&mut self, queue: &Queue<T>, release: Option<Lsn>, batch: &mut Batch<T>) -> Result<(), Error> {
         if let Some(lsn) = release {
             self.writer.release_through(lsn)?;

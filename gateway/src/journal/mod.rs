@@ -65,7 +65,7 @@ use std::sync::Arc;
 
 use hunhe_disk::Disk;
 
-pub use commit::{Committer, Entry, Settled, Settlement};
+pub use commit::{Commits, Committer, Entry, Settled, Settlement, Step};
 pub use error::{AppendError, Error, ReadError};
 pub use finding::{AsideReason, Finding, Gap, Recovery};
 pub use queue::{Bounds, Intake, Priority, Refused, State, Status};

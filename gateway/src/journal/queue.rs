@@ -195,7 +195,7 @@ impl<T: Entry> Batch<T> {
     }
 }
 
-/// What the committer is woken for.
+/// What there is for the committer to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Release up to this record first, then commit the batch, which may be empty.
@@ -223,6 +223,10 @@ impl<T: Entry> Queue<T> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().state == State::Failed
+    }
+
     pub(super) fn set_state(&self, state: State) {
         self.lock().state = state;
     }
@@ -239,28 +243,40 @@ impl<T: Entry> Queue<T> {
         drop((urgent, normal));
     }
 
-    /// Sleeps until there is something to do, then tops `batch` up to its bounds, urgent entries first. While the log is full
-    /// only a release (or closing) is something to do.
+    /// Sleeps until there is something to do; see [`Queue::try_take`].
     pub(super) fn take(&self, batch: &mut Batch<T>) -> Turn {
         let mut lanes = self.lock();
         loop {
-            let release = (lanes.applied < lanes.released).then_some(lanes.released);
-            let full = lanes.state == State::Full;
-            if release.is_none()
-                && lanes.closing
-                && (full || lanes.urgent.items.len() + lanes.normal.items.len() == 0)
-            {
-                return Turn::Over;
+            match self.ready(&mut lanes, batch) {
+                Some(turn) => return turn,
+                None => lanes = self.changed.wait(lanes).unwrap_or_else(PoisonError::into_inner),
             }
-            lanes.applied = lanes.released;
-            if release.is_some() || !full {
-                self.top_up(&mut lanes, batch);
-                if release.is_some() || batch.len() > 0 {
-                    return Turn::Work { release };
-                }
-            }
-            lanes = self.changed.wait(lanes).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Tops `batch` up to its bounds, urgent entries first. While the log is full only a release (or closing) is something to
+    /// do; `None` where nothing is.
+    pub(super) fn try_take(&self, batch: &mut Batch<T>) -> Option<Turn> {
+        self.ready(&mut self.lock(), batch)
+    }
+
+    fn ready(&self, lanes: &mut Lanes<T>, batch: &mut Batch<T>) -> Option<Turn> {
+        let release = (lanes.applied < lanes.released).then_some(lanes.released);
+        let full = lanes.state == State::Full;
+        if release.is_none()
+            && lanes.closing
+            && (full || lanes.urgent.items.len() + lanes.normal.items.len() == 0)
+        {
+            return Some(Turn::Over);
+        }
+        lanes.applied = lanes.released;
+        if release.is_some() || !full {
+            self.top_up(lanes, batch);
+            if release.is_some() || batch.len() > 0 {
+                return Some(Turn::Work { release });
+            }
+        }
+        None
     }
 
     fn top_up(&self, lanes: &mut Lanes<T>, batch: &mut Batch<T>) {
