@@ -9,14 +9,14 @@
 //! valid, the decided log and the alert log up to its positions are durable.
 
 use crate::journal::Lsn;
+use hunhe_disk::{Appender, Disk, File, Open};
 use hunhe_gateway_core::{former::SnapshotV1, view::Snapshot};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
     io::{self, BufWriter, Write},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 const MAGIC: &[u8; 8] = b"HUNHECKP";
@@ -85,6 +85,7 @@ pub enum CheckpointError {
 /// The two files.
 #[derive(Debug)]
 pub struct Checkpoints {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     sequence: u64,
     /// Holds the newest whole checkpoint: the next goes into the other.
@@ -105,13 +106,13 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`CheckpointError::Io`] and [`CheckpointError::Newer`].
-    pub fn open(dir: &Path) -> Result<(Self, Found), CheckpointError> {
-        fs::create_dir_all(dir).map_err(|source| CheckpointError::Io { path: dir.into(), source })?;
+    pub fn open(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(Self, Found), CheckpointError> {
+        disk.make_dir(dir).map_err(|source| CheckpointError::Io { path: dir.into(), source })?;
         let mut found = Found { newest: None, damaged: Vec::new() };
         let (mut sequence, mut newest) = (0, None);
         for (slot, name) in NAMES.iter().enumerate() {
             let path = dir.join(name);
-            let bytes = match fs::read(&path) {
+            let bytes = match disk.read(&path) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(source) => return Err(CheckpointError::Io { path, source }),
@@ -125,7 +126,7 @@ impl Checkpoints {
                 None => found.damaged.push(path),
             }
         }
-        Ok((Self { dir: dir.into(), sequence, newest }, found))
+        Ok((Self { disk: Arc::clone(disk), dir: dir.into(), sequence, newest }, found))
     }
 
     /// Writes the state on the lane's thread, without a copy of it in memory; [`Unfinished::finish`] makes it valid on
@@ -138,22 +139,28 @@ impl Checkpoints {
         let slot = self.newest.map_or(0, |newest| 1 - newest);
         let path = self.dir.join(NAMES[slot]);
         let failed = |source| CheckpointError::Io { path: path.clone(), source };
-        let mut file = File::create(&path).map_err(failed)?;
-        file.write_all(&[0; HEADER_BYTES]).map_err(failed)?;
-        let mut body =
-            Summing { file: BufWriter::with_capacity(1 << 20, file), length: 0, crc32c: 0, error: None };
+        let file = self.disk.open(&path, Open::Empty).map_err(failed)?;
+        file.write_all_at(&[0; HEADER_BYTES], 0).map_err(failed)?;
+        let file = BufWriter::with_capacity(1 << 20, Appender::new(file, HEADER_BYTES as u64));
+        let mut body = Summing { file, length: 0, crc32c: 0, error: None };
         if let Err(error) = postcard::to_io(checkpoint, &mut body) {
             return Err(body.error.take().map_or(CheckpointError::Encode(error), failed));
         }
         let Summing { file, length, crc32c, .. } = body;
-        let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+        let file = file.into_inner().map_err(|error| failed(error.into_error()))?.into_file();
         let mut header = [0; HEADER_BYTES];
         header[..8].copy_from_slice(MAGIC);
         header[8..12].copy_from_slice(&VERSION.to_le_bytes());
         header[12..20].copy_from_slice(&self.sequence.to_le_bytes());
         header[20..28].copy_from_slice(&length.to_le_bytes());
         header[28..32].copy_from_slice(&crc32c.to_le_bytes());
-        Ok(Unfinished { file, path, header, written: Written { journal: checkpoint.journal, slot } })
+        Ok(Unfinished {
+            disk: Arc::clone(&self.disk),
+            file,
+            path,
+            header,
+            written: Written { journal: checkpoint.journal, slot },
+        })
     }
 
     /// A checkpoint has become valid.
@@ -167,7 +174,8 @@ const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
 /// A checkpoint whose header is still to be written.
 #[derive(Debug)]
 pub struct Unfinished {
-    file: File,
+    disk: Arc<dyn Disk>,
+    file: Arc<dyn File>,
     path: PathBuf,
     header: [u8; HEADER_BYTES],
     written: Written,
@@ -190,8 +198,8 @@ impl Unfinished {
         let finish = || {
             self.file.sync_data()?;
             self.file.write_all_at(&self.header, 0)?;
-            self.file.sync_all()?;
-            self.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+            self.file.sync_data()?;
+            self.path.parent().map_or(Ok(()), |dir| self.disk.sync_dir(dir))
         };
         finish().map_err(|source| CheckpointError::Io { path: self.path.clone(), source })?;
         Ok(self.written)
@@ -200,7 +208,7 @@ impl Unfinished {
 
 /// Counts and sums what goes through.
 struct Summing {
-    file: BufWriter<File>,
+    file: BufWriter<Appender>,
     length: u64,
     crc32c: u32,
     /// What the file said: the serialiser only tells that something was said.

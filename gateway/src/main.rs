@@ -4,8 +4,10 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
+use hunhe_disk::Disk;
 use hunhe_gateway::cli::{self, BAD_CONFIGURATION, Cli, Command, JournalCommand, exit_code};
 use hunhe_gateway::config::Faults;
 use hunhe_gateway::enrol::EnrolError;
@@ -48,14 +50,14 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn journal(command: &JournalCommand, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let (asked, look): (_, fn(&Path) -> _) = match command {
+    let (asked, look): (_, fn(&Arc<dyn Disk>, &Path) -> _) = match command {
         JournalCommand::Verify(asked) => (asked, inspect::verify),
         JournalCommand::Stat(asked) => (asked, inspect::stat),
         JournalCommand::Repair(asked) => (asked, inspect::repair),
     };
     let dir = asked.dir.display();
     anyhow::ensure!(asked.dir.is_dir(), "{dir} is no folder: name a journal's, as /var/lib/hunhe/journal");
-    let report = look(&asked.dir)?;
+    let report = look(&hunhe_disk::real(), &asked.dir)?;
     if asked.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {

@@ -1,5 +1,5 @@
 //! What is on disk, made to fit together at a start: journal, newest checkpoint, and the two derived logs cut to it, so that
-//! the replay makes the rest of them anew. The sink of record's cursor is set back to what the checkpoint counted.
+//! the replay makes the rest of them anew. The sink of record's cursor is set to what the checkpoint counted.
 //!
 //! Invariants: a derived log never holds more than its checkpoint stands for; numbers once used are not used for something else;
 //! no state that a crash leaves needs a file deleted by hand.
@@ -12,10 +12,12 @@ use crate::{
     sinks::cursor::{Cursor, CursorError, CursorFile, Held},
 };
 use anyhow::Context;
+use hunhe_disk::Disk;
 use hunhe_gateway_core::{registry::Registry, view::Snapshot};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Where everything lies, and how large it may grow.
@@ -72,12 +74,13 @@ impl Recovered {
     ///
     /// # Errors
     /// What the disk refuses. Damage is no error: it is logged, and what is whole goes on.
-    pub fn open(layout: &Layout, rules: u32) -> anyhow::Result<Self> {
+    pub fn open(disk: &Arc<dyn Disk>, layout: &Layout, rules: u32) -> anyhow::Result<Self> {
         let dir = &layout.data_dir;
-        std::fs::create_dir_all(dir).with_context(|| {
+        disk.make_dir(dir).with_context(|| {
             format!("cannot make {}: set data_dir to a folder of the gateway's", dir.display())
         })?;
         let (mut journal, recovery) = Writer::open(Options {
+            disk: Arc::clone(disk),
             dir: dir.join("journal"),
             segment_bytes: layout.journal.segment_bytes,
             limit_bytes: layout.journal.limit_bytes,
@@ -90,25 +93,26 @@ impl Recovered {
         } else if !recovery.findings.is_empty() {
             tracing::info!(?recovery, "the journal's unfinished end was trimmed");
         }
-        let (checkpoints, found) = Checkpoints::open(&dir.join("checkpoint"))?;
+        let (checkpoints, found) = Checkpoints::open(disk, &dir.join("checkpoint"))?;
         for path in &found.damaged {
             tracing::warn!(path = %path.display(), "a checkpoint is damaged: the other one is taken, and the replay is longer");
         }
         let (decided_dir, alerts_dir) = (dir.join("decided"), dir.join("alerts"));
         if found.newest.is_none() {
             // Without a checkpoint nothing says what they stand for, and the journal makes them anew.
-            remove_if_there(&decided_dir)?;
-            remove_if_there(&alerts_dir)?;
+            remove(disk, &decided_dir)?;
+            remove(disk, &alerts_dir)?;
             if journal.oldest() > Lsn::FIRST {
                 tracing::error!(from = %journal.oldest(), "both checkpoints are lost: the ledger begins at the oldest journal record");
             }
         }
         let decided = Options {
+            disk: Arc::clone(disk),
             dir: decided_dir,
             segment_bytes: layout.decided.segment_bytes,
             limit_bytes: layout.decided.limit_bytes,
         };
-        let alerts = alerts::log::options(alerts_dir, layout.alerts_limit_bytes);
+        let alerts = alerts::log::options(Arc::clone(disk), alerts_dir, layout.alerts_limit_bytes);
         let of_checkpoint = found.newest.as_ref();
         let same_rules = of_checkpoint.is_some_and(|newest| newest.rules == rules);
         let raised = match of_checkpoint {
@@ -150,7 +154,7 @@ fn open_derived(options: Options, at: Option<Lsn>) -> anyhow::Result<Writer> {
     if at.next() < log.oldest() {
         // All that the checkpoint knows of has been released since, and what is left is behind it.
         drop(log);
-        remove_if_there(&options.dir)?;
+        remove(&options.disk, &options.dir)?;
         (log, _) = Writer::open(options)?;
         log.skip_to(at)?;
     } else if at <= log.head() {
@@ -165,25 +169,23 @@ fn open_derived(options: Options, at: Option<Lsn>) -> anyhow::Result<Writer> {
     Ok(log)
 }
 
-fn remove_if_there(dir: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
-        }
-        _ => Ok(()),
-    }
+fn remove(disk: &Arc<dyn Disk>, dir: &Path) -> anyhow::Result<()> {
+    disk.remove_dir(dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 
-/// The sink of record writes again what its confirmations did not reach a checkpoint for: the database takes it as
-/// once, and the ledger hears of it.
+/// Sets the cursor of the sink of record to where the checkpoint's counts end. What it confirmed behind that it writes and
+/// confirms again: the database takes it as once, and the ledger hears of it. Where the cursor was lost, or is older since
+/// nobody syncs it, it is set forward: else what is counted already would be counted twice.
 ///
 /// # Errors
 /// Where the cursor's file cannot be used.
-pub fn rewind(path: &Path, confirmed: u64) -> Result<(), CursorError> {
-    let (mut file, held) = CursorFile::open(path)?;
-    if let Held::Cursor(cursor) = held
-        && cursor.cause > confirmed
-    {
+pub fn set_cursor(disk: &dyn Disk, path: &Path, confirmed: u64) -> Result<(), CursorError> {
+    let (mut file, held) = CursorFile::open(disk, path)?;
+    let cause = match held {
+        Held::Cursor(cursor) => cursor.cause,
+        Held::Nothing | Held::Damaged => 0,
+    };
+    if cause != confirmed {
         file.save(Cursor { cause: confirmed, hint: Lsn::NONE })?;
     }
     Ok(())
@@ -217,7 +219,12 @@ mod tests {
     #[test]
     fn a_derived_log_is_cut_to_its_checkpoint_wherever_its_beginning_went() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { dir: dir.path().join("alerts"), segment_bytes: 4096, limit_bytes: 64 * 1024 };
+        let options = Options {
+            disk: hunhe_disk::real(),
+            dir: dir.path().join("alerts"),
+            segment_bytes: 4096,
+            limit_bytes: 64 * 1024,
+        };
         let (mut log, _) = Writer::open(options.clone()).unwrap();
         for _ in 0..40 {
             log.append(1, &[&[7; 1000]]).unwrap();
@@ -232,5 +239,29 @@ mod tests {
             assert_eq!(log.append(1, &[b"anew"]).unwrap(), Lsn(at + 1));
             log.sync().unwrap();
         }
+    }
+
+    #[test]
+    fn the_sink_of_record_stands_where_the_checkpoint_s_counts_end() {
+        let disk = hunhe_disk::simulated::SimulatedDisk::new();
+        let path = Path::new("/x.cursor");
+        disk.handle().make_dir(Path::new("/")).unwrap();
+        let held = || CursorFile::open(&disk, path).unwrap();
+        set_cursor(&disk, path, 0).unwrap();
+        assert_eq!(held().1, Held::Nothing, "a new sink is new");
+        for (cause, confirmed) in [(7, 5), (3, 5)] {
+            held().0.save(Cursor { cause, hint: Lsn(9) }).unwrap();
+            set_cursor(&disk, path, confirmed).unwrap();
+            assert_eq!(held().1, Held::Cursor(Cursor { cause: confirmed, hint: Lsn::NONE }));
+        }
+        held().0.save(Cursor { cause: 5, hint: Lsn(9) }).unwrap();
+        set_cursor(&disk, path, 5).unwrap();
+        assert_eq!(held().1, Held::Cursor(Cursor { cause: 5, hint: Lsn(9) }));
+        let (lost, rest) = (Path::new("/lost.cursor"), 5);
+        set_cursor(&disk, lost, rest).unwrap();
+        assert_eq!(
+            CursorFile::open(&disk, lost).unwrap().1,
+            Held::Cursor(Cursor { cause: rest, hint: Lsn::NONE })
+        );
     }
 }

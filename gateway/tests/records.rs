@@ -115,7 +115,12 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
     let mut lane = Lane::new(Arc::clone(&registry), Policy::default());
     let dir = tempfile::tempdir().unwrap();
     // A segment holds a few causes of three records each, so that some would straddle two.
-    let options = Options { dir: dir.path().into(), segment_bytes: 4096, limit_bytes: 64 * 1024 };
+    let options = Options {
+        disk: hunhe_disk::real(),
+        dir: dir.path().into(),
+        segment_bytes: 4096,
+        limit_bytes: 64 * 1024,
+    };
     let (mut log, _) = Writer::open(options).unwrap();
     let mut reader = Reader::open(log.subscribe(), Lsn::FIRST).unwrap();
     let mut encoder = Encoder::default();
@@ -189,13 +194,13 @@ fn the_newer_checkpoint_is_taken_and_the_older_where_it_is_damaged() {
     let mut lane = Lane::new(Arc::clone(&registry), Policy::default());
     decide(&mut lane, 1, &report(0, true));
     let dir = tempfile::tempdir().unwrap();
-    let (mut files, found) = Checkpoints::open(dir.path()).unwrap();
+    let (mut files, found) = Checkpoints::open(&hunhe_disk::real(), dir.path()).unwrap();
     assert!(found.newest.is_none() && found.damaged.is_empty());
     for journal in 1..=3 {
         let written = files.begin(&checkpoint(journal, &lane)).unwrap().finish().unwrap();
         files.finished(&written);
     }
-    let newest = |dir: &Path| Checkpoints::open(dir).unwrap().1;
+    let newest = |dir: &Path| Checkpoints::open(&hunhe_disk::real(), dir).unwrap().1;
     let found = newest(dir.path()).newest.unwrap();
     assert_eq!((found.journal, found.decided, found.confirmed["embedded"]), (Lsn(3), Lsn(6), 3));
     assert_eq!((found.alerts, found.rules), (Lsn(1), 7));
@@ -225,15 +230,20 @@ fn the_newer_checkpoint_is_taken_and_the_older_where_it_is_damaged() {
     let mut newer = whole.clone();
     newer[8] += 1;
     fs::write(&file, &newer).unwrap();
-    assert!(matches!(Checkpoints::open(dir.path()), Err(CheckpointError::Newer { found: 3, .. })));
+    assert!(matches!(
+        Checkpoints::open(&hunhe_disk::real(), dir.path()),
+        Err(CheckpointError::Newer { found: 3, .. })
+    ));
 }
 
 #[test]
 fn the_newest_whole_checkpoint_is_never_touched_however_often_the_next_fails() {
     let lane = Lane::new(registry(), Policy::default());
     let dir = tempfile::tempdir().unwrap();
-    let journal = |dir: &Path| Checkpoints::open(dir).unwrap().1.newest.map(|newest| newest.journal);
-    let (mut files, _) = Checkpoints::open(dir.path()).unwrap();
+    let journal = |dir: &Path| {
+        Checkpoints::open(&hunhe_disk::real(), dir).unwrap().1.newest.map(|newest| newest.journal)
+    };
+    let (mut files, _) = Checkpoints::open(&hunhe_disk::real(), dir.path()).unwrap();
     let written = files.begin(&checkpoint(1, &lane)).unwrap().finish().unwrap();
     files.finished(&written);
     for attempt in 2..5 {
@@ -241,7 +251,7 @@ fn the_newest_whole_checkpoint_is_never_touched_however_often_the_next_fails() {
         drop(files.begin(&checkpoint(attempt, &lane)).unwrap());
         assert_eq!(journal(dir.path()), Some(Lsn(1)), "attempt {attempt}");
     }
-    let (mut files, _) = Checkpoints::open(dir.path()).unwrap();
+    let (mut files, _) = Checkpoints::open(&hunhe_disk::real(), dir.path()).unwrap();
     files.begin(&checkpoint(5, &lane)).unwrap().finish().unwrap();
     assert_eq!(journal(dir.path()), Some(Lsn(5)));
 }
@@ -252,7 +262,7 @@ fn a_checkpoint_of_the_format_before_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoint-format-1");
     fs::copy(fixture, dir.path().join("checkpoint-1")).unwrap();
-    let (_, found) = Checkpoints::open(dir.path()).unwrap();
+    let (_, found) = Checkpoints::open(&hunhe_disk::real(), dir.path()).unwrap();
     assert_eq!(found.damaged, Vec::<std::path::PathBuf>::new());
     let former = found.newest.unwrap();
     assert!(former.journal > Lsn::NONE && former.decided > Lsn::NONE);

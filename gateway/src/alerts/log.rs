@@ -14,6 +14,7 @@ use crate::{
     api::types::{Alert, AlertState, Bilingual, Instant},
     journal::{AppendError, Error, Lsn, Options, Tail, Writer},
 };
+use hunhe_disk::Disk;
 use hunhe_gateway_core::alert::Change;
 use std::{
     path::PathBuf,
@@ -32,8 +33,8 @@ const SEGMENTS: u64 = 16;
 
 /// How an alert log is laid out on disk.
 #[must_use]
-pub fn options(dir: PathBuf, limit_bytes: u64) -> Options {
-    Options { dir, segment_bytes: (limit_bytes / SEGMENTS).clamp(1 << 19, 64 << 20), limit_bytes }
+pub fn options(disk: Arc<dyn Disk>, dir: PathBuf, limit_bytes: u64) -> Options {
+    Options { disk, dir, segment_bytes: (limit_bytes / SEGMENTS).clamp(1 << 19, 64 << 20), limit_bytes }
 }
 
 /// Figures of the log, for metrics.

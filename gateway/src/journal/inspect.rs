@@ -3,7 +3,9 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
+use hunhe_disk::Disk;
 use serde::Serialize;
 
 use super::error::Error;
@@ -75,16 +77,16 @@ pub struct SegmentReport {
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::NewerFormat`].
-pub fn verify(dir: &Path) -> Result<Report, Error> {
-    look(dir, Action::Verify)
+pub fn verify(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Report, Error> {
+    look(&**disk, dir, Action::Verify)
 }
 
 /// Reads headers, seals and the last segment, and changes nothing.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::NewerFormat`].
-pub fn stat(dir: &Path) -> Result<Report, Error> {
-    look(dir, Action::Stat)
+pub fn stat(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Report, Error> {
+    look(&**disk, dir, Action::Stat)
 }
 
 /// Reads every record and does what [`super::Writer::open`] does: trims the end, mends headers and names, sets unusable segments
@@ -92,20 +94,20 @@ pub fn stat(dir: &Path) -> Result<Report, Error> {
 ///
 /// # Errors
 /// [`Error::Locked`] while a writer has the log, [`Error::Io`], [`Error::NewerFormat`].
-pub fn repair(dir: &Path) -> Result<Report, Error> {
-    let before = look(dir, Action::Repair)?;
+pub fn repair(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Report, Error> {
+    let before = look(&**disk, dir, Action::Repair)?;
     let is_a_log = before.log_id.is_some() || !before.findings.is_empty();
     if is_a_log {
-        Claim::of(dir)?.mend(Depth::Whole)?;
+        Claim::of(disk, dir)?.mend(Depth::Whole)?;
     }
-    let after = look(dir, Action::Repair)?;
+    let after = look(&**disk, dir, Action::Repair)?;
     Ok(Report { findings: before.findings, sound: before.sound, lost_records: before.lost_records, ..after })
 }
 
-fn look(dir: &Path, action: Action) -> Result<Report, Error> {
+fn look(disk: &dyn Disk, dir: &Path, action: Action) -> Result<Report, Error> {
     let depth = if action == Action::Stat { Depth::Ends } else { Depth::Whole };
-    let (known_id, in_use) = peek(dir)?;
-    let survey = Survey::of(dir, known_id, depth)?;
+    let (known_id, in_use) = peek(disk, dir)?;
+    let survey = Survey::of(disk, dir, known_id, depth)?;
     let segments: Vec<SegmentReport> = survey
         .segments
         .iter()

@@ -61,6 +61,9 @@ mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use hunhe_disk::Disk;
 
 pub use commit::{Commits, Committer, Entry, Settled, Settlement, Step};
 pub use error::{AppendError, Error, ReadError};
@@ -106,6 +109,8 @@ impl fmt::Display for Lsn {
 /// Where a log lives and how large it may grow.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The disk it lives on.
+    pub disk: Arc<dyn Disk>,
     /// Directory of this log alone; created if absent.
     pub dir: PathBuf,
     /// A segment is closed before it would exceed this; 4 KiB to 1 GiB. Also bounds a record.

@@ -1,8 +1,9 @@
 //! Reads records in order, beside the writer. Each thread its own reader and buffer; a record is borrowed from it.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
+
+use hunhe_disk::Open;
 
 use super::Lsn;
 use super::error::{Error, ReadError};
@@ -137,7 +138,7 @@ impl Reader {
             }
         };
         let path = segment::path_of(&shared.dir, span.first);
-        let file = match File::open(&path) {
+        let file = match shared.disk.open(&path, Open::Read) {
             Ok(file) => file,
             // Released between the look and the opening: the next look says so.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.tail.oldest() > span.first => {
@@ -165,7 +166,7 @@ impl Reader {
             Some(span) => span.bytes,
             None => {
                 let path = segment::path_of(&self.tail.shared.dir, self.segment);
-                scanner.file().metadata().map_err(Error::io("read", &path))?.len()
+                scanner.file().len().map_err(Error::io("read", &path))?
             }
         };
         if scanner.limit() < bytes {

@@ -1,10 +1,11 @@
 //! Reads one segment record by record, believes nothing without its checksum, and finds the next whole record behind damage.
 //! The reader, the recovery and the inspection all read through this.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use hunhe_disk::File;
 
 use super::Lsn;
 use super::record::{FRAME_BYTES, FRAME_LEN, Frame, Stamp};
@@ -37,7 +38,7 @@ pub(super) enum Step {
 
 #[derive(Debug)]
 pub(super) struct Scanner {
-    file: File,
+    file: Arc<dyn File>,
     stamp: Stamp,
     buffer: Vec<u8>,
     start: usize,
@@ -50,7 +51,7 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// Reads from offset `at`, where record `next` is expected, up to offset `limit`.
-    pub(super) fn new(file: File, stamp: Stamp, at: u64, limit: u64, next: Lsn) -> Self {
+    pub(super) fn new(file: Arc<dyn File>, stamp: Stamp, at: u64, limit: u64, next: Lsn) -> Self {
         let wanted = usize::try_from(limit.saturating_sub(at)).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
         Self { file, stamp, buffer: vec![0; wanted.max(FRAME_BYTES)], start: 0, end: 0, at, limit, next }
     }
@@ -65,8 +66,8 @@ impl Scanner {
         self.limit
     }
 
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    pub(super) fn file(&self) -> &dyn File {
+        &*self.file
     }
 
     /// Lets the scan go on to a later offset.

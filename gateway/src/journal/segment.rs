@@ -1,9 +1,10 @@
 //! A segment file: its name, its header, its creation.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hunhe_disk::{Disk, File, Open};
 
 use super::Lsn;
 use super::error::Error;
@@ -61,8 +62,7 @@ pub(super) fn parse_header(bytes: &[u8]) -> Header {
     if first == Lsn::NONE { Header::Damaged } else { Header::Good { log_id, first } }
 }
 
-pub(super) fn read_header(path: &Path) -> Result<Header, Error> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
+pub(super) fn read_header(file: &dyn File, path: &Path) -> Result<Header, Error> {
     let mut bytes = [0; HEADER_BYTES];
     match file.read_exact_at(&mut bytes, 0) {
         Ok(()) => Ok(parse_header(&bytes)),
@@ -82,29 +82,24 @@ pub(super) fn first_by_name(path: &Path) -> Option<Lsn> {
 }
 
 /// Creates a segment and makes header and name durable, so that nothing in it can be promised before it exists.
-pub(super) fn create(dir: &Path, log_id: u64, first: Lsn) -> Result<File, Error> {
+pub(super) fn create(disk: &dyn Disk, dir: &Path, log_id: u64, first: Lsn) -> Result<Arc<dyn File>, Error> {
     let path = path_of(dir, first);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .map_err(Error::io("create", &path))?;
+    let file = disk.open(&path, Open::New).map_err(Error::io("create", &path))?;
     file.write_all_at(&encode_header(log_id, first), 0).map_err(Error::io("write", &path))?;
-    file.sync_all().map_err(Error::io("sync", &path))?;
-    sync_dir(dir)?;
+    file.sync_data().map_err(Error::io("sync", &path))?;
+    sync_dir(disk, dir)?;
     Ok(file)
 }
 
-pub(super) fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|handle| handle.sync_all()).map_err(Error::io("sync", dir))
+pub(super) fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
+    disk.sync_dir(dir).map_err(Error::io("sync", dir))
 }
 
 /// Removes a file that may already be gone, durably: segments must vanish in the order in which they are removed, or a
 /// crash would leave a hole that looks like a loss.
-pub(super) fn remove(dir: &Path, path: &Path) -> Result<(), Error> {
-    match std::fs::remove_file(path) {
-        Ok(()) => sync_dir(dir),
+pub(super) fn remove(disk: &dyn Disk, dir: &Path, path: &Path) -> Result<(), Error> {
+    match disk.remove(path) {
+        Ok(()) => sync_dir(disk, dir),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io("remove", path)(error)),
     }

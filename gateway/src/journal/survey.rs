@@ -1,10 +1,11 @@
 //! Looks at a log's directory without touching it: which segments belong to the log, what each holds, what is wrong.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hunhe_disk::{Disk, File, Open};
 
 use super::Lsn;
 use super::error::Error;
@@ -74,12 +75,17 @@ impl Survey {
     }
 
     /// Reads a directory; an absent one is an empty log. `known_id` is the id noted beside the segments.
-    pub(super) fn of(dir: &Path, known_id: Option<u64>, depth: Depth) -> Result<Self, Error> {
+    pub(super) fn of(
+        disk: &dyn Disk,
+        dir: &Path,
+        known_id: Option<u64>,
+        depth: Depth,
+    ) -> Result<Self, Error> {
         let mut survey = Self::default();
-        let candidates = survey.list(dir)?;
+        let candidates = survey.list(disk, dir)?;
         survey.log_id = identity(&candidates, known_id);
         let ordered = survey.order(candidates);
-        survey.walk(ordered, depth)?;
+        survey.walk(disk, ordered, depth)?;
         survey.findings.extend(
             survey
                 .aside
@@ -89,25 +95,26 @@ impl Survey {
         Ok(survey)
     }
 
-    fn list(&mut self, dir: &Path) -> Result<Vec<Candidate>, Error> {
-        let entries = match std::fs::read_dir(dir) {
-            Ok(entries) => entries,
+    fn list(&mut self, disk: &dyn Disk, dir: &Path) -> Result<Vec<Candidate>, Error> {
+        let names = match disk.names(dir) {
+            Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(Error::io("list", dir)(error)),
         };
         let mut candidates = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(Error::io("list", dir))?.path();
+        for name in names {
+            let path = dir.join(name);
             let Some(extension) = path.extension().and_then(|extension| extension.to_str()) else { continue };
             if extension != segment::EXTENSION && extension != segment::ASIDE_EXTENSION {
                 continue;
             }
-            let bytes = std::fs::metadata(&path).map_err(Error::io("read", &path))?.len();
+            let file = disk.open(&path, Open::Read).map_err(Error::io("open", &path))?;
+            let bytes = file.len().map_err(Error::io("read", &path))?;
             if extension == segment::ASIDE_EXTENSION {
                 self.set_aside_before.push((path, bytes));
                 continue;
             }
-            let header = segment::read_header(&path)?;
+            let header = segment::read_header(&*file, &path)?;
             if let Header::Newer(found) = header {
                 return Err(Error::NewerFormat { path, found, known: FORMAT_VERSION });
             }
@@ -146,7 +153,7 @@ impl Survey {
         found
     }
 
-    fn walk(&mut self, ordered: Vec<Found>, depth: Depth) -> Result<(), Error> {
+    fn walk(&mut self, disk: &dyn Disk, ordered: Vec<Found>, depth: Depth) -> Result<(), Error> {
         let Some(stamp) = self.log_id.map(Stamp::of) else {
             self.resume = self.resume.max(Lsn::FIRST);
             return Ok(());
@@ -160,7 +167,7 @@ impl Survey {
                 continue;
             }
             let last = index + 1 == count;
-            segment.extent = examine(&segment, stamp, if last { Depth::Whole } else { depth })?;
+            segment.extent = examine(disk, &segment, stamp, if last { Depth::Whole } else { depth })?;
             let nothing_in_it = segment.extent.next == segment.first;
             // A header without a record is what a crash during creation leaves, unless more was written than a header.
             if segment.header_damaged && nothing_in_it && !(last && segment.bytes <= HEADER_LEN) {
@@ -248,11 +255,11 @@ pub(super) fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn examine(segment: &Found, stamp: Stamp, depth: Depth) -> Result<Extent, Error> {
-    let file = File::open(&segment.path).map_err(Error::io("open", &segment.path))?;
+fn examine(disk: &dyn Disk, segment: &Found, stamp: Stamp, depth: Depth) -> Result<Extent, Error> {
+    let file = disk.open(&segment.path, Open::Read).map_err(Error::io("open", &segment.path))?;
     let read = Error::io("read", &segment.path);
     if depth == Depth::Ends
-        && let Some(extent) = by_seal(&file, segment, stamp)
+        && let Some(extent) = by_seal(&*file, segment, stamp)
     {
         return Ok(extent);
     }
@@ -260,7 +267,7 @@ fn examine(segment: &Found, stamp: Stamp, depth: Depth) -> Result<Extent, Error>
 }
 
 /// A valid seal at the end tells what a segment holds.
-fn by_seal(file: &File, segment: &Found, stamp: Stamp) -> Option<Extent> {
+fn by_seal(file: &dyn File, segment: &Found, stamp: Stamp) -> Option<Extent> {
     let records_end = segment.bytes.checked_sub(FRAME_LEN).filter(|end| *end >= HEADER_LEN)?;
     let mut bytes = [0; FRAME_BYTES];
     file.read_exact_at(&mut bytes, records_end).ok()?;
@@ -274,7 +281,7 @@ fn by_seal(file: &File, segment: &Found, stamp: Stamp) -> Option<Extent> {
     })
 }
 
-fn scan_whole(file: File, segment: &Found, stamp: Stamp) -> io::Result<Extent> {
+fn scan_whole(file: Arc<dyn File>, segment: &Found, stamp: Stamp) -> io::Result<Extent> {
     let mut extent =
         Extent { next: segment.first, records_end: HEADER_LEN.min(segment.bytes), ..Extent::default() };
     let mut scanner = Scanner::new(file, stamp, HEADER_LEN, segment.bytes, segment.first);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hunhe_disk::Disk;
+
 use super::Lsn;
 use super::record::Stamp;
 
@@ -32,6 +34,7 @@ impl Visible {
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     pub(super) stamp: Stamp,
     visible: Mutex<Visible>,
@@ -39,9 +42,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(dir: PathBuf, stamp: Stamp, spans: Vec<Span>, head: Lsn) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: PathBuf, stamp: Stamp, spans: Vec<Span>, head: Lsn) -> Self {
         let visible = Mutex::new(Visible { spans, head, closed: false });
-        Self { dir, stamp, visible, more: Condvar::new() }
+        Self { disk, dir, stamp, visible, more: Condvar::new() }
     }
 
     pub(super) fn visible(&self) -> MutexGuard<'_, Visible> {

@@ -1,6 +1,9 @@
 //! What needs the inside of the log: its exact bytes, and files that fail.
 
-use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::path::Path;
+
+use hunhe_disk::simulated::{Action, Fate, SimulatedDisk};
 
 use super::record::Stamp;
 use super::segment::{Header, encode_header, parse_header};
@@ -52,17 +55,16 @@ fn a_newer_header_is_told_from_a_damaged_one() {
     assert_eq!(parse_header(&damaged[..20]), Header::Damaged);
 }
 
-fn open(dir: &tempfile::TempDir) -> Writer {
-    let options = Options { dir: dir.path().to_owned(), segment_bytes: 4096, limit_bytes: 1 << 20 };
-    Writer::open(options).unwrap().0
+fn options(disk: &SimulatedDisk, segment_bytes: u64) -> Options {
+    Options { disk: disk.handle(), dir: Path::new("/log").to_owned(), segment_bytes, limit_bytes: 1 << 30 }
 }
 
-fn device(path: &str) -> File {
-    OpenOptions::new().read(true).write(true).open(path).unwrap()
+fn open(disk: &SimulatedDisk) -> Writer {
+    Writer::open(options(disk, 4096)).unwrap().0
 }
 
-fn records_on_disk(dir: &tempfile::TempDir) -> u64 {
-    let writer = open(dir);
+fn records_on_disk(disk: &SimulatedDisk) -> u64 {
+    let writer = open(disk);
     let mut reader = Reader::open(writer.subscribe(), Lsn::FIRST).unwrap();
     let mut count = 0;
     while let Next::Record(_) = reader.next().unwrap() {
@@ -71,18 +73,28 @@ fn records_on_disk(dir: &tempfile::TempDir) -> u64 {
     count
 }
 
+/// The next such call fails, all later ones are carried out.
+fn fail_once(disk: &SimulatedDisk, action: Action, kind: ErrorKind) {
+    let mut failed = false;
+    disk.set_plan(move |call| {
+        if failed || call.action != action {
+            return Fate::Done;
+        }
+        failed = true;
+        Fate::Fails(kind)
+    });
+}
+
 #[test]
 fn after_a_failed_sync_nothing_is_ever_called_durable_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut writer = open(&dir);
+    let disk = SimulatedDisk::new();
+    let mut writer = open(&disk);
     writer.append(1, &[b"durable"]).unwrap();
     assert_eq!(writer.sync().unwrap(), Lsn(1));
     writer.append(1, &[b"swallowed"]).unwrap();
-    // Takes every byte and cannot sync.
-    let healthy = writer.replace_active_file(device("/dev/null"));
+    // The next sync of the file would succeed, without the data.
+    fail_once(&disk, Action::Sync, ErrorKind::Other);
     let first = writer.sync().unwrap_err().to_string();
-    // The next fsync of a real disk would now succeed, without the data.
-    drop(writer.replace_active_file(healthy));
     assert_eq!(writer.sync().unwrap_err().to_string(), first);
     assert_eq!(writer.flush().unwrap_err().to_string(), first);
     assert_eq!(writer.append(1, &[b"more"]).unwrap_err().to_string(), first);
@@ -92,35 +104,33 @@ fn after_a_failed_sync_nothing_is_ever_called_durable_again() {
     assert_eq!(writer.failure().unwrap().to_string(), first);
     assert_eq!((writer.durable(), writer.subscribe().head()), (Lsn(1), Lsn(1)));
     drop(writer);
-    assert_eq!(records_on_disk(&dir), 1);
+    disk.power_loss(7);
+    assert!((1..=2).contains(&records_on_disk(&disk)));
 }
 
 #[test]
 fn after_a_failed_write_the_log_goes_on_only_when_opened_anew() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut writer = open(&dir);
+    let disk = SimulatedDisk::new();
+    let mut writer = open(&disk);
     writer.append(1, &[b"durable"]).unwrap();
     writer.sync().unwrap();
     writer.append(1, &[b"no room"]).unwrap();
-    let healthy = writer.replace_active_file(device("/dev/full"));
+    fail_once(&disk, Action::Write, ErrorKind::StorageFull);
     let error = writer.flush().unwrap_err();
-    assert!(
-        matches!(&error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull),
-        "{error}"
-    );
-    drop(writer.replace_active_file(healthy));
+    assert!(matches!(&error, Error::Io { source, .. } if source.kind() == ErrorKind::StorageFull), "{error}");
     assert!(matches!(writer.append(1, &[b"more"]), Err(AppendError::Log(Error::Io { .. }))));
     drop(writer);
-    assert_eq!(records_on_disk(&dir), 1);
+    assert_eq!(records_on_disk(&disk), 1);
 }
 
 #[test]
 fn a_file_that_refuses_writes_is_an_error_at_the_automatic_write_out_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options { dir: dir.path().to_owned(), segment_bytes: 64 << 20, limit_bytes: 1 << 30 };
-    let mut writer = Writer::open(options).unwrap().0;
-    let path = dir.path().join("00000000000000000001.seg");
-    drop(writer.replace_active_file(File::open(path).unwrap()));
+    let disk = SimulatedDisk::new();
+    let mut writer = Writer::open(options(&disk, 64 << 20)).unwrap().0;
+    disk.set_plan(|call| match call.action {
+        Action::Write => Fate::Fails(ErrorKind::PermissionDenied),
+        _ => Fate::Done,
+    });
     let payload = vec![7; 100 << 10];
     let failed_after = (0..20).find(|_| writer.append(1, &[&payload]).is_err());
     assert!(failed_after.is_some(), "2 MiB fit into a buffer of 1 MiB");

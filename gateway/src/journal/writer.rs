@@ -1,9 +1,9 @@
 //! Appends records. One buffer, positional writes, and no second chance after an I/O error.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use hunhe_disk::{File, Open};
 
 use super::error::{AppendError, Error};
 use super::finding::Recovery;
@@ -25,7 +25,7 @@ pub struct Writer {
     log_id: u64,
     stamp: Stamp,
     shared: Arc<Shared>,
-    active: File,
+    active: Arc<dyn File>,
     active_first: Lsn,
     /// Bytes of the active segment in the file; the buffer follows them.
     active_bytes: u64,
@@ -46,18 +46,18 @@ impl Writer {
     /// error: see [`Recovery`].
     pub fn open(options: Options) -> Result<(Self, Recovery), Error> {
         options.check()?;
-        let claim = Claim::of(&options.dir)?;
+        let claim = Claim::of(&options.disk, &options.dir)?;
         let Mended { log_id, segments, aside, resume, recovery } = claim.mend(Depth::Ends)?;
         let mut spans: Vec<Span> =
             segments.iter().map(|segment| Span { first: segment.first, bytes: segment.bytes }).collect();
         let (active, next) = match segments.last() {
             Some(last) => {
-                let opened = OpenOptions::new().read(true).write(true).open(&last.path);
+                let opened = options.disk.open(&last.path, Open::Write);
                 (opened.map_err(Error::io("open", &last.path))?, last.extent.next)
             }
             None => {
                 spans.push(Span { first: resume, bytes: HEADER_LEN });
-                (segment::create(&options.dir, log_id, resume)?, resume)
+                (segment::create(&*options.disk, &options.dir, log_id, resume)?, resume)
             }
         };
         let active_span = spans.last().copied().unwrap_or(Span { first: resume, bytes: HEADER_LEN });
@@ -65,7 +65,13 @@ impl Writer {
         let stamp = Stamp::of(log_id);
         let durable = next.previous();
         let writer = Self {
-            shared: Arc::new(Shared::new(options.dir.clone(), stamp, spans, durable)),
+            shared: Arc::new(Shared::new(
+                Arc::clone(&options.disk),
+                options.dir.clone(),
+                stamp,
+                spans,
+                durable,
+            )),
             log_id,
             stamp,
             active,
@@ -231,7 +237,7 @@ impl Writer {
         });
         self.sealed_bytes -= span.bytes;
         let path = segment::path_of(&self.options.dir, span.first);
-        segment::remove(&self.options.dir, &path).map_err(|error| self.keep(error))
+        segment::remove(&*self.options.disk, &self.options.dir, &path).map_err(|error| self.keep(error))
     }
 
     /// Cuts the log back so that `lsn` is its last record, durably. For a log that is rebuilt from there on.
@@ -324,7 +330,7 @@ impl Writer {
         let synced = self.active.sync_data();
         synced.map_err(|error| self.fail("sync", error))?;
         self.durable = self.head();
-        let created = segment::create(&self.options.dir, self.log_id, first);
+        let created = segment::create(&*self.options.disk, &self.options.dir, self.log_id, first);
         self.active = created.map_err(|error| self.keep(error))?;
         self.publish();
         self.sealed_bytes += self.active_bytes;
@@ -346,7 +352,8 @@ impl Writer {
         let passed = |path: &PathBuf| segment::first_by_name(path).is_none_or(|first| first < oldest);
         while let Some(index) = self.aside.iter().position(passed) {
             let path = self.aside.swap_remove(index);
-            segment::remove(&self.options.dir, &path).map_err(|error| self.keep(error))?;
+            segment::remove(&*self.options.disk, &self.options.dir, &path)
+                .map_err(|error| self.keep(error))?;
         }
         Ok(())
     }
@@ -359,12 +366,13 @@ impl Writer {
                 _ => return Ok(()),
             };
             let path = segment::path_of(&self.options.dir, span.first);
-            segment::remove(&self.options.dir, &path).map_err(|error| self.keep(error))?;
+            segment::remove(&*self.options.disk, &self.options.dir, &path)
+                .map_err(|error| self.keep(error))?;
             self.shared.publish(|visible| {
                 visible.spans.pop();
             });
             let path = segment::path_of(&self.options.dir, before.first);
-            let opened = OpenOptions::new().read(true).write(true).open(&path);
+            let opened = self.options.disk.open(&path, Open::Write);
             self.active = opened.map_err(Error::io("open", &path)).map_err(|error| self.keep(error))?;
             self.sealed_bytes -= before.bytes;
             (self.active_first, self.active_bytes) = (before.first, before.bytes);
@@ -374,7 +382,7 @@ impl Writer {
     fn cut_active(&mut self, lsn: Lsn) -> Result<(), Error> {
         let found = self.end_of(lsn);
         let (last, end) = found.map_err(|error| self.fail("read", error))?;
-        let cut = self.active.set_len(end).and_then(|()| self.active.sync_all());
+        let cut = self.active.set_len(end).and_then(|()| self.active.sync_data());
         cut.map_err(|error| self.fail("trim", error))?;
         self.active_bytes = end;
         self.next = last.next();
@@ -386,7 +394,7 @@ impl Writer {
 
     /// The last readable record at or before `lsn` in the active segment, and the offset behind it.
     fn end_of(&self, lsn: Lsn) -> std::io::Result<(Lsn, u64)> {
-        let file = self.active.try_clone()?;
+        let file = Arc::clone(&self.active);
         let mut scanner = Scanner::new(file, self.stamp, HEADER_LEN, self.active_bytes, self.active_first);
         let mut end = (self.active_first.previous(), HEADER_LEN);
         while end.0 < lsn {
@@ -397,11 +405,6 @@ impl Writer {
             }
         }
         Ok(end)
-    }
-
-    #[cfg(test)]
-    pub(super) fn replace_active_file(&mut self, file: File) -> File {
-        std::mem::replace(&mut self.active, file)
     }
 }
 

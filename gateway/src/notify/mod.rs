@@ -122,7 +122,7 @@ impl Handle {
 /// next start, than it did at its first.
 fn open_cursor(source: &Source, file: &str) -> Result<(CursorFile, Cursor), CursorError> {
     let path = source.data_dir.join(file);
-    let (mut cursor_file, held) = CursorFile::open(&path)?;
+    let (mut cursor_file, held) = CursorFile::open(&*hunhe_disk::real(), &path)?;
     let cursor = match held {
         Held::Cursor(cursor) if cursor.cause > source.cause_max => {
             // Idempotency keys make the repeats harmless, and a raise passed by would be lost.

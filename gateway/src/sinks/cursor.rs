@@ -10,10 +10,11 @@
 //! ```
 //! Little endian. Deliberately absent: a history, and any knowledge of the destination: one file is one sink's.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hunhe_disk::{Disk, File, Open};
 
 use crate::journal::Lsn;
 
@@ -54,7 +55,7 @@ pub struct CursorError {
 /// A cursor's file, open.
 #[derive(Debug)]
 pub struct CursorFile {
-    file: File,
+    file: Arc<dyn File>,
     path: PathBuf,
     generation: u64,
 }
@@ -64,18 +65,12 @@ impl CursorFile {
     ///
     /// # Errors
     /// [`CursorError`] where the operating system refuses.
-    pub fn open(path: &Path) -> Result<(Self, Held), CursorError> {
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<(Self, Held), CursorError> {
         let failed = |action| move |source| CursorError { action, path: path.to_owned(), source };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed("open"))?;
-        let empty = file.metadata().map_err(failed("read"))?.len() == 0;
-        let first = read_slot(&file, 0).map_err(failed("read"))?;
-        let second = read_slot(&file, 1).map_err(failed("read"))?;
+        let file = disk.open(path, Open::Keep).map_err(failed("open"))?;
+        let empty = file.is_empty().map_err(failed("read"))?;
+        let first = read_slot(&*file, 0).map_err(failed("read"))?;
+        let second = read_slot(&*file, 1).map_err(failed("read"))?;
         let newest = first.into_iter().chain(second).max_by_key(|(generation, _)| *generation);
         let held = match newest {
             Some((_, cursor)) => Held::Cursor(cursor),
@@ -109,7 +104,7 @@ impl CursorFile {
     }
 }
 
-fn read_slot(file: &File, index: u64) -> io::Result<Option<(u64, Cursor)>> {
+fn read_slot(file: &dyn File, index: u64) -> io::Result<Option<(u64, Cursor)>> {
     let mut slot = [0; SLOT_BYTES];
     match file.read_exact_at(&mut slot, index * SLOT_STRIDE) {
         Ok(()) => Ok(parse(&slot)),
@@ -136,21 +131,21 @@ mod tests {
     }
 
     fn held(path: &Path) -> Held {
-        CursorFile::open(path).unwrap().1
+        CursorFile::open(&*hunhe_disk::real(), path).unwrap().1
     }
 
     #[test]
     fn the_last_cursor_written_is_the_one_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("influx.cursor");
-        let (mut file, first) = CursorFile::open(&path).unwrap();
+        let (mut file, first) = CursorFile::open(&*hunhe_disk::real(), &path).unwrap();
         assert_eq!(first, Held::Nothing);
         for cause in 1..=5 {
             file.save(at(cause)).unwrap();
             assert_eq!(held(&path), Held::Cursor(at(cause)));
         }
         // A new process goes on where the last one stopped, in the older slot.
-        let (mut file, _) = CursorFile::open(&path).unwrap();
+        let (mut file, _) = CursorFile::open(&*hunhe_disk::real(), &path).unwrap();
         file.save(at(6)).unwrap();
         assert_eq!(held(&path), Held::Cursor(at(6)));
     }
@@ -159,7 +154,7 @@ mod tests {
     fn a_write_cut_short_at_any_byte_leaves_the_cursor_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("influx.cursor");
-        let (mut file, _) = CursorFile::open(&path).unwrap();
+        let (mut file, _) = CursorFile::open(&*hunhe_disk::real(), &path).unwrap();
         file.save(at(1)).unwrap();
         file.save(at(2)).unwrap();
         let before = std::fs::read(&path).unwrap();
@@ -178,7 +173,7 @@ mod tests {
     fn damage_to_both_slots_is_told_from_a_new_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("influx.cursor");
-        let (mut file, _) = CursorFile::open(&path).unwrap();
+        let (mut file, _) = CursorFile::open(&*hunhe_disk::real(), &path).unwrap();
         file.save(at(1)).unwrap();
         file.save(at(2)).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();

@@ -217,7 +217,7 @@ pub fn start(
     let style = Style { dialect: options.dialect, provenance: options.provenance };
     let encoder = Encoder::new(registry, style)?;
     let database = Arc::new(deliver::Database::new(&options)?);
-    let (cursor, held) = CursorFile::open(&options.cursor)?;
+    let (cursor, held) = CursorFile::open(&*hunhe_disk::real(), &options.cursor)?;
     let status = Arc::new(SinkStatus::new(options.name.clone(), tail.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| system("make a runtime")(error.into()))?;

@@ -338,7 +338,8 @@ fn a_hint_that_no_longer_holds_is_not_believed() {
     let server = whenever(|_, _| false, Reply::ThenCut);
     // The log was rebuilt differently: at the hint lies a later cause, or nothing.
     for (round, hint) in [(1, 15), (2, 4000)] {
-        let (mut file, _) = CursorFile::open(&dir.path().join("influx.cursor")).unwrap();
+        let (mut file, _) =
+            CursorFile::open(&*hunhe_disk::real(), &dir.path().join("influx.cursor")).unwrap();
         file.save(Cursor { cause: 12, hint: Lsn(hint) }).unwrap();
         let (handle, seen) = start(options(dir.path(), &server.url()), Arc::clone(&registry), &log);
         finish(handle, &log);

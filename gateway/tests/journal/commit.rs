@@ -171,7 +171,12 @@ fn an_entry_too_large_is_settled_in_its_turn_as_refused() {
 fn a_full_log_acknowledges_nothing_until_a_release_and_loses_nothing() {
     const MESSAGES: u32 = 100;
     let dir = folder();
-    let options = Options { dir: dir.path().to_owned(), segment_bytes: 4096, limit_bytes: 8192 };
+    let options = Options {
+        disk: hunhe_disk::real(),
+        dir: dir.path().to_owned(),
+        segment_bytes: 4096,
+        limit_bytes: 8192,
+    };
     let (committer, intake, told) = start(Writer::open(options).unwrap().0, Bounds::default(), None);
     for id in 0..MESSAGES {
         intake.try_push(Priority::Normal, message(id, 500)).unwrap();

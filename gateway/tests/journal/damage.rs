@@ -32,7 +32,7 @@ fn a_missing_segment_is_a_reported_range() {
     let (dir, paths, firsts) = log();
     fs::remove_file(&paths[1]).unwrap();
     let (first, last) = (firsts[1], firsts[2] - 1);
-    let report = inspect::verify(dir.path()).unwrap();
+    let report = inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
     assert!(report.to_string().contains(&format!("records {first} to {last}")), "{report}");
     let (writer, recovery) = open(dir.path());
     let [Finding::Lost(Gap { first: Lsn(from), last: Lsn(to), durable: true, .. })] = recovery.findings[..]
@@ -138,7 +138,7 @@ fn swapped_segments_are_put_back_in_order() {
     assert_eq!(recovery.findings.len(), 2, "{recovery}");
     assert_eq!(read_from(writer.subscribe(), 1).records, all_but(0, 0));
     drop(writer);
-    assert!(inspect::verify(dir.path()).unwrap().sound);
+    assert!(inspect::verify(&hunhe_disk::real(), dir.path()).unwrap().sound);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_single_segment_survives_the_loss_of_its_header() {
     assert!(matches!(recovery.findings[..], [Finding::HeaderDamaged { .. }]), "{recovery}");
     assert_eq!(read_from(writer.subscribe(), 1).records, (1..=12).collect::<Vec<_>>());
     drop(writer);
-    assert!(inspect::verify(dir.path()).unwrap().sound, "the header was written anew");
+    assert!(inspect::verify(&hunhe_disk::real(), dir.path()).unwrap().sound, "the header was written anew");
 }
 
 #[test]
@@ -198,8 +198,8 @@ fn a_newer_format_is_refused_by_its_number_and_left_alone() {
     let before = files(dir.path());
     let error = Writer::open(options(dir.path(), 4096)).unwrap_err();
     assert!(matches!(error, Error::NewerFormat { found: 9, known: 1, .. }), "{error}");
-    assert!(matches!(inspect::verify(dir.path()), Err(Error::NewerFormat { .. })));
-    assert!(matches!(inspect::repair(dir.path()), Err(Error::NewerFormat { .. })));
+    assert!(matches!(inspect::verify(&hunhe_disk::real(), dir.path()), Err(Error::NewerFormat { .. })));
+    assert!(matches!(inspect::repair(&hunhe_disk::real(), dir.path()), Err(Error::NewerFormat { .. })));
     assert_eq!(files(dir.path()), before);
 }
 
@@ -221,7 +221,7 @@ fn a_hole_in_the_last_batch_is_told_from_one_in_durable_records() {
         let mut bytes = whole.clone();
         bytes[at..at + 12].fill(0);
         fs::write(&path, &bytes).unwrap();
-        let report = inspect::verify(dir.path()).unwrap();
+        let report = inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
         let [Finding::Lost(gap)] = &report.findings[..] else { panic!("{report}") };
         assert_eq!(gap.durable, durable, "{report}");
         assert_eq!(report.head, Lsn(40), "what can be read is kept");
@@ -236,7 +236,10 @@ fn inspection_reports_in_words_and_as_data_and_repair_mends() {
     bytes.extend([0xEE; 33]);
     fs::write(last, &bytes).unwrap();
     let before = files(dir.path());
-    for report in [inspect::verify(dir.path()).unwrap(), inspect::stat(dir.path()).unwrap()] {
+    for report in [
+        inspect::verify(&hunhe_disk::real(), dir.path()).unwrap(),
+        inspect::stat(&hunhe_disk::real(), dir.path()).unwrap(),
+    ] {
         assert!(matches!(report.findings[..], [Finding::Torn { bytes: 33, .. }]), "{report}");
         assert!(report.to_string().contains("33 bytes behind record 130"), "{report}");
         let json = serde_json::to_value(&report).unwrap();
@@ -244,13 +247,13 @@ fn inspection_reports_in_words_and_as_data_and_repair_mends() {
         assert_eq!((json["head"].as_u64(), json["sound"].as_bool()), (Some(130), Some(false)));
     }
     assert_eq!(files(dir.path()), before, "looking changes nothing");
-    let report = inspect::repair(dir.path()).unwrap();
+    let report = inspect::repair(&hunhe_disk::real(), dir.path()).unwrap();
     assert!(report.to_string().contains("mended"), "{report}");
-    assert!(inspect::verify(dir.path()).unwrap().sound);
+    assert!(inspect::verify(&hunhe_disk::real(), dir.path()).unwrap().sound);
     let writer = open(dir.path()).0;
-    assert!(inspect::verify(dir.path()).unwrap().in_use);
-    assert!(matches!(inspect::repair(dir.path()), Err(Error::Locked { .. })));
+    assert!(inspect::verify(&hunhe_disk::real(), dir.path()).unwrap().in_use);
+    assert!(matches!(inspect::repair(&hunhe_disk::real(), dir.path()), Err(Error::Locked { .. })));
     drop(writer);
     let nowhere = dir.path().join("nowhere");
-    assert!(inspect::repair(&nowhere).unwrap().sound && !nowhere.exists());
+    assert!(inspect::repair(&hunhe_disk::real(), &nowhere).unwrap().sound && !nowhere.exists());
 }

@@ -91,7 +91,7 @@ fn sizes_that_cannot_work_are_refused_before_anything_is_created() {
     let dir = folder();
     let at = dir.path().join("log");
     for (segment_bytes, limit_bytes) in [(4095, 1 << 30), (8192, 16383), (1 << 31, 1 << 40)] {
-        let options = Options { dir: at.clone(), segment_bytes, limit_bytes };
+        let options = Options { disk: hunhe_disk::real(), dir: at.clone(), segment_bytes, limit_bytes };
         assert!(matches!(Writer::open(options), Err(Error::Options { .. })));
     }
     assert!(!at.exists());
@@ -100,7 +100,12 @@ fn sizes_that_cannot_work_are_refused_before_anything_is_created() {
 #[test]
 fn a_full_log_keeps_everything_and_goes_on_after_a_release() {
     let dir = folder();
-    let options = Options { dir: dir.path().to_owned(), segment_bytes: 4096, limit_bytes: 8192 };
+    let options = Options {
+        disk: hunhe_disk::real(),
+        dir: dir.path().to_owned(),
+        segment_bytes: 4096,
+        limit_bytes: 8192,
+    };
     let (mut writer, _) = Writer::open(options).unwrap();
     let mut released = 0;
     for _ in 0..20 {

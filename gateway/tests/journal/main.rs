@@ -9,6 +9,7 @@
 mod commit;
 mod damage;
 mod log;
+mod power;
 mod sweep;
 
 use std::path::Path;
@@ -22,7 +23,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn options(dir: &Path, segment_bytes: u64) -> Options {
-    Options { dir: dir.to_owned(), segment_bytes, limit_bytes: 64 << 20 }
+    Options { disk: hunhe_disk::real(), dir: dir.to_owned(), segment_bytes, limit_bytes: 64 << 20 }
 }
 
 fn open(dir: &Path) -> (Writer, Recovery) {

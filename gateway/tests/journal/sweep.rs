@@ -119,7 +119,7 @@ fn every_bit_flipped_costs_at_most_its_own_record_and_is_reported(index: usize) 
 }
 
 fn flipped_bit(original: &Original, index: usize, bit: usize, hit: Option<u64>) -> Recovery {
-    let report = inspect::verify(original.path()).unwrap();
+    let report = inspect::verify(&hunhe_disk::real(), original.path()).unwrap();
     assert!(!report.sound, "bit {bit} of file {index} went unnoticed");
     let (recovery, got) = reopen(original.path());
     nothing_is_silently_gone(&recovery, &got);
@@ -146,7 +146,7 @@ fn every_truncation_leaves_the_whole_records_before_it_and_all_other_segments() 
         let whole = &original.files[index].1;
         for len in 0..whole.len() {
             original.plant(index, &whole[..len]);
-            let report = inspect::verify(original.path()).unwrap();
+            let report = inspect::verify(&hunhe_disk::real(), original.path()).unwrap();
             let (recovery, got) = reopen(original.path());
             nothing_is_silently_gone(&recovery, &got);
             let ends = frames.iter().skip(1).copied().chain([whole.len() - if index < 2 { 12 } else { 0 }]);

@@ -95,8 +95,12 @@ impl Site {
 
     /// On what is there, cut behind a record.
     pub(crate) fn open(dir: tempfile::TempDir, cut: Option<Lsn>) -> Self {
-        let options =
-            Options { dir: dir.path().join("alerts"), segment_bytes: 8 << 10, limit_bytes: 32 << 10 };
+        let options = Options {
+            disk: hunhe_disk::real(),
+            dir: dir.path().join("alerts"),
+            segment_bytes: 8 << 10,
+            limit_bytes: 32 << 10,
+        };
         let (mut writer, _) = Writer::open(options).unwrap();
         if let Some(cut) = cut {
             writer.truncate_after(cut).unwrap();

@@ -60,7 +60,7 @@ fn await_passed(handle: &Handle, lsn: u64) {
 }
 
 fn held(site: &Site) -> Held {
-    CursorFile::open(&site.dir.path().join("webhook-duty.cursor")).unwrap().1
+    CursorFile::open(&*hunhe_disk::real(), &site.dir.path().join("webhook-duty.cursor")).unwrap().1
 }
 
 #[test]
