@@ -97,7 +97,12 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new(dir: &Path, registry: &Arc<Registry>) -> Self {
-        let options = Options { dir: dir.join("decided"), segment_bytes: 1 << 20, limit_bytes: 1 << 30 };
+        let options = Options {
+            disk: hunhe_disk::real(),
+            dir: dir.join("decided"),
+            segment_bytes: 1 << 20,
+            limit_bytes: 1 << 30,
+        };
         let (writer, _) = Writer::open(options).unwrap();
         Self { writer, registry: Arc::clone(registry), encoder: Encoder::default(), cause: 0 }
     }
