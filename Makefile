@@ -7,7 +7,7 @@ DASHBOARD := gateway/dashboard
 REPORTS := target/report
 export HUNHE_RECORDINGS ?= $(CURDIR)/../shared/data
 
-.PHONY: help demo test bench alarms fleet acknowledgement kills overload prepare dashboard build lint docs deny unit pipeline browser fuzz clean
+.PHONY: help demo test bench sim alarms fleet acknowledgement kills overload prepare dashboard build lint docs deny unit pipeline browser fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ fuzz: ## the report decoder against mutated reports, one minute
 bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.js and a Python pipeline
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
+
+sim: ## seeded histories of a small city with crashes and an oracle; SEEDS=2000
+	mkdir -p $(REPORTS)
+	$(CARGO) run --profile $(PROFILE) -p hunhe-sim -- --seeds $(or $(SEEDS),2000) --report $(REPORTS)/sim.json
 
 alarms: build ## from a detector's report to a webhook, with a backlog of forty days beside it, about 2 minutes
 	mkdir -p $(REPORTS)

@@ -5,15 +5,17 @@
 //!
 //! Invariants: the lane sees only durable records, in order; all decisions of a record are in the alert log and the
 //! decided log before the next record is taken; a checkpoint is valid only with both logs durable up to its positions;
-//! the journal is released up to the older checkpoint, the decided log up to the slowest sink.
+//! the journal is released up to the older checkpoint, the decided log up to where every sink was done by then: what a sink
+//! confirmed later is confirmed once more after a crash, so it must still be there to be read.
 //!
 //! The way of an alert has no timer in it: the journal's commit wakes this thread, which writes and shows a record's
 //! alerts before its decided records; that rings the outputs' bell. The 50 ms below are only how long it sleeps when
 //! nobody has anything to say.
 //!
-//! Bounds: the decided log's limit. At it the lane waits, the journal fills, and the intake stops acknowledging; alerts
-//! of later records wait as well, those of the record that waits do not. Confirmations go on meanwhile, since they are
-//! what makes room. While a record waits the lane is ahead of its log, so no checkpoint is taken, not even a last one.
+//! Bounds: the decided log's limit. Where it has no room for a large decision the next record waits, the journal fills, and the
+//! intake stops acknowledging; alerts of later records wait as well. Confirmations go on meanwhile, and checkpoints follow
+//! them at once, since together they make room. A decision larger than the room kept for it (a quarter of a small log) leaves
+//! the lane ahead of its log: then no checkpoint is taken until it fits, and sinks alone make room.
 
 use crate::{
     alerts::{self, AlertLog},
@@ -191,6 +193,8 @@ pub struct Driver {
     pub journal: Tail,
     /// What was decided.
     pub decided: Writer,
+    /// Its limit.
+    pub decided_limit_bytes: u64,
     /// Which alerts changed.
     pub alerts: AlertLog,
     /// Alerts that receivers were told of and that the lane may not know: closed once the replay is over, but for those
@@ -212,7 +216,7 @@ pub struct Driver {
     pub confirmed: BTreeMap<String, u64>,
     /// Releases the journal.
     pub release: Box<dyn Fn(Lsn) + Send>,
-    /// The decided record up to which every sink is done, durably.
+    /// The decided record up to which every sink is done, durably, and has said so.
     pub sinks_done: Box<dyn Fn() -> Lsn + Send>,
     /// Watermarks on their way out.
     pub outgoing: watermark::Outgoing,
@@ -276,9 +280,13 @@ impl Driver {
             bytes: 0,
             checkpoint_at: now,
             checkpoint_running: false,
-            older_checkpoint: Lsn::NONE,
+            older_checkpoint: Covered::default(),
+            begun_checkpoint: Covered::default(),
+            releasable: Lsn::NONE,
+            released: Lsn::NONE,
+            done: Lsn::NONE,
             watermarks_at: now,
-            released_at: now,
+            full: false,
             without_room: None,
             stopping: false,
         };
@@ -306,6 +314,15 @@ pub enum Turn {
     Over,
 }
 
+/// What a checkpoint stands for in the logs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Covered {
+    /// Journal records up to here are in it.
+    journal: Lsn,
+    /// Decided records up to here are done, and all that sinks said of them is in it.
+    decided: Lsn,
+}
+
 /// The bookkeeping of turns.
 struct Turns {
     handled: Lsn,
@@ -315,10 +332,17 @@ struct Turns {
     bytes: u64,
     checkpoint_at: Instant,
     checkpoint_running: bool,
-    older_checkpoint: Lsn,
+    older_checkpoint: Covered,
+    begun_checkpoint: Covered,
+    /// The decided log may be released up to here: the older checkpoint no longer needs it.
+    releasable: Lsn,
+    released: Lsn,
+    /// Decided records up to here are done, and all that was said of them has been heard.
+    done: Lsn,
     watermarks_at: Instant,
-    released_at: Instant,
-    /// The journal record whose decisions are encoded and wait for room.
+    /// The next record waits for room in the decided log.
+    full: bool,
+    /// The journal record whose decisions are encoded and wait for more room than is kept.
     without_room: Option<Lsn>,
     stopping: bool,
 }
@@ -355,17 +379,24 @@ impl Running {
 
 impl Work {
     fn turn(&mut self, reader: &mut Reader, now: Instant) -> Result<Turn, LaneError> {
+        // In this order: what sinks have said of records that they are done with is heard when they count as done.
+        let done = (self.driver.sinks_done)();
         self.hear_all();
-        if self.turns.without_room.is_some() {
-            self.release_decided()?;
+        self.turns.done = done;
+        // A decision that does not fit cannot wait for checkpoints, since none is taken: then the ledger may show what is
+        // done as outstanding after a crash.
+        let releasable = if self.turns.without_room.is_some() { done } else { self.turns.releasable };
+        if releasable > self.turns.released {
+            self.turns.released = releasable;
+            self.driver.decided.release_through(releasable)?;
         }
         let more = self.append_waiting()? && self.take_records(reader)?;
         self.driver.decided.flush()?;
         self.note_progress();
-        let full = self.turns.without_room.is_some();
+        let full = self.turns.full || self.turns.without_room.is_some();
         if self.turns.stopping && !more {
             self.send_watermarks();
-            if !full {
+            if self.turns.without_room.is_none() {
                 self.begin_checkpoint(now)??.finish()?;
             }
             return Ok(Turn::Over);
@@ -382,6 +413,11 @@ impl Work {
     fn take_records(&mut self, reader: &mut Reader) -> Result<bool, LaneError> {
         self.driver.handle.woken.store(false, Ordering::Release);
         for _ in 0..RECORDS_PER_TURN {
+            self.turns.full = self.turns.handled < self.driver.journal.head() && !self.has_room();
+            if self.turns.full {
+                self.note_full();
+                return Ok(false);
+            }
             match reader.next()? {
                 Next::CaughtUp => return Ok(false),
                 Next::Lost { first, last } => {
@@ -410,16 +446,30 @@ impl Work {
         Ok(true)
     }
 
+    /// Has the decided log room for whatever is decided next?
+    fn has_room(&self) -> bool {
+        let (log, limit) = (&self.driver.decided, self.driver.decided_limit_bytes);
+        let kept = u64::try_from(log.payload_bound_bytes()).unwrap_or(u64::MAX).min(limit / 4);
+        let has_room = log.bytes_on_disk().saturating_add(kept) <= limit;
+        if has_room {
+            self.driver.handle.progress.waiting.store(false, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    fn note_full(&self) {
+        if !self.driver.handle.progress.waiting.swap(true, Ordering::Relaxed) {
+            tracing::error!("the decided log is at its limit: waiting for the slowest sink");
+        }
+    }
+
     /// Appends the decisions that wait, if any; answers whether none wait any more.
     fn append_waiting(&mut self) -> Result<bool, LaneError> {
         let Some(lsn) = self.turns.without_room else { return Ok(true) };
-        let waiting = &self.driver.handle.progress.waiting;
         match self.encoder.append(&mut self.driver.decided) {
             Ok(()) => {}
             Err(AppendError::Full { .. }) => {
-                if !waiting.swap(true, Ordering::Relaxed) {
-                    tracing::error!("the decided log is at its limit: waiting for the slowest sink");
-                }
+                self.note_full();
                 return Ok(false);
             }
             Err(AppendError::Log(error)) => return Err(error.into()),
@@ -428,7 +478,6 @@ impl Work {
                 tracing::error!(%lsn, bytes, bound_bytes, "a decision is larger than a record: its samples stay outstanding");
             }
         }
-        waiting.store(false, Ordering::Relaxed);
         self.turns.without_room = None;
         self.turns.handled = lsn;
         Ok(true)
@@ -547,14 +596,11 @@ impl Work {
             self.turns.watermarks_at = now;
             self.send_watermarks();
         }
-        if now - self.turns.released_at >= Duration::from_secs(1) {
-            self.turns.released_at = now;
-            self.release_decided()?;
-        }
         let due = now - self.turns.checkpoint_at >= self.driver.policy.every
             || self.turns.bytes >= self.driver.policy.every_journal_bytes;
+        let makes_room = self.turns.full && self.turns.releasable < self.turns.done;
         let fits = self.turns.without_room.is_none() && !self.turns.checkpoint_running;
-        if due && fits && self.turns.bytes > 0 {
+        if fits && (due && self.turns.bytes > 0 || makes_room) {
             match self.begin_checkpoint(now)? {
                 Ok(unfinished) => {
                     self.turns.checkpoint_running = true;
@@ -572,6 +618,13 @@ impl Work {
         let alerts = self.driver.alerts.sync()?;
         self.turns.bytes = 0;
         self.turns.checkpoint_at = now;
+        self.turns.begun_checkpoint = Covered { journal: self.turns.handled, decided: self.turns.done };
+        // The broker has not taken these yet: after a crash they are to be sent again.
+        for agent in self.driver.outgoing.unacknowledged() {
+            if let Some(agent) = self.driver.registry.find_agent(agent) {
+                self.driver.lane.touch_agent(agent);
+            }
+        }
         Ok(self.driver.checkpoints.begin(&Checkpoint {
             journal: self.turns.handled,
             decided,
@@ -588,19 +641,15 @@ impl Work {
             Ok(written) => {
                 self.driver.checkpoints.finished(&written);
                 self.driver.handle.progress.checkpoints.fetch_add(1, Ordering::Relaxed);
-                (self.driver.release)(self.turns.older_checkpoint);
-                self.turns.older_checkpoint = written.journal;
+                (self.driver.release)(self.turns.older_checkpoint.journal);
+                self.turns.releasable = self.turns.older_checkpoint.decided;
+                self.turns.older_checkpoint = self.turns.begun_checkpoint;
             }
             Err(error) => tracing::error!(
                 error,
                 "a checkpoint could not be written: the journal is kept from the one before"
             ),
         }
-    }
-
-    fn release_decided(&mut self) -> Result<(), LaneError> {
-        self.driver.decided.release_through((self.driver.sinks_done)())?;
-        Ok(())
     }
 
     fn send_watermarks(&mut self) {

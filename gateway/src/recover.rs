@@ -1,5 +1,5 @@
 //! What is on disk, made to fit together at a start: journal, newest checkpoint, and the two derived logs cut to it, so that
-//! the replay makes the rest of them anew. The sink of record's cursor is set back to what the checkpoint counted.
+//! the replay makes the rest of them anew. The sink of record's cursor is set to what the checkpoint counted.
 //!
 //! Invariants: a derived log never holds more than its checkpoint stands for; numbers once used are not used for something else;
 //! no state that a crash leaves needs a file deleted by hand.
@@ -23,8 +23,6 @@ use std::{
 /// Where everything lies, and how large it may grow.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    /// The disk it lies on.
-    pub disk: Arc<dyn Disk>,
     /// Everything is below it.
     pub data_dir: PathBuf,
     /// The journal's limits.
@@ -40,7 +38,6 @@ impl Layout {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self {
-            disk: hunhe_disk::real(),
             data_dir: config.data_dir.clone(),
             journal: config.journal.clone(),
             decided: config.decided.clone(),
@@ -77,9 +74,8 @@ impl Recovered {
     ///
     /// # Errors
     /// What the disk refuses. Damage is no error: it is logged, and what is whole goes on.
-    pub fn open(layout: &Layout, rules: u32) -> anyhow::Result<Self> {
+    pub fn open(disk: &Arc<dyn Disk>, layout: &Layout, rules: u32) -> anyhow::Result<Self> {
         let dir = &layout.data_dir;
-        let disk = &layout.disk;
         disk.make_dir(dir).with_context(|| {
             format!("cannot make {}: set data_dir to a folder of the gateway's", dir.display())
         })?;
@@ -104,8 +100,8 @@ impl Recovered {
         let (decided_dir, alerts_dir) = (dir.join("decided"), dir.join("alerts"));
         if found.newest.is_none() {
             // Without a checkpoint nothing says what they stand for, and the journal makes them anew.
-            remove_if_there(&**disk, &decided_dir)?;
-            remove_if_there(&**disk, &alerts_dir)?;
+            remove(disk, &decided_dir)?;
+            remove(disk, &alerts_dir)?;
             if journal.oldest() > Lsn::FIRST {
                 tracing::error!(from = %journal.oldest(), "both checkpoints are lost: the ledger begins at the oldest journal record");
             }
@@ -158,7 +154,7 @@ fn open_derived(options: Options, at: Option<Lsn>) -> anyhow::Result<Writer> {
     if at.next() < log.oldest() {
         // All that the checkpoint knows of has been released since, and what is left is behind it.
         drop(log);
-        remove_if_there(&*options.disk, &options.dir)?;
+        remove(&options.disk, &options.dir)?;
         (log, _) = Writer::open(options)?;
         log.skip_to(at)?;
     } else if at <= log.head() {
@@ -173,20 +169,23 @@ fn open_derived(options: Options, at: Option<Lsn>) -> anyhow::Result<Writer> {
     Ok(log)
 }
 
-fn remove_if_there(disk: &dyn Disk, dir: &Path) -> anyhow::Result<()> {
+fn remove(disk: &Arc<dyn Disk>, dir: &Path) -> anyhow::Result<()> {
     disk.remove_dir(dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 
-/// The sink of record writes again what its confirmations did not reach a checkpoint for: the database takes it as
-/// once, and the ledger hears of it.
+/// Sets the cursor of the sink of record to where the checkpoint's counts end. What it confirmed behind that it writes and
+/// confirms again: the database takes it as once, and the ledger hears of it. Where the cursor was lost, or is older since
+/// nobody syncs it, it is set forward: else what is counted already would be counted twice.
 ///
 /// # Errors
 /// Where the cursor's file cannot be used.
-pub fn rewind(disk: &dyn Disk, path: &Path, confirmed: u64) -> Result<(), CursorError> {
+pub fn set_cursor(disk: &dyn Disk, path: &Path, confirmed: u64) -> Result<(), CursorError> {
     let (mut file, held) = CursorFile::open(disk, path)?;
-    if let Held::Cursor(cursor) = held
-        && cursor.cause > confirmed
-    {
+    let cause = match held {
+        Held::Cursor(cursor) => cursor.cause,
+        Held::Nothing | Held::Damaged => 0,
+    };
+    if cause != confirmed {
         file.save(Cursor { cause: confirmed, hint: Lsn::NONE })?;
     }
     Ok(())
@@ -240,5 +239,29 @@ mod tests {
             assert_eq!(log.append(1, &[b"anew"]).unwrap(), Lsn(at + 1));
             log.sync().unwrap();
         }
+    }
+
+    #[test]
+    fn the_sink_of_record_stands_where_the_checkpoint_s_counts_end() {
+        let disk = hunhe_disk::simulated::SimulatedDisk::new();
+        let path = Path::new("/x.cursor");
+        disk.handle().make_dir(Path::new("/")).unwrap();
+        let held = || CursorFile::open(&disk, path).unwrap();
+        set_cursor(&disk, path, 0).unwrap();
+        assert_eq!(held().1, Held::Nothing, "a new sink is new");
+        for (cause, confirmed) in [(7, 5), (3, 5)] {
+            held().0.save(Cursor { cause, hint: Lsn(9) }).unwrap();
+            set_cursor(&disk, path, confirmed).unwrap();
+            assert_eq!(held().1, Held::Cursor(Cursor { cause: confirmed, hint: Lsn::NONE }));
+        }
+        held().0.save(Cursor { cause: 5, hint: Lsn(9) }).unwrap();
+        set_cursor(&disk, path, 5).unwrap();
+        assert_eq!(held().1, Held::Cursor(Cursor { cause: 5, hint: Lsn(9) }));
+        let (lost, rest) = (Path::new("/lost.cursor"), 5);
+        set_cursor(&disk, lost, rest).unwrap();
+        assert_eq!(
+            CursorFile::open(&disk, lost).unwrap().1,
+            Held::Cursor(Cursor { cause: rest, hint: Lsn::NONE })
+        );
     }
 }

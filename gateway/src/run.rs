@@ -16,7 +16,7 @@ use crate::{
     notify,
     places::Places,
     record::Entering,
-    recover::{Layout, Recovered, rewind, rules_of},
+    recover::{Layout, Recovered, rules_of, set_cursor},
     sinks::{
         embedded,
         influx::{self, DeadLetter, NotKept, Report},
@@ -87,7 +87,7 @@ impl Gateway {
         let (lane, said) = LaneHandle::new();
 
         let rules = rules_of(&registry);
-        let disk = Recovered::open(&Layout::of(&config), rules)?;
+        let disk = Recovered::open(&hunhe_disk::real(), &Layout::of(&config), rules)?;
         let confirmed = disk.confirmed.clone();
         let store = Arc::new(open_store(&config)?);
         let decided_tail = disk.decided.subscribe();
@@ -186,6 +186,7 @@ impl Gateway {
             registry: Arc::clone(&registry),
             journal: journal_tail.clone(),
             decided: disk.decided,
+            decided_limit_bytes: config.decided.limit_bytes,
             alerts: alert_log,
             withdrawn,
             rules,
@@ -426,7 +427,7 @@ fn influx_options(
     let cursor = config.data_dir.join(format!("{}.cursor", database.name));
     let of_record = config.sink_of_record == database.name;
     if of_record {
-        rewind(&*hunhe_disk::real(), &cursor, confirmed)?;
+        set_cursor(&*hunhe_disk::real(), &cursor, confirmed)?;
     }
     let mut options = influx::Options::new(&database.name, &database.url, dialect, cursor);
     options.org.clone_from(&database.org);

@@ -78,8 +78,11 @@ impl Batch {
     /// Is a report of the `waiting` samples due?
     #[must_use]
     pub fn is_due(&self, policy: &Policy, waiting: u64, event_ms: i64) -> bool {
-        let aged = || self.first_ms.is_some_and(|first| event_ms.saturating_sub(first) >= policy.age_ms_max);
-        let full = || waiting >= u64::from(policy.samples) && self.due_ms.is_none_or(|due| event_ms >= due);
+        // A clock that was set back since is no reason to wait until its time comes again.
+        let aged = |first: i64| event_ms.saturating_sub(first).saturating_abs() >= policy.age_ms_max;
+        let aged = || self.first_ms.is_some_and(aged);
+        let come = |due: i64| event_ms >= due || due.saturating_sub(event_ms) > policy.offset_ms;
+        let full = || waiting >= u64::from(policy.samples) && self.due_ms.is_none_or(come);
         waiting > 0 && (self.urgent || full() || aged())
     }
 
@@ -132,6 +135,19 @@ mod tests {
         let mut batch = Batch::default();
         batch.sampled(&POLICY, 1000, 1, true);
         assert!(batch.is_due(&POLICY, 1, 1000));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_no_report_back() {
+        let mut batch = Batch::default();
+        for (index, time) in [(1, 3_601_000), (2, 3_602_000), (3, 3_603_000)] {
+            batch.sampled(&POLICY, time, index, false);
+        }
+        assert!(!batch.is_due(&POLICY, 3, 3_603_499));
+        assert!(batch.is_due(&POLICY, 3, 4_000), "an hour back");
+        let mut batch = Batch::default();
+        batch.sampled(&POLICY, 3_601_000, 1, false);
+        assert!(batch.is_due(&POLICY, 1, 4_000), "nor one that does not fill");
     }
 
     #[test]

@@ -266,6 +266,12 @@ impl<P: Port> Agent<P> {
         self.core.devices()
     }
 
+    /// The samples that a device still owes, and that are not all durable while [`Step::Commit`] is asked for.
+    #[must_use]
+    pub fn samples(&self, device: usize) -> &Samples {
+        &self.seats[device].samples
+    }
+
     /// Its connection.
     #[must_use]
     pub fn port(&self) -> &P {

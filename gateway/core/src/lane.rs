@@ -324,6 +324,11 @@ impl Lane {
         self.books.balance(|device| ledger_of(devices, device));
     }
 
+    /// The agent is to be told its watermark again.
+    pub fn touch_agent(&mut self, agent: AgentIx) {
+        self.city.touch(agent);
+    }
+
     /// The agents whose watermark may have moved since the last call.
     pub fn take_touched_agents(&mut self) -> Vec<AgentIx> {
         self.city.take_touched()

@@ -1,0 +1,265 @@
+//! Who knows what is true: every sample that an outbox made durable, and what the durable watermark passed, against what
+//! is in the database and in quarantine. It reads the edge's own books and the stores; never the gateway's.
+
+use crate::{database::Database, edge::Wire, fleet::Crew, sink::Refused};
+use hunhe_edge::run::agent::Agent;
+use hunhe_edge_core::outbox::{Range, State};
+use hunhe_proto::{class::Class, reading::ABSENT};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Sequence numbers by device and boot.
+pub type Marks = BTreeMap<(String, u32), u64>;
+
+/// A sample's identity: the device's name, the outbox, the sequence number.
+type Key = (String, u32, u64);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sample {
+    time_ms: i64,
+    values: Box<[i64]>,
+}
+
+impl Sample {
+    fn of(row: &[i64]) -> Self {
+        Self { time_ms: row[0], values: row[1..].into() }
+    }
+}
+
+/// One outbox of one device.
+#[derive(Debug, Default)]
+struct Book {
+    /// By sequence number.
+    samples: Vec<Sample>,
+    /// Passed by the watermark: below it all is acknowledged.
+    through: u64,
+    /// Declared lost, durably.
+    dropped: BTreeSet<u64>,
+}
+
+/// The books of all outboxes, by device and boot.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    books: BTreeMap<(String, u32), Book>,
+    /// What was found wrong on the way.
+    faults: Vec<String>,
+    /// Journal records that were acknowledged: number → checksum.
+    pub journaled: BTreeMap<u64, u32>,
+}
+
+/// What a history came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Samples taken.
+    pub taken: u64,
+    /// Acknowledged and nowhere.
+    pub lost: u64,
+    /// In two places.
+    pub doubled: u64,
+    /// Never taken, or not so.
+    pub invented: u64,
+    /// In the database.
+    pub stored: u64,
+    /// In quarantine.
+    pub quarantined: u64,
+    /// Declared lost by the edge.
+    pub dropped: u64,
+    /// Two samples of a device that bear one time: the database keeps one of them.
+    pub displaced: u64,
+}
+
+impl Oracle {
+    fn book(&mut self, name: &str, boot: u32) -> &mut Book {
+        self.books.entry((name.to_owned(), boot)).or_default()
+    }
+
+    /// An agent has made its outbox durable.
+    pub fn committed(&mut self, crew: &Crew, agent: &Agent<Wire>) {
+        for (index, (device, _)) in crew.devices.iter().enumerate() {
+            let state = agent.devices()[index].outbox().state();
+            let samples = agent.samples(index);
+            let book = self.book(device.as_str(), state.boot);
+            let known = book.samples.len() as u64;
+            let fresh = Range { start: known, end: samples.next_seq() };
+            book.samples.extend(samples.rows(fresh).map(Sample::of));
+            book.note_drops(state);
+        }
+    }
+
+    /// The watermark may have passed more.
+    pub fn heard(&mut self, crew: &Crew, agent: &Agent<Wire>) {
+        for (index, (device, _)) in crew.devices.iter().enumerate() {
+            let state = agent.devices()[index].outbox().state();
+            let book = self.book(device.as_str(), state.boot);
+            book.through = book.through.max(state.through);
+        }
+    }
+
+    /// How much each outbox has taken by now.
+    #[must_use]
+    pub fn taken(&self) -> Marks {
+        self.books.iter().map(|(key, book)| (key.clone(), book.samples.len() as u64)).collect()
+    }
+
+    /// What of that the watermark has not passed, in words.
+    #[must_use]
+    pub fn missing(&self, marks: &Marks) -> Vec<String> {
+        let behind = |((name, boot), book): (&(String, u32), &Book)| {
+            let mark = *marks.get(&(name.clone(), *boot))?;
+            (book.through < mark)
+                .then(|| format!("{name}: boot {boot:08x} is acknowledged to {} of {mark}", book.through))
+        };
+        self.books.iter().filter_map(behind).collect()
+    }
+
+    /// The gateway was started: no journal record that was acknowledged may be missing or otherwise.
+    pub fn journal(&mut self, oldest: u64, content: &BTreeMap<u64, u32>) {
+        for (lsn, checksum) in self.journaled.range(oldest..) {
+            if content.get(lsn) != Some(checksum) {
+                self.faults.push(format!("journal record {lsn} was acknowledged and is not there"));
+            }
+        }
+    }
+
+    /// Something is wrong that was seen elsewhere.
+    pub fn fault(&mut self, words: String) {
+        self.faults.push(words);
+    }
+
+    /// What was found wrong so far.
+    #[must_use]
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    /// All faults have stopped, everything has drained: what is where?
+    pub fn judge(&mut self, crews: &[Crew], database: &Database, refused: &Refused, marks: &Marks) -> Tally {
+        let taken = self.books.values().map(|book| book.samples.len() as u64).sum();
+        let mut tally = Tally { taken, ..Tally::default() };
+        let mut stored: BTreeMap<Key, Vec<i64>> = BTreeMap::new();
+        let classes: BTreeMap<&str, &Class> = crews
+            .iter()
+            .flat_map(|crew| crew.devices.iter().map(|(device, class)| (device.as_str(), &**class)))
+            .collect();
+        let mut by_time: BTreeSet<(String, i64)> = BTreeSet::new();
+        for ((series, time_ms), point) in &database.points {
+            let Some(name) = device_of(series) else { continue };
+            if is_window(series) {
+                continue;
+            }
+            by_time.insert((name.to_owned(), *time_ms));
+            let Some((boot, seq, values)) = read(&point.fields, classes.get(name).copied()) else {
+                tally.invented += 1;
+                self.faults.push(format!("{series} {time_ms}: {} cannot be read", point.fields));
+                continue;
+            };
+            let key = (name.to_owned(), boot, seq);
+            if !self.sample(&key).is_some_and(|sample| sample.time_ms == *time_ms && sample.reads(&values)) {
+                tally.invented += 1;
+                let was = format!("{:?}", self.sample(&key));
+                self.faults.push(format!("{key:?} at {time_ms} is {values:?}; it was {was}"));
+            }
+            stored.entry(key).or_default().push(*time_ms);
+        }
+        tally.stored = stored.len() as u64;
+        tally.quarantined = refused.len() as u64;
+        for (key, times) in &stored {
+            if times.len() > 1 || refused.contains_key(key) {
+                tally.doubled += 1;
+                self.faults.push(format!("{key:?} is stored at {times:?}, refused: {:?}", refused.get(key)));
+            }
+        }
+        for key in refused.keys() {
+            if self.sample(key).is_none() {
+                tally.invented += 1;
+                self.faults.push(format!("{key:?} is in quarantine and was never taken"));
+            }
+        }
+        for ((name, boot), book) in &self.books {
+            for (seq, sample) in (0..).zip(&book.samples) {
+                let key = (name.clone(), *boot, seq);
+                if stored.contains_key(&key) || refused.contains_key(&key) {
+                    continue;
+                }
+                if book.dropped.contains(&seq) {
+                    tally.dropped += 1;
+                } else if by_time.contains(&(name.clone(), sample.time_ms)) {
+                    tally.displaced += 1;
+                } else if seq < book.through || seq < marks.get(&(name.clone(), *boot)).copied().unwrap_or(0)
+                {
+                    tally.lost += 1;
+                    let through = book.through;
+                    self.faults.push(format!("{key:?} is nowhere; the watermark passed {through}"));
+                }
+            }
+        }
+        tally
+    }
+
+    fn sample(&self, (name, boot, seq): &Key) -> Option<&Sample> {
+        self.books.get(&(name.clone(), *boot))?.samples.get(usize::try_from(*seq).ok()?)
+    }
+}
+
+impl Sample {
+    /// A value that the gateway refused is absent in the database.
+    fn reads(&self, values: &[i64]) -> bool {
+        self.values.iter().zip(values).all(|(own, read)| own == read || *read == ABSENT)
+    }
+}
+
+impl Book {
+    fn note_drops(&mut self, state: &State) {
+        self.through = self.through.max(state.through);
+        self.dropped.extend(state.drops.iter().flat_map(|drop| drop.seq..drop.seq + drop.count));
+    }
+}
+
+fn device_of(series: &str) -> Option<&str> {
+    series.split(',').find_map(|tag| tag.strip_prefix("device="))
+}
+
+fn is_window(series: &str) -> bool {
+    let measurement = series.split(',').next().unwrap_or_default();
+    ["_1m", "_15m", "_1h", "_1d"].iter().any(|suffix| measurement.ends_with(suffix))
+}
+
+/// Boot, sequence number and the values in the class's order.
+fn read(fields: &str, class: Option<&Class>) -> Option<(u32, u64, Vec<i64>)> {
+    let class = class?;
+    let mut values = vec![ABSENT; class.channels.len()];
+    let (mut boot, mut seq) = (None, None);
+    for field in fields.split(',') {
+        let (name, text) = field.split_once('=')?;
+        match name {
+            "boot" => boot = text.trim_end_matches(['i', 'u']).parse().ok(),
+            "seq" => seq = text.trim_end_matches(['i', 'u']).parse().ok(),
+            "quality" => {}
+            _ => {
+                let index = class.channels.iter().position(|channel| channel.name == name)?;
+                values[index] = wire(text, class.channels[index].decimals)?;
+            }
+        }
+    }
+    Some((boot?, seq?, values))
+}
+
+/// A decimal as an integer of so many decimals.
+fn wire(text: &str, decimals: u8) -> Option<i64> {
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let padded = format!("{whole}{fraction:0<width$}", width = usize::from(decimals));
+    let value: i64 = padded.parse().ok()?;
+    Some(if negative { -value } else { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_read_as_the_integers_they_were() {
+        assert_eq!(wire("12.5", 3), Some(12_500));
+        assert_eq!(wire("-0.05", 2), Some(-5));
+        assert_eq!(wire("7", 2), Some(700));
+    }
+}

@@ -1,0 +1,277 @@
+//! Sinks without threads: one that writes to the simulated database and is the sink of record, and one that keeps what was
+//! refused. Both are made of the gateway's own pieces (feed, encoder, delivery, cursor); only the waiting is the simulator's.
+
+use hunhe_disk::Disk;
+use hunhe_gateway::{
+    decided::Decided,
+    journal::{Lsn, Tail},
+    sinks::{
+        Confirmation,
+        cursor::{Cursor, CursorError, CursorFile, Held},
+        feed::{Feed, FeedError, Step},
+        line_protocol::{Dialect, Encoder, Style, TextError},
+        manners::{Answer, Delivery, Step as Next},
+    },
+};
+use hunhe_gateway_core::{event::Confirmed, registry::Registry};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::database::Answered;
+
+/// A sink cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// Its cursor.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// The decided log.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// The same, at its opening.
+    #[error("the decided log cannot be read")]
+    Open(#[from] hunhe_gateway::journal::ReadError),
+    /// A class's name.
+    #[error(transparent)]
+    Text(#[from] TextError),
+}
+
+/// A request to the database.
+#[derive(Debug)]
+pub struct Request {
+    /// Line protocol.
+    pub body: Vec<u8>,
+    /// How many lines.
+    pub lines: usize,
+}
+
+/// The sink of record.
+pub struct Recorder {
+    feed: Feed,
+    encoder: Encoder,
+    cursor: CursorFile,
+    /// What the cursor says.
+    at: Cursor,
+    /// The decided log may be released up to here.
+    pub done: Arc<AtomicU64>,
+    batch: Batch,
+    delivery: Option<Delivery>,
+    waits: bool,
+}
+
+#[derive(Default)]
+struct Batch {
+    body: Vec<u8>,
+    ends: Vec<usize>,
+    confirmations: Vec<Confirmation>,
+    through: Cursor,
+}
+
+impl Recorder {
+    /// Goes on at its cursor.
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    pub fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        tail: Tail,
+        registry: &Arc<Registry>,
+    ) -> Result<Self, SinkError> {
+        let (cursor, held) = CursorFile::open(disk, path)?;
+        let at = match held {
+            Held::Cursor(cursor) => cursor,
+            Held::Nothing | Held::Damaged => Cursor::default(),
+        };
+        let style = Style { dialect: Dialect::Influxdb, provenance: true };
+        Ok(Self {
+            // The hint is of a log that may have been made anew: what is known is skipped by its cause.
+            feed: Feed::open(tail, Lsn::NONE)?,
+            encoder: Encoder::new(Arc::clone(registry), style)?,
+            cursor,
+            at,
+            done: Arc::new(AtomicU64::new(0)),
+            batch: Batch::default(),
+            delivery: None,
+            waits: false,
+        })
+    }
+
+    /// The next request, where there is one to be sent now.
+    ///
+    /// # Errors
+    /// [`SinkError::Feed`].
+    pub fn request(&mut self) -> Result<Option<Request>, SinkError> {
+        if self.waits {
+            return Ok(None);
+        }
+        if self.delivery.is_none() {
+            self.fill()?;
+            if self.batch.through == Cursor::default() {
+                return Ok(None);
+            }
+            self.delivery = Some(Delivery::new(self.batch.ends.len(), 0));
+        }
+        let Some(lines) = self.delivery.as_ref().and_then(Delivery::lines) else { return Ok(None) };
+        let start = |line: usize| line.checked_sub(1).map_or(0, |before| self.batch.ends[before]);
+        let body = self.batch.body[start(lines.start)..start(lines.end)].to_vec();
+        self.waits = true;
+        Ok(Some(Request { body, lines: lines.len() }))
+    }
+
+    /// Takes an answer; says how many milliseconds to wait before the next request.
+    pub fn answered(&mut self, answered: Answered, random: u64) -> u64 {
+        let answer = match answered {
+            Answered::Status(code, retry_after_s) => Answer::Status { code, retry_after_s, body: "" },
+            Answered::Nothing => Answer::None("no answer"),
+        };
+        match self.delivery.as_mut().map(|delivery| delivery.answered(&answer, random)) {
+            Some(Next::Wait { wait_ms, .. }) => wait_ms,
+            _ => 0,
+        }
+    }
+
+    /// The wait is over.
+    pub fn resume(&mut self) {
+        self.waits = false;
+    }
+
+    /// What a finished batch confirms; its cursor is saved.
+    ///
+    /// # Errors
+    /// [`SinkError::Cursor`].
+    pub fn settle(&mut self) -> Result<Option<(u64, Vec<Confirmation>)>, SinkError> {
+        if self.delivery.as_ref().is_none_or(|delivery| delivery.lines().is_some()) {
+            return Ok(None);
+        }
+        self.delivery = None;
+        let batch = std::mem::take(&mut self.batch);
+        self.at = Cursor { cause: batch.through.cause.max(self.at.cause), hint: batch.through.hint };
+        self.cursor.save(self.at)?;
+        self.done.store(self.at.hint.0, Ordering::Relaxed);
+        Ok(batch.confirmations.iter().map(|row| row.cause).max().map(|cause| (cause, batch.confirmations)))
+    }
+
+    /// Is everything that was decided in the database?
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.delivery.is_none() && self.feed.behind() == 0
+    }
+
+    /// All there is: the lane shows whole causes, so a batch holds no part of one.
+    fn fill(&mut self) -> Result<(), SinkError> {
+        loop {
+            match self.feed.step()? {
+                Step::CaughtUp => return Ok(()),
+                Step::Lost => {}
+                Step::Record(lsn, decided) => {
+                    let current = decided.cause();
+                    self.batch.through = Cursor { cause: self.at.cause.max(current), hint: lsn };
+                    if current <= self.at.cause {
+                        continue;
+                    }
+                    match decided {
+                        Decided::Samples(samples) => {
+                            let before = self.batch.ends.len();
+                            let ends = &mut self.batch.ends;
+                            let made =
+                                self.encoder.samples(&mut self.batch.body, &samples, |_, end| ends.push(end));
+                            let written = (self.batch.ends.len() - before) as u64;
+                            debug_assert!(made.is_ok());
+                            self.batch.confirmations.push(Confirmation {
+                                cause: samples.cause,
+                                device: samples.device,
+                                boot: samples.boot,
+                                confirmed: Confirmed {
+                                    handled: samples.announced.into(),
+                                    stored: written,
+                                    quarantined: samples.rows as u64 - written,
+                                    displaced: 0,
+                                },
+                            });
+                        }
+                        Decided::Window(window) => {
+                            if self.encoder.window(&mut self.batch.body, &window).is_ok() {
+                                self.batch.ends.push(self.batch.body.len());
+                            }
+                        }
+                        Decided::Refused(_) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A sample that was refused, by device, boot and sequence number.
+pub type Refused = BTreeMap<(String, u32, u64), String>;
+
+/// The quarantine's sink. What it keeps is durable at once; what it confirmed is what a checkpoint says.
+pub struct Keeper {
+    feed: Feed,
+    confirmed: u64,
+    /// The decided log may be released up to here.
+    pub done: Arc<AtomicU64>,
+}
+
+/// Its name in checkpoints.
+pub const KEEPER: &str = "quarantine";
+/// The other's.
+pub const RECORDER: &str = "database";
+
+impl Keeper {
+    /// Reads from the oldest record; confirms what is behind `confirmed`.
+    ///
+    /// # Errors
+    /// [`SinkError::Open`].
+    pub fn open(tail: Tail, confirmed: u64) -> Result<Self, SinkError> {
+        Ok(Self { feed: Feed::open(tail, Lsn::NONE)?, confirmed, done: Arc::new(AtomicU64::new(0)) })
+    }
+
+    /// Keeps all there is; says what that confirms.
+    ///
+    /// # Errors
+    /// [`SinkError::Feed`].
+    pub fn turn(&mut self, kept: &mut Refused) -> Result<Option<(u64, Vec<Confirmation>)>, SinkError> {
+        let mut rows = Vec::new();
+        loop {
+            match self.feed.step()? {
+                Step::CaughtUp => break,
+                Step::Lost => {}
+                Step::Record(_, Decided::Refused(refused)) => {
+                    let Some(device) = refused.device else { continue };
+                    let mut samples = 0;
+                    for (first, count, reason) in refused.ranges() {
+                        samples += count;
+                        for seq in first..first + count {
+                            kept.insert((device.as_str().to_owned(), refused.boot, seq), reason.to_owned());
+                        }
+                    }
+                    if refused.cause > self.confirmed && samples > 0 {
+                        let (cause, boot) = (refused.cause, refused.boot);
+                        let confirmed =
+                            Confirmed { handled: samples, quarantined: samples, ..Confirmed::default() };
+                        rows.push(Confirmation { cause, device, boot, confirmed });
+                    }
+                }
+                Step::Record(..) => {}
+            }
+        }
+        self.done.store(self.feed.complete_at().0, Ordering::Relaxed);
+        let cause = rows.iter().map(|row| row.cause).max();
+        self.confirmed = self.confirmed.max(cause.unwrap_or(0));
+        Ok(cause.map(|cause| (cause, rows)))
+    }
+
+    /// Has it seen everything?
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.feed.behind() == 0
+    }
+}

@@ -1,0 +1,54 @@
+//! What happened, as a hash that two runs of one seed must share, and in words where someone looks.
+
+/// Collects events.
+#[derive(Debug)]
+pub struct Trace {
+    hash: u64,
+    events: u64,
+    shown: bool,
+}
+
+impl Trace {
+    /// Empty; `shown` prints every event.
+    #[must_use]
+    pub const fn new(shown: bool) -> Self {
+        // FNV-1a, 64 bits.
+        Self { hash: 0xcbf2_9ce4_8422_2325, events: 0, shown }
+    }
+
+    /// Something happened at `at_ms`.
+    pub fn note(&mut self, at_ms: u64, who: &str, what: &str, first: u64, second: u64) {
+        self.events += 1;
+        for word in [at_ms, first, second] {
+            self.mix(&word.to_le_bytes());
+        }
+        self.mix(who.as_bytes());
+        self.mix(what.as_bytes());
+        if self.shown {
+            println!("{:>12.3} s  {who:<9} {what:<28} {first:>8} {second:>8}", seconds(at_ms));
+        }
+    }
+
+    /// Stands for everything that was noted, in order.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// How much was noted.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
+    fn mix(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}

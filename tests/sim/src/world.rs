@@ -1,0 +1,890 @@
+//! One history: agents, network, broker, gateway and database on one virtual clock, with all that goes wrong. Everything
+//! that is drawn is drawn from the seed, so that a seed is a history.
+
+use crate::{
+    broker::{Broker, Client, Manners, Message, Packet},
+    database::{Database, Mood},
+    edge,
+    fleet::{Fleet, FleetError},
+    gateway,
+    oracle::{Oracle, Tally},
+    plan::{End, Fault, Plan},
+    random::Random,
+    sink::Refused,
+    trace::Trace,
+};
+use hunhe_disk::simulated::{Fate, SimulatedDisk};
+use hunhe_edge_core::Now;
+use hunhe_gateway::{checkpoint::Unfinished, lane::Turn};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// 2026-08-01T00:00:00+08:00
+const BASE_MS: i64 = 1_785_513_600_000;
+/// When all faults have stopped, everything drains within so long, and two reports of the slowest device: what got lost behind
+/// a broker's back is noticed when something follows it, and a sleeping radio hears only when it has something to say.
+pub const DRAIN_MS: u64 = 60_000;
+const NEVER: u64 = u64::MAX;
+
+/// What a seed came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What was where in the end.
+    pub tally: Tally,
+    /// What was wrong; empty where nothing was.
+    pub faults: Vec<String>,
+    /// Stands for the whole history.
+    pub hash: u64,
+    /// Events of it.
+    pub events: u64,
+    /// How long it took to drain, in virtual milliseconds.
+    pub drained_ms: u64,
+    /// How long it was, in virtual milliseconds.
+    pub duration_ms: u64,
+    /// Crashes that happened, those in recovery and those by a failing disk among them.
+    pub crashes: u64,
+}
+
+/// Something due.
+enum Due {
+    ToBroker(u64, Packet),
+    ToClient(u64, Packet),
+    LostAtBroker(u64),
+    LostAtClient(u64),
+    EdgeUp(usize),
+    GatewayUp(Option<u64>),
+    BrokerUp,
+    /// An answer for the gateway's life of that number.
+    Answer(u64, crate::database::Answered),
+    Resume(u64),
+    Checkpoint(u64, Box<Unfinished>),
+    Strike(usize),
+    Heal(Fault),
+}
+
+struct Line {
+    client: Client,
+    cut: bool,
+    to_broker_ms: u64,
+    to_client_ms: u64,
+}
+
+struct EdgeSite {
+    process: Option<edge::Process>,
+    nature: edge::Nature,
+    clock: edge::Clock,
+    clock_since_ms: u64,
+    turn_ms: u64,
+    partitioned: bool,
+}
+
+struct GatewaySite {
+    disk: SimulatedDisk,
+    dead: Arc<AtomicBool>,
+    process: Option<gateway::Process>,
+    nature: gateway::Nature,
+    life: u64,
+    commit_ms: u64,
+    lane_ms: u64,
+    sinks_ms: u64,
+    tick_ms: u64,
+    partitioned: bool,
+    commit_takes_ms: u64,
+}
+
+/// The world of a seed.
+pub struct World {
+    now_ms: u64,
+    serial: u64,
+    agenda: BTreeMap<(u64, u64), Due>,
+    random: Random,
+    trace: Trace,
+    fleet: Fleet,
+    plan: Plan,
+    lines: BTreeMap<u64, Line>,
+    current: BTreeMap<Client, u64>,
+    last_line: u64,
+    broker: Broker,
+    broker_up: bool,
+    edges: Vec<EdgeSite>,
+    gateway: GatewaySite,
+    database: Database,
+    refused: Refused,
+    oracle: Oracle,
+    /// Reports that were sent once, to be sent again.
+    sent: Vec<Message>,
+    /// What was taken when all faults had stopped.
+    marks: crate::oracle::Marks,
+    crashes: u64,
+    /// Of the gateway's disk, since the last fault that healed: it is tried again ever later.
+    failures: u32,
+    /// How long components nap.
+    nap_ms: u64,
+}
+
+/// Runs a history.
+///
+/// # Errors
+/// [`FleetError`]: a defect of the simulator.
+pub fn run(seed: u64, shown: bool) -> Result<Outcome, FleetError> {
+    let mut world = World::new(seed, shown)?;
+    let drained_ms = world.live();
+    Ok(world.close(seed, drained_ms))
+}
+
+impl World {
+    fn new(seed: u64, shown: bool) -> Result<Self, FleetError> {
+        let mut random = Random::new(seed ^ 0x6875_6e68_6500_0000);
+        let interval_s = random.one_of(&[1, 1, 2, 2, 5, 5, 15, 60, 900]);
+        let fleet = Fleet::draw(&mut random.fork(), interval_s)?;
+        let plan = Plan::draw(&mut random.fork(), interval_s, fleet.crews.len());
+        let edges = (0..fleet.crews.len()).map(|_| EdgeSite {
+            process: None,
+            nature: edge::Nature {
+                start_ms: BASE_MS,
+                seed: random.draw(),
+                samples_max: random.one_of(&[30, 200, 5_000]),
+            },
+            clock: edge::Clock::default(),
+            clock_since_ms: 0,
+            turn_ms: NEVER,
+            partitioned: false,
+        });
+        let edges = edges.collect();
+        let gateway = GatewaySite {
+            disk: SimulatedDisk::new(),
+            dead: Arc::default(),
+            process: None,
+            nature: gateway::Nature::draw(&mut random.fork(), BASE_MS, interval_s),
+            life: 0,
+            commit_ms: NEVER,
+            lane_ms: NEVER,
+            sinks_ms: NEVER,
+            tick_ms: NEVER,
+            partitioned: false,
+            commit_takes_ms: 0,
+        };
+        let nap_ms = (plan.duration_ms / 1_500).clamp(250, 20_000);
+        let mut world = Self {
+            now_ms: 0,
+            serial: 0,
+            agenda: BTreeMap::new(),
+            random,
+            trace: Trace::new(shown),
+            fleet,
+            plan,
+            lines: BTreeMap::new(),
+            current: BTreeMap::new(),
+            last_line: 0,
+            broker: Broker::default(),
+            broker_up: true,
+            edges,
+            gateway,
+            database: Database::default(),
+            refused: Refused::new(),
+            oracle: Oracle::default(),
+            sent: Vec::new(),
+            marks: Default::default(),
+            crashes: 0,
+            failures: 0,
+            nap_ms,
+        };
+        for agent in 0..world.edges.len() {
+            world.schedule(0, Due::EdgeUp(agent));
+        }
+        world.schedule(0, Due::GatewayUp(None));
+        for index in 0..world.plan.faults.len() {
+            world.schedule(world.plan.faults[index].0, Due::Strike(index));
+        }
+        Ok(world)
+    }
+
+    fn note(&mut self, who: &str, what: &str, first: u64, second: u64) {
+        self.trace.note(self.now_ms, who, what, first, second);
+    }
+
+    fn schedule(&mut self, at_ms: u64, due: Due) {
+        self.serial += 1;
+        self.agenda.insert((at_ms.max(self.now_ms), self.serial), due);
+    }
+
+    fn after(&mut self, wait_ms: u64, due: Due) {
+        self.schedule(self.now_ms + wait_ms, due);
+    }
+
+    /// Returns how long the end took to drain, or nothing where it did not.
+    fn live(&mut self) -> Option<u64> {
+        self.go_until(self.plan.duration_ms);
+        self.heal_everything();
+        let from_ms = self.now_ms;
+        let until_ms = from_ms + DRAIN_MS + 2 * self.fleet.report_ms_max();
+        while self.now_ms < until_ms {
+            self.go_until(self.now_ms + 500);
+            if self.is_drained() {
+                return Some(self.now_ms - from_ms);
+            }
+        }
+        None
+    }
+
+    fn go_until(&mut self, end_ms: u64) {
+        loop {
+            let first = self.agenda.first_key_value().map_or(NEVER, |((at_ms, _), _)| *at_ms);
+            let edge = self.edges.iter().map(|site| site.turn_ms).min().unwrap_or(NEVER);
+            let site = &self.gateway;
+            let gateway = site.commit_ms.min(site.lane_ms).min(site.sinks_ms).min(site.tick_ms);
+            let next_ms = first.min(edge).min(gateway);
+            if next_ms > end_ms {
+                self.now_ms = end_ms;
+                return;
+            }
+            self.now_ms = self.now_ms.max(next_ms);
+            if first == next_ms {
+                if let Some((_, due)) = self.agenda.pop_first() {
+                    self.happen(due);
+                }
+            } else if gateway == next_ms {
+                self.turn_gateway();
+            } else if let Some(agent) = self.edges.iter().position(|site| site.turn_ms == next_ms) {
+                self.turn_edge(agent);
+            }
+        }
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::ToBroker(line, packet) => self.at_broker(line, packet),
+            Due::ToClient(line, packet) => self.at_client(line, packet),
+            Due::LostAtBroker(line) => {
+                self.broker.lost(line);
+                self.flush_broker();
+            }
+            Due::LostAtClient(line) => self.lose_at_client(line),
+            Due::EdgeUp(agent) => self.start_edge(agent),
+            Due::GatewayUp(again) => self.start_gateway(again),
+            Due::BrokerUp => {
+                self.note("broker", "up", 0, 0);
+                self.broker_up = true;
+            }
+            Due::Answer(life, answered) if life == self.gateway.life => {
+                if let Some(process) = &mut self.gateway.process {
+                    let wait_ms = process.answered(answered);
+                    self.note("database", "answers", wait_ms, 0);
+                    self.after(wait_ms, Due::Resume(life));
+                }
+            }
+            Due::Resume(life) if life == self.gateway.life => {
+                if let Some(process) = &mut self.gateway.process {
+                    process.resume_recorder();
+                    self.gateway.sinks_ms = self.now_ms;
+                }
+            }
+            Due::Checkpoint(life, unfinished) if life == self.gateway.life => {
+                if let Some(process) = &mut self.gateway.process {
+                    process.finish_checkpoint(*unfinished);
+                    self.gateway.lane_ms = self.now_ms;
+                    self.note("gateway", "checkpoint", 0, 0);
+                    self.survive_gateway(Ok(()));
+                }
+            }
+            Due::Answer(..) | Due::Resume(_) | Due::Checkpoint(..) => {}
+            Due::Strike(index) => {
+                let fault = self.plan.faults[index].1;
+                self.strike(fault);
+            }
+            Due::Heal(fault) => self.heal(fault),
+        }
+    }
+
+    // ---- the network
+
+    fn is_partitioned(&self, client: Client) -> bool {
+        match client {
+            Client::Agent(agent) => self.edges[agent].partitioned,
+            _ => self.gateway.partitioned,
+        }
+    }
+
+    fn latency_ms(&mut self) -> u64 {
+        if self.random.one_in(50) { self.random.between(50, 2_000) } else { self.random.between(1, 40) }
+    }
+
+    fn open(&mut self, client: Client, clean: bool) {
+        self.trace.note(self.now_ms, "network", &format!("{client:?} connects"), 0, 0);
+        self.tear(client, false);
+        self.last_line += 1;
+        let line = self.last_line;
+        let cut = self.is_partitioned(client);
+        self.lines.insert(line, Line { client, cut, to_broker_ms: 0, to_client_ms: 0 });
+        self.current.insert(client, line);
+        if self.broker_up || cut {
+            self.send(client, Packet::Connect { clean });
+        } else {
+            self.after(5, Due::LostAtClient(line));
+        }
+    }
+
+    fn send(&mut self, client: Client, packet: Packet) {
+        if let Packet::Publish { message, .. } = &packet
+            && matches!(client, Client::Agent(_))
+            && !message.retain
+            && self.sent.len() < 500
+        {
+            self.sent.push(message.clone());
+        }
+        let latency_ms = self.latency_ms();
+        let Some(&number) = self.current.get(&client) else { return };
+        let Some(line) = self.lines.get_mut(&number) else { return };
+        line.to_broker_ms = line.to_broker_ms.max(self.now_ms + latency_ms);
+        let at_ms = line.to_broker_ms;
+        self.schedule(at_ms, Due::ToBroker(number, packet));
+    }
+
+    /// The client forgets its connection; the broker hears of it now or, where nobody tells it, much later.
+    fn tear(&mut self, client: Client, silently: bool) {
+        let Some(number) = self.current.remove(&client) else { return };
+        let at_once = !silently && self.lines.get(&number).is_some_and(|line| !line.cut);
+        let wait_ms = if at_once { self.latency_ms() } else { self.random.between(1_000, 45_000) };
+        let Some(line) = self.lines.get(&number) else { return };
+        let at_ms =
+            if at_once { (self.now_ms + wait_ms).max(line.to_broker_ms) } else { self.now_ms + wait_ms };
+        self.schedule(at_ms, Due::LostAtBroker(number));
+    }
+
+    /// A connection breaks without either side being told.
+    fn cut(&mut self, client: Client) {
+        let Some(&number) = self.current.get(&client) else { return };
+        if let Some(line) = self.lines.get_mut(&number) {
+            line.cut = true;
+        }
+        let (client_ms, broker_ms) = (self.random.between(10, 20_000), self.random.between(10, 45_000));
+        self.after(client_ms, Due::LostAtClient(number));
+        self.after(broker_ms, Due::LostAtBroker(number));
+    }
+
+    fn at_broker(&mut self, number: u64, packet: Packet) {
+        let Some(line) = self.lines.get(&number) else { return };
+        if line.cut || !self.broker_up {
+            return;
+        }
+        let client = line.client;
+        if matches!(packet, Packet::Connect { .. } | Packet::Subscribe(_)) {
+            self.trace.note(self.now_ms, "broker", &format!("{client:?} {packet:?}"), number, 0);
+        }
+        self.broker.take(number, client, packet);
+        self.flush_broker();
+    }
+
+    fn flush_broker(&mut self) {
+        for (number, packet) in std::mem::take(&mut self.broker.out) {
+            let latency_ms = self.latency_ms();
+            let Some(line) = self.lines.get_mut(&number) else { continue };
+            line.to_client_ms = line.to_client_ms.max(self.now_ms + latency_ms);
+            let at_ms = line.to_client_ms;
+            self.schedule(at_ms, Due::ToClient(number, packet));
+        }
+        for number in std::mem::take(&mut self.broker.closed) {
+            let latency_ms = self.latency_ms();
+            self.after(latency_ms, Due::LostAtClient(number));
+        }
+    }
+
+    fn at_client(&mut self, number: u64, packet: Packet) {
+        let Some(line) = self.lines.get(&number) else { return };
+        let client = line.client;
+        if line.cut || self.current.get(&client) != Some(&number) {
+            return;
+        }
+        match client {
+            Client::Agent(agent) => {
+                let Some(process) = &mut self.edges[agent].process else { return };
+                process.wire().take_packet(&packet);
+                self.edges[agent].turn_ms = self.now_ms;
+            }
+            _ => {
+                let Some(process) = &mut self.gateway.process else { return };
+                let acts = process.take_packet(client, packet, self.now_ms);
+                self.act(acts);
+                self.wake_committer();
+            }
+        }
+    }
+
+    fn lose_at_client(&mut self, number: u64) {
+        let Some(line) = self.lines.remove(&number) else { return };
+        self.trace.note(self.now_ms, "network", &format!("{:?} is cut off", line.client), number, 0);
+        self.schedule(self.now_ms, Due::LostAtBroker(number));
+        if self.current.get(&line.client) != Some(&number) {
+            return;
+        }
+        self.current.remove(&line.client);
+        match line.client {
+            Client::Agent(agent) => {
+                if let Some(process) = &mut self.edges[agent].process {
+                    process.wire().lost();
+                    self.edges[agent].turn_ms = self.now_ms;
+                }
+            }
+            client => {
+                if let Some(process) = &mut self.gateway.process {
+                    process.lost(client, self.now_ms);
+                }
+            }
+        }
+    }
+
+    // ---- the agents
+
+    fn event_ms(&self, agent: usize) -> i64 {
+        let site = &self.edges[agent];
+        let true_ms = BASE_MS + i64::try_from(self.now_ms).unwrap_or(0);
+        site.clock.show(true_ms, self.now_ms - site.clock_since_ms)
+    }
+
+    fn start_edge(&mut self, agent: usize) {
+        if self.edges[agent].process.is_some() {
+            return;
+        }
+        let now = Now { steady_ms: 0, event_ms: self.event_ms(agent) };
+        let (crew, site) = (&self.fleet.crews[agent], &mut self.edges[agent]);
+        site.process = Some(edge::Process::start(crew, site.nature, now, self.now_ms));
+        site.turn_ms = self.now_ms;
+        self.note("edge", "up", agent as u64, 0);
+    }
+
+    fn turn_edge(&mut self, agent: usize) {
+        let event_ms = self.event_ms(agent);
+        let (crew, site, oracle) = (&self.fleet.crews[agent], &mut self.edges[agent], &mut self.oracle);
+        site.turn_ms = NEVER;
+        let Some(process) = &mut site.process else { return };
+        let ended = process.turn(event_ms, self.now_ms, |agent| oracle.committed(crew, agent));
+        if ended.is_ok() {
+            oracle.committed(crew, process.agent());
+        }
+        oracle.heard(crew, process.agent());
+        let acts = process.take_acts();
+        let due_ms = process.agent().due_ms();
+        let sent = acts.len() as u64;
+        for act in acts {
+            match act {
+                edge::Act::Open => self.open(Client::Agent(agent), false),
+                edge::Act::Send(packet) => self.send(Client::Agent(agent), packet),
+                edge::Act::Tear => self.tear(Client::Agent(agent), false),
+            }
+        }
+        match ended {
+            Ok(more) => {
+                let until_due = u64::try_from(due_ms.saturating_sub(event_ms)).unwrap_or(0);
+                let rest_ms = if more { 1 } else { until_due.clamp(10, self.nap_ms) };
+                self.edges[agent].turn_ms = self.now_ms + rest_ms;
+                if sent > 0 {
+                    self.note("edge", "acts", agent as u64, sent);
+                }
+            }
+            Err(error) => self.oracle.fault(format!("an outbox in memory fails: {error:?}")),
+        }
+    }
+
+    // ---- the gateway
+
+    fn act(&mut self, acts: Vec<gateway::Act>) {
+        for act in acts {
+            match act {
+                gateway::Act::Open(client) => self.open(client, client == Client::Out),
+                gateway::Act::Send(client, packet) => self.send(client, packet),
+                gateway::Act::Tear(client) => self.tear(client, false),
+            }
+        }
+    }
+
+    fn wake_committer(&mut self) {
+        let has_entries = self.gateway.process.as_ref().is_some_and(gateway::Process::has_entries);
+        if has_entries && self.gateway.commit_ms == NEVER {
+            let takes_ms = self.gateway.commit_takes_ms + self.random.between(1, 15);
+            self.gateway.commit_ms = self.now_ms + takes_ms;
+        }
+    }
+
+    fn start_gateway(&mut self, again: Option<u64>) {
+        if self.gateway.process.is_some() {
+            return;
+        }
+        let site = &mut self.gateway;
+        site.dead.store(false, Ordering::Relaxed);
+        site.disk.clear_plan();
+        if let Some(calls) = again {
+            die_after(&site.disk, calls, &site.dead);
+        }
+        site.life += 1;
+        let random = self.random.fork();
+        let started = gateway::Process::start(&site.nature, &self.fleet, &site.disk, random, self.now_ms);
+        let started = match started {
+            Ok(process) if site.dead.load(Ordering::Relaxed) => {
+                drop(process);
+                return self.end_gateway(true, 500, None);
+            }
+            Ok(process) => process,
+            Err(error) => {
+                let power = site.dead.load(Ordering::Relaxed);
+                self.trace.note(self.now_ms, "gateway", &format!("does not start: {error:?}"), 0, 0);
+                self.failures += u32::from(!power);
+                return self.end_gateway(
+                    power,
+                    if power { 500 } else { 3_000 << self.failures.min(7) },
+                    None,
+                );
+            }
+        };
+        self.gateway.disk.clear_plan();
+        match started.journal_content() {
+            Ok(content) => self.oracle.journal(started.journal.oldest().0, &content),
+            Err(error) => self.oracle.fault(format!("the recovered journal cannot be read: {error:?}")),
+        }
+        let site = &mut self.gateway;
+        let from = started.journal.head().0;
+        site.process = Some(started);
+        (site.lane_ms, site.sinks_ms, site.tick_ms) = (self.now_ms, self.now_ms, self.now_ms);
+        self.note("gateway", "up", from, 0);
+    }
+
+    /// Whatever is due of commit, lane, sinks and clock; one of them.
+    fn turn_gateway(&mut self) {
+        let site = &mut self.gateway;
+        let due = [site.commit_ms, site.lane_ms, site.sinks_ms, site.tick_ms];
+        let Some(part) = due.iter().position(|at_ms| *at_ms <= self.now_ms) else { return };
+        let Some(process) = &mut site.process else {
+            (site.commit_ms, site.lane_ms, site.sinks_ms, site.tick_ms) = (NEVER, NEVER, NEVER, NEVER);
+            return;
+        };
+        let mut acts = Vec::new();
+        let ended = match part {
+            0 => {
+                site.commit_ms = NEVER;
+                let journaled = &mut self.oracle.journaled;
+                let ended = process.commit(|lsn, checksum| {
+                    journaled.insert(lsn, checksum);
+                });
+                site.lane_ms = site.lane_ms.min(self.now_ms + self.random.below(5));
+                ended.map(|said| acts = said)
+            }
+            1 => {
+                site.lane_ms = NEVER;
+                let decided = process.decide(self.now_ms);
+                let unfinished = process.take_unfinished();
+                site.sinks_ms = site.sinks_ms.min(self.now_ms + self.random.below(10));
+                let life = site.life;
+                for begun in unfinished {
+                    let wait_ms = self.random.below(3_000);
+                    self.serial += 1;
+                    let due = Due::Checkpoint(life, Box::new(begun));
+                    self.agenda.insert((self.now_ms + wait_ms, self.serial), due);
+                }
+                decided.map(|(turn, said)| {
+                    acts = said;
+                    if turn == Turn::Full {
+                        self.trace.note(self.now_ms, "gateway", "the decided log is full", 0, 0);
+                    }
+                    if turn == Turn::More {
+                        self.gateway.lane_ms = self.now_ms;
+                    }
+                })
+            }
+            2 => {
+                site.sinks_ms = NEVER;
+                let fed = process.feed_sinks(&mut self.refused);
+                fed.map(|request| {
+                    if let Some(request) = request {
+                        self.ask_database(&request);
+                    }
+                })
+            }
+            _ => {
+                site.tick_ms = self.now_ms + self.nap_ms.max(1_000);
+                process.tick(self.now_ms);
+                acts = process.turn_sessions(self.now_ms);
+                site.lane_ms = site.lane_ms.min(self.now_ms);
+                Ok(())
+            }
+        };
+        let names = ["commit", "lane", "sinks", "tick"];
+        self.note("gateway", names[part], acts.len() as u64, u64::from(ended.is_ok()));
+        if !self.survive_gateway(ended) {
+            return;
+        }
+        self.act(acts);
+        if part == 1 {
+            // A release has no entry of its own to bring a commit about.
+            self.gateway.commit_ms = self.gateway.commit_ms.min(self.now_ms + 50);
+        }
+        self.wake_committer();
+    }
+
+    fn ask_database(&mut self, request: &crate::sink::Request) {
+        let answered = self.database.write(&request.body, request.lines);
+        let wait_ms = match answered {
+            crate::database::Answered::Nothing => self.random.between(5, 10_000),
+            crate::database::Answered::Status(..) => self.random.between(1, 300),
+        };
+        let life = self.gateway.life;
+        self.note("database", "asked", request.lines as u64, request.body.len() as u64);
+        self.after(wait_ms, Due::Answer(life, answered));
+    }
+
+    /// Ends the process where it failed or the power went.
+    fn survive_gateway(&mut self, ended: Result<(), gateway::Death>) -> bool {
+        if self.gateway.dead.load(Ordering::Relaxed) {
+            self.end_gateway(true, 1_000, None);
+            return false;
+        }
+        if let Err(death) = ended {
+            self.trace.note(self.now_ms, "gateway", &format!("fails: {death:?}"), 0, 0);
+            self.failures += 1;
+            self.end_gateway(false, 3_000 << self.failures.min(7), None);
+            return false;
+        }
+        true
+    }
+
+    fn end_gateway(&mut self, power: bool, back_ms: u64, again: Option<u64>) {
+        self.crashes += 1;
+        self.note("gateway", if power { "power off" } else { "killed" }, back_ms, 0);
+        let seed = self.random.draw();
+        let site = &mut self.gateway;
+        site.process = None;
+        site.life += 1;
+        (site.commit_ms, site.lane_ms, site.sinks_ms, site.tick_ms) = (NEVER, NEVER, NEVER, NEVER);
+        site.disk.clear_plan();
+        if power {
+            site.disk.power_loss(seed);
+        } else {
+            site.disk.kill();
+        }
+        for client in [Client::Up, Client::Alarm, Client::Out] {
+            self.tear(client, power);
+        }
+        self.after(back_ms, Due::GatewayUp(again));
+    }
+
+    // ---- faults
+
+    fn strike(&mut self, fault: Fault) {
+        self.trace.note(self.now_ms, "fault", &format!("{fault:?}"), 0, 0);
+        match fault {
+            Fault::Gateway { end, back_ms, again } => match end {
+                End::Kill | End::Power => {
+                    if self.gateway.process.is_some() {
+                        self.end_gateway(end == End::Power, back_ms, again);
+                    }
+                }
+                End::PowerWithin(calls) => die_after(&self.gateway.disk, calls, &self.gateway.dead),
+                End::Fails(calls) => fail_once(&self.gateway.disk, calls),
+            },
+            Fault::Broker { remembers, back_ms } => {
+                self.crashes += 1;
+                self.broker.crash(remembers);
+                self.broker_up = false;
+                let lines: Vec<u64> = self.current.values().copied().collect();
+                for number in lines {
+                    if let Some(line) = self.lines.get_mut(&number) {
+                        line.cut = true;
+                    }
+                    let wait_ms = self.latency_ms();
+                    self.after(wait_ms, Due::LostAtClient(number));
+                }
+                self.after(back_ms, Due::BrokerUp);
+            }
+            Fault::Forgets(client) => {
+                self.broker.forget(client);
+                self.flush_broker();
+            }
+            Fault::Cut(client) => self.cut(client),
+            Fault::Partition { agent, for_ms } => {
+                self.set_partition(agent, true);
+                self.after(for_ms, Due::Heal(fault));
+            }
+            Fault::Database { mood, for_ms } => {
+                self.database.mood = mood;
+                self.after(for_ms, Due::Heal(fault));
+            }
+            Fault::SlowDisk { commit_ms, for_ms } => {
+                self.gateway.commit_takes_ms = commit_ms;
+                self.after(for_ms, Due::Heal(fault));
+            }
+            Fault::GatewayFull { bytes, for_ms } => {
+                self.gateway.disk.set_capacity(self.gateway.disk.used_bytes() + bytes);
+                self.after(for_ms, Due::Heal(fault));
+            }
+            Fault::Clock { agent, by_ms, drift_ppm, for_ms } => {
+                self.edges[agent].clock = edge::Clock { offset_ms: by_ms, drift_ppm };
+                self.edges[agent].clock_since_ms = self.now_ms;
+                self.edges[agent].turn_ms = self.now_ms;
+                self.after(for_ms, Due::Heal(fault));
+            }
+            Fault::Manners { kind, for_ms } => {
+                self.broker.manners = Manners {
+                    hides_repeats: kind == 0,
+                    doubles_every: (kind == 1).then_some(3),
+                    refuses_subscriptions: kind == 2,
+                    never_acknowledges: kind == 3,
+                };
+                self.after(for_ms, Due::Heal(fault));
+            }
+            Fault::Echo => {
+                let index = usize::try_from(self.random.below(self.sent.len() as u64)).unwrap_or(0);
+                if let Some(message) = self.sent.get(index).cloned() {
+                    self.broker.publish(message);
+                    self.flush_broker();
+                }
+            }
+        }
+    }
+
+    fn set_partition(&mut self, agent: Option<usize>, on: bool) {
+        let clients = match agent {
+            Some(agent) => {
+                self.edges[agent].partitioned = on;
+                vec![Client::Agent(agent)]
+            }
+            None => {
+                self.gateway.partitioned = on;
+                vec![Client::Up, Client::Alarm, Client::Out]
+            }
+        };
+        if on {
+            clients.into_iter().for_each(|client| self.cut(client));
+        }
+    }
+
+    fn heal(&mut self, fault: Fault) {
+        self.trace.note(self.now_ms, "heals", &format!("{:?}", fault.kind()), 0, 0);
+        match fault {
+            Fault::Partition { agent, .. } => self.set_partition(agent, false),
+            Fault::Database { .. } => self.database.mood = Mood::Well,
+            Fault::SlowDisk { .. } => self.gateway.commit_takes_ms = 0,
+            Fault::GatewayFull { .. } => {
+                self.failures = 0;
+                self.gateway.disk.set_capacity(u64::MAX);
+            }
+            Fault::Clock { agent, .. } => {
+                self.edges[agent].clock = edge::Clock::default();
+                self.edges[agent].turn_ms = self.now_ms;
+            }
+            Fault::Manners { .. } => self.broker.manners = Manners::default(),
+            _ => {}
+        }
+        self.broker.save();
+    }
+
+    /// Nothing goes wrong any more, and nothing new is sampled.
+    fn heal_everything(&mut self) {
+        self.note("world", "all faults stop", 0, 0);
+        self.marks = self.oracle.taken();
+        self.nap_ms = (self.fleet.report_ms_max() / 500).clamp(250, 10_000);
+        self.database.mood = Mood::Well;
+        self.broker.manners = Manners::default();
+        self.failures = 0;
+        self.gateway.disk.set_capacity(u64::MAX);
+        self.gateway.disk.clear_plan();
+        self.gateway.commit_takes_ms = 0;
+        self.gateway.partitioned = false;
+        self.agenda.retain(|_, due| !matches!(due, Due::Heal(_) | Due::Strike(_)));
+        self.broker_up = true;
+        self.gateway.tick_ms = if self.gateway.process.is_some() { self.now_ms } else { NEVER };
+        for agent in 0..self.edges.len() {
+            let site = &mut self.edges[agent];
+            site.partitioned = false;
+            site.clock = edge::Clock::default();
+            site.turn_ms = self.now_ms;
+            self.schedule(self.now_ms, Due::EdgeUp(agent));
+        }
+        self.schedule(self.now_ms, Due::GatewayUp(None));
+    }
+
+    fn is_drained(&self) -> bool {
+        let edges = self.oracle.missing(&self.marks).is_empty();
+        edges
+            && self.gateway.process.as_ref().is_some_and(|process| {
+                let (totals, _) = process.lane().totals();
+                process.is_idle() && totals.outstanding == 0
+            })
+    }
+
+    fn close(mut self, seed: u64, drained_ms: Option<u64>) -> Outcome {
+        for (agent, site) in self.edges.iter().enumerate() {
+            if site.process.is_none() {
+                self.oracle.fault(format!("agent {agent} is not up after all faults"));
+            }
+        }
+        for words in self.oracle.missing(&self.marks) {
+            self.oracle.fault(words);
+        }
+        match &self.gateway.process {
+            None => self.oracle.fault("the gateway is not up after all faults".into()),
+            Some(process) => {
+                let (totals, _) = process.lane().totals();
+                if totals.unexplained() != 0 || totals.outstanding != 0 {
+                    self.oracle.fault(format!("the ledger does not close: {totals:?}"));
+                }
+                if !process.is_idle() {
+                    self.oracle.fault("the gateway's sinks have not caught up".into());
+                }
+            }
+        }
+        if self.database.unreadable > 0 {
+            self.oracle.fault(format!("{} lines were unreadable", self.database.unreadable));
+        }
+        let tally = self.oracle.judge(&self.fleet.crews, &self.database, &self.refused, &self.marks);
+        let mut faults = self.oracle.faults().to_vec();
+        if drained_ms.is_none() && faults.is_empty() {
+            faults.push("it did not drain".into());
+        }
+        Outcome {
+            seed,
+            tally,
+            faults,
+            hash: self.trace.hash(),
+            events: self.trace.events(),
+            drained_ms: drained_ms.unwrap_or(NEVER),
+            duration_ms: self.plan.duration_ms,
+            crashes: self.crashes,
+        }
+    }
+}
+
+/// The power goes after so many further calls: none of them does anything any more.
+fn die_after(disk: &SimulatedDisk, calls: u64, dead: &Arc<AtomicBool>) {
+    let dead = Arc::clone(dead);
+    let left = AtomicU64::new(calls);
+    disk.set_plan(move |_| {
+        if dead.load(Ordering::Relaxed) {
+            return Fate::Fails(ErrorKind::Other);
+        }
+        if left.fetch_sub(1, Ordering::Relaxed) > 1 {
+            return Fate::Done;
+        }
+        dead.store(true, Ordering::Relaxed);
+        Fate::Torn
+    });
+}
+
+/// One call fails, so many calls later; those after it go on as if nothing had happened.
+fn fail_once(disk: &SimulatedDisk, calls: u64) {
+    let mut left = calls;
+    disk.set_plan(move |call| {
+        left = left.saturating_sub(1);
+        if left == 0 && call.action.changes() {
+            left = u64::MAX;
+            return Fate::Fails(ErrorKind::Other);
+        }
+        left = left.max(1);
+        Fate::Done
+    });
+}
