@@ -2,12 +2,9 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
-use hunhe_disk::Disk;
 use hunhe_gateway::cli::{self, BAD_CONFIGURATION, Cli, Command, JournalCommand, exit_code};
 use hunhe_gateway::config::Faults;
 use hunhe_gateway::enrol::EnrolError;
@@ -50,7 +47,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn journal(command: &JournalCommand, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let (asked, look): (_, fn(&Arc<dyn Disk>, &Path) -> _) = match command {
+    let (asked, look): (_, fn(&_, &_) -> _) = match command {
         JournalCommand::Verify(asked) => (asked, inspect::verify),
         JournalCommand::Stat(asked) => (asked, inspect::stat),
         JournalCommand::Repair(asked) => (asked, inspect::repair),

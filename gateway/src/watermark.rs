@@ -4,6 +4,8 @@
 //! told only when the broker has acknowledged it: until then it is sent again on the next connection, and after a crash, since
 //! checkpoints name the agents that wait.
 //!
+//! A broker that acknowledges nothing for [`PATIENCE`] is left and found anew, since it may have forgotten what it was sent.
+//!
 //! Bound: the newest watermark of each agent waits while the broker is away, none else; [`IN_FLIGHT`] are on their way.
 
 use crate::intake::{Backoff, Broker, network, options};
@@ -12,7 +14,7 @@ use rumqttc::{AsyncClient, Event, EventLoop, Incoming, PublishOptions, QoS};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 
@@ -20,6 +22,8 @@ use tokio::sync::Notify;
 pub const EVERY: Duration = Duration::from_secs(2);
 /// Publishes waiting for the broker's acknowledgement.
 const IN_FLIGHT: u16 = 64;
+/// Without an acknowledgement for so long a connection is taken for dead.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Watermarks on their way out.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +38,8 @@ struct Marks {
     /// Handed over and not acknowledged, by ticket: later ones are newer.
     sent: BTreeMap<u64, (AgentId, Vec<u8>)>,
     last_ticket: u64,
+    /// When the oldest silence of the broker began: with the first watermark sent, or the last one acknowledged.
+    silent_since: Option<Instant>,
 }
 
 /// A watermark that was taken to be sent.
@@ -56,9 +62,10 @@ impl Outgoing {
 
     /// Takes one that waits, to be sent.
     #[must_use]
-    pub fn take(&self) -> Option<Taken> {
+    pub fn take(&self, now: Instant) -> Option<Taken> {
         let mut marks = self.marks();
         let (agent, durable) = marks.waiting.pop_first()?;
+        marks.silent_since.get_or_insert(now);
         marks.last_ticket += 1;
         let ticket = marks.last_ticket;
         marks.sent.insert(ticket, (agent, durable.clone()));
@@ -66,13 +73,22 @@ impl Outgoing {
     }
 
     /// The broker has it.
-    pub fn acknowledged(&self, ticket: u64) {
-        self.marks().sent.remove(&ticket);
+    pub fn acknowledged(&self, ticket: u64, now: Instant) {
+        let mut marks = self.marks();
+        marks.sent.remove(&ticket);
+        marks.silent_since = (!marks.sent.is_empty()).then_some(now);
+    }
+
+    /// Has the broker owed an acknowledgement for longer than [`PATIENCE`]?
+    #[must_use]
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        self.marks().silent_since.is_some_and(|since| now.duration_since(since) >= PATIENCE)
     }
 
     /// The connection is gone: what it did not acknowledge waits again, unless something newer does.
     pub fn lost(&self) {
         let mut marks = self.marks();
+        marks.silent_since = None;
         for (agent, durable) in std::mem::take(&mut marks.sent).into_values().rev() {
             marks.waiting.entry(agent).or_insert(durable);
         }
@@ -106,6 +122,7 @@ pub async fn run(broker: Broker, outgoing: Outgoing, mut stop: tokio::sync::watc
         let publisher = tokio::spawn(publish(client, outgoing.clone(), Arc::clone(&handed)));
         let connected = tokio::select! {
             connected = poll(event_loop, &outgoing, &handed) => connected,
+            () = stuck(&outgoing) => true,
             _ = stop.wait_for(|stop| *stop) => false,
         };
         publisher.abort();
@@ -135,7 +152,7 @@ async fn poll(mut event_loop: EventLoop, outgoing: &Outgoing, handed: &Mutex<Vec
             }
             Ok(Event::Incoming(Incoming::PubAck(acknowledged))) => {
                 if let Some(ticket) = tickets.remove(&acknowledged.pkid) {
-                    outgoing.acknowledged(ticket);
+                    outgoing.acknowledged(ticket, Instant::now());
                 }
             }
             Ok(_) => {}
@@ -147,9 +164,17 @@ async fn poll(mut event_loop: EventLoop, outgoing: &Outgoing, handed: &Mutex<Vec
     }
 }
 
+/// Returns when the broker has been silent for too long.
+async fn stuck(outgoing: &Outgoing) {
+    while !outgoing.is_stuck(Instant::now()) {
+        tokio::time::sleep(PATIENCE / 10).await;
+    }
+    tracing::warn!("the broker acknowledges no watermark: connecting anew");
+}
+
 async fn publish(client: AsyncClient, outgoing: Outgoing, handed: Arc<Mutex<VecDeque<u64>>>) {
     loop {
-        let Some(Taken { ticket, agent, durable }) = outgoing.take() else {
+        let Some(Taken { ticket, agent, durable }) = outgoing.take(Instant::now()) else {
             outgoing.more.notified().await;
             continue;
         };
@@ -172,22 +197,41 @@ mod tests {
 
     #[test]
     fn a_watermark_is_sent_until_it_is_acknowledged_and_never_in_place_of_a_newer_one() {
-        let outgoing = Outgoing::default();
+        let (outgoing, now) = (Outgoing::default(), Instant::now());
         outgoing.put(agent("a"), vec![1]);
         outgoing.put(agent("b"), vec![2]);
-        let (first, second) = (outgoing.take().unwrap(), outgoing.take().unwrap());
+        let (first, second) = (outgoing.take(now).unwrap(), outgoing.take(now).unwrap());
         outgoing.put(agent("a"), vec![3]);
-        let third = outgoing.take().unwrap();
-        outgoing.acknowledged(second.ticket);
+        let third = outgoing.take(now).unwrap();
+        outgoing.acknowledged(second.ticket, now);
         assert_eq!(outgoing.unacknowledged(), BTreeSet::from([agent("a")]));
         outgoing.lost();
-        let again = outgoing.take().unwrap();
+        let again = outgoing.take(now).unwrap();
         assert_eq!((again.agent, &again.durable), (first.agent, &third.durable));
         outgoing.put(agent("a"), vec![4]);
         outgoing.lost();
-        let newest = outgoing.take().unwrap();
-        assert_eq!((newest.durable, outgoing.take()), (vec![4], None));
-        outgoing.acknowledged(newest.ticket);
+        let newest = outgoing.take(now).unwrap();
+        assert_eq!((newest.durable, outgoing.take(now)), (vec![4], None));
+        outgoing.acknowledged(newest.ticket, now);
         assert!(outgoing.unacknowledged().is_empty());
+    }
+
+    #[test]
+    fn a_broker_that_owes_acknowledgements_for_too_long_is_stuck() {
+        let (outgoing, start) = (Outgoing::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(!outgoing.is_stuck(after(99)), "nothing was sent");
+        outgoing.put(agent("a"), vec![1]);
+        outgoing.put(agent("b"), vec![2]);
+        let (first, second) = (outgoing.take(start).unwrap(), outgoing.take(after(20)).unwrap());
+        assert!(!outgoing.is_stuck(after(29)) && outgoing.is_stuck(after(30)));
+        outgoing.acknowledged(first.ticket, after(29));
+        assert!(!outgoing.is_stuck(after(58)) && outgoing.is_stuck(after(59)));
+        outgoing.acknowledged(second.ticket, after(58));
+        assert!(!outgoing.is_stuck(after(999)));
+        outgoing.put(agent("a"), vec![3]);
+        let _ = outgoing.take(after(60));
+        outgoing.lost();
+        assert!(!outgoing.is_stuck(after(999)), "a new connection owes nothing yet");
     }
 }

@@ -344,15 +344,16 @@ impl Process {
     /// [`Death::Lane`].
     pub fn decide(&mut self, now_ms: u64) -> Result<(Turn, Vec<Act>), Death> {
         let turn = self.running.turn(self.nature.base + Duration::from_millis(now_ms))?;
-        Ok((turn, self.publish_watermarks()))
+        Ok((turn, self.publish_watermarks(now_ms)))
     }
 
-    fn publish_watermarks(&mut self) -> Vec<Act> {
+    fn publish_watermarks(&mut self, now_ms: u64) -> Vec<Act> {
         let mut acts = Vec::new();
+        let now = self.nature.base + Duration::from_millis(now_ms);
         let out = &mut self.sessions[2];
         while out.state == State::Ready
             && out.in_flight.len() < 64
-            && let Some(Taken { ticket, agent, durable }) = self.outgoing.take()
+            && let Some(Taken { ticket, agent, durable }) = self.outgoing.take(now)
         {
             out.last_packet = if out.last_packet == 1_000 { 1 } else { out.last_packet + 1 };
             let message = Message {
@@ -421,6 +422,10 @@ impl Process {
     /// Connects what is to be connected.
     pub fn turn_sessions(&mut self, now_ms: u64) -> Vec<Act> {
         let mut acts = Vec::new();
+        if self.outgoing.is_stuck(self.nature.base + Duration::from_millis(now_ms)) {
+            acts.push(Act::Tear(Client::Out));
+            self.lost(Client::Out, now_ms);
+        }
         for (index, client) in CLIENTS.into_iter().enumerate() {
             let session = &mut self.sessions[index];
             match session.state {
@@ -465,7 +470,7 @@ impl Process {
                 if client == Client::Out {
                     session.state = State::Ready;
                     session.backoff_ms = 100;
-                    return self.publish_watermarks();
+                    return self.publish_watermarks(now_ms);
                 }
                 session.state = State::Subscribing { until_ms: now_ms + PATIENCE_MS };
                 let filters: &[&str] = match client {
@@ -486,9 +491,9 @@ impl Process {
             }
             Packet::PubAck(packet) => {
                 for (_, ticket) in session.in_flight.extract_if(.., |(known, _)| *known == packet) {
-                    self.outgoing.acknowledged(ticket);
+                    self.outgoing.acknowledged(ticket, self.nature.base + Duration::from_millis(now_ms));
                 }
-                self.publish_watermarks()
+                self.publish_watermarks(now_ms)
             }
             Packet::Publish { packet, again, message } => {
                 session.live = session.live || now_ms - session.last_ms > 50;
