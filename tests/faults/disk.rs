@@ -147,12 +147,12 @@ fn a_limit_on_file_sizes_is_a_full_disk() {
 
 #[test]
 fn no_acknowledgement_follows_a_sync_that_failed() {
-    for nth in [1, 2, 3, 7] {
+    // Counted by thread: the first few are the start's, of all logs; the later ones the journal's own.
+    for nth in [1, 3, 10, 12, 15] {
         let dir = tempfile::tempdir().expect("a folder");
         let (broker, meters) = (FakeBroker::start(), Meters::new(40, 10));
         let setup = meters.setup(dir.path(), broker.port, "");
         let trace = dir.path().join("trace");
-        // Counted by thread: of the journal's own syncs, the n-th.
         let wrapper = trace::wrapper(&trace, &format!("fdatasync:error=EIO:when={nth}"));
         let mut gateway = Gateway::launch(dir.path(), &setup, &[], &wrapper);
         for number in 0..SAMPLES {
@@ -174,7 +174,7 @@ fn no_acknowledgement_follows_a_sync_that_failed() {
             verdict.acknowledged.len(),
             verdict.delivered.len()
         );
-        assert!(verdict.failed_syncs > 0, "{name}: no sync of the journal failed");
+        assert!(nth < 10 || verdict.failed_syncs > 0, "{name}: no sync of the journal failed");
         assert_eq!(verdict.early, BTreeSet::new(), "{name}: acknowledged without a sync");
         gateway.relaunch(&[]);
         assert_complete(&mut gateway, &broker, &name);

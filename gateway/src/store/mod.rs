@@ -324,6 +324,12 @@ impl Store {
         Ok(outcome)
     }
 
+    /// Has as much been written since the last checkpoint as the memory should hold?
+    #[must_use]
+    pub fn is_checkpoint_due(&self) -> bool {
+        self.memory_ref().bytes >= self.options.dirty_limit_bytes
+    }
+
     /// The cursor of the last checkpoint, as the caller gave it.
     ///
     /// # Errors
