@@ -98,14 +98,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults: 45 days, 20 GiB, 16 MiB unwritten, 16 MiB cached, 100,000 quarantine records.
+    /// The defaults: 45 days, 20 GiB, 8 MiB unwritten, 16 MiB cached, 100,000 quarantine records.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
             retention_days: 45,
             limit_bytes: 20 << 30,
-            dirty_limit_bytes: 16 << 20,
+            dirty_limit_bytes: 8 << 20,
             cache_bytes: 16 << 20,
             quarantine_limit_records: 100_000,
             block_rows: BLOCK_ROWS,
