@@ -300,6 +300,8 @@ impl Gateway {
     pub async fn failed(&mut self) -> anyhow::Error {
         loop {
             tokio::select! {
+                // What a thread said is the reason; a session that found no journal is what came of it.
+                biased;
                 words = self.fatal.recv() => return anyhow::anyhow!(words.unwrap_or_default()),
                 ended = self.tasks.join_next() => match ended {
                     Some(Ok(Ok(()))) => {}

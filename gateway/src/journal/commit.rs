@@ -37,7 +37,8 @@ pub trait Settlement<T>: Send + 'static {
     fn settled(&mut self, batch: &mut Vec<Settled<T>>);
     /// The log reached its limit (`true`), or goes on after a release (`false`).
     fn full(&mut self, _full: bool) {}
-    /// The log failed; the thread ends. Whatever was not settled must never be acknowledged.
+    /// The log failed; the thread ends, and only then pushers are refused. Whatever was not settled must never be
+    /// acknowledged.
     fn failed(&mut self, error: &Error);
 }
 
@@ -120,8 +121,9 @@ impl<T: Entry, S: Settlement<T>> Commits<T, S> {
         match self.worker.commit(&self.queue, release, &mut self.batch) {
             Ok(()) => Step::Done,
             Err(error) => {
-                self.queue.set_state(State::Failed);
+                // First the reason, then the refusals that follow from it: nobody may tell those for the reason.
                 self.worker.settlement.failed(&error);
+                self.queue.set_state(State::Failed);
                 Step::Over
             }
         }

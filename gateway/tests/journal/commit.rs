@@ -62,6 +62,9 @@ impl Settlement<Message> for Witness {
 
     fn failed(&mut self, error: &Error) {
         self.told.send(Told::Failed(error.to_string())).unwrap();
+        if let Some(gate) = &self.gate {
+            let _ = gate.recv();
+        }
     }
 }
 
@@ -214,10 +217,12 @@ fn a_full_log_acknowledges_nothing_until_a_release_and_loses_nothing() {
 fn after_an_io_error_nothing_is_settled_and_pushers_are_told() {
     let dir = folder();
     let at = dir.path().join("log");
+    let (go, gate) = mpsc::channel();
     let (committer, intake, told) =
-        start(Writer::open(options(&at, 4096)).unwrap().0, Bounds::default(), None);
+        start(Writer::open(options(&at, 4096)).unwrap().0, Bounds::default(), Some(gate));
     intake.try_push(Priority::Normal, message(0, 3000)).unwrap();
     one_commit(&told);
+    go.send(()).unwrap();
     // The next segment cannot be created any more.
     std::fs::remove_dir_all(&at).unwrap();
     intake.try_push(Priority::Normal, message(1, 3000)).unwrap();
@@ -225,6 +230,8 @@ fn after_an_io_error_nothing_is_settled_and_pushers_are_told() {
         Told::Failed(error) => assert!(error.contains("cannot create"), "{error}"),
         other => panic!("{other:?}"),
     }
+    assert_eq!(intake.status().state, State::Running, "a pusher was refused before the reason was told");
+    drop(go);
     let writer = committer.join().unwrap();
     assert_eq!(intake.status().state, State::Failed);
     assert!(matches!(intake.try_push(Priority::Urgent, message(2, 1)), Err(Refused::Ended(_))));
