@@ -7,7 +7,7 @@ DASHBOARD := gateway/dashboard
 REPORTS := target/report
 export HUNHE_RECORDINGS ?= $(CURDIR)/../shared/data
 
-.PHONY: help demo test bench sim alarms fleet acknowledgement kills overload prepare dashboard build lint docs deny unit pipeline browser fuzz clean
+.PHONY: help demo test bench sim alarms fleet acknowledgement kills overload power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,9 +57,9 @@ bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
 
-sim: ## seeded histories of a small city with crashes and an oracle; SEEDS=2000
+sim: ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0; overnight SEEDS=1000000
 	mkdir -p $(REPORTS)
-	$(CARGO) run --profile $(PROFILE) -p hunhe-sim -- --seeds $(or $(SEEDS),2000) --report $(REPORTS)/sim.json
+	$(CARGO) run --profile $(PROFILE) -p hunhe-sim -- --seeds $(or $(SEEDS),2000) $(if $(FROM),--from $(FROM)) --report $(REPORTS)/sim.json
 
 alarms: build ## from a detector's report to a webhook, with a backlog of forty days beside it, about 2 minutes
 	mkdir -p $(REPORTS)
@@ -81,6 +81,21 @@ kills: build ## COUNT=200 SIGKILLs under load, about 12 minutes; SEED=n repeats 
 overload: build ## ten times the load for a minute in 256 MiB; needs to be root for the memory limit
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality overload $(ARGS)
+
+IMAGES ?= 200000
+power: ## IMAGES=200000 power cuts of the journal, with further cuts in recovery, about 2 minutes
+	HUNHE_POWER_IMAGES=$(IMAGES) $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-gateway --test journal -E 'test(power::)'
+
+JOURNAL_MIB ?= 1024
+restart: build ## a kill with JOURNAL_MIB=1024 in the journal, and the time to the first acknowledgement, about 2 minutes
+	HUNHE_JOURNAL_MIB=$(JOURNAL_MIB) HUNHE_BIN_DIR=$(abspath $(BIN)) $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-tests --test restart
+
+mutants: ## plant each bug of tests/mutants/mutants.toml in a copy and see the test that is named notice it; about an hour
+	mkdir -p $(REPORTS)
+	$(CARGO) run --profile $(PROFILE) -p hunhe-tests --bin hunhe-mutants -- $(if $(ONLY),--only "$(ONLY)")
+
+campaign: build ## the full figures about faults, kept in tests/campaigns; about three hours, goes on where it was cut off; PART=name
+	$(BIN)/hunhe-campaign $(if $(PART),--part $(PART)) $(ARGS)
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -25,6 +25,7 @@ mod listener;
 pub mod load;
 pub mod meters;
 pub mod mqtt;
+pub mod mutants;
 pub mod outbox_load;
 pub mod overload;
 pub mod poisoned;

@@ -1,6 +1,6 @@
 //! Figures of a campaign: a table for people, and `target/report/NAME.json` for programs.
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use serde_json::{Map, Value, json};
 
@@ -13,30 +13,23 @@ use crate::project_dir;
 /// The file cannot be written.
 pub fn write(name: &str, key: Option<&str>, figures: &Value) {
     print_table(key.unwrap_or(name), figures);
-    let dir = project_dir().join("target/report");
-    fs::create_dir_all(&dir).expect("folder of reports");
-    let path = dir.join(format!("{name}.json"));
+    let path = path(name);
+    path.parent().map_or(Ok(()), fs::create_dir_all).expect("folder of reports");
     let before: Option<Map<String, Value>> =
         fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok());
     let mut all = before.filter(|_| key.is_some()).unwrap_or_default();
-    let said = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).current_dir(project_dir()).output();
-        output.map_or_else(
-            |_| String::new(),
-            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        )
-    };
     let command = match name {
         "acknowledgement" => "make acknowledgement",
         "alarms" => "make alarms",
         "bench" => "make bench",
         "fleet" => "make fleet",
         "kills" => "make kills",
+        "mutants" => "make mutants",
         "overload" => "make overload",
         _ => "make pipeline",
     };
     all.insert("command".into(), json!(command));
-    all.insert("date".into(), json!(said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])));
+    all.insert("date".into(), json!(now()));
     all.insert("commit".into(), json!(said("git", &["rev-parse", "HEAD"])));
     all.insert("machine".into(), machine());
     match (key, figures) {
@@ -46,6 +39,23 @@ pub fn write(name: &str, key: Option<&str>, figures: &Value) {
     }
     let text = serde_json::to_string_pretty(&Value::Object(all)).expect("figures are JSON");
     fs::write(&path, text + "\n").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+/// Where a campaign's report is.
+#[must_use]
+pub fn path(name: &str) -> PathBuf {
+    project_dir().join("target/report").join(name).with_extension("json")
+}
+
+/// The time as reports write it.
+#[must_use]
+pub fn now() -> String {
+    said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])
+}
+
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).current_dir(project_dir()).output();
+    output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn machine() -> Value {

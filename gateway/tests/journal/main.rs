@@ -36,13 +36,13 @@ const SEGMENT_BYTES: u64 = 6_000;
 fn payload_of(lsn: u64) -> Vec<u8> {
     let mut state = lsn.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let len = usize::try_from(state >> 40).unwrap() % 300 * usize::from(!lsn.is_multiple_of(7));
-    let byte = |_| {
+    let eight = |_| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()[3]
+        state.to_le_bytes()
     };
-    (0..len).map(byte).collect()
+    (0..len.div_ceil(8)).flat_map(eight).take(len).collect()
 }
 
 fn kind_of(lsn: u64) -> u8 {

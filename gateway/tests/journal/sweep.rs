@@ -1,48 +1,54 @@
-//! Every truncation and every flipped bit of a whole log.
+//! Every truncation and every flipped bit of a whole log, on a disk in memory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use hunhe_gateway::journal::{Finding, Recovery, inspect};
+use hunhe_disk::simulated::SimulatedDisk;
+use hunhe_gateway::journal::{Finding, Options, Recovery, Writer, inspect};
 
-use super::{Got, files, folder, open, read_from, write_through};
+use super::{Got, read_from, write_through};
 
-/// Three segments of about 16 KiB together.
-const RECORDS: u64 = 110;
+/// Three segments of about 64 KiB together.
+const RECORDS: u64 = 440;
+const SEGMENT_BYTES: u64 = 24_000;
+const DIR: &str = "/data/journal";
+
+fn open(disk: &SimulatedDisk) -> (Writer, Recovery) {
+    let dir = Path::new(DIR).to_owned();
+    let limit_bytes = 64 << 20;
+    Writer::open(Options { disk: disk.handle(), dir, segment_bytes: SEGMENT_BYTES, limit_bytes }).unwrap()
+}
 
 struct Original {
-    files: Vec<(String, Vec<u8>)>,
-    dir: tempfile::TempDir,
+    disk: SimulatedDisk,
+    /// The segments in order, each with its content.
+    files: Vec<(PathBuf, Vec<u8>)>,
 }
 
 impl Original {
     fn new() -> Self {
-        let dir = folder();
-        write_through(&mut open(dir.path()).0, RECORDS);
-        let files = files(dir.path());
+        let disk = SimulatedDisk::new();
+        write_through(&mut open(&disk).0, RECORDS);
+        let is_segment =
+            |(path, _): &(PathBuf, _)| path.extension().is_some_and(|extension| extension == "seg");
+        let files: Vec<_> = disk.files().into_iter().filter(is_segment).collect();
         assert_eq!(files.len(), 3);
         let bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
-        assert!((14 << 10..18 << 10).contains(&bytes), "{bytes} bytes");
-        Self { files, dir }
+        assert!((60 << 10..72 << 10).contains(&bytes), "{bytes} bytes");
+        disk.kill();
+        Self { disk, files }
     }
 
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// Puts the whole log back, except that file `index` holds `damaged`.
-    fn plant(&self, index: usize, damaged: &[u8]) {
-        for entry in std::fs::read_dir(self.path()).unwrap() {
-            std::fs::remove_file(entry.unwrap().path()).unwrap();
-        }
-        for (at, (name, bytes)) in self.files.iter().enumerate() {
-            std::fs::write(self.path().join(name), if at == index { damaged } else { bytes }).unwrap();
-        }
+    /// A copy of the whole log, with one file changed.
+    fn with(&self, index: usize, change: impl FnOnce(&mut Vec<u8>)) -> SimulatedDisk {
+        let disk = self.disk.fork();
+        assert!(disk.corrupt(&self.files[index].0, change));
+        disk
     }
 
     /// First and last record of a file.
     fn range(&self, index: usize) -> (u64, u64) {
-        let first =
-            |at: usize| self.files.get(at).map_or(RECORDS + 1, |(name, _)| name[..20].parse().unwrap());
+        let number = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let first = |at: usize| self.files.get(at).map_or(RECORDS + 1, |(path, _)| number(path));
         (first(index), first(index + 1) - 1)
     }
 
@@ -61,8 +67,8 @@ impl Original {
     }
 }
 
-fn reopen(dir: &Path) -> (Recovery, Got) {
-    let (writer, recovery) = open(dir);
+fn reopen(disk: &SimulatedDisk) -> (Recovery, Got) {
+    let (writer, recovery) = open(disk);
     let got = read_from(writer.subscribe(), 1);
     (recovery, got)
 }
@@ -102,26 +108,19 @@ fn every_bit_flipped_costs_at_most_its_own_record_and_is_reported(index: usize) 
     let whole = &original.files[index].1;
     let (frames, (first, _)) = (original.frames(index), original.range(index));
     let records_end = whole.len() - if index < 2 { 12 } else { 0 };
-    original.plant(index, whole);
-    let mut bytes = whole.clone();
-    for bit in 0..bytes.len() * 8 {
+    for bit in 0..whole.len() * 8 {
         let at = bit / 8;
-        bytes[at] ^= 1 << (bit % 8);
-        std::fs::write(original.path().join(&original.files[index].0), &bytes).unwrap();
-        bytes[at] ^= 1 << (bit % 8);
+        let disk = original.with(index, |bytes| bytes[at] ^= 1 << (bit % 8));
         // Only a record's own bytes can cost it; header and seal cost none.
         let frame = frames.partition_point(|frame| *frame <= at).checked_sub(1).filter(|_| at < records_end);
-        let recovery = flipped_bit(&original, index, bit, frame.map(|frame| first + frame as u64));
-        if recovery.findings.iter().any(|finding| !matches!(finding, Finding::Lost(_))) {
-            original.plant(index, whole);
-        }
+        flipped_bit(&disk, index, bit, frame.map(|frame| first + frame as u64));
     }
 }
 
-fn flipped_bit(original: &Original, index: usize, bit: usize, hit: Option<u64>) -> Recovery {
-    let report = inspect::verify(&hunhe_disk::real(), original.path()).unwrap();
+fn flipped_bit(disk: &SimulatedDisk, index: usize, bit: usize, hit: Option<u64>) {
+    let report = inspect::verify(&disk.handle(), Path::new(DIR)).unwrap();
     assert!(!report.sound, "bit {bit} of file {index} went unnoticed");
-    let (recovery, got) = reopen(original.path());
+    let (recovery, got) = reopen(disk);
     nothing_is_silently_gone(&recovery, &got);
     let intact: Vec<u64> = (1..=RECORDS).filter(|lsn| Some(*lsn) != hit).collect();
     assert_eq!(got.records, intact, "bit {bit} of file {index}: {recovery}");
@@ -135,7 +134,6 @@ fn flipped_bit(original: &Original, index: usize, bit: usize, hit: Option<u64>) 
         }
         None => assert!(!recovery.lost_records() && !report.lost_records, "{recovery}"),
     }
-    recovery
 }
 
 #[test]
@@ -145,9 +143,9 @@ fn every_truncation_leaves_the_whole_records_before_it_and_all_other_segments() 
         let (frames, (first, last)) = (original.frames(index), original.range(index));
         let whole = &original.files[index].1;
         for len in 0..whole.len() {
-            original.plant(index, &whole[..len]);
-            let report = inspect::verify(&hunhe_disk::real(), original.path()).unwrap();
-            let (recovery, got) = reopen(original.path());
+            let disk = original.with(index, |bytes| bytes.truncate(len));
+            let report = inspect::verify(&disk.handle(), Path::new(DIR)).unwrap();
+            let (recovery, got) = reopen(&disk);
             nothing_is_silently_gone(&recovery, &got);
             let ends = frames.iter().skip(1).copied().chain([whole.len() - if index < 2 { 12 } else { 0 }]);
             let kept = ends.filter(|end| *end <= len).count() as u64;
@@ -171,14 +169,12 @@ fn a_zeroed_tail_is_trimmed_and_the_log_goes_on() {
     let original = Original::new();
     let whole = &original.files[2].1;
     for from in (0..whole.len()).step_by(97) {
-        let mut bytes = whole.clone();
-        bytes[from..].fill(0);
-        original.plant(2, &bytes);
-        let (mut writer, recovery) = open(original.path());
+        let disk = original.with(2, |bytes| bytes[from..].fill(0));
+        let (mut writer, recovery) = open(&disk);
         write_through(&mut writer, recovery.head.0 + 20);
         let through = writer.head().0;
         drop(writer);
-        let (_, got) = reopen(original.path());
+        let (_, got) = reopen(&disk);
         assert_eq!(got.records, (1..=through).collect::<Vec<_>>(), "zeroed from {from}");
     }
 }

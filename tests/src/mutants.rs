@@ -1,0 +1,83 @@
+//! The list of planted bugs: `tests/mutants/mutants.toml`.
+//!
+//! A planted bug replaces one place of one file. Its place occurs exactly once, so that the list cannot outlive the code it
+//! speaks of unnoticed: `tests/mutants/list.rs` is part of `make test`, the bugs themselves are planted by `make mutants`.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use serde::Deserialize;
+
+/// A bug, and the test that has to notice it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mutant {
+    /// What it does wrong.
+    pub name: String,
+    /// From the project's folder.
+    pub file: String,
+    /// What stands there.
+    pub from: String,
+    /// What is put in its place.
+    pub to: String,
+    /// The crate whose test notices.
+    pub package: String,
+    /// The test's binary, or `lib` for the crate's own tests.
+    #[serde(default)]
+    pub binary: String,
+    /// A part of the test's name.
+    #[serde(default)]
+    pub test: String,
+    /// In place of a test: so many seeds of the simulator.
+    pub seeds: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    mutant: Vec<Mutant>,
+}
+
+/// Reads the list.
+///
+/// # Errors
+/// What cannot be read, in words.
+pub fn read(project: &Path) -> Result<Vec<Mutant>, String> {
+    let path = project.join("tests/mutants/mutants.toml");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let list: List = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(list.mutant)
+}
+
+/// What is wrong with the list as it stands; empty if nothing.
+#[must_use]
+pub fn faults(project: &Path, list: &[Mutant]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut names = BTreeSet::new();
+    for mutant in list {
+        let name = &mutant.name;
+        if !names.insert(name) {
+            faults.push(format!("{name}: twice in the list"));
+        }
+        if mutant.seeds.is_none() && (mutant.binary.is_empty() || mutant.test.is_empty()) {
+            faults.push(format!("{name}: no test is named"));
+        }
+        match fs::read_to_string(project.join(&mutant.file)) {
+            Err(error) => faults.push(format!("{name}: {}: {error}", mutant.file)),
+            Ok(text) => {
+                let places = text.matches(&mutant.from).count();
+                if places != 1 {
+                    faults.push(format!("{name}: its place occurs {places} times in {}", mutant.file));
+                }
+            }
+        }
+    }
+    faults
+}
+
+impl Mutant {
+    /// The file's text with the bug in it.
+    #[must_use]
+    pub fn plant(&self, text: &str) -> String {
+        text.replacen(&self.from, &self.to, 1)
+    }
+}
