@@ -7,7 +7,7 @@ DASHBOARD := gateway/dashboard
 REPORTS := target/report
 export HUNHE_RECORDINGS ?= $(CURDIR)/../shared/data
 
-.PHONY: help demo test bench sim alarms fleet acknowledgement kills overload power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz clean
+.PHONY: help demo test bench sim alarms fleet acknowledgement kills overload faults power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ kills: build ## COUNT=200 SIGKILLs under load, about 12 minutes; SEED=n repeats 
 overload: build ## ten times the load for a minute in 256 MiB; needs to be root for the memory limit
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality overload $(ARGS)
+
+faults: build ## each fault on the real programs, its figures in target/report/faults.json, about 9 minutes
+	HUNHE_BIN_DIR=$(abspath $(BIN)) $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-tests --no-fail-fast \
+		-E 'binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|backup)$$/)'
 
 IMAGES ?= 200000
 power: ## IMAGES=200000 power cuts of the journal, with further cuts in recovery, about 2 minutes

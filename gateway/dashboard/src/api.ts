@@ -102,7 +102,11 @@ export interface Output {
 export interface Sink {
   name: string;
   state: "running" | "draining" | "retrying" | "stopped";
+  /** Do requests go to its database? */
+  circuit?: "closed" | "open" | "half_open";
   lag_records: number;
+  /** Written, and lost if its database were killed now. */
+  unsettled_records?: number;
   lag_s: number;
   last_error: string | null;
 }

@@ -63,8 +63,18 @@ function fill(row: Row, state: string, name: string, note: string): void {
   put(row.parts.note, note);
 }
 
+/** A closed circuit is as it should be, and not spoken of. */
+export function sinkNote({ state, circuit, lag_s, unsettled_records = 0 }: Sink): string {
+  const note = [
+    stateWord(state), say("lag", { n: span(lag_s) }),
+    circuit === "open" && say("circuit_open"), circuit === "half_open" && say("circuit_half_open"),
+    unsettled_records > 0 && say("unsettled", { n: whole(unsettled_records) }),
+  ];
+  return note.filter(Boolean).join(" · ");
+}
+
 function drawSink(row: Row, sink: Sink): void {
-  fill(row, sink.state, sink.name, `${stateWord(sink.state)} · ${say("lag", { n: span(sink.lag_s) })}`);
+  fill(row, sink.state, sink.name, sinkNote(sink));
   mark(row, "title", sink.last_error ?? "");
 }
 
