@@ -1,14 +1,16 @@
 //! A lane's state on disk: two files written in turn, so that one is always whole.
 //!
 //! ```text
-//! magic 8 · format version u32 · sequence u64 · length u64 · CRC-32C of the body u32 · body (postcard)
+//! magic 8 · format version u32 · sequence u64 · length u64 · CRC-32C u32 of the body and then the 28 bytes before · body (postcard)
 //! ```
 //! The newer valid one is taken. Losing it costs a longer replay from the other; losing both costs what was released
-//! from the journal, and start-up says so. A format newer than ours is refused by name, the one before ours is read:
-//! format 1 had no alerts. Invariant: when a checkpoint is
-//! valid, the decided log and the alert log up to its positions are durable.
+//! from the journal, and start-up says so. Invariant: when a checkpoint is valid, the decided log and the alert log up to its
+//! positions are durable.
+//!
+//! The header keeps this layout in every later format, so that a newer one is refused by name and not taken for damage.
+//! Former ones are read: format 2 summed the body alone, format 1 had no alerts either.
 
-use crate::journal::Lsn;
+use crate::{formats::Newer, journal::Lsn};
 use hunhe_disk::{Appender, Disk, File, Open};
 use hunhe_gateway_core::{former::SnapshotV1, view::Snapshot};
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,7 @@ use std::{
 };
 
 const MAGIC: &[u8; 8] = b"HUNHECKP";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER_BYTES: usize = 32;
 
 /// Where everything stood between two journal records.
@@ -68,15 +70,8 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// Written by a newer version.
-    #[error(
-        "checkpoint {path} has format {found}, this version reads up to {VERSION}: run the newer version"
-    )]
-    Newer {
-        /// Which file.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
+    #[error(transparent)]
+    Newer(#[from] Newer),
     /// The state does not serialise: a defect.
     #[error("checkpoint cannot be encoded")]
     Encode(#[from] postcard::Error),
@@ -153,7 +148,8 @@ impl Checkpoints {
         header[8..12].copy_from_slice(&VERSION.to_le_bytes());
         header[12..20].copy_from_slice(&self.sequence.to_le_bytes());
         header[20..28].copy_from_slice(&length.to_le_bytes());
-        header[28..32].copy_from_slice(&crc32c.to_le_bytes());
+        let crc32c = crc32c::crc32c_append(crc32c, &header[..28]);
+        header[28..].copy_from_slice(&crc32c.to_le_bytes());
         Ok(Unfinished {
             disk: Arc::clone(&self.disk),
             file,
@@ -236,19 +232,42 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint<'static>)>
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
     let word = |from: usize| header[from..from + 8].try_into().map_or(0, u64::from_le_bytes);
     let half = |from: usize| header[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
-    if &header[..8] != MAGIC {
+    let version = half(8);
+    let of_body = crc32c::crc32c(body);
+    let sum = if version < 3 { of_body } else { crc32c::crc32c_append(of_body, &header[..28]) };
+    if &header[..8] != MAGIC || word(20) != body.len() as u64 || half(28) != sum {
         return Ok(None);
     }
-    if half(8) > VERSION {
-        return Err(CheckpointError::Newer { path: path.into(), found: half(8) });
-    }
-    if word(20) != body.len() as u64 || half(28) != crc32c::crc32c(body) {
-        return Ok(None);
-    }
-    let checkpoint = match half(8) {
+    let checkpoint = match version {
         1 => postcard::from_bytes::<CheckpointV1>(body).ok().map(Checkpoint::from),
-        VERSION => postcard::from_bytes(body).ok(),
-        _ => None,
+        2 | VERSION => postcard::from_bytes(body).ok(),
+        0 => None,
+        _ => return Err(Newer { path: path.into(), found: version, known: VERSION }.into()),
     };
     Ok(checkpoint.map(|checkpoint| (word(12), checkpoint)))
+}
+
+/// Refuses a folder that holds a checkpoint of a newer format, and changes nothing.
+///
+/// # Errors
+/// [`CheckpointError::Io`] and [`CheckpointError::Newer`].
+pub fn refuse_newer(disk: &dyn Disk, dir: &Path) -> Result<(), CheckpointError> {
+    for name in NAMES {
+        let path = dir.join(name);
+        let newer = (|| {
+            let file = disk.open(&path, Open::Read)?;
+            let mut header = [0; 12];
+            file.read_exact_at(&mut header, 0)?;
+            let [.., a, b, c, d] = header;
+            // Only what may be newer is read whole: a city's checkpoint is large.
+            if u32::from_le_bytes([a, b, c, d]) > VERSION { disk.read(&path).map(Some) } else { Ok(None) }
+        })();
+        match newer {
+            Ok(Some(bytes)) => drop(parse(&bytes, &path)?),
+            Ok(None) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {}
+            Err(source) => return Err(CheckpointError::Io { path, source }),
+        }
+    }
+    Ok(())
 }

@@ -20,6 +20,7 @@ use hunhe_proto::class::Class;
 use hunhe_proto::id::Id;
 
 use crate::config::{Config, Fault, Faults, Place};
+use crate::formats::{self, FormatError, Newer};
 
 pub use classes::read_class;
 pub use pseudonyms::Pseudonyms;
@@ -72,7 +73,13 @@ pub fn read(config: &Config) -> Result<Enrolled, Faults> {
     let mut faults = Vec::new();
     let classes = classes::read_folder(&config.registry.classes, &mut faults);
     let rules = rules::read_folder(&config.registry.rules, &classes, &mut faults);
-    let pseudonyms = Pseudonyms::read(&config.data_dir, &mut faults);
+    let pseudonyms = match formats::refuse_newer(&*hunhe_disk::real(), &config.data_dir) {
+        Ok(()) => Pseudonyms::read(&config.data_dir, &mut faults),
+        Err(refused) => {
+            faults.push(fault_of(refused, &config.data_dir));
+            Pseudonyms::default()
+        }
+    };
     let mut enroller = Enroller::new(classes, pseudonyms);
     enroller.registry.set_rules(rules);
     for path in &config.registry.fleets {
@@ -89,6 +96,23 @@ pub fn read(config: &Config) -> Result<Enrolled, Faults> {
     }
     enroller.faults.append(&mut faults);
     enroller.finish()
+}
+
+/// A data folder that cannot be used is told with all other faults, before the mapping in it could be written.
+fn fault_of(refused: FormatError, data_dir: &Path) -> Fault {
+    let place = |path: &Path| Place::whole(&path.display().to_string());
+    match refused.newer() {
+        Some(Newer { path, found, known }) => {
+            let what = format!(
+                "has format {found}, and this version reads up to {known}: it was written by a newer Hunhe"
+            );
+            Fault::new(place(path), "", what, formats::REMEDY)
+        }
+        None => {
+            let what = format!("{:#}", anyhow::Error::from(refused));
+            Fault::new(place(data_dir), "data_dir", what, "let the gateway's user read and write it")
+        }
+    }
 }
 
 /// Adds devices to a registry, and what is wrong with them to a list.

@@ -12,6 +12,7 @@
 //! - [`watermark`]: back to the edge, what it may forget
 //! - [`api`], [`answers`]: what people and programs ask
 //! - [`observe`]: what the gateway says of itself
+//! - [`formats`]: what of it a newer Hunhe wrote, which is refused
 //! - [`recover`]: what a start makes of what is on disk
 //! - [`run`]: all of it put together; [`demo`]: with a city and a broker around it
 
@@ -25,6 +26,7 @@ pub mod config;
 pub mod decided;
 pub mod demo;
 pub mod enrol;
+pub mod formats;
 pub mod intake;
 pub mod journal;
 pub mod lane;

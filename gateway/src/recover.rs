@@ -8,6 +8,7 @@ use crate::{
     alerts,
     checkpoint::Checkpoints,
     config::{Config, DecidedLimits, JournalLimits},
+    formats,
     journal::{Lsn, Options, Writer},
     sinks::cursor::{Cursor, CursorError, CursorFile, Held},
 };
@@ -73,9 +74,10 @@ impl Recovered {
     /// Opens everything. `rules` are [`rules_of`] the registry.
     ///
     /// # Errors
-    /// What the disk refuses. Damage is no error: it is logged, and what is whole goes on.
+    /// What a newer Hunhe wrote ([`formats`]), with nothing changed; what the disk refuses. Damage is no error: it is logged, and what is whole goes on.
     pub fn open(disk: &Arc<dyn Disk>, layout: &Layout, rules: u32) -> anyhow::Result<Self> {
         let dir = &layout.data_dir;
+        formats::refuse_newer(&**disk, dir)?;
         disk.make_dir(dir).with_context(|| {
             format!("cannot make {}: set data_dir to a folder of the gateway's", dir.display())
         })?;

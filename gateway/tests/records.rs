@@ -11,7 +11,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use hunhe_gateway::{
-    checkpoint::{Checkpoint, CheckpointError, Checkpoints},
+    checkpoint::{Checkpoint, Checkpoints},
     decided::{self, Decided, Encoder, Message},
     journal::{AppendError, Entry, Lsn, Next, Options, Reader, Writer},
     record::{self, Entering},
@@ -210,30 +210,18 @@ fn the_newer_checkpoint_is_taken_and_the_older_where_it_is_damaged() {
 
     let file = dir.path().join("checkpoint-0");
     let whole = fs::read(&file).unwrap();
-    for at in 0..whole.len() {
-        // The version's bytes are judged below: a greater one is refused, not taken for damage.
-        if (8..12).contains(&at) {
-            continue;
-        }
+    for (at, bit) in (0..whole.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
         let mut damaged = whole.clone();
-        damaged[at] ^= 0x10;
+        damaged[at] ^= 1 << bit;
         fs::write(&file, &damaged).unwrap();
+        // Not in the version either: rot is no newer Hunhe, and needs nobody to delete a file.
         let found = newest(dir.path());
-        let journal = found.newest.map(|checkpoint| checkpoint.journal);
-        // The sequence is not covered by the checksum; a damaged one may only make the older file win.
-        assert!(journal == Some(Lsn(2)) || ((12..20).contains(&at) && journal == Some(Lsn(3))), "byte {at}");
+        assert_eq!(found.newest.map(|checkpoint| checkpoint.journal), Some(Lsn(2)), "byte {at}, bit {bit}");
+        assert_eq!(found.damaged, std::slice::from_ref(&file));
     }
     fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     let found = newest(dir.path());
     assert_eq!((found.newest.unwrap().journal, found.damaged), (Lsn(2), vec![file.clone()]));
-
-    let mut newer = whole.clone();
-    newer[8] += 1;
-    fs::write(&file, &newer).unwrap();
-    assert!(matches!(
-        Checkpoints::open(&hunhe_disk::real(), dir.path()),
-        Err(CheckpointError::Newer { found: 3, .. })
-    ));
 }
 
 #[test]
@@ -254,22 +242,4 @@ fn the_newest_whole_checkpoint_is_never_touched_however_often_the_next_fails() {
     let (mut files, _) = Checkpoints::open(&hunhe_disk::real(), dir.path()).unwrap();
     files.begin(&checkpoint(5, &lane)).unwrap().finish().unwrap();
     assert_eq!(journal(dir.path()), Some(Lsn(5)));
-}
-
-/// Written by the version before alerts, at the end of a demonstration: 33 devices, 2,428 samples, 3,307 readings.
-#[test]
-fn a_checkpoint_of_the_format_before_is_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoint-format-1");
-    fs::copy(fixture, dir.path().join("checkpoint-1")).unwrap();
-    let (_, found) = Checkpoints::open(&hunhe_disk::real(), dir.path()).unwrap();
-    assert_eq!(found.damaged, Vec::<std::path::PathBuf>::new());
-    let former = found.newest.unwrap();
-    assert!(former.journal > Lsn::NONE && former.decided > Lsn::NONE);
-    assert_eq!(former.alerts, Lsn::NONE, "the alert log begins behind it");
-    let mut lane = Lane::new(registry(), Policy::default());
-    let left_out = lane.restore(former.snapshot);
-    assert!((1..=33).contains(&left_out), "this registry has one device: {left_out}");
-    assert_eq!((lane.counters().samples, lane.counters().readings), (2_428, 3_307));
-    assert_eq!(lane.open_alerts().count(), 0);
 }

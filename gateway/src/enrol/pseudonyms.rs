@@ -4,6 +4,8 @@
 //! operating system, so nothing about the device follows from it. Entries are never removed: a device that comes back
 //! finds its series. The file is replaced whole, by a rename after a sync, so a crash leaves the old or the new one;
 //! a damaged file is reported and never overwritten. Losing it starts new series: it belongs into the backup.
+//!
+//! Format 1 begins with its columns' names. Every later one says so in a line before: `# hunhe pseudonyms, format 2`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -15,8 +17,12 @@ use hunhe_proto::id::Id;
 
 use super::{FAULTS_PER_FILE_MAX, read_text};
 use crate::config::{Fault, Place};
+use crate::formats::{self, FormatError, Newer};
+use hunhe_disk::Disk;
 
 const HEADER: &str = "device,pseudonym";
+const FORMAT: u32 = 1;
+const TITLE: &str = "# hunhe pseudonyms, format ";
 
 /// The mapping from devices to pseudonyms.
 #[derive(Debug, Default)]
@@ -54,8 +60,23 @@ impl Pseudonyms {
         data_dir.join("pseudonyms.csv")
     }
 
+    /// Refuses a mapping of a newer format, and changes nothing.
+    ///
+    /// # Errors
+    /// [`FormatError`].
+    pub fn refuse_newer(disk: &dyn Disk, data_dir: &Path) -> Result<(), FormatError> {
+        let path = Self::file(data_dir);
+        let bytes = formats::read_if_there(disk, &path)?.unwrap_or_default();
+        let line = bytes.split(|&byte| byte == b'\n').next().and_then(|line| std::str::from_utf8(line).ok());
+        let format = line.and_then(|line| line.trim_end().strip_prefix(TITLE)?.parse().ok());
+        match format {
+            Some(found) if found > FORMAT => Err(Newer { path, found, known: FORMAT }.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The kept ones; none where there is no file yet. Damaged lines are added to `faults`.
-    pub(crate) fn read(data_dir: &Path, faults: &mut Vec<Fault>) -> Self {
+    pub fn read(data_dir: &Path, faults: &mut Vec<Fault>) -> Self {
         let path = Self::file(data_dir);
         let mut read = Self::default();
         if !path.exists() {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Lsn;
+use crate::formats::Newer;
 
 /// A log that cannot be opened, or cannot go on. Cloneable, because a failed writer repeats its first error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -27,17 +28,8 @@ pub enum Error {
         dir: PathBuf,
     },
     /// A newer program wrote this log.
-    #[error(
-        "segment {path} has format {found}, this program knows formats up to {known}: run the newer program"
-    )]
-    NewerFormat {
-        /// The segment.
-        path: PathBuf,
-        /// Its format version.
-        found: u8,
-        /// The newest this program reads.
-        known: u8,
-    },
+    #[error(transparent)]
+    NewerFormat(#[from] Newer),
     /// Sizes that cannot work.
     #[error(
         "log {dir}: segments of {segment_bytes} bytes under a limit of {limit_bytes} cannot work: \

@@ -21,7 +21,9 @@
 //! | 8 | number (LSN) of the first record |
 //! | 4 | CRC-32C of the 28 bytes before |
 //!
-//! The header keeps this layout in every later version, so that a newer format is refused by its number, not as damage.
+//! The header keeps this layout in every later version, so that a newer format is refused by its number, not as damage. The
+//! version counts for all that is in a segment: a change of the frames, or of what the records of any of the three logs hold,
+//! raises it, and a record that changes gets a new kind, so that the former one stays readable.
 //! A record is a frame of 12 bytes and its payload:
 //!
 //! | bytes | what |
@@ -46,6 +48,7 @@
 mod commit;
 mod error;
 mod finding;
+mod format;
 pub mod inspect;
 mod queue;
 mod reader;
@@ -68,6 +71,7 @@ use hunhe_disk::Disk;
 pub use commit::{Commits, Committer, Entry, Settled, Settlement, Step};
 pub use error::{AppendError, Error, ReadError};
 pub use finding::{AsideReason, Finding, Gap, Recovery};
+pub use format::refuse_newer_segments;
 pub use queue::{Bounds, Intake, Priority, Refused, State, Status};
 pub use reader::{Next, Reader, Record};
 pub use record::MAX_PAYLOAD_BYTES;

@@ -10,9 +10,10 @@ use hunhe_disk::{Disk, File, Open};
 use super::Lsn;
 use super::error::Error;
 use super::finding::{AsideReason, Finding, Gap};
+use super::format;
 use super::record::{FRAME_BYTES, FRAME_LEN, Frame, Stamp};
 use super::scan::{Scanner, Step};
-use super::segment::{self, FORMAT_VERSION, HEADER_LEN, Header};
+use super::segment::{self, HEADER_LEN, Header};
 
 /// How much of sealed segments is read; the last one is always read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +119,7 @@ impl Survey {
             }
             let header = segment::read_header(&*file, &path)?;
             if let Header::Newer(found) = header {
-                return Err(Error::NewerFormat { path, found, known: FORMAT_VERSION });
+                return Err(format::newer(&path, found));
             }
             candidates.push(Candidate { path, bytes, header });
         }

@@ -7,6 +7,7 @@ use hunhe_disk::{File, Open};
 
 use super::error::{AppendError, Error};
 use super::finding::Recovery;
+use super::format;
 use super::record::{FRAME_BYTES, FRAME_LEN, MAX_PAYLOAD_BYTES, Stamp};
 use super::recover::{Claim, Mended};
 use super::scan::{Scanner, Step};
@@ -46,6 +47,7 @@ impl Writer {
     /// error: see [`Recovery`].
     pub fn open(options: Options) -> Result<(Self, Recovery), Error> {
         options.check()?;
+        format::refuse_newer_segments(&*options.disk, &options.dir)?;
         let claim = Claim::of(&options.disk, &options.dir)?;
         let Mended { log_id, segments, aside, resume, recovery } = claim.mend(Depth::Ends)?;
         let mut spans: Vec<Span> =

@@ -6,9 +6,10 @@
 //! oldest record, and says so.
 //!
 //! ```text
-//! slot n at byte n × 512:  "HUNHECUR" · generation u64 · cause u64 · hint u64 · CRC-32C u32 of all before
+//! slot n at byte n × 512:  "HUNHECU" · format u8 · generation u64 · cause u64 · hint u64 · CRC-32C u32 of all before
 //! ```
-//! Little endian. Deliberately absent: a history, and any knowledge of the destination: one file is one sink's.
+//! Little endian. The format's byte is `R` in format 1, and its number in every later one; the place of the checksum and what
+//! it covers stay, so that a newer format is refused by its number, not taken for damage. Deliberately absent: a history, and any knowledge of the destination: one file is one sink's.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,14 @@ use std::sync::Arc;
 
 use hunhe_disk::{Disk, File, Open};
 
-use crate::journal::Lsn;
+use crate::{formats::Newer, journal::Lsn};
 
-const MAGIC: [u8; 8] = *b"HUNHECUR";
+/// What a cursor's file name ends with.
+pub const SUFFIX: &str = ".cursor";
+
+const MAGIC: [u8; 7] = *b"HUNHECU";
+const FORMAT: u32 = 1;
+const FORMAT_1: u8 = b'R';
 const SLOT_BYTES: usize = 36;
 const SLOT_STRIDE: u64 = 512;
 
@@ -44,12 +50,26 @@ pub enum Held {
 
 /// A cursor's file cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} cursor {path}: check the directory and its permissions")]
-pub struct CursorError {
-    action: &'static str,
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum CursorError {
+    /// The operating system refuses.
+    #[error("cannot {action} cursor {path}: check the directory and its permissions")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A newer program wrote it.
+    #[error(transparent)]
+    Newer(#[from] Newer),
+}
+
+impl CursorError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
 }
 
 /// A cursor's file, open.
@@ -64,14 +84,12 @@ impl CursorFile {
     /// Opens the file, or creates it, and says what it held.
     ///
     /// # Errors
-    /// [`CursorError`] where the operating system refuses.
+    /// [`CursorError::Newer`], and [`CursorError::Io`] where the operating system refuses.
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<(Self, Held), CursorError> {
-        let failed = |action| move |source| CursorError { action, path: path.to_owned(), source };
-        let file = disk.open(path, Open::Keep).map_err(failed("open"))?;
-        let empty = file.is_empty().map_err(failed("read"))?;
-        let first = read_slot(&*file, 0).map_err(failed("read"))?;
-        let second = read_slot(&*file, 1).map_err(failed("read"))?;
-        let newest = first.into_iter().chain(second).max_by_key(|(generation, _)| *generation);
+        let file = disk.open(path, Open::Keep).map_err(CursorError::io("open", path))?;
+        let empty = file.is_empty().map_err(CursorError::io("read", path))?;
+        let slots = [read_slot(&*file, 0, path)?, read_slot(&*file, 1, path)?];
+        let newest = slots.into_iter().flatten().max_by_key(|(generation, _)| *generation);
         let held = match newest {
             Some((_, cursor)) => Held::Cursor(cursor),
             None if empty => Held::Nothing,
@@ -88,38 +106,56 @@ impl CursorFile {
     pub fn save(&mut self, cursor: Cursor) -> Result<(), CursorError> {
         let generation = self.generation.saturating_add(1);
         let mut slot = [0; SLOT_BYTES];
-        slot[..8].copy_from_slice(&MAGIC);
+        slot[..7].copy_from_slice(&MAGIC);
+        slot[7] = FORMAT_1;
         slot[8..16].copy_from_slice(&generation.to_le_bytes());
         slot[16..24].copy_from_slice(&cursor.cause.to_le_bytes());
         slot[24..32].copy_from_slice(&cursor.hint.0.to_le_bytes());
         let checksum = crc32c::crc32c(&slot[..32]);
         slot[32..].copy_from_slice(&checksum.to_le_bytes());
-        self.file.write_all_at(&slot, generation % 2 * SLOT_STRIDE).map_err(|source| CursorError {
-            action: "write",
-            path: self.path.clone(),
-            source,
-        })?;
+        let written = self.file.write_all_at(&slot, generation % 2 * SLOT_STRIDE);
+        written.map_err(CursorError::io("write", &self.path))?;
         self.generation = generation;
         Ok(())
     }
 }
 
-fn read_slot(file: &dyn File, index: u64) -> io::Result<Option<(u64, Cursor)>> {
+/// Refuses a cursor of a newer format, and creates nothing.
+///
+/// # Errors
+/// As [`CursorFile::open`].
+pub fn refuse_newer(disk: &dyn Disk, path: &Path) -> Result<(), CursorError> {
+    let file = match disk.open(path, Open::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(CursorError::io("open", path)(error)),
+    };
+    (0..2).try_for_each(|index| read_slot(&*file, index, path).map(drop))
+}
+
+fn read_slot(file: &dyn File, index: u64, path: &Path) -> Result<Option<(u64, Cursor)>, CursorError> {
     let mut slot = [0; SLOT_BYTES];
     match file.read_exact_at(&mut slot, index * SLOT_STRIDE) {
-        Ok(()) => Ok(parse(&slot)),
+        Ok(()) => parse(&slot)
+            .map_err(|found| Newer { path: path.to_owned(), found: found.into(), known: FORMAT }.into()),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(CursorError::io("read", path)(error)),
     }
 }
 
-fn parse(slot: &[u8; SLOT_BYTES]) -> Option<(u64, Cursor)> {
+/// A whole slot; `Err` with its format where that is a newer one.
+fn parse(slot: &[u8; SLOT_BYTES]) -> Result<Option<(u64, Cursor)>, u8> {
     let (fields, checksum) = slot.split_at(32);
     let (words, _) = fields.as_chunks::<8>();
-    let [magic, generation, cause, hint] = words else { return None };
-    let valid = *magic == MAGIC && checksum == crc32c::crc32c(fields).to_le_bytes();
+    let [magic, generation, cause, hint] = words else { return Ok(None) };
+    if magic[..7] != MAGIC || checksum != crc32c::crc32c(fields).to_le_bytes() {
+        return Ok(None);
+    }
+    if magic[7] != FORMAT_1 {
+        return Err(magic[7]);
+    }
     let cursor = Cursor { cause: u64::from_le_bytes(*cause), hint: Lsn(u64::from_le_bytes(*hint)) };
-    valid.then_some((u64::from_le_bytes(*generation), cursor))
+    Ok(Some((u64::from_le_bytes(*generation), cursor)))
 }
 
 #[cfg(test)]

@@ -6,7 +6,11 @@
 //! Bounds: 128 months (more is refused); 4 MiB a memtable, and all memtables together about as much as the 64 MiB
 //! that fjall's own journal may take before it flushes the stragglers; block cache as configured; 900 open files.
 
-use super::{Options, StoreError};
+use super::{
+    Options, StoreError,
+    format::{self, FORMAT},
+};
+use crate::formats::{FormatError, Newer};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode,
     config::{BlockSizePolicy, CompressionPolicy},
@@ -22,8 +26,6 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-/// The version of everything that this module writes.
-const FORMAT: u32 = 1;
 /// Ten years of months and a few.
 const MONTHS_MAX: usize = 128;
 /// The year 9999.
@@ -98,6 +100,8 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn open(options: &Options) -> Result<Self, StoreError> {
+        // The database writes when it is opened.
+        super::refuse_newer(&*hunhe_disk::real(), &options.dir)?;
         let db = Database::builder(&options.dir)
             .worker_threads(1)
             .cache_size(options.cache_bytes)
@@ -112,6 +116,7 @@ impl Disk {
             db.persist(PersistMode::SyncAll)?;
         }
         check_format(&meta, options)?;
+        format::mark(&*hunhe_disk::real(), &options.dir)?;
         let disk = Self {
             catalog: db.keyspace("catalog", small)?,
             quarantine: db.keyspace("quarantine", small)?,
@@ -198,9 +203,11 @@ fn check_format(meta: &Keyspace, options: &Options) -> Result<(), StoreError> {
     let found = stored.as_deref().and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
     match found {
         Some(FORMAT) => Ok(()),
-        found => {
-            Err(StoreError::Format { dir: options.dir.clone(), found: found.unwrap_or(0), known: FORMAT })
+        Some(found) if found > FORMAT => {
+            let newer = Newer { path: options.dir.clone(), found, known: FORMAT };
+            Err(FormatError::from(newer).into())
         }
+        _ => Err(StoreError::Corrupt { what: "format" }),
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! - `table`: decoded samples, and which of two at one instant stays
 //! - `block`: a table's bytes
-//! - `disk`: keyspaces, keys, format version
+//! - `disk`: keyspaces, keys; `format`: the version of all of it
 //! - `memory`: what is not yet on disk; `append` for samples in order, `late` for all others
 //! - `checkpoint`: memory to disk, in one batch with the cursor
 //! - `scan`: blocks, runs and memory merged for a reader
@@ -46,6 +46,7 @@ mod block;
 mod catalog;
 mod checkpoint;
 mod disk;
+mod format;
 mod late;
 mod memory;
 mod quarantine;
@@ -57,12 +58,14 @@ mod table;
 mod tests;
 
 pub use disk::Month;
+pub use format::{MARKER, refuse_newer};
 pub use hunhe_gateway_core::event::ABSENT;
 pub use quarantine::Discarded;
 pub use retain::Retained;
 pub use rollup::Rollup;
 pub use scan::Series;
 
+use crate::formats::FormatError;
 use disk::Disk;
 use memory::Memory;
 use std::{
@@ -123,18 +126,9 @@ pub enum StoreError {
     /// An earlier write or sync failed, so nothing says what is on disk.
     #[error("the embedded store refuses writes since one failed; open it again")]
     Poisoned,
-    /// Made by another version.
-    #[error(
-        "{dir} holds store format {found}, this program knows {known}; use the newer program or another folder"
-    )]
-    Format {
-        /// The store's folder.
-        dir: PathBuf,
-        /// What it holds; 0 where that cannot be read.
-        found: u32,
-        /// What this program writes.
-        known: u32,
-    },
+    /// A newer program's, or its format cannot be looked at.
+    #[error(transparent)]
+    Format(#[from] FormatError),
     /// Bytes on disk that this store did not write.
     #[error(
         "the embedded store holds a malformed {what}; restore it from a backup or start with an empty folder"

@@ -1,0 +1,238 @@
+//! Each fixture is read to what it was written from, and today's program still writes the same bytes: a format that changes
+//! without a new version shows here.
+
+use std::{fs, path::Path};
+
+use hunhe_gateway::{
+    alerts::feed::{Feed, Step},
+    checkpoint::{Checkpoint, Checkpoints},
+    decided::{self, Decided},
+    enrol::Pseudonyms,
+    journal::{self, Entry as _, Lsn, Next, Reader, Writer, inspect},
+    record,
+    sinks::cursor::{Cursor, CursorFile, Held},
+};
+use hunhe_gateway_core::{
+    event::{ABSENT, Arrival, Event},
+    lane::{Lane, Policy},
+};
+
+use crate::{fixture, story};
+use story::{BOOT, NOW_MS, id};
+
+/// Kind and content of each record, with nothing found that is not as written.
+fn records(dir: &Path) -> Vec<(u8, Vec<u8>)> {
+    let (log, recovery) = Writer::open(story::log(dir)).unwrap();
+    assert_eq!(recovery.findings, [], "{recovery}");
+    let mut reader = Reader::open(log.subscribe(), Lsn::FIRST).unwrap();
+    let mut records = Vec::new();
+    loop {
+        match reader.next().unwrap() {
+            Next::Record(record) => records.push((record.kind, record.payload.to_vec())),
+            Next::Lost { first, last } => panic!("{first} to {last} are lost"),
+            Next::CaughtUp => return records,
+        }
+    }
+}
+
+#[test]
+fn a_journal_of_format_1_is_read_record_by_record() {
+    assert_eq!(journal::FORMAT_VERSION, 1, "a fixture of the new version belongs beside this one");
+    let dir = fixture("journal-v1");
+    let report = inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
+    assert!(report.sound, "{report}");
+    assert_eq!((report.segments.len(), report.records, report.head), (2, Some(6), Lsn(6)));
+    let found = records(dir.path());
+    let written: Vec<_> =
+        story::entering().iter().map(|entering| (entering.kind(), entering.parts().concat())).collect();
+    assert_eq!(found, written);
+
+    let read = |at: usize| record::read(at as u64 + 1, found[at].0, &found[at].1).unwrap();
+    let arrival = |lsn, alarm| Arrival { lsn, at_ms: NOW_MS, live: true, alarm };
+    match read(0).event() {
+        Event::Message { arrival: found, topic: b"hunhe/v1/5e/secret-7/up", payload } => {
+            assert_eq!((found, payload), (arrival(1, false), story::report(0, &[100, 120, 140]).as_slice()));
+        }
+        other => panic!("{other:?}"),
+    }
+    match read(1).event() {
+        Event::Message { arrival: found, topic: b"hunhe/v1/5e/secret-7/alarm", .. } => {
+            assert_eq!(found, arrival(2, true));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(
+        matches!(read(2).event(), Event::Tick { lsn: 3, now_ms, listened_ms: 1_000 } if now_ms == NOW_MS + 1_000)
+    );
+    assert_eq!(read(3).redrive_of, Some(5));
+    assert!(matches!(read(3).event(), Event::Redrive { refused: [(9, 1), (12, 3)], .. }));
+    assert!(
+        matches!(read(4).event(), Event::Message { topic: b"not/ours", payload, .. } if payload.len() == 3_900)
+    );
+    assert!(matches!(read(5).event(), Event::Tick { lsn: 6, listened_ms: 2_000, .. }));
+}
+
+#[test]
+fn a_decided_log_of_format_1_is_read_value_by_value() {
+    let dir = fixture("decided-v1");
+    let found = records(dir.path());
+    let today = tempfile::tempdir().unwrap();
+    story::write_decided(today.path());
+    assert_eq!(found, records(today.path()), "the same decisions are still written as the same bytes");
+
+    let read: Vec<_> = found.iter().map(|(kind, payload)| decided::read(*kind, payload).unwrap()).collect();
+    let [
+        Decided::Samples(even),
+        Decided::Samples(uneven),
+        Decided::Window(window),
+        Decided::Refused(refused),
+    ] = read.as_slice()
+    else {
+        panic!("{read:?}")
+    };
+    assert_eq!((even.cause, even.device, even.boot, even.redrive_of), (1, id("secret-7"), BOOT, None));
+    assert_eq!((even.announced, even.rows, even.first_seq), (3, 3, 0));
+    assert_eq!(even.channels().collect::<Vec<_>>(), [0, 1]);
+    let times = |samples: &decided::Samples<'_>| [0, 1, 2].map(|row| samples.time_ms(row) - NOW_MS);
+    let quality = |samples: &decided::Samples<'_>| [0, 1, 2].map(|row| samples.quality(row));
+    assert_eq!((times(even), quality(even)), ([0, 10_000, 20_000], [1, 1, 1]));
+    assert_eq!(even.column(0).collect::<Vec<_>>(), [0, 0, 4]);
+    assert_eq!(even.column(1).collect::<Vec<_>>(), [100, ABSENT, -140]);
+
+    assert_eq!((uneven.cause, uneven.redrive_of, uneven.first_seq), (2, Some(77), 3));
+    assert_eq!((times(uneven), quality(uneven)), ([30_000, 31_000, 50_000], [1, 2, 1]));
+    assert_eq!(uneven.column(0).collect::<Vec<_>>(), [ABSENT, 1, (1 << 53) - 1]);
+    assert_eq!(uneven.column(1).collect::<Vec<_>>(), [5_725, 1 - (1 << 53), 0]);
+
+    assert_eq!((window.cause, window.device, window.length_ms), (4, id("secret-7"), 900_000));
+    assert_eq!((window.start_ms, window.revision, window.expected), (NOW_MS, 2, 90));
+    let stats: Vec<_> = window.stats().collect();
+    assert_eq!(stats, story::decisions()[2].1.shown.stats);
+
+    assert_eq!((refused.cause, refused.arrival_ms, refused.boot), (5, NOW_MS, BOOT));
+    assert_eq!((refused.device, refused.redrive_of), (Some(id("secret-7")), None));
+    assert_eq!((refused.reason, refused.topic), ("out_of_range", b"some/topic".as_slice()));
+    assert_eq!(refused.payload, story::report(7, &[30_000]));
+    assert_eq!(refused.ranges().collect::<Vec<_>>(), [(7, 2, "out_of_range"), (12, 1, "too_old")]);
+}
+
+#[test]
+fn an_alert_log_of_format_1_is_read_change_by_change() {
+    let dir = fixture("alerts-v1");
+    let found = records(dir.path());
+    let today = tempfile::tempdir().unwrap();
+    story::write_alerts(today.path());
+    assert_eq!(found, records(today.path()), "the same changes are still written as the same bytes");
+
+    let (log, _) = Writer::open(story::log(dir.path())).unwrap();
+    let mut feed = Feed::open(log.subscribe(), Lsn::NONE).unwrap();
+    for (last, state, value) in [(false, "firing", 57.25), (true, "resolved", 39.0)] {
+        let Step::Entry(entry) = feed.step().unwrap() else { panic!("a change is missing") };
+        let json: serde_json::Value = serde_json::from_slice(&entry.json).unwrap();
+        assert_eq!((entry.cause, entry.last), (2, last));
+        assert_eq!(entry.alert.id, "0123456789abcdef");
+        assert_eq!((entry.alert.rule.as_str(), entry.alert.rule_version), ("ch4_high", 2));
+        assert_eq!((entry.alert.value, entry.alert.threshold), (Some(value), Some(50.0)));
+        assert_eq!(entry.alert.device.as_deref(), Some("shown-7"));
+        assert_eq!((&json["state"], &json["severity"]), (&state.into(), &"critical".into()));
+        assert_eq!(json["event_time"], "2026-11-01T00:00:05.000Z");
+    }
+    assert!(matches!(feed.step().unwrap(), Step::CaughtUp));
+}
+
+fn checkpoint(dir: &Path) -> Checkpoint<'static> {
+    let (_, found) = Checkpoints::open(&hunhe_disk::real(), dir).unwrap();
+    assert_eq!(found.damaged, Vec::<std::path::PathBuf>::new());
+    found.newest.unwrap()
+}
+
+/// Positions, counts and the lane of [`story::write_checkpoint`].
+fn is_the_storys(checkpoint: Checkpoint<'_>) {
+    assert_eq!((checkpoint.journal, checkpoint.decided, checkpoint.alerts), (Lsn(3), Lsn(2), Lsn(2)));
+    assert_eq!(checkpoint.rules, 7);
+    assert_eq!(checkpoint.confirmed, [("embedded".to_owned(), 2), ("influx".to_owned(), 1)].into());
+    let mut lane = Lane::new(story::registry(), Policy::default());
+    assert_eq!(lane.restore(checkpoint.snapshot), 0, "every device is known");
+    assert_eq!((lane.counters().samples, lane.counters().readings), (4, 4));
+    let (totals, _) = lane.totals();
+    assert_eq!((totals.sampled, totals.outstanding, totals.unexplained()), (4, 4, 0));
+    assert_eq!(lane.open_alerts().count(), 1);
+}
+
+#[test]
+fn a_checkpoint_of_format_3_is_read_and_still_written_as_the_same_bytes() {
+    let dir = fixture("checkpoint-v3");
+    is_the_storys(checkpoint(dir.path()));
+    let today = tempfile::tempdir().unwrap();
+    let (mut files, _) = Checkpoints::open(&hunhe_disk::real(), today.path()).unwrap();
+    files.begin(&checkpoint(dir.path())).unwrap().finish().unwrap();
+    let bytes = |dir: &Path| fs::read(dir.join("checkpoint-0")).unwrap();
+    assert_eq!(bytes(dir.path()), bytes(today.path()));
+}
+
+#[test]
+fn a_checkpoint_of_format_2_is_read() {
+    let dir = fixture("checkpoint-v2");
+    assert_eq!(fs::read(dir.path().join("checkpoint-0")).unwrap()[8], 2);
+    is_the_storys(checkpoint(dir.path()));
+}
+
+/// Written by the version before alerts, at the end of a demonstration: 33 devices, 2,428 samples, 3,307 readings.
+#[test]
+fn a_checkpoint_of_format_1_is_read() {
+    let dir = fixture("checkpoint-v1");
+    let former = checkpoint(dir.path());
+    assert!(former.journal > Lsn::NONE && former.decided > Lsn::NONE);
+    assert_eq!(former.alerts, Lsn::NONE, "the alert log begins behind it");
+    let mut lane = Lane::new(story::registry(), Policy::default());
+    assert_eq!(lane.restore(former.snapshot), 12, "as many had reported; this registry has none of them");
+    assert_eq!((lane.counters().samples, lane.counters().readings), (2_428, 3_307));
+    assert_eq!(lane.open_alerts().count(), 0);
+}
+
+#[test]
+fn a_cursor_of_format_1_is_read_and_still_written_as_the_same_bytes() {
+    let dir = fixture("cursor-v1");
+    let path = dir.path().join("influx.cursor");
+    let (_, held) = CursorFile::open(&*hunhe_disk::real(), &path).unwrap();
+    assert_eq!(held, Held::Cursor(Cursor { cause: 6, hint: Lsn(18) }));
+    let today = tempfile::tempdir().unwrap();
+    story::write_cursor(&today.path().join("influx.cursor"));
+    assert_eq!(fs::read(path).unwrap(), fs::read(today.path().join("influx.cursor")).unwrap());
+}
+
+#[test]
+fn a_store_of_format_1_is_read() {
+    let dir = fixture("store-v1");
+    // A repository keeps no empty folders.
+    for keyspace in fs::read_dir(dir.path().join("keyspaces")).unwrap() {
+        fs::create_dir_all(keyspace.unwrap().path().join("tables")).unwrap();
+    }
+    let store = story::open_store(dir.path()).unwrap();
+    let key = store.find_device("shown-7").unwrap();
+    let rows = story::rows();
+    let series = store.scan(key, 0..i64::MAX, rows.channels).unwrap();
+    assert_eq!(series.times_ms, rows.times_ms);
+    assert_eq!((series.column(0), series.column(1)), (&rows.values[..3], &rows.values[3..]));
+    assert_eq!(series.quality, rows.quality);
+    let again = store.write(key, &rows, &mut Vec::new()).unwrap();
+    assert_eq!((again.duplicates, again.stored), (3, 0), "boot and sequence numbers are there as well");
+    assert_eq!(store.scan_rollups(key, 900, 1, 0..i64::MAX).unwrap(), [story::rollup()]);
+    assert_eq!(store.get_quarantine(44).unwrap().as_deref(), Some(b"refused".as_slice()));
+    assert_eq!(store.quarantine_count(), 1);
+    assert_eq!(store.cursor().unwrap().as_deref(), Some(story::STORE_CURSOR));
+}
+
+#[test]
+fn a_mapping_of_pseudonyms_of_format_1_is_read_and_still_written_as_the_same_bytes() {
+    let dir = fixture("pseudonyms-v1");
+    let today = tempfile::tempdir().unwrap();
+    story::write_pseudonyms(today.path());
+    let bytes = |dir: &Path| fs::read(Pseudonyms::file(dir)).unwrap();
+    assert_eq!(bytes(dir.path()), bytes(today.path()));
+    let mut faults = Vec::new();
+    let mut pseudonyms = Pseudonyms::read(dir.path(), &mut faults);
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!(pseudonyms.of(id("secret-8"), None).unwrap(), id("p0123456789abcdef"));
+    assert_eq!(pseudonyms.of(id("secret-7"), None).unwrap(), id("shown-7"));
+}

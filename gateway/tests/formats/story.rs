@@ -1,0 +1,343 @@
+//! What the fixtures hold: a detector behind a concentrator that reports twice and raises an alert, seen by each format
+//! on disk. Written by `make fixtures`, read by the tests beside this file.
+//!
+//! A change here changes no fixture: what is checked in was written once, by the program of its time.
+
+use std::{fs, path::Path, sync::Arc};
+
+use hunhe_gateway::{
+    alerts::{AlertLog, describe::Describer},
+    checkpoint::{Checkpoint, Checkpoints},
+    decided::{Encoder, Message},
+    enrol::Pseudonyms,
+    journal::{Entry, Lsn, Options, Writer},
+    places::Places,
+    record::Entering,
+    sinks::cursor::{Cursor, CursorFile},
+    store::{self, Rollup, Rows, Store},
+};
+use hunhe_gateway_core::{
+    alert::{Change, Mode, Phase, Subject},
+    event::{
+        ABSENT, Accepted, Arrival, ChannelStat, Decisions, Event, Reason, Refusal, RefusedRange, SampleSet,
+        Shown, WindowClosed,
+    },
+    lane::{Lane, Policy},
+    registry::{DeviceIx, Enrolment, Registry},
+    rule::RuleIx,
+};
+use hunhe_proto::{
+    encode::{BlockDraft, ColumnDraft, Draft, encode},
+    id::Id,
+    reading::Header,
+    topic,
+};
+
+/// 2026-11-01T00:00:00Z.
+pub(crate) const NOW_MS: i64 = 1_793_491_200_000;
+pub(crate) const BOOT: u32 = 0xfeed_0007;
+const SEGMENT_BYTES: u64 = 4096;
+
+const CLASS: &str = r#"
+name = "detector"
+version = 1
+title = { zh = "探测器", en = "Detector" }
+time_unit_ms = 1000
+interval = 10
+report = { samples = 6, silent_after_s = 120 }
+[[channels]]
+number = 0
+name = "status"
+title = { zh = "状态字", en = "Status word" }
+unit = "1"
+kind = "bits"
+min = 0
+max = 4294967295
+[[channels]]
+number = 1
+name = "ch4"
+title = { zh = "甲烷浓度", en = "Methane" }
+unit = "%{LEL}"
+kind = "gauge"
+decimals = 2
+min = -10.0
+max = 110.0
+"#;
+
+const RULE: &str = r#"
+id = "ch4_high"
+version = 2
+class = "detector"
+severity = "critical"
+title = { zh = "甲烷高报", en = "Methane, high" }
+source = "D"
+when = { channel = "ch4", at_least = 50.0, clear_below = 40.0 }
+"#;
+
+pub(crate) fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+pub(crate) fn registry() -> Arc<Registry> {
+    let mut registry = Registry::new(vec![toml::from_str(CLASS).unwrap()]);
+    registry.set_rules(vec![toml::from_str(RULE).unwrap()]);
+    registry
+        .enrol(Enrolment {
+            id: id("secret-7"),
+            pseudonym: id("shown-7"),
+            class: "detector".into(),
+            agent: id("c-1"),
+            operator: id("gas"),
+            district: 210_106,
+            zone: id("station-tiexi"),
+            position: (123.4, 41.8),
+        })
+        .unwrap();
+    Arc::new(registry)
+}
+
+/// Methane every ten seconds from `seq` on, in hundredths of a per cent.
+pub(crate) fn report(seq: u64, ch4: &[i64]) -> Vec<u8> {
+    let t0 = NOW_MS / 1000 - 1000 + 10 * i64::try_from(seq).unwrap();
+    let columns = [ColumnDraft { channel: 1, values: ch4, quality: &[] }];
+    let blocks =
+        [BlockDraft { t0, step: 0, dt: &[], samples: u32::try_from(ch4.len()).unwrap(), columns: &columns }];
+    let mut out = vec![0; 512];
+    let header = Header { boot: BOOT, seq, ..Header::default() };
+    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out).unwrap();
+    out.truncate(length);
+    out
+}
+
+/// The journal's records: a report, an alarm, the clock, a redrive, something large that is no report, the clock again.
+/// The large one closes a segment.
+pub(crate) fn entering() -> Vec<Entering> {
+    let arrival = |alarm| Arrival { lsn: 0, at_ms: NOW_MS, live: true, alarm };
+    let up = || topic::up(id("secret-7")).into();
+    let noise: Vec<u8> = (0..3_900_u32).map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()[3]).collect();
+    vec![
+        Entering::message(arrival(false), up(), report(0, &[100, 120, 140]).into(), None),
+        Entering::message(
+            arrival(true),
+            topic::alarm(id("secret-7")).into(),
+            report(3, &[5_725]).into(),
+            None,
+        ),
+        Entering::tick(NOW_MS + 1_000, 1_000),
+        Entering::redrive(NOW_MS + 2_000, 5, &[(9, 1), (12, 3)], up(), report(9, &[130]).into()),
+        Entering::message(arrival(false), "not/ours".into(), noise.into(), None),
+        Entering::tick(NOW_MS + 3_000, 2_000),
+    ]
+}
+
+/// What the decided log holds of causes 1, 2, 4 and 5, put together by hand so that no decision changes it.
+pub(crate) fn decisions() -> Vec<(u64, Decisions)> {
+    let device = DeviceIx(0);
+    let set = |rows: usize| SampleSet { device, boot: BOOT, rows: 0..rows, channels: 0..2, values_from: 0 };
+    let even = Decisions {
+        accepted: Accepted {
+            sets: vec![set(3)],
+            times_ms: vec![NOW_MS, NOW_MS + 10_000, NOW_MS + 20_000],
+            seqs: vec![0, 1, 2],
+            quality: vec![1, 1, 1],
+            channels: vec![0, 1],
+            values: vec![0, 0, 4, 100, ABSENT, -140],
+        },
+        ..Decisions::default()
+    };
+    let uneven = Decisions {
+        accepted: Accepted {
+            sets: vec![set(3)],
+            times_ms: vec![NOW_MS + 30_000, NOW_MS + 31_000, NOW_MS + 50_000],
+            seqs: vec![3, 4, 5],
+            quality: vec![1, 2, 1],
+            channels: vec![0, 1],
+            values: vec![ABSENT, 1, (1 << 53) - 1, 5_725, 1 - (1 << 53), 0],
+        },
+        ..Decisions::default()
+    };
+    let window = Decisions {
+        shown: Shown {
+            windows: vec![WindowClosed {
+                device,
+                length_ms: 900_000,
+                start_ms: NOW_MS,
+                revision: 2,
+                expected: 90,
+                stats_from: 0,
+                channels: 1,
+            }],
+            stats: vec![ChannelStat {
+                channel: 1,
+                count: 89,
+                sum: -(1_i128 << 70),
+                min: -140,
+                max: 5_725,
+                last: 100,
+            }],
+        },
+        redriven: true,
+        ..Decisions::default()
+    };
+    let refused = Decisions {
+        refusal: Some(Refusal { device: Some(device), boot: BOOT, reason: Reason::OutOfRange }),
+        refused: vec![
+            RefusedRange { seq: 7, count: 2, reason: Reason::OutOfRange },
+            RefusedRange { seq: 12, count: 1, reason: Reason::TooOld },
+        ],
+        ..Decisions::default()
+    };
+    vec![(1, even), (2, uneven), (4, window), (5, refused)]
+}
+
+/// A message about its decisions: the window's cause is a redrive.
+pub(crate) fn message<'a>(cause: u64, payload: &'a [u8]) -> Message<'a> {
+    let redrive_of = (cause == 2).then_some(77);
+    Message { cause, arrival_ms: NOW_MS, topic: b"some/topic", payload, redrive_of }
+}
+
+pub(crate) fn changes() -> Vec<Change> {
+    let change = |phase, value| Change {
+        id: 0x0123_4567_89ab_cdef,
+        rule: RuleIx(0),
+        subject: Subject::Device(DeviceIx(0)),
+        phase,
+        fired: true,
+        mode: Mode::Live,
+        since_ms: NOW_MS,
+        event_ms: NOW_MS + 5_000,
+        arrival_ms: NOW_MS + 5_678,
+        value,
+    };
+    vec![change(Phase::Firing, 5_725), change(Phase::Resolved, 3_900)]
+}
+
+/// A lane that has heard the journal's first three records.
+pub(crate) fn lane() -> Lane {
+    let mut lane = Lane::new(registry(), Policy::default());
+    for (lsn, entering) in (1..).zip(entering()).take(3) {
+        let bytes = entering.parts().concat();
+        let journaled = hunhe_gateway::record::read(lsn, entering.kind(), &bytes).unwrap();
+        let event: Event<'_> = journaled.event();
+        lane.handle(event, &mut Decisions::default());
+    }
+    lane
+}
+
+pub(crate) fn log(dir: &Path) -> Options {
+    Options {
+        disk: hunhe_disk::real(),
+        dir: dir.to_owned(),
+        segment_bytes: SEGMENT_BYTES,
+        limit_bytes: 1 << 20,
+    }
+}
+
+pub(crate) fn write_journal(dir: &Path) {
+    let (mut log, _) = Writer::open(log(dir)).unwrap();
+    for entering in entering() {
+        log.append(entering.kind(), &entering.parts()).unwrap();
+        log.sync().unwrap();
+    }
+}
+
+pub(crate) fn write_decided(dir: &Path) {
+    let (mut log, _) = Writer::open(log(dir)).unwrap();
+    let mut encoder = Encoder::default();
+    for (cause, decisions) in decisions() {
+        encoder.encode(&registry(), message(cause, &report(7, &[30_000])), &decisions);
+        encoder.append(&mut log).unwrap();
+    }
+    log.sync().unwrap();
+}
+
+pub(crate) fn write_alerts(dir: &Path) {
+    let (writer, _) = Writer::open(log(dir)).unwrap();
+    let describer = Describer::new(registry(), Arc::new(Places::default()));
+    let (bell, _) = tokio::sync::watch::channel(Lsn::NONE);
+    let mut log = AlertLog::new(writer, describer, Arc::default(), bell, Box::new(|| Lsn::NONE));
+    log.write(2, &changes()).unwrap();
+    log.sync().unwrap();
+}
+
+pub(crate) fn write_checkpoint(dir: &Path) {
+    let lane = lane();
+    let (mut files, _) = Checkpoints::open(&hunhe_disk::real(), dir).unwrap();
+    let checkpoint = Checkpoint {
+        journal: Lsn(3),
+        decided: Lsn(2),
+        alerts: Lsn(2),
+        rules: 7,
+        confirmed: [("embedded".to_owned(), 2), ("influx".to_owned(), 1)].into(),
+        snapshot: lane.snapshot(),
+    };
+    files.begin(&checkpoint).unwrap().finish().unwrap();
+}
+
+/// Two slots, of which the second was written last.
+pub(crate) fn write_cursor(path: &Path) {
+    let (mut file, _) = CursorFile::open(&*hunhe_disk::real(), path).unwrap();
+    for cause in [4, 5, 6] {
+        file.save(Cursor { cause, hint: Lsn(3 * cause) }).unwrap();
+    }
+}
+
+pub(crate) const STORE_CURSOR: &[u8] = b"sixteen bytes...";
+
+pub(crate) fn rows() -> Rows<'static> {
+    Rows {
+        boot: BOOT,
+        times_ms: &[NOW_MS, NOW_MS + 10_000, NOW_MS + 21_000],
+        seqs: &[0, 1, 7],
+        quality: &[1, 2, 1],
+        channels: &[0, 1],
+        values: &[0, 1, 4, 100, ABSENT, -140],
+    }
+}
+
+pub(crate) fn rollup() -> Rollup {
+    Rollup {
+        resolution_s: 900,
+        start_ms: NOW_MS,
+        revision: 2,
+        channel: 1,
+        count: 89,
+        expected: 90,
+        sum: -(1 << 70),
+        min: -140,
+        max: 5_725,
+        last: 100,
+    }
+}
+
+pub(crate) fn open_store(dir: &Path) -> Result<Store, store::StoreError> {
+    Store::open(store::Options { retention_days: 100_000, ..store::Options::new(dir) })
+}
+
+pub(crate) fn write_store(dir: &Path) {
+    let store = open_store(dir).unwrap();
+    let key = store.device("shown-7").unwrap();
+    store.write(key, &rows(), &mut Vec::new()).unwrap();
+    store.put_rollup(key, &rollup()).unwrap();
+    store.put_quarantine(44, b"refused").unwrap();
+    store.checkpoint(STORE_CURSOR).unwrap();
+}
+
+pub(crate) fn write_pseudonyms(data_dir: &Path) {
+    let mut pseudonyms = Pseudonyms::default();
+    pseudonyms.of(id("secret-7"), Some(id("shown-7"))).unwrap();
+    pseudonyms.of(id("secret-8"), Some(id("p0123456789abcdef"))).unwrap();
+    pseudonyms.keep(data_dir).unwrap();
+}
+
+/// A data folder with all of it, fit to be started on.
+pub(crate) fn write_data_dir(data_dir: &Path) {
+    fs::create_dir_all(data_dir).unwrap();
+    write_journal(&data_dir.join("journal"));
+    write_decided(&data_dir.join("decided"));
+    write_alerts(&data_dir.join("alerts"));
+    write_checkpoint(&data_dir.join("checkpoint"));
+    write_cursor(&data_dir.join("influx.cursor"));
+    write_store(&data_dir.join("store"));
+    write_pseudonyms(data_dir);
+}
