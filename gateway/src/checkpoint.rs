@@ -110,7 +110,12 @@ impl Checkpoints {
             let bytes = match disk.read(&path) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(CheckpointError::Io { path, source }),
+                Err(error) => {
+                    // A sector that cannot be read any more: the other file may be whole.
+                    tracing::warn!(path = %path.display(), %error, "a checkpoint cannot be read");
+                    found.damaged.push(path);
+                    continue;
+                }
             };
             match parse(&bytes, &path)? {
                 Some((number, checkpoint)) if number > sequence => {
@@ -120,6 +125,9 @@ impl Checkpoints {
                 Some(_) => {}
                 None => found.damaged.push(path),
             }
+        }
+        if let Some(slot) = newest {
+            confirm(&**disk, dir, &dir.join(NAMES[slot]))?;
         }
         Ok((Self { disk: Arc::clone(disk), dir: dir.into(), sequence, newest }, found))
     }
@@ -166,6 +174,21 @@ impl Checkpoints {
 }
 
 const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
+
+/// Writes a valid checkpoint's header anew and syncs it. It may be in the page cache alone, after a sync that failed or a kill
+/// before it; the next checkpoint takes the other file, so this one must be there after a power cut. Its body was synced
+/// before it had a header.
+fn confirm(disk: &dyn Disk, dir: &Path, path: &Path) -> Result<(), CheckpointError> {
+    let anew = || {
+        let file = disk.open(path, Open::Write)?;
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact_at(&mut header, 0)?;
+        file.write_all_at(&header, 0)?;
+        file.sync_data()?;
+        disk.sync_dir(dir)
+    };
+    anew().map_err(|source| CheckpointError::Io { path: path.into(), source })
+}
 
 /// A checkpoint whose header is still to be written.
 #[derive(Debug)]

@@ -21,8 +21,14 @@ use hunhe_gateway_core::{
     registry::Registry,
 };
 use hunhe_proto::id::Id;
+use std::ops::Range;
 
 /// Record kinds.
+/// A set of samples that takes more is several records: one has to fit into a record of the log.
+const SAMPLES_BYTES_MAX: usize = 512 << 10;
+/// What a message can lead to at most: 4096 samples of 32 channels, 4096 windows of a minute of them, and its own bytes.
+pub const DECISION_BYTES_MAX: u64 = 8 << 20;
+
 const SAMPLES: u8 = 1;
 const WINDOW: u8 = 2;
 const REFUSED: u8 = 3;
@@ -306,8 +312,12 @@ impl Encoder {
         self.bytes.clear();
         self.records.clear();
         for set in &decisions.accepted.sets {
-            put_samples(&mut self.bytes, registry, &message, &decisions.accepted, set);
-            self.records.push((SAMPLES, self.bytes.len()));
+            let rows_max = (SAMPLES_BYTES_MAX / (8 * set.channels.len() + 9)).max(1);
+            for from in (0..set.rows.len()).step_by(rows_max) {
+                let rows = from..set.rows.len().min(from + rows_max);
+                put_samples(&mut self.bytes, registry, &message, &decisions.accepted, set, rows);
+                self.records.push((SAMPLES, self.bytes.len()));
+            }
         }
         for window in &decisions.shown.windows {
             put_window(&mut self.bytes, registry, message.cause, window, &decisions.shown);
@@ -367,28 +377,33 @@ fn put_samples(
     message: &Message<'_>,
     accepted: &Accepted,
     set: &SampleSet,
+    rows: Range<usize>,
 ) {
     put_head(out, message.cause, registry.device(set.device).id.as_str());
-    let rows = u32::try_from(set.rows.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let count = u32::try_from(rows.len()).unwrap_or(u32::MAX).to_le_bytes();
     out.extend_from_slice(&set.boot.to_le_bytes());
     put_redrive(out, message.redrive_of);
-    out.extend_from_slice(&rows);
-    out.extend_from_slice(&rows);
-    out.extend_from_slice(&accepted.seqs[set.rows.start].to_le_bytes());
+    out.extend_from_slice(&count);
+    out.extend_from_slice(&count);
+    let all = set.rows.start + rows.start..set.rows.start + rows.end;
+    out.extend_from_slice(&accepted.seqs[all.start].to_le_bytes());
     let channels = &accepted.channels[set.channels.clone()];
     // A class has at most 32.
     out.push(u8::try_from(channels.len()).unwrap_or(u8::MAX));
     channels.iter().for_each(|channel| out.extend_from_slice(&channel.to_le_bytes()));
-    put_times(out, &accepted.times_ms[set.rows.clone()]);
-    let quality = &accepted.quality[set.rows.clone()];
+    put_times(out, &accepted.times_ms[all.clone()]);
+    let quality = &accepted.quality[all];
     if quality.iter().all(|code| *code == quality[0]) {
         out.extend_from_slice(&[0, quality[0]]);
     } else {
         out.push(1);
         out.extend_from_slice(quality);
     }
-    let values = set.values_from..set.values_from + channels.len() * set.rows.len();
-    accepted.values[values].iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+    for channel in 0..channels.len() {
+        let column = set.values_from + channel * set.rows.len();
+        let values = &accepted.values[column + rows.start..column + rows.end];
+        values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+    }
 }
 
 fn put_times(out: &mut Vec<u8>, times_ms: &[i64]) {

@@ -1,4 +1,4 @@
-//! Three MQTT sessions, so that alarms never wait behind a backlog and what we publish never behind what we receive.
+//! The two MQTT sessions that receive: alarms never wait behind a backlog. What we publish has sessions of its own.
 //!
 //! Invariants:
 //! - A delivery is acknowledged only after its journal record is durable, in receive order, on the connection that
@@ -286,7 +286,8 @@ pub async fn run_session(
                     bytes,
                     bound_bytes = broker.packet_bytes_max,
                     "the broker holds a packet that is too long, and nothing behind it can come: raise \
-                     broker.packet_bytes_max above it, and set the broker's max_packet_size below"
+                     broker.packet_bytes_max above it, or take it away at the broker, and set the broker's \
+                     max_packet_size below"
                 ),
                 error => tracing::warn!(client_id, %error, "connection to the broker lost"),
             },

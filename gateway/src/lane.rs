@@ -43,6 +43,8 @@ use std::{
 
 /// Records handled between two looks at what others say.
 const RECORDS_PER_TURN: usize = 2048;
+/// In a checkpoint's marks: how far whoever was of record then had confirmed. No sink can be named so.
+pub const OF_RECORD: &str = "of record";
 /// How long the lane sleeps when nobody has anything to say.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -86,6 +88,8 @@ pub struct Driver {
     pub rules: u32,
     /// What sinks had confirmed then.
     pub confirmed: BTreeMap<String, u64>,
+    /// The name of the sink whose confirmations of stored samples count.
+    pub of_record: String,
     /// Releases the journal.
     pub release: Box<dyn Fn(Lsn) + Send>,
     /// The decided record up to which every sink is done, durably, and has said so.
@@ -271,6 +275,10 @@ impl Work {
         }
         if self.turns.stopping && !more {
             self.send_watermarks();
+            if self.turns.checkpoint_running {
+                // It is being made valid: the last one must not be written over it.
+                return Ok(Turn::Idle);
+            }
             if self.turns.without_room.is_none() {
                 self.begin_checkpoint(now)??.finish()?;
             }
@@ -299,7 +307,7 @@ impl Work {
                 Next::Lost { first, last } => {
                     let records = last.0.saturating_sub(first.0) + 1;
                     self.driver.handle.progress.unreadable.fetch_add(records, Ordering::Relaxed);
-                    tracing::error!(%first, %last, "journal records cannot be read: their samples stay outstanding at the edge");
+                    tracing::error!(%first, %last, "journal records cannot be read: their samples become unexplained");
                     self.turns.handled = last;
                 }
                 Next::Record(journaled) => {
@@ -325,7 +333,8 @@ impl Work {
     /// Has the decided log room for whatever is decided next?
     fn has_room(&self) -> bool {
         let (log, limit) = (&self.driver.decided, self.driver.decided_limit_bytes);
-        let kept = u64::try_from(log.payload_bound_bytes()).unwrap_or(u64::MAX).min(limit / 4);
+        let room = u64::try_from(log.segment_room_bytes()).unwrap_or(u64::MAX);
+        let kept = decided::DECISION_BYTES_MAX.min(room).min(limit / 4);
         log.bytes_on_disk().saturating_add(kept) <= limit
     }
 
@@ -346,8 +355,14 @@ impl Work {
             }
             Err(AppendError::Log(error)) => return Err(error.into()),
             Err(AppendError::TooLarge { bytes, bound_bytes }) => {
-                // 4096 samples of 16 channels stay below it.
-                tracing::error!(%lsn, bytes, bound_bytes, "a decision is larger than a record: its samples stay outstanding");
+                // See `decided::DECISION_BYTES_MAX`.
+                tracing::error!(
+                    %lsn,
+                    bytes,
+                    bound_bytes,
+                    "a decision is larger than a segment of the decided log: its samples stay outstanding; raise \
+                     decided.segment_bytes"
+                );
             }
         }
         self.turns.without_room = None;
@@ -439,6 +454,9 @@ impl Work {
                     if let Some(device) = self.driver.registry.find(row.device) {
                         self.driver.lane.confirmed(device, row.boot, row.confirmed);
                     }
+                }
+                if *sink == *self.driver.of_record {
+                    self.driver.confirmed.insert(OF_RECORD.to_owned(), cause);
                 }
                 self.driver.confirmed.insert(sink.as_ref().to_owned(), cause);
             }

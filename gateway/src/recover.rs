@@ -58,7 +58,10 @@ pub struct Recovered {
     pub confirmed: BTreeMap<String, u64>,
     /// The journal record that the replay begins behind.
     pub from: Lsn,
-    /// See [`crate::notify::Source::cause_max`].
+    /// Journal records that the replay needs and that are gone: a damaged disk.
+    pub gone: u64,
+    /// No cursor stands beyond this journal record: what is behind it is decided anew, perhaps otherwise, or its number is
+    /// given out again.
     pub cause_max: u64,
     /// Alerts that were raised behind the checkpoint.
     pub raised: alerts::ById,
@@ -71,7 +74,7 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Opens everything. `rules` are [`rules_of`] the registry.
+    /// Opens everything. `rules` is the [`fingerprint`].
     ///
     /// # Errors
     /// What a newer Hunhe wrote ([`formats`]), with nothing changed; what the disk refuses. Damage is no error: it is logged, and what is whole goes on.
@@ -126,26 +129,45 @@ impl Recovered {
         };
         let decided = open_derived(decided, of_checkpoint.map(|newest| newest.decided))?;
         let alerts = open_derived(alerts, of_checkpoint.map(|newest| newest.alerts))?;
-        let (snapshot, confirmed, from) = match found.newest {
+        let (snapshot, confirmed, mut from) = match found.newest {
             None => (None, Default::default(), journal.oldest().previous()),
             Some(checkpoint) => {
                 journal.skip_to(checkpoint.journal)?;
                 (Some(checkpoint.snapshot), checkpoint.confirmed, checkpoint.journal)
             }
         };
+        let gone = journal.oldest().0.saturating_sub(from.next().0);
+        if gone > 0 {
+            tracing::error!(
+                first = %from.next(),
+                records = gone,
+                "journal records behind the checkpoint are gone: their samples become unexplained"
+            );
+            from = journal.oldest().previous();
+        }
         let cause_max = if same_rules { journal.head().0 } else { from.0 };
-        Ok(Self { checkpoints, snapshot, confirmed, from, cause_max, raised, journal, decided, alerts })
+        Ok(Self { checkpoints, snapshot, confirmed, from, gone, cause_max, raised, journal, decided, alerts })
     }
 }
 
-/// Stands for all that alerts follow from beside messages: see [`Checkpoint::rules`](crate::checkpoint::Checkpoint).
+/// Stands for all that decisions follow from beside messages: see [`Checkpoint::rules`](crate::checkpoint::Checkpoint).
 #[must_use]
-pub fn rules_of(registry: &Registry) -> u32 {
+pub fn fingerprint(registry: &Registry, accept_past_ms: i64) -> u32 {
     // Numbers and names always serialise; if they did not, a replay would be taken for one by the same rules.
     let rules = serde_json::to_vec(registry.rules()).unwrap_or_default();
-    registry.classes().iter().fold(crc32c::crc32c(&rules), |sum, rules| {
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&rules), &accept_past_ms.to_le_bytes());
+    let sum = registry.classes().iter().fold(sum, |sum, rules| {
         let sum = crc32c::crc32c_append(sum, rules.class.name.as_bytes());
         crc32c::crc32c_append(sum, &rules.class.version.to_le_bytes())
+    });
+    registry.devices().iter().fold(sum, |sum, device| {
+        let of = [
+            device.id.as_str(),
+            &registry.class(device.class).class.name,
+            registry.agent(device.agent).id.as_str(),
+        ];
+        of.iter()
+            .fold(sum, |sum, name| crc32c::crc32c_append(crc32c::crc32c_append(sum, name.as_bytes()), &[0]))
     })
 }
 
@@ -175,22 +197,19 @@ fn remove(disk: &Arc<dyn Disk>, dir: &Path) -> anyhow::Result<()> {
     disk.remove_dir(dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 
-/// Sets the cursor of the sink of record to where the checkpoint's counts end. What it confirmed behind that it writes and
-/// confirms again: the database takes it as once, and the ledger hears of it. Where the cursor was lost, or is older since
-/// nobody syncs it, it is set forward: else what is counted already would be counted twice.
+/// Sets a database's cursor back to `cause_max` where it stands beyond it. What is behind it is then written again, which the
+/// database takes as once. For the sink of record that is where the checkpoint's counts end, so that the ledger hears of it.
 ///
 /// # Errors
 /// Where the cursor's file cannot be used.
-pub fn set_cursor(disk: &dyn Disk, path: &Path, confirmed: u64) -> Result<(), CursorError> {
+pub fn bound_cursor(disk: &dyn Disk, path: &Path, cause_max: u64) -> Result<(), CursorError> {
     let (mut file, held) = CursorFile::open(disk, path)?;
-    let cause = match held {
-        Held::Cursor(cursor) => cursor.cause,
-        Held::Nothing | Held::Damaged => 0,
-    };
-    if cause != confirmed {
-        file.save(Cursor { cause: confirmed, hint: Lsn::NONE })?;
+    match held {
+        Held::Cursor(cursor) if cursor.cause > cause_max => {
+            file.save_for_good(Cursor { cause: cause_max, hint: Lsn::NONE })
+        }
+        Held::Cursor(_) | Held::Nothing | Held::Damaged => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -210,10 +229,11 @@ mod tests {
         let of = |class: &str, rule: &str| {
             let mut registry = Registry::new(vec![toml::from_str(class).unwrap()]);
             registry.set_rules(vec![toml::from_str(rule).unwrap()]);
-            rules_of(&registry)
+            fingerprint(&registry, 0)
         };
         let known = of(class, rule);
         assert_eq!(known, of(class, rule));
+        assert_ne!(fingerprint(&Registry::new(Vec::new()), 0), fingerprint(&Registry::new(Vec::new()), 1));
         assert_ne!(known, of(class, &rule.replace("50.0", "51.0")));
         assert_ne!(known, of(&class.replace("version = ", "version = 1"), rule));
     }
@@ -244,26 +264,21 @@ mod tests {
     }
 
     #[test]
-    fn the_sink_of_record_stands_where_the_checkpoint_s_counts_end() {
+    fn no_cursor_stands_beyond_what_the_checkpoint_counted() {
         let disk = hunhe_disk::simulated::SimulatedDisk::new();
         let path = Path::new("/x.cursor");
         disk.handle().make_dir(Path::new("/")).unwrap();
         let held = || CursorFile::open(&disk, path).unwrap();
-        set_cursor(&disk, path, 0).unwrap();
+        bound_cursor(&disk, path, 5).unwrap();
         assert_eq!(held().1, Held::Nothing, "a new sink is new");
-        for (cause, confirmed) in [(7, 5), (3, 5)] {
+        for cause in [3, 5] {
             held().0.save(Cursor { cause, hint: Lsn(9) }).unwrap();
-            set_cursor(&disk, path, confirmed).unwrap();
-            assert_eq!(held().1, Held::Cursor(Cursor { cause: confirmed, hint: Lsn::NONE }));
+            bound_cursor(&disk, path, 5).unwrap();
+            assert_eq!(held().1, Held::Cursor(Cursor { cause, hint: Lsn(9) }));
         }
-        held().0.save(Cursor { cause: 5, hint: Lsn(9) }).unwrap();
-        set_cursor(&disk, path, 5).unwrap();
-        assert_eq!(held().1, Held::Cursor(Cursor { cause: 5, hint: Lsn(9) }));
-        let (lost, rest) = (Path::new("/lost.cursor"), 5);
-        set_cursor(&disk, lost, rest).unwrap();
-        assert_eq!(
-            CursorFile::open(&disk, lost).unwrap().1,
-            Held::Cursor(Cursor { cause: rest, hint: Lsn::NONE })
-        );
+        held().0.save(Cursor { cause: 7, hint: Lsn(9) }).unwrap();
+        bound_cursor(&disk, path, 5).unwrap();
+        disk.power_loss(1);
+        assert_eq!(held().1, Held::Cursor(Cursor { cause: 5, hint: Lsn::NONE }), "for good");
     }
 }

@@ -12,11 +12,13 @@ use crate::{
     config::{Config, InfluxKind},
     intake::{self, Acknowledger, Role, Settler},
     journal::{Bounds, Committer, Intake, Lsn, Priority},
-    lane::{CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, Said, finish_on_threads},
+    lane::{
+        CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
+    },
     notify,
     places::Places,
     record::Entering,
-    recover::{Layout, Recovered, rules_of, set_cursor},
+    recover::{Layout, Recovered, bound_cursor, fingerprint},
     sinks::{
         embedded,
         influx::{self, DeadLetter, NotKept, Report},
@@ -32,9 +34,10 @@ use hunhe_gateway_core::{
     registry::Registry,
 };
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     num::NonZero,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -86,9 +89,11 @@ impl Gateway {
         let (fatal_said, fatal) = mpsc::unbounded_channel();
         let (lane, said) = LaneHandle::new();
 
-        let rules = rules_of(&registry);
+        let rules = fingerprint(&registry, config.validate.accept_past.as_ms());
         let disk = Recovered::open(&hunhe_disk::real(), &Layout::of(&config), rules)?;
+        lane.progress().unreadable.fetch_add(disk.gone, Ordering::Relaxed);
         let confirmed = disk.confirmed.clone();
+        let marks = Marks::of(&confirmed, &config.sink_of_record, disk.cause_max);
         let store = Arc::new(open_store(&config)?);
         let decided_tail = disk.decided.subscribe();
         let embedded = embedded::start(
@@ -96,6 +101,8 @@ impl Gateway {
                 samples: config.embedded.enabled,
                 of_record: config.sink_of_record == embedded::NAME,
                 confirmed: confirmed.get(embedded::NAME).copied().unwrap_or(0),
+                confirmed_of_record: marks.of_record,
+                cause_max: marks.cause_max,
                 checkpoint_every: STORE_CHECKPOINT,
                 clock: extras.clock,
             },
@@ -106,8 +113,7 @@ impl Gateway {
         )?;
         let mut influx = Vec::new();
         for database in &config.influx {
-            let confirmed = confirmed.get(&database.name).copied().unwrap_or(0);
-            let options = influx_options(database, &config, confirmed)?;
+            let options = influx_options(database, &config, marks)?;
             let reports = influx_reports(&database.name, Arc::clone(&store), lane.clone(), extras.clock);
             influx.push(influx::start(options, Arc::clone(&registry), decided_tail.clone(), reports)?);
         }
@@ -124,7 +130,8 @@ impl Gateway {
             if left_out > 0 {
                 tracing::warn!(
                     devices = left_out,
-                    "devices of the checkpoint are no longer registered: their ledger is not shown"
+                    "devices of the checkpoint are no longer registered: what is known of them is forgotten with the next \
+                     checkpoint, and whoever of them comes back leaves unexplained what came before"
                 );
             }
         }
@@ -199,6 +206,7 @@ impl Gateway {
             finish: finish_on_threads(lane.clone()),
             from: disk.from,
             confirmed,
+            of_record: config.sink_of_record.clone(),
             release: Box::new({
                 let journal = journal.clone();
                 move |lsn| journal.release_through(lsn)
@@ -321,15 +329,19 @@ impl Gateway {
         self.stop.send_replace(true);
         self.journal.close();
         let threads = tokio::task::spawn_blocking(move || {
-            let _ = self.committer.join();
-            // The lane reads the rest of the journal before it ends.
-            let _ = self.lane.say(Said::Stop);
-            let lane = self.lane_thread.join();
+            let head = self.committer.join().map_or(Lsn::NONE, |journal| journal.head());
+            // Sinks end with what the journal holds, and before the last checkpoint, which then counts what they did.
+            while !self.lane_thread.is_finished() && self.lane.must_be_waited_for(head) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             self.embedded.stop();
             for sink in self.influx {
                 sink.stop();
                 let _ = sink.join();
             }
+            // Where the decided log was full the lane reads the rest now, or leaves it in the journal.
+            let _ = self.lane.say(Said::Stop);
+            let lane = self.lane_thread.join();
             self.outputs.into_iter().for_each(notify::Handle::stop);
             // It ends with the log, whose writer went with the lane.
             let _ = self.following.join();
@@ -420,10 +432,27 @@ fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(Store::open(options)?)
 }
 
+/// What was counted before this start, as journal records.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    /// Confirmations of stored samples up to here are in the ledger, whichever sink made them.
+    of_record: u64,
+    /// See [`Recovered::cause_max`].
+    cause_max: u64,
+}
+
+impl Marks {
+    fn of(confirmed: &BTreeMap<String, u64>, sink_of_record: &str, cause_max: u64) -> Self {
+        // Older checkpoints know sinks by their names alone.
+        let of_record = confirmed.get(OF_RECORD).or_else(|| confirmed.get(sink_of_record));
+        Self { of_record: of_record.copied().unwrap_or(0), cause_max }
+    }
+}
+
 fn influx_options(
     database: &crate::config::Influx,
     config: &Config,
-    confirmed: u64,
+    marks: Marks,
 ) -> anyhow::Result<influx::Options> {
     let dialect = match database.kind {
         InfluxKind::Influxdb2 => Dialect::Influxdb,
@@ -431,14 +460,14 @@ fn influx_options(
     };
     let cursor = config.data_dir.join(format!("{}.cursor", database.name));
     let of_record = config.sink_of_record == database.name;
-    if of_record {
-        set_cursor(&*hunhe_disk::real(), &cursor, confirmed)?;
-    }
+    let counted = if of_record { marks.of_record } else { u64::MAX };
+    bound_cursor(&*hunhe_disk::real(), &cursor, counted.min(marks.cause_max))?;
     let mut options = influx::Options::new(&database.name, &database.url, dialect, cursor);
     options.org.clone_from(&database.org);
     options.bucket.clone_from(&database.bucket);
     options.token = database.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned());
     options.of_record = of_record;
+    options.confirmed = marks.of_record;
     options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
     options.request_timeout = Duration::from_secs(database.timeout_s.into());
     if let Some(seconds) = database.durable_after_s {

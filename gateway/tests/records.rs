@@ -12,14 +12,14 @@ use std::{fs, path::Path, sync::Arc};
 
 use hunhe_gateway::{
     checkpoint::{Checkpoint, Checkpoints},
-    decided::{self, Decided, Encoder, Message},
+    decided::{self, DECISION_BYTES_MAX, Decided, Encoder, Message},
     journal::{AppendError, Entry, Lsn, Next, Options, Reader, Writer},
     record::{self, Entering},
 };
 use hunhe_gateway_core::{
-    event::{Arrival, Decisions, Event},
+    event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed},
     lane::{Lane, Policy},
-    registry::{Enrolment, Registry},
+    registry::{DeviceIx, Enrolment, Registry},
 };
 use hunhe_proto::{
     encode::{BlockDraft, ColumnDraft, Draft, encode},
@@ -242,4 +242,150 @@ fn the_newest_whole_checkpoint_is_never_touched_however_often_the_next_fails() {
     let (mut files, _) = Checkpoints::open(&hunhe_disk::real(), dir.path()).unwrap();
     files.begin(&checkpoint(5, &lane)).unwrap().finish().unwrap();
     assert_eq!(journal(dir.path()), Some(Lsn(5)));
+}
+
+#[test]
+fn a_checkpoint_that_only_the_page_cache_holds_is_on_disk_before_the_other_is_given_up() {
+    use hunhe_disk::simulated::{Action, Fate, SimulatedDisk};
+    let lane = Lane::new(registry(), Policy::default());
+    let dir = Path::new("/data/checkpoint");
+    for seed in 0..60 {
+        let disk = SimulatedDisk::new();
+        disk.handle().make_dir(Path::new("/data")).unwrap();
+        disk.handle().make_dir(dir).unwrap();
+        let (mut files, _) = Checkpoints::open(&disk.handle(), dir).unwrap();
+        let written = files.begin(&checkpoint(1, &lane)).unwrap().finish().unwrap();
+        files.finished(&written);
+        disk.handle().sync_dir(Path::new("/data")).unwrap();
+        // The second one's header is written and not synced: its sync fails, or a kill comes before it.
+        let mut syncs = 0;
+        disk.set_plan(move |call| {
+            syncs += u64::from(call.action == Action::Sync);
+            let fails = call.action == Action::Sync && syncs == 2;
+            if fails { Fate::Fails(std::io::ErrorKind::StorageFull) } else { Fate::Done }
+        });
+        assert!(files.begin(&checkpoint(2, &lane)).unwrap().finish().is_err());
+        disk.clear_plan();
+        disk.kill();
+        let (mut files, found) = Checkpoints::open(&disk.handle(), dir).unwrap();
+        assert_eq!(found.newest.unwrap().journal, Lsn(2), "the page cache has it");
+        // The third takes the first one's file, and the power is cut before it is whole.
+        drop(files.begin(&checkpoint(3, &lane)).unwrap());
+        disk.power_loss(seed);
+        let found = Checkpoints::open(&disk.handle(), dir).unwrap().1;
+        assert_eq!(found.newest.map(|newest| newest.journal), Some(Lsn(2)), "seed {seed}");
+    }
+}
+
+#[test]
+fn one_checkpoint_that_cannot_be_read_is_as_good_as_none() {
+    use hunhe_disk::simulated::{Action, Fate, SimulatedDisk};
+    let lane = Lane::new(registry(), Policy::default());
+    let (disk, dir) = (SimulatedDisk::new(), Path::new("/checkpoint"));
+    let (mut files, _) = Checkpoints::open(&disk.handle(), dir).unwrap();
+    for journal in 1..=2 {
+        let written = files.begin(&checkpoint(journal, &lane)).unwrap().finish().unwrap();
+        files.finished(&written);
+    }
+    disk.set_plan(|call| {
+        let broken = call.action == Action::Read && call.path.ends_with("checkpoint-1");
+        if broken { Fate::Fails(std::io::ErrorKind::InvalidData) } else { Fate::Done }
+    });
+    let found = Checkpoints::open(&disk.handle(), dir).unwrap().1;
+    assert_eq!((found.newest.unwrap().journal, found.damaged.len()), (Lsn(1), 1));
+}
+
+#[test]
+fn a_journal_that_lost_what_the_replay_needs_is_read_from_where_it_begins() {
+    use hunhe_gateway::config::{DecidedLimits, JournalLimits};
+    use hunhe_gateway::recover::{Layout, Recovered};
+    let lane = Lane::new(registry(), Policy::default());
+    let dir = tempfile::tempdir().unwrap();
+    let disk = hunhe_disk::real();
+    let layout = Layout {
+        data_dir: dir.path().to_owned(),
+        journal: JournalLimits { segment_bytes: 4096, limit_bytes: 1 << 20 },
+        decided: DecidedLimits { segment_bytes: 4096, limit_bytes: 1 << 20 },
+        alerts_limit_bytes: 8 << 20,
+    };
+    let mut recovered = Recovered::open(&disk, &layout, 7).unwrap();
+    for _ in 0..40 {
+        recovered.journal.append(1, &[&[7; 500]]).unwrap();
+    }
+    recovered.journal.sync().unwrap();
+    let written = recovered.checkpoints.begin(&checkpoint(2, &lane)).unwrap().finish().unwrap();
+    recovered.checkpoints.finished(&written);
+    drop(recovered);
+    let mut segments: Vec<_> =
+        fs::read_dir(dir.path().join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    segments.sort();
+    fs::remove_file(&segments[0]).unwrap();
+    let recovered = Recovered::open(&disk, &layout, 7).unwrap();
+    let oldest = recovered.journal.oldest();
+    assert!(oldest > Lsn(3));
+    assert_eq!((recovered.from, recovered.gone), (oldest.previous(), oldest.0 - 3));
+    let mut reader = Reader::open(recovered.journal.subscribe(), recovered.from.next()).unwrap();
+    assert!(matches!(reader.next().unwrap(), Next::Record(record) if record.lsn == oldest));
+}
+
+#[test]
+fn the_largest_decision_of_a_report_fits_and_comes_back() {
+    let registry = registry();
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        disk: hunhe_disk::real(),
+        dir: dir.path().into(),
+        segment_bytes: 64 << 20,
+        limit_bytes: 1 << 30,
+    };
+    let (mut log, _) = Writer::open(options).unwrap();
+    let (rows, channels) = (4096_usize, 32_u16);
+    let mut decisions = Decisions::default();
+    let accepted = &mut decisions.accepted;
+    let set = |rows| SampleSet { device: DeviceIx(0), boot: 7, rows, channels: 0..32, values_from: 0 };
+    accepted.sets.push(set(0..rows));
+    accepted.channels = (1..=channels).collect();
+    accepted.times_ms = (0..).map(|row: i64| row * row).take(rows).collect();
+    accepted.seqs = (100..).take(rows).collect();
+    accepted.quality = vec![1; rows];
+    accepted.values = (0..).take(rows * usize::from(channels)).collect();
+    let stat = ChannelStat { channel: 1, count: 1, sum: 1, min: 1, max: 1, last: 1 };
+    for start_ms in 0..4096 {
+        let stats_from = decisions.shown.stats.len();
+        decisions.shown.stats.extend((1..=channels).map(|channel| ChannelStat { channel, ..stat }));
+        decisions.shown.windows.push(WindowClosed {
+            device: DeviceIx(0),
+            length_ms: 60_000,
+            start_ms,
+            revision: 0,
+            expected: 1,
+            stats_from,
+            channels: usize::from(channels),
+        });
+    }
+    let mut encoder = Encoder::default();
+    encoder.encode(&registry, message(1, &[0; 65_536]), &decisions);
+    encoder.append(&mut log).unwrap();
+    log.flush().unwrap();
+    let bytes = log.bytes_on_disk();
+    assert!((6 << 20..DECISION_BYTES_MAX).contains(&bytes), "{bytes} bytes");
+    let mut reader = Reader::open(log.subscribe(), Lsn::FIRST).unwrap();
+    let (mut next_row, mut windows) = (0_usize, 0);
+    while let Next::Record(found) = reader.next().unwrap() {
+        match decided::read(found.kind, found.payload).unwrap() {
+            Decided::Samples(samples) => {
+                for row in 0..samples.rows {
+                    let at = i64::try_from(next_row).unwrap();
+                    assert_eq!(samples.first_seq + row as u64, 100 + next_row as u64);
+                    assert_eq!(samples.time_ms(row), at * at);
+                    assert_eq!(samples.value(5, row), 5 * 4096 + at);
+                    next_row += 1;
+                }
+            }
+            Decided::Window(_) => windows += 1,
+            Decided::Refused(_) => panic!("nothing was refused"),
+        }
+    }
+    assert_eq!((next_row, windows), (rows, 4096));
 }

@@ -160,8 +160,8 @@ section! {
         /// the same: at its stock 20 and 10 ms a commit, 2,000 messages a second is the ceiling.
         inflight_max: u16, Kind::Whole(16, 65_535), Unwritten::Is("4096");
         /// The longest MQTT packet in bytes. Above the broker's own limit, else one long message would break the
-        /// connection again and again; a report has at most 64 KiB.
-        packet_bytes_max: u32, Kind::Whole(131_072, 16_777_216), Unwritten::Is("262144");
+        /// connection again and again; a report has at most 64 KiB, and a journal record 1 MiB.
+        packet_bytes_max: u32, Kind::Whole(131_072, 1_000_000), Unwritten::Is("262144");
     }
 }
 

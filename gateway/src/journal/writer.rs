@@ -115,7 +115,7 @@ impl Writer {
     /// As [`append`](Self::append).
     pub fn reserve(&mut self, records: usize, payload_bytes: usize) -> Result<(), AppendError> {
         self.check()?;
-        let bound_bytes = self.payload_bound_bytes();
+        let bound_bytes = if records > 1 { self.segment_room_bytes() } else { self.payload_bound_bytes() };
         let frames_bytes = FRAME_BYTES * records.saturating_sub(1);
         if payload_bytes + frames_bytes > bound_bytes {
             return Err(AppendError::TooLarge { bytes: payload_bytes, bound_bytes });
@@ -188,8 +188,14 @@ impl Writer {
     /// The largest payload this log takes.
     #[must_use]
     pub fn payload_bound_bytes(&self) -> usize {
+        MAX_PAYLOAD_BYTES.min(self.segment_room_bytes())
+    }
+
+    /// The most that records of one [`reserve`](Self::reserve) may have together, the frames between them included.
+    #[must_use]
+    pub fn segment_room_bytes(&self) -> usize {
         let in_segment = usize::try_from(self.options.segment_bytes).unwrap_or(usize::MAX);
-        MAX_PAYLOAD_BYTES.min(in_segment.saturating_sub(HEADER_BYTES + FRAME_BYTES + FRAME_BYTES))
+        in_segment.saturating_sub(HEADER_BYTES + FRAME_BYTES + FRAME_BYTES)
     }
 
     /// The error that ended this writer, if one did.

@@ -1,6 +1,6 @@
 //! What others say to a lane's thread, and what they see of it.
 
-use crate::{checkpoint::Written, sinks::Confirmation};
+use crate::{checkpoint::Written, journal::Lsn, sinks::Confirmation};
 use hunhe_gateway_core::{lane::Lane, registry::Registry};
 use std::{
     collections::BTreeMap,
@@ -133,6 +133,14 @@ impl LaneHandle {
         });
         self.said.try_send(Said::Ask(question)).map_err(|_| LaneEnded)?;
         answered.await.map_err(|_| LaneEnded)
+    }
+
+    /// Is the lane on its way to that record, without having to wait for others?
+    #[must_use]
+    pub fn must_be_waited_for(&self, head: Lsn) -> bool {
+        self.wake();
+        let progress = &self.progress;
+        progress.handled.load(Ordering::Relaxed) < head.0 && !progress.waiting.load(Ordering::Relaxed)
     }
 
     /// How far the lane is.

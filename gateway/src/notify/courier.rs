@@ -114,6 +114,7 @@ impl<R: Receiver> Courier<R> {
                         "alerts are gone from the log, or cannot be read: they are not delivered"
                     );
                     self.window.pass(last);
+                    self.window.advance();
                 }
                 Step::Entry(entry) => {
                     let Entry { lsn, cause, last, alert, json } = *entry;

@@ -118,6 +118,17 @@ impl CursorFile {
         self.generation = generation;
         Ok(())
     }
+
+    /// [`save`](Self::save), durable when it returns: for a cursor that goes back.
+    ///
+    /// # Errors
+    /// [`CursorError`].
+    pub fn save_for_good(&mut self, cursor: Cursor) -> Result<(), CursorError> {
+        self.save(cursor)?;
+        // The other slot may hold the one that must not come back.
+        self.save(cursor)?;
+        self.file.sync_data().map_err(CursorError::io("sync", &self.path))
+    }
 }
 
 /// Refuses a cursor of a newer format, and creates nothing.

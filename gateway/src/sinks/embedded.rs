@@ -3,9 +3,11 @@
 //! Two cursors, because the store's content reaches the disk in large steps and the ledger moves in small ones:
 //! - *written*: kept by the store itself, in the same batch as the samples it stands for. After a crash, records behind
 //!   it are written again; the store knows those it has.
-//! - *confirmed*: kept in the lane's checkpoint. Records behind it are confirmed, again or for the first time.
+//! - *confirmed*: kept in the lane's checkpoint. Records behind it are confirmed, again or for the first time; what was
+//!   written and not confirmed before a crash is confirmed with the conflicts that the quarantine has of it.
 //!
-//! Both move by complete causes. The decided log is released by *written* alone. An error of the store is never
+//! Where causes behind the checkpoint are decided anew ([`Options::cause_max`]), *written* goes back to it: the store takes what
+//! it has already as once. Both move by complete causes. The decided log is released by *written* alone. An error of the store is never
 //! retried on the same handle: the sink stops, says so, and what follows stays in the decided log until a restart.
 
 use crate::{
@@ -47,8 +49,12 @@ pub struct Options {
     pub samples: bool,
     /// Its confirmations are the ledger's.
     pub of_record: bool,
-    /// The cause up to which its confirmations are counted already.
+    /// The cause up to which its confirmations of refused samples are counted already.
     pub confirmed: u64,
+    /// The cause up to which the confirmations of whoever is of record are: another sink may have been before.
+    pub confirmed_of_record: u64,
+    /// Causes behind this one are decided anew, perhaps otherwise: what was written of them counts for nothing.
+    pub cause_max: u64,
     /// How often the store's memory goes to disk.
     pub checkpoint_every: Duration,
     /// For retention.
@@ -101,12 +107,21 @@ pub fn start(
     tail: Tail,
     lane: LaneHandle,
 ) -> Result<Handle, EmbeddedError> {
-    let written = store.cursor()?.and_then(|bytes| read_cursor(&bytes)).unwrap_or_default();
+    let mut written = store.cursor()?.and_then(|bytes| read_cursor(&bytes)).unwrap_or_default();
+    if written.cause > options.cause_max {
+        tracing::warn!(from = options.cause_max, to = written.cause, "decided anew and written again");
+        written = Cursor { cause: options.cause_max, hint: Lsn::NONE };
+        // At once: another crash must not make it valid again.
+        store.checkpoint(&cursor_bytes(written))?;
+    }
+    let of_record = if options.of_record { options.confirmed_of_record } else { u64::MAX };
+    let confirmed = options.confirmed.min(of_record);
     let status = Arc::new(SinkStatus::new(NAME.into(), tail.clone()));
-    status.moved(written);
-    // What is written and not yet confirmed must be read once more, from the oldest record there is.
-    let from = if options.confirmed < written.cause { Lsn::NONE } else { written.hint };
-    let feed = Feed::open(tail, from)?;
+    // What is written and not yet confirmed must be read once more, so it is still needed.
+    let known =
+        if confirmed < written.cause { Cursor { cause: confirmed, hint: Lsn::NONE } } else { written };
+    status.moved(known);
+    let feed = Feed::open(tail, known.hint)?;
     let stop = Arc::new(AtomicBool::new(false));
     let sink = Sink {
         options,
@@ -117,7 +132,8 @@ pub fn start(
         status: Arc::clone(&status),
         stop: Arc::clone(&stop),
         written,
-        confirmed: options.confirmed,
+        confirmed,
+        retold: 0,
         current: 0,
         open: Vec::new(),
         done: Vec::new(),
@@ -128,6 +144,12 @@ pub fn start(
     };
     let thread = std::thread::Builder::new().name("embedded".into()).spawn(move || sink.run(feed))?;
     Ok(Handle { status, stop, thread })
+}
+
+fn cursor_bytes(cursor: Cursor) -> Vec<u8> {
+    let mut bytes = cursor.cause.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&cursor.hint.0.to_le_bytes());
+    bytes
 }
 
 fn read_cursor(bytes: &[u8]) -> Option<Cursor> {
@@ -154,6 +176,8 @@ struct Sink {
     stop: Arc<AtomicBool>,
     written: Cursor,
     confirmed: u64,
+    /// The cause whose conflicts were told once more.
+    retold: u64,
     /// By the device's place in the registry.
     keys: Vec<Option<DeviceKey>>,
     /// The cause being read.
@@ -171,6 +195,8 @@ struct Sink {
 
 /// Records between two looks at the clock.
 const RECORDS_PER_TURN: usize = 4096;
+/// A report holds no more samples, and each meets one other at most.
+const CONFLICTS_MAX: usize = 4096;
 
 impl Sink {
     fn run(mut self, mut feed: Feed) {
@@ -223,7 +249,7 @@ impl Sink {
                     caught_up = true;
                     break;
                 }
-                Step::Lost => {}
+                Step::Lost { records } => self.lose(records),
                 Step::Record(_, decided) => {
                     if decided.cause() != self.current {
                         self.end_cause()?;
@@ -250,12 +276,17 @@ impl Sink {
     /// Returns how many rows were new to the store.
     fn take(&mut self, decided: &Decided<'_>) -> Result<u64, EmbeddedError> {
         let write = decided.cause() > self.written.cause;
-        let confirm = decided.cause() > self.confirmed;
         match decided {
-            Decided::Samples(samples) => self.take_samples(samples, write, confirm),
+            Decided::Samples(samples) => {
+                let confirm = self.options.of_record && samples.cause > self.options.confirmed_of_record;
+                self.take_samples(samples, write, confirm)
+            }
             Decided::Window(window) if write && self.options.samples => self.take_window(window).map(|()| 1),
             Decided::Window(_) => Ok(0),
-            Decided::Refused(refused) => self.take_refused(refused, write, confirm).map(|()| 0),
+            Decided::Refused(refused) => {
+                let confirm = refused.cause > self.options.confirmed;
+                self.take_refused(refused, write, confirm).map(|()| 0)
+            }
         }
     }
 
@@ -280,10 +311,13 @@ impl Sink {
             self.checkpoint_due |= outcome.checkpoint_due;
             for conflict in std::mem::take(&mut self.conflicts) {
                 lost_here += u64::from(!conflict.was_stored);
-                self.quarantine_conflict(samples, &conflict)?;
+                self.quarantine_conflict(samples, &conflict, confirm)?;
             }
+        } else if confirm && self.retold != samples.cause {
+            self.retold = samples.cause;
+            self.tell_conflicts_again(samples.cause)?;
         }
-        if confirm && self.options.of_record {
+        if confirm {
             let rows = samples.rows as u64;
             self.open.push(Confirmation {
                 cause: samples.cause,
@@ -305,6 +339,7 @@ impl Sink {
         &mut self,
         samples: &Samples<'_>,
         conflict: &Conflict,
+        confirm: bool,
     ) -> Result<(), EmbeddedError> {
         let report = self.as_report(samples.device, conflict);
         let ranges = [(conflict.seq, 1, CONFLICT)];
@@ -321,12 +356,31 @@ impl Sink {
         .to_record(ranges.into_iter());
         let id = conflict_id(samples.cause, conflict);
         self.put_quarantine(id, &record)?;
-        if conflict.was_stored && self.options.of_record {
-            let confirmed = Confirmed { displaced: 1, ..Confirmed::default() };
-            let (cause, device) = (samples.cause, samples.device);
-            self.open.push(Confirmation { cause, device, boot: conflict.boot, confirmed });
+        if conflict.was_stored && confirm {
+            self.open.push(displaced(samples.cause, samples.device, conflict.boot));
         }
         Ok(())
+    }
+
+    /// A cause that was written before a crash: its losers are in quarantine, and are told as displaced, whichever sample of
+    /// the two it was. Of those that the quarantine has discarded nothing is known.
+    fn tell_conflicts_again(&mut self, cause: u64) -> Result<(), EmbeddedError> {
+        let ids = conflict_ids(cause);
+        let found = self.store.list_quarantine(ids.start.checked_sub(1), CONFLICTS_MAX)?;
+        for (_, record) in found.iter().take_while(|(id, _)| ids.contains(id)) {
+            let Ok(refused) = crate::decided::read_refused_record(record) else { continue };
+            // Ids of causes far apart may meet.
+            if let Some(device) = refused.device.filter(|_| refused.cause == cause) {
+                self.open.push(displaced(cause, device, refused.boot));
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&self, records: u64) {
+        tracing::error!(records, "decided records cannot be read: they are missing in the embedded store");
+        self.status.lost(records);
+        self.status.warn(format!("{records} decided records are missing here: damaged on disk"));
     }
 
     /// The loser as the report it could have come in, so that it can be looked at like any other.
@@ -382,7 +436,8 @@ impl Sink {
         let record = refused.to_record();
         if let Some(id) = refused.redrive_of {
             self.redriven = Some((id, true));
-            if write {
+            // One that names no samples, as of a device unknown by now, must not take the place of one that does.
+            if write && refused.samples() > 0 {
                 self.put_quarantine(id, &record)?;
             }
             return Ok(());
@@ -402,7 +457,10 @@ impl Sink {
     fn put_quarantine(&mut self, id: u64, record: &[u8]) -> Result<(), EmbeddedError> {
         let discarded = self.store.put_quarantine(id, record)?;
         self.checkpoint_due |= self.store.is_checkpoint_due();
-        let Some(discarded) = discarded else { return Ok(()) };
+        // What is written once more after a crash discards once more what was counted.
+        let Some(discarded) = discarded.filter(|_| self.current > self.options.confirmed) else {
+            return Ok(());
+        };
         if let Some(said) = discarded_samples(&discarded.bytes) {
             // The lane ends first only when all of us end.
             let _ = self.lane.say(Said::Discarded(said));
@@ -434,10 +492,11 @@ impl Sink {
         if feed.complete() > self.written.cause {
             self.written = Cursor { cause: feed.complete(), hint: feed.complete_at() };
         }
-        let mut bytes = self.written.cause.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&self.written.hint.0.to_le_bytes());
-        self.store.checkpoint(&bytes)?;
-        self.status.moved(self.written);
+        self.store.checkpoint(&cursor_bytes(self.written))?;
+        // After a crash it is ahead of what is confirmed, and that is still to be read.
+        if self.confirmed >= self.written.cause {
+            self.status.moved(self.written);
+        }
         Ok(())
     }
 
@@ -458,7 +517,17 @@ impl Sink {
 /// Conflicts share the quarantine with refused messages: above every journal record's number, below the dead letters' ids.
 fn conflict_id(cause: u64, conflict: &Conflict) -> u64 {
     let identity = crc32c::crc32c_append(conflict.boot, &conflict.seq.to_le_bytes());
-    (1 << 52) | ((cause & 0x7_ffff) << 32) | u64::from(identity)
+    conflict_ids(cause).start | u64::from(identity)
+}
+
+/// The ids of a cause's conflicts.
+fn conflict_ids(cause: u64) -> std::ops::Range<u64> {
+    let start = (1 << 52) | ((cause & 0x7_ffff) << 32);
+    start..start + (1 << 32)
+}
+
+fn displaced(cause: u64, device: hunhe_proto::id::Id, boot: u32) -> Confirmation {
+    Confirmation { cause, device, boot, confirmed: Confirmed { displaced: 1, ..Confirmed::default() } }
 }
 
 /// What a discarded record's samples were, for the ledger.

@@ -5,7 +5,7 @@
 //! once, so a cause is complete where another follows, or nothing does.
 
 use crate::{
-    decided::{self, Decided, Unreadable},
+    decided::{self, Decided},
     journal::{Lsn, Next, ReadError, Reader, Tail},
 };
 use std::time::Duration;
@@ -17,8 +17,11 @@ pub enum Step<'a> {
     Record(Lsn, Decided<'a>),
     /// Nothing more for now. All causes up to [`Feed::complete`] are complete.
     CaughtUp,
-    /// Records that cannot be read: a damaged disk. Their samples stay outstanding.
-    Lost,
+    /// Records that cannot be read, by damage or of a shape that this program does not know. Their samples stay outstanding.
+    Lost {
+        /// How many.
+        records: u64,
+    },
 }
 
 /// Where a sink is in the decided log.
@@ -77,12 +80,15 @@ impl Feed {
                 (self.complete, self.complete_at) = (self.current.max(self.complete), self.last);
                 Ok(Step::CaughtUp)
             }
-            Next::Lost { last, .. } => {
+            Next::Lost { first, last } => {
                 self.last = last;
-                Ok(Step::Lost)
+                Ok(Step::Lost { records: last.0.saturating_sub(first.0) + 1 })
             }
             Next::Record(record) => {
-                let decided = decided::read(record.kind, record.payload)?;
+                let Ok(decided) = decided::read(record.kind, record.payload) else {
+                    self.last = record.lsn;
+                    return Ok(Step::Lost { records: 1 });
+                };
                 let cause = decided.cause();
                 if cause != self.current {
                     (self.complete, self.complete_at) = (self.current.max(self.complete), self.last);
@@ -101,7 +107,4 @@ pub enum FeedError {
     /// It cannot be read.
     #[error("the decided log cannot be read")]
     Read(#[from] ReadError),
-    /// It holds what this version does not write.
-    #[error(transparent)]
-    Unreadable(#[from] Unreadable),
 }

@@ -67,6 +67,8 @@ pub struct Options {
     pub provenance: bool,
     /// Is this the sink of record? Then it confirms, and the ledger's `stored` is what it wrote.
     pub of_record: bool,
+    /// The cause up to which the confirmations of whoever is of record are counted already.
+    pub confirmed: u64,
     /// The file of this sink's cursor.
     pub cursor: PathBuf,
     /// A batch is sent once it has this many lines; it may exceed them by one message's.
@@ -109,6 +111,7 @@ impl Options {
             dialect,
             provenance: false,
             of_record: false,
+            confirmed: 0,
             cursor,
             batch_rows: NonZero::new(10_000).unwrap_or(NonZero::<u32>::MIN),
             batch_bytes: NonZero::new(8 << 20).unwrap_or(NonZero::<u32>::MIN),

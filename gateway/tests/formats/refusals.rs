@@ -12,7 +12,7 @@ use hunhe_gateway::{
     config::{DecidedLimits, JournalLimits},
     formats::{FormatError, Newer, refuse_newer},
     journal::{self, Writer, inspect},
-    recover::{Layout, Recovered, set_cursor},
+    recover::{Layout, Recovered, bound_cursor},
     sinks::cursor::{CursorError, CursorFile},
     store::StoreError,
 };
@@ -207,7 +207,7 @@ fn each_piece_refuses_by_itself_and_leaves_its_bytes() {
             "influx.cursor" => {
                 let error = CursorFile::open(&*disk, &path).unwrap_err();
                 assert!(matches!(error, CursorError::Newer(Newer { found: 2, .. })), "{error}");
-                assert!(matches!(set_cursor(&*disk, &path, 9), Err(CursorError::Newer(_))));
+                assert!(matches!(bound_cursor(&*disk, &path, 9), Err(CursorError::Newer(_))));
             }
             "store/format" => {
                 let Err(error) = story::open_store(folder) else { panic!("a newer store was opened") };

@@ -18,10 +18,12 @@ use hunhe_gateway::{
         Bounds, Commits, Error as JournalError, Intake, Lsn, Next, Priority, ReadError, Reader, Settled,
         Settlement, Step, Tail,
     },
-    lane::{CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, Running, Said, Turn},
+    lane::{
+        CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn,
+    },
     places::Places,
     record::{Delivery, Entering},
-    recover::{Layout, Recovered, rules_of, set_cursor},
+    recover::{Layout, Recovered, bound_cursor, fingerprint},
     watermark::{Outgoing, Taken},
 };
 use hunhe_gateway_core::{
@@ -127,6 +129,7 @@ struct Session {
 }
 
 /// Of the sessions, which is which.
+const ACCEPT_PAST_MS: i64 = 40 * 86_400_000;
 const CLIENTS: [Client; 3] = [Client::Up, Client::Alarm, Client::Out];
 /// Without an answer for so long a session begins anew.
 const PATIENCE_MS: u64 = 5_000;
@@ -199,17 +202,19 @@ impl Process {
         now_ms: u64,
     ) -> Result<Self, Death> {
         let registry = &fleet.registry;
-        let rules = rules_of(registry);
+        let rules = fingerprint(registry, ACCEPT_PAST_MS);
         let handle_of_disk = disk.handle();
         let recovered = Recovered::open(&handle_of_disk, &nature.layout, rules).map_err(Death::Start)?;
         let confirmed = recovered.confirmed.clone();
         let of = |name: &str| confirmed.get(name).copied().unwrap_or(0);
         let cursor = nature.layout.data_dir.join("database.cursor");
-        set_cursor(&*handle_of_disk, &cursor, of(RECORDER)).map_err(|error| Death::Start(error.into()))?;
+        bound_cursor(&*handle_of_disk, &cursor, of(OF_RECORD).min(recovered.cause_max))
+            .map_err(|error| Death::Start(error.into()))?;
         let tail = recovered.decided.subscribe();
-        let recorder = Recorder::open(&*handle_of_disk, Path::new(&cursor), tail.clone(), registry)?;
+        let recorder =
+            Recorder::open(&*handle_of_disk, Path::new(&cursor), tail.clone(), registry, of(OF_RECORD))?;
         let keeper = Keeper::open(tail, of(KEEPER))?;
-        let policy = Policy { accept_past_ms: 40 * 86_400_000, planted_drop: None };
+        let policy = Policy { accept_past_ms: ACCEPT_PAST_MS, planted_drop: None };
         let mut core = Lane::new(Arc::clone(registry), policy);
         if let Some(snapshot) = recovered.snapshot {
             core.restore(snapshot);
@@ -246,6 +251,7 @@ impl Process {
             from: recovered.from,
             rules,
             confirmed,
+            of_record: RECORDER.to_owned(),
             release: Box::new({
                 let intake = intake.clone();
                 move |lsn| intake.release_through(lsn)

@@ -58,6 +58,8 @@ pub struct Recorder {
     cursor: CursorFile,
     /// What the cursor says.
     at: Cursor,
+    /// Confirmations up to this cause are counted already.
+    confirmed: u64,
     /// The decided log may be released up to here.
     pub done: Arc<AtomicU64>,
     batch: Batch,
@@ -83,6 +85,7 @@ impl Recorder {
         path: &Path,
         tail: Tail,
         registry: &Arc<Registry>,
+        confirmed: u64,
     ) -> Result<Self, SinkError> {
         let (cursor, held) = CursorFile::open(disk, path)?;
         let at = match held {
@@ -96,7 +99,8 @@ impl Recorder {
             encoder: Encoder::new(Arc::clone(registry), style)?,
             cursor,
             at,
-            done: Arc::new(AtomicU64::new(0)),
+            confirmed,
+            done: Arc::new(AtomicU64::new(at.hint.0)),
             batch: Batch::default(),
             delivery: None,
             waits: false,
@@ -151,7 +155,8 @@ impl Recorder {
             return Ok(None);
         }
         self.delivery = None;
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.confirmations.retain(|row| row.cause > self.confirmed);
         self.at = Cursor { cause: batch.through.cause.max(self.at.cause), hint: batch.through.hint };
         self.cursor.save(self.at)?;
         self.done.store(self.at.hint.0, Ordering::Relaxed);
@@ -169,7 +174,7 @@ impl Recorder {
         loop {
             match self.feed.step()? {
                 Step::CaughtUp => return Ok(()),
-                Step::Lost => {}
+                Step::Lost { .. } => {}
                 Step::Record(lsn, decided) => {
                     let current = decided.cause();
                     self.batch.through = Cursor { cause: self.at.cause.max(current), hint: lsn };
@@ -243,7 +248,7 @@ impl Keeper {
         loop {
             match self.feed.step()? {
                 Step::CaughtUp => break,
-                Step::Lost => {}
+                Step::Lost { .. } => {}
                 Step::Record(_, Decided::Refused(refused)) => {
                     let Some(device) = refused.device else { continue };
                     let mut samples = 0;

@@ -166,3 +166,26 @@ fn a_cursor_beyond_what_is_judged_anew_is_set_back() {
     handle.stop();
     assert_eq!(receiver.taken(), [1, 2].map(|id| format!("{id:016x}-firing-live")));
 }
+
+#[test]
+fn records_that_nobody_can_read_are_passed_however_many_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let disk = hunhe_disk::real();
+        let options = crate::alerts::log::options(disk, dir.path().join("alerts"), 8 << 20);
+        let (mut log, _) = crate::journal::Writer::open(options).unwrap();
+        for _ in 0..1000 {
+            log.append(1, &[b"of another shape"]).unwrap();
+        }
+        log.sync().unwrap();
+    }
+    let cursor = dir.path().join("webhook-duty.cursor");
+    CursorFile::open(&*hunhe_disk::real(), &cursor).unwrap().0.save(Cursor::default()).unwrap();
+    let mut site = Site::open(dir, None);
+    let receiver = Arc::new(Scripted::default());
+    let handle = begin(&site, &receiver);
+    site.log.write(1, &[change(1, Phase::Firing)]).unwrap();
+    await_passed(&handle, 1001);
+    assert_eq!(receiver.taken().len(), 1);
+    handle.stop();
+}

@@ -70,7 +70,7 @@ impl Sink {
             self.given_up = true;
             return;
         }
-        if self.options.of_record && !confirmations.is_empty() {
+        if !confirmations.is_empty() {
             // Only dead letters can fail to be kept.
             let _ = (self.reports)(Report::Confirmed(confirmations));
         }
@@ -137,11 +137,10 @@ impl Sink {
                 let missing = self.missing(&sealed, &mark.letters).await?;
                 let (more_letters, more_confirmations) = sealed.settle(&missing);
                 letters.extend(more_letters);
-                if self.options.of_record {
-                    confirmations.extend(more_confirmations);
-                }
+                confirmations.extend(more_confirmations);
             }
         }
+        self.keep_owed(&mut confirmations);
         Ok((letters, confirmations))
     }
 

@@ -20,6 +20,7 @@ use super::{
 use crate::decided::{self, Decided};
 use crate::journal::{Lsn, Next, ReadError, Reader, Tail};
 use crate::sinks::{
+    Confirmation,
     cursor::{Cursor, CursorFile, Held},
     line_protocol::{Dialect, Encoder},
     status::{SinkStatus, State},
@@ -453,9 +454,7 @@ impl Sink {
             return;
         }
         let (letters, mut confirmations) = batch.settle(&refused);
-        if !self.options.of_record {
-            confirmations.clear();
-        }
+        self.keep_owed(&mut confirmations);
         self.refused_in_a_row = refused_in_a_row;
         self.status.has_written(batch.through.hint);
         let written = u64::try_from(batch.rows() - refused.len()).unwrap_or(u64::MAX);
@@ -474,6 +473,12 @@ impl Sink {
         } else {
             self.hand_over(vec![mark]).await;
         }
+    }
+
+    /// Leaves those that the ledger waits for.
+    pub(super) fn keep_owed(&self, confirmations: &mut Vec<Confirmation>) {
+        let (of_record, confirmed) = (self.options.of_record, self.options.confirmed);
+        confirmations.retain(|row| of_record && row.cause > confirmed);
     }
 
     fn keep_spare(&mut self, batch: Sealed) {

@@ -1,0 +1,151 @@
+//! The embedded store as a sink, over restarts that find store and ledger at different places: what is confirmed in all is
+//! what the store holds and what the quarantine holds, each sample once.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a broken promise fails loudly here")]
+
+#[expect(dead_code, reason = "the other sinks' tests need more of it")]
+#[path = "influx/fixture.rs"]
+mod fixture;
+
+use std::{
+    path::Path,
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
+};
+
+use fixture::{Log, Row, registry};
+use hunhe_gateway::{
+    clock::Clock,
+    lane::{LaneHandle, Said},
+    sinks::embedded::{self, Options},
+    store::{self, Store},
+};
+use hunhe_gateway_core::event::Confirmed;
+
+const T0: i64 = 1_767_225_600_000;
+
+/// What the ledger has heard in all, and up to which cause.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Heard {
+    handled: u64,
+    stored: i64,
+    quarantined: i64,
+    through: u64,
+}
+
+impl Heard {
+    fn add(&mut self, confirmed: Confirmed) {
+        let signed = |count: u64| i64::try_from(count).unwrap();
+        self.handled += confirmed.handled;
+        self.stored += signed(confirmed.stored) - signed(confirmed.displaced);
+        self.quarantined += signed(confirmed.quarantined) + signed(confirmed.displaced);
+    }
+
+    fn listen(&mut self, said: &Receiver<Said>) {
+        while let Ok(said) = said.try_recv() {
+            if let Said::Confirmed { cause, rows, .. } = said {
+                rows.iter().for_each(|row| self.add(row.confirmed));
+                self.through = cause;
+            }
+        }
+    }
+}
+
+fn open(dir: &Path) -> Arc<Store> {
+    Arc::new(Store::open(store::Options::new(dir)).unwrap())
+}
+
+fn options(before: Heard) -> Options {
+    Options {
+        samples: true,
+        of_record: true,
+        confirmed: before.through,
+        confirmed_of_record: before.through,
+        cause_max: u64::MAX,
+        checkpoint_every: Duration::from_secs(3600),
+        clock: Clock::system(),
+    }
+}
+
+/// Runs the sink over all of the log, and ends it as a stop does: with its store on disk.
+fn run(options: Options, log: &Log, dir: &Path) -> Heard {
+    let (lane, said) = LaneHandle::new();
+    let mut heard = Heard { through: options.confirmed, ..Heard::default() };
+    let sink = embedded::start(options, open(dir), registry(2), log.writer.subscribe(), lane).unwrap();
+    sink.stop();
+    heard.listen(&said);
+    heard
+}
+
+/// Three causes: ten samples; one that loses to the first of them and one that displaces the second; one more.
+fn story(dir: &Path) -> Log {
+    let mut log = Log::new(dir, &registry(2));
+    let row = |n: i64, quality, value| Row { time_ms: T0 + n * 3_600_000, quality, values: [value, 1, 1] };
+    let ten: Vec<Row> = (0..10).map(|n| row(n, if n == 1 { 2 } else { 1 }, 100 + n)).collect();
+    log.append_rows(0, 7, 0, &ten);
+    log.append_rows(0, 7, 10, &[row(0, 2, 500), row(1, 1, 501)]);
+    log.append_rows(0, 7, 12, &[row(11, 1, 111)]);
+    log
+}
+
+const ALL: Heard = Heard { handled: 13, stored: 11, quarantined: 2, through: 3 };
+
+#[test]
+fn conflicts_are_counted_once_wherever_store_and_ledger_stand_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = story(dir.path());
+    let store = dir.path().join("store");
+    assert_eq!(run(options(Heard::default()), &log, &store), ALL);
+    assert_eq!(open(&store).quarantine_count(), 2);
+
+    let again = run(options(Heard::default()), &log, &store);
+    assert_eq!(again, ALL, "the store is ahead of the ledger: nothing is written, and the same is confirmed");
+
+    let fresh = dir.path().join("fresh");
+    let nothing = run(options(ALL), &log, &fresh);
+    assert_eq!(
+        nothing,
+        Heard { through: 3, ..Heard::default() },
+        "the ledger is ahead: written, not confirmed"
+    );
+    assert_eq!(open(&fresh).quarantine_count(), 2);
+
+    let half = Heard { through: 1, ..Heard::default() };
+    let rest = Heard { handled: 3, stored: 1, quarantined: 2, through: 3 };
+    assert_eq!(run(options(half), &log, &store), rest, "the ledger had the first cause");
+}
+
+#[test]
+fn what_is_decided_anew_is_written_again_whatever_the_store_s_cursor_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let mut before = Log::new(&dir.path().join("before"), &registry(2));
+    before.cause = 4;
+    before.append_rows(0, 7, 0, &[Row { time_ms: T0, quality: 1, values: [1, 1, 1] }]);
+    run(options(Heard::default()), &before, &store);
+    // The journal's record 5 was of a device that nobody knew; now it is known, and record 4 is where the checkpoint is.
+    let mut after = Log::new(&dir.path().join("after"), &registry(2));
+    after.cause = 4;
+    after.append_rows(1, 7, 0, &[Row { time_ms: T0, quality: 1, values: [2, 1, 1] }]);
+    let counted = Heard { through: 4, ..Heard::default() };
+    let heard = run(Options { cause_max: 4, ..options(counted) }, &after, &store);
+    assert_eq!((heard.stored, heard.through), (1, 5));
+    assert!(open(&store).find_device("p-1").is_some(), "it was never written");
+}
+
+#[test]
+fn another_sink_of_record_goes_on_where_the_one_before_had_confirmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = story(dir.path());
+    let store = dir.path().join("store");
+    let second = run(Options { of_record: false, ..options(Heard::default()) }, &log, &store);
+    assert_eq!(
+        (second.handled, second.through),
+        (0, 3),
+        "not of record: nothing is confirmed, its own mark moves"
+    );
+    // The database that was of record had confirmed the first cause.
+    let switched = Options { confirmed: 3, confirmed_of_record: 1, ..options(Heard::default()) };
+    let heard = run(switched, &log, &store);
+    assert_eq!((heard.handled, heard.stored, heard.quarantined), (3, 1, 2));
+}
