@@ -20,7 +20,7 @@ use hunhe_gateway_core::{
     event::{Accepted, ChannelStat, Decisions, Refusal, RefusedRange, SampleSet, Shown, WindowClosed},
     registry::Registry,
 };
-use hunhe_proto::id::Id;
+use hunhe_proto::{id::Id, reading::SAMPLES_MAX};
 
 /// Record kinds.
 const SAMPLES: u8 = 1;
@@ -210,7 +210,7 @@ impl<'a> Refused<'a> {
     /// How many samples.
     #[must_use]
     pub fn samples(&self) -> u64 {
-        self.ranges().map(|(_, count, _)| count).sum()
+        self.ranges().fold(0, |sum, (_, count, _)| sum.saturating_add(count))
     }
 
     /// As a record of the quarantine; [`read_refused_record`] reads it.
@@ -462,7 +462,8 @@ fn read_samples(mut fields: Fields<'_>) -> Option<Samples<'_>> {
     let boot = fields.u32()?;
     let redrive_of = fields.redrive()?;
     let announced = fields.u32()?;
-    let rows = fields.u32()? as usize;
+    // Without channels their number would be bounded by nothing here.
+    let rows = usize::try_from(fields.u32()?).ok().filter(|&rows| rows <= SAMPLES_MAX)?;
     let first_seq = fields.u64()?;
     let channel_count = usize::from(fields.u8()?);
     let channels = fields.take(channel_count * 2)?;
