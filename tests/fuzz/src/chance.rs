@@ -17,8 +17,8 @@ impl Chance {
         Self { state: seed | 1 }
     }
 
-    /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    /// 64 bits.
+    pub fn bits(&mut self) -> u64 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
@@ -27,12 +27,12 @@ impl Chance {
 
     /// A number below `end`; 0 where that is 0.
     pub fn below(&mut self, end: usize) -> usize {
-        let wide = u128::from(self.next()) * end as u128;
+        let wide = u128::from(self.bits()) * end as u128;
         usize::try_from(wide >> 64).unwrap_or(0)
     }
 
     fn byte(&mut self) -> u8 {
-        self.next().to_be_bytes()[0]
+        self.bits().to_be_bytes()[0]
     }
 
     /// One of a corpus, changed in one to four places.

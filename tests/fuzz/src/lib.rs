@@ -60,7 +60,7 @@ pub struct Target<'a> {
     /// Pieces that the format knows: a mutation may insert one.
     pub words: &'static [&'static [u8]],
     /// Makes a mutated input valid again where a checksum would hide the mutation; asked for every second one.
-    pub mend: &'a dyn Fn(&mut Vec<u8>),
+    pub mend: &'a dyn Fn(&mut [u8]),
     /// Bytes that an input may make it allocate.
     pub allocated_max: usize,
     /// All bytes allocated so far by this process.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 const DIR: &str = "/data/checkpoint";
 
-fn mend(bytes: &mut Vec<u8>) {
+fn mend(bytes: &mut [u8]) {
     let Some((header, body)) = bytes.split_first_chunk_mut::<32>() else { return };
     header[20..28].copy_from_slice(&(body.len() as u64).to_le_bytes());
     let body = crc32c::crc32c(body);

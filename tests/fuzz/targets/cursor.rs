@@ -13,7 +13,7 @@ fn at(cause: u64) -> Cursor {
 }
 
 /// Sums both slots anew.
-fn mend(bytes: &mut Vec<u8>) {
+fn mend(bytes: &mut [u8]) {
     for slot in [0, 512] {
         if let Some(slot) = bytes.get_mut(slot..slot + 36) {
             let sum = crc32c::crc32c(&slot[..32]);

@@ -3,6 +3,7 @@
 use hunhe_fuzz::{Target, run};
 use hunhe_gateway::decided::{self, Decided};
 use hunhe_proto::reading::SAMPLES_MAX;
+use std::hint::black_box;
 
 const DEVICE: &[u8] = b"\x03g-1";
 
@@ -59,7 +60,7 @@ fn decided_records_are_refused_or_can_be_walked_through() {
                 let channels = samples.channels().len();
                 assert!(8 * channels * samples.rows <= payload.len());
                 for row in 0..samples.rows {
-                    (samples.time_ms(row), samples.quality(row));
+                    black_box((samples.time_ms(row), samples.quality(row)));
                 }
                 for channel in 0..channels {
                     let column: Vec<_> = samples.column(channel).collect();

@@ -36,7 +36,7 @@ fn log() -> (SimulatedDisk, Vec<std::path::PathBuf>, Vec<Vec<u8>>) {
 }
 
 /// Sums the header anew, and every frame as far as their lengths lead.
-fn mend(input: &mut Vec<u8>) {
+fn mend(input: &mut [u8]) {
     let Some((_, bytes)) = input.split_first_mut() else { return };
     let Some((header, mut frames)) = bytes.split_at_mut_checked(32) else { return };
     let sum = crc32c::crc32c(&header[..28]);

@@ -21,7 +21,7 @@ fn entries() -> Vec<Entry> {
 
 fn values(device: usize, seq: u64) -> [i64; 3] {
     let value = seq as i64 * 1_000 + device as i64;
-    [value, -value, if seq % 3 == 0 { ABSENT } else { 1 << 40 }]
+    [value, -value, if seq.is_multiple_of(3) { ABSENT } else { 1 << 40 }]
 }
 
 fn open(folder: &Path) -> (Spool, Vec<Recovered>) {
