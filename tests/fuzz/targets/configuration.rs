@@ -2,7 +2,10 @@
 
 use hunhe_fuzz::{Target, run};
 use hunhe_gateway::config::{Layers, Place};
-use std::{fs, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 const WORDS: &[&[u8]] = &[
     b"[",
@@ -33,6 +36,23 @@ const WORDS: &[&[u8]] = &[
     b"data_dir = \"data\"\n",
     b"[[devices]]\n",
 ];
+
+/// Where this process runs, until it is dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn enter(path: &Path) -> Self {
+        let before = env::current_dir().unwrap();
+        env::set_current_dir(path).unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        env::set_current_dir(&self.0).unwrap();
+    }
+}
 
 /// A line that the text has; 0 or none stands for the file as a whole.
 fn line_is_there(line: usize, text: &[u8]) {
@@ -93,17 +113,17 @@ fn agent_files_are_configurations_or_faults_by_line() {
     let _alone = crate::alone();
     let dir = crate::folder();
     let file = dir.path().join("edge.toml");
+    // Folders are named from where the agent runs: no input holds a path that another run does not have.
+    let _there = Directory::enter(dir.path());
     let classes = dir.path().join("classes");
     fs::create_dir(&classes).unwrap();
     fs::copy(crate::seeds("classes/gas_meter.toml"), classes.join("gas_meter.toml")).unwrap();
-    let starter =
-        hunhe_edge::config::starter("c-1", &classes.display().to_string(), "state", "g-1", "gas_meter");
-    let small = "agent = \"c-1\"\nclasses = \"CLASSES\"\nstate_dir = \"state\"\n[broker]\nport = 1884\n\
-                 [[devices]]\nid = \"g-1\"\nclass = \"gas_meter\"\ndriver = \"simulated\"\n"
-        .replace("CLASSES", &classes.display().to_string());
+    let starter = hunhe_edge::config::starter("c-1", "classes", "state", "g-1", "gas_meter");
+    let small = "agent = \"c-1\"\nclasses = \"classes\"\nstate_dir = \"state\"\n[broker]\nport = 1884\n\
+                 [[devices]]\nid = \"g-1\"\nclass = \"gas_meter\"\ndriver = \"simulated\"\n";
     let target = Target {
         words: WORDS,
-        ..crate::target("edge_config", vec![starter.into_bytes(), small.into_bytes()], 32 << 20)
+        ..crate::target("edge_config", vec![starter.into_bytes(), small.into()], 32 << 20)
     };
     let outcome = run(&target, |bytes| {
         fs::write(&file, bytes).unwrap();
