@@ -7,7 +7,7 @@ DASHBOARD := gateway/dashboard
 REPORTS := target/report
 export HUNHE_RECORDINGS ?= $(CURDIR)/../shared/data
 
-.PHONY: help demo test bench sim alarms fleet acknowledgement kills overload faults power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz clean
+.PHONY: help demo test bench sim alarms fleet acknowledgement kills overload faults power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,8 +50,13 @@ pipeline: build ## end to end with the real Mosquitto and VictoriaMetrics
 browser: build ## the page in Chromium, Chinese and English
 	@.ci/browser
 
-fuzz: ## the report decoder against mutated reports, one minute
-	HUNHE_FUZZ_S=60 $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-proto --test fuzz --no-capture
+fuzz: ## every decoder against mutated input, INPUTS=1000000 over all, about two minutes; SEED=n is another run
+	HUNHE_FUZZ_INPUTS=$(or $(INPUTS),1000000) $(if $(SEED),HUNHE_FUZZ_SEED=$(SEED)) \
+		$(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-fuzz --test fuzz --success-output immediate
+
+fixtures: ## write what formats on disk look like today, where seeds/fixtures does not have it yet
+	$(CARGO) run --profile $(PROFILE) -p hunhe-gateway --example fixtures -- seeds/fixtures
+	$(CARGO) run --profile $(PROFILE) -p hunhe-edge --example fixtures -- seeds/fixtures
 
 bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.js and a Python pipeline
 	mkdir -p $(REPORTS)

@@ -10,6 +10,7 @@ mod watch;
 use crate::{
     clock::Clock,
     drivers::Driver,
+    formats::{self, FormatError},
     mqtt::{Broker, Mqtt},
     spool::{Entry, Limits, Spool, SpoolError},
     stats::{DeviceStats, Progress},
@@ -81,6 +82,14 @@ pub enum RunError {
         /// What failed.
         source: SpoolError,
     },
+    /// The outbox is a newer agent's.
+    #[error("agent {agent}: outbox")]
+    Format {
+        /// Which agent.
+        agent: AgentId,
+        /// Why.
+        source: FormatError,
+    },
     /// The MQTT library refuses the options.
     #[error("agent {agent}: connection")]
     Connection {
@@ -144,6 +153,9 @@ fn open(
         channels: equipment.class.channels.iter().map(|channel| channel.number).collect(),
     };
     let entries: Vec<_> = equipment.iter().map(entry).collect();
+    if let Some(folder) = &setup.state_dir {
+        formats::refuse_newer(folder).map_err(|source| RunError::Format { agent: setup.id, source })?;
+    }
     let (spool, recovered) = match &setup.state_dir {
         Some(folder) => Spool::open(folder, setup.limits, &entries)
             .map_err(|source| RunError::Spool { agent: setup.id, source })?,

@@ -22,6 +22,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Writes a fixture into its folder.
+type Write<'a> = &'a dyn Fn(&Path);
+
 /// Without the 64 MiB of zeros that fjall sets aside behind its journal's last record.
 fn write_store(dir: &Path) {
     story::write_store(dir);
@@ -37,7 +40,7 @@ fn write_store(dir: &Path) {
 
 fn main() -> anyhow::Result<()> {
     let root: PathBuf = std::env::args_os().nth(1).context("name the folder of the fixtures")?.into();
-    let fixtures: [(&str, &dyn Fn(&Path)); 7] = [
+    let fixtures: [(&str, Write<'_>); 7] = [
         ("journal-v1", &story::write_journal),
         ("decided-v1", &story::write_decided),
         ("alerts-v1", &story::write_alerts),

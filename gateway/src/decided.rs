@@ -20,15 +20,15 @@ use hunhe_gateway_core::{
     event::{Accepted, ChannelStat, Decisions, Refusal, RefusedRange, SampleSet, Shown, WindowClosed},
     registry::Registry,
 };
-use hunhe_proto::id::Id;
+use hunhe_proto::{id::Id, reading::SAMPLES_MAX};
 use std::ops::Range;
 
-/// Record kinds.
 /// A set of samples that takes more is several records: one has to fit into a record of the log.
 const SAMPLES_BYTES_MAX: usize = 512 << 10;
 /// What a message can lead to at most: 4096 samples of 32 channels, 4096 windows of a minute of them, and its own bytes.
 pub const DECISION_BYTES_MAX: u64 = 8 << 20;
 
+/// Record kinds.
 const SAMPLES: u8 = 1;
 const WINDOW: u8 = 2;
 const REFUSED: u8 = 3;
@@ -216,7 +216,7 @@ impl<'a> Refused<'a> {
     /// How many samples.
     #[must_use]
     pub fn samples(&self) -> u64 {
-        self.ranges().map(|(_, count, _)| count).sum()
+        self.ranges().fold(0, |sum, (_, count, _)| sum.saturating_add(count))
     }
 
     /// As a record of the quarantine; [`read_refused_record`] reads it.
@@ -477,7 +477,8 @@ fn read_samples(mut fields: Fields<'_>) -> Option<Samples<'_>> {
     let boot = fields.u32()?;
     let redrive_of = fields.redrive()?;
     let announced = fields.u32()?;
-    let rows = fields.u32()? as usize;
+    // Without channels their number would be bounded by nothing here.
+    let rows = usize::try_from(fields.u32()?).ok().filter(|&rows| rows <= SAMPLES_MAX)?;
     let first_seq = fields.u64()?;
     let channel_count = usize::from(fields.u8()?);
     let channels = fields.take(channel_count * 2)?;

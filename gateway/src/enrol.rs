@@ -24,6 +24,7 @@ use crate::formats::{self, FormatError, Newer};
 
 pub use classes::read_class;
 pub use pseudonyms::Pseudonyms;
+pub use rules::read_rules;
 
 /// Faults kept of one file; a list made wrongly by a script has as many as lines.
 const FAULTS_PER_FILE_MAX: usize = 100;

@@ -68,6 +68,9 @@ pub struct Member<'a> {
     pub place: &'a Place,
 }
 
+/// The most devices of a fleet.
+pub const MEMBERS_MAX: usize = 4_000_000;
+
 /// A description that does not expand.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("group {prefix}: {what}")]
@@ -84,10 +87,13 @@ impl Fleet {
     /// # Errors
     /// The first group that cannot be expanded.
     pub fn expand(&self) -> Result<Vec<Member<'_>>, FleetError> {
-        let total = self.groups.iter().map(|group| group.count as usize).sum();
-        let mut members = Vec::with_capacity(total);
+        // It grows with the members: a number in a file asks for no memory by itself.
+        let mut members = Vec::new();
         for group in &self.groups {
             let error = |what| FleetError { prefix: group.prefix.clone(), what };
+            if members.len() + group.count as usize > MEMBERS_MAX {
+                return Err(error("count must be lower: a fleet has at most 4,000,000 devices"));
+            }
             if group.places.is_empty() || group.per_agent == 0 {
                 return Err(error("needs at least one place, and per_agent of at least 1"));
             }

@@ -45,7 +45,15 @@ pub(crate) fn read_folder(dir: &Path, classes: &[Class], faults: &mut Vec<Fault>
 }
 
 /// The rules of one file, beside those of the files before.
-fn read_rules(file: &str, text: &str, before: &[Rule], classes: &[Class]) -> Result<Vec<Rule>, Vec<Fault>> {
+///
+/// # Errors
+/// As [`read_class`](super::read_class).
+pub fn read_rules(
+    file: &str,
+    text: &str,
+    before: &[Rule],
+    classes: &[Class],
+) -> Result<Vec<Rule>, Vec<Fault>> {
     let located = Located::parse(file, text)?;
     let read: File = located.read().map_err(|fault| vec![fault])?;
     let all: Vec<Rule> = before.iter().chain(&read.rules).cloned().collect();

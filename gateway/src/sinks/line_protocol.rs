@@ -284,8 +284,11 @@ impl ClassText {
         };
         check(&class.name).map_err(|what| error("name", &class.name, what))?;
         let mut fields = Vec::with_capacity(class.channels.len());
-        for channel in &class.channels {
+        for (index, channel) in class.channels.iter().enumerate() {
             let name = &channel.name;
+            if class.channels[..index].iter().any(|before| before.name == *name) {
+                return Err(error("channel", name, "is the name of two channels: choose another"));
+            }
             check(name).map_err(|what| error("channel", name, what))?;
             let taken =
                 name == "quality" || name == "time" || style.provenance && (name == "boot" || name == "seq");

@@ -30,16 +30,16 @@ const FIRST_SEGMENT: &str = "00000000000000000001.seg";
 
 /// Each with the checksum that a newer Hunhe would write, since the place of a version and of its checksum never move.
 fn pieces() -> Vec<(PathBuf, Piece)> {
-    fn segment(bytes: &mut Vec<u8>) {
+    fn segment(bytes: &mut [u8]) {
         bytes[8] = 2;
         let sum = crc32c::crc32c(&bytes[..28]);
         bytes[28..32].copy_from_slice(&sum.to_le_bytes());
     }
     let pieces = [
-        Piece { file: "journal/00000000000000000001.seg", change: segment, versions: (2, 1) },
-        Piece { file: "journal/00000000000000000005.seg", change: segment, versions: (2, 1) },
-        Piece { file: "decided/00000000000000000001.seg", change: segment, versions: (2, 1) },
-        Piece { file: "alerts/00000000000000000001.seg", change: segment, versions: (2, 1) },
+        Piece { file: "journal/00000000000000000001.seg", change: |bytes| segment(bytes), versions: (2, 1) },
+        Piece { file: "journal/00000000000000000005.seg", change: |bytes| segment(bytes), versions: (2, 1) },
+        Piece { file: "decided/00000000000000000001.seg", change: |bytes| segment(bytes), versions: (2, 1) },
+        Piece { file: "alerts/00000000000000000001.seg", change: |bytes| segment(bytes), versions: (2, 1) },
         Piece {
             file: "checkpoint/checkpoint-0",
             change: |bytes| {
