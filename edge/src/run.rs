@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     drivers::Driver,
     mqtt::{Broker, Mqtt},
-    spool::{Entry, Limits, Spool, SpoolError},
+    spool::{Entry, Limits, Spool, SpoolError, draw_boot},
     stats::{DeviceStats, Progress},
 };
 use agent::{Agent, Policy, Port, Step};
@@ -145,7 +145,7 @@ fn open(
     };
     let entries: Vec<_> = equipment.iter().map(entry).collect();
     let (spool, recovered) = match &setup.state_dir {
-        Some(folder) => Spool::open(folder, setup.limits, &entries)
+        Some(folder) => Spool::open(hunhe_disk::real(), folder, setup.limits, &entries, draw_boot)
             .map_err(|source| RunError::Spool { agent: setup.id, source })?,
         None => Spool::in_memory(&entries),
     };

@@ -1,31 +1,42 @@
 //! Segments, commits and recovery.
+//!
+//! Order is what makes it safe: a frame is synced before the next is written, a segment's first frame and its name before
+//! anything in it counts, and what allows a segment's deletion is durable before the deletion. So only the last frame of
+//! the last segment can be torn, or be in the page cache alone, and recovery writes that one anew.
 
 use super::{
     Entry, Limits, Recovered, SpoolError, reconcile,
     record::{self, HEADER_BYTES, Reader, Record},
 };
 use crate::samples::Samples;
+use hunhe_disk::{Disk, File, Lock, Open};
 use hunhe_edge_core::outbox::{Range, State};
 use hunhe_proto::reading::ABSENT;
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::Write,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+/// Segments beyond those that the byte bound allows when full: starts that took samples and never delivered any.
+const SEGMENTS_SPARE: u64 = 1024;
+
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct Log {
+    disk: Arc<dyn Disk>,
     folder: PathBuf,
     limits: Limits,
     /// Held for its lock.
-    _lock: File,
+    _lock: Arc<dyn File>,
     entries: Vec<Entry>,
     states: Vec<State>,
     newest_ms: Vec<Option<i64>>,
     segments: Vec<Segment>,
     /// The last segment, open for appending.
-    file: Option<File>,
+    file: Option<Arc<dyn File>>,
+    /// A write, sync or deletion failed: nothing counts as durable any more.
+    failed: bool,
     /// The frame being gathered; the header's place is left free.
     pending: Vec<u8>,
     /// One past the newest sample in `pending`, by device.
@@ -40,43 +51,44 @@ struct Segment {
     ends: BTreeMap<usize, u64>,
 }
 
-impl Disk {
+impl Log {
     pub(super) fn open(
+        disk: Arc<dyn Disk>,
         folder: &Path,
         limits: Limits,
         entries: &[Entry],
+        draw_boot: impl FnMut() -> u32,
     ) -> Result<(Self, Vec<Recovered>), SpoolError> {
-        let io = |action| {
-            let path = folder.to_path_buf();
-            move |source| SpoolError::Io { path, action, source }
-        };
-        std::fs::create_dir_all(folder).map_err(io("create the folder"))?;
-        let lock = File::create(folder.join("lock")).map_err(io("create the lock"))?;
-        lock.try_lock().map_err(|_| SpoolError::Locked(folder.to_path_buf()))?;
+        let io = |action| io_at(folder, action);
+        disk.make_dir(folder).map_err(io("create the folder"))?;
+        let lock = disk.open(&folder.join("lock"), Open::Keep).map_err(io("create the lock"))?;
+        if !lock.try_lock(Lock::Exclusive).map_err(io("take the lock"))? {
+            return Err(SpoolError::Locked(folder.to_path_buf()));
+        }
         let mut found = Found::new(entries);
         let mut segments = Vec::new();
-        let numbers = segment_numbers(folder).map_err(io("list the folder"))?;
-        for (index, &number) in numbers.iter().enumerate() {
+        for number in segment_numbers(&*disk, folder).map_err(io("list the folder"))? {
             let path = segment_path(folder, number);
-            let bytes = std::fs::read(&path).map_err(|source| SpoolError::Io {
-                path: path.clone(),
-                action: "read",
-                source,
-            })?;
-            let (ends, valid) = found.read_segment(&bytes);
-            if valid < bytes.len() && index + 1 == numbers.len() {
-                trim(&path, valid).map_err(|source| SpoolError::Io {
-                    path: path.clone(),
-                    action: "trim",
-                    source,
-                })?;
-            }
-            segments.push(Segment { number, bytes: valid as u64, ends });
+            let bytes = disk.read(&path).map_err(io_at(&path, "read"))?;
+            let (ends, extent) = found.read_segment(&bytes);
+            segments.push((Segment { number, bytes: extent.end as u64, ends }, extent));
         }
-        let recovered = found.finish();
+        // A crash while a segment was begun leaves one without a whole frame. Its number is free again, so that starts that
+        // fail here leave no more than one.
+        while let Some((segment, _)) = segments.pop_if(|(segment, _)| segment.bytes == 0) {
+            let path = segment_path(folder, segment.number);
+            disk.remove(&path).map_err(io_at(&path, "delete"))?;
+        }
+        if let Some((segment, extent)) = segments.last() {
+            let path = segment_path(folder, segment.number);
+            trim(&*disk, &path, *extent).map_err(io_at(&path, "trim"))?;
+        }
+        let segments = segments.into_iter().map(|(segment, _)| segment).collect();
+        let recovered = found.finish(draw_boot);
         let states = recovered.iter().map(|device| device.state.clone()).collect();
         let newest_ms = recovered.iter().map(|device| device.newest_ms).collect();
-        let mut disk = Self {
+        let mut log = Self {
+            disk,
             folder: folder.to_path_buf(),
             limits,
             _lock: lock,
@@ -85,13 +97,15 @@ impl Disk {
             newest_ms,
             segments,
             file: None,
+            failed: false,
             pending: Vec::new(),
             pending_ends: BTreeMap::new(),
         };
-        disk.begin_frame();
+        log.begin_frame();
         // A new segment at each start: what was read is never written again, and new boots are durable at once.
-        disk.roll()?;
-        Ok((disk, recovered))
+        log.roll()?;
+        log.delete_empty()?;
+        Ok((log, recovered))
     }
 
     fn begin_frame(&mut self) {
@@ -122,26 +136,29 @@ impl Disk {
     }
 
     pub(super) fn commit(&mut self, held_from: &[u64]) -> Result<(), SpoolError> {
+        if self.failed {
+            return Err(SpoolError::Failed(self.folder.clone()));
+        }
+        self.failed = true;
         if self.is_dirty() {
             self.write_frame()?;
         }
         if self.segments.last().is_some_and(|segment| segment.bytes >= self.limits.segment_bytes) {
             self.roll()?;
         }
-        self.release(held_from)
+        self.release(held_from)?;
+        self.failed = false;
+        Ok(())
     }
 
     fn write_frame(&mut self) -> Result<(), SpoolError> {
         record::close_frame(&mut self.pending, 0);
-        let io = |action, folder: &Path, number| {
-            let path = segment_path(folder, number);
-            move |source| SpoolError::Io { path, action, source }
-        };
-        let (Some(segment), Some(file)) = (self.segments.last_mut(), self.file.as_mut()) else {
+        let (Some(segment), Some(file)) = (self.segments.last_mut(), self.file.as_ref()) else {
             return Ok(());
         };
-        file.write_all(&self.pending).map_err(io("write", &self.folder, segment.number))?;
-        file.sync_data().map_err(io("sync", &self.folder, segment.number))?;
+        let path = segment_path(&self.folder, segment.number);
+        file.write_all_at(&self.pending, segment.bytes).map_err(io_at(&path, "write"))?;
+        file.sync_data().map_err(io_at(&path, "sync"))?;
         segment.bytes += self.pending.len() as u64;
         segment.ends.append(&mut self.pending_ends);
         self.begin_frame();
@@ -152,19 +169,15 @@ impl Disk {
     fn roll(&mut self) -> Result<(), SpoolError> {
         let number = self.segments.last().map_or(0, |segment| segment.number + 1);
         let path = segment_path(&self.folder, number);
-        let io = |action| {
-            let path = path.clone();
-            move |source| SpoolError::Io { path, action, source }
-        };
-        let mut file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(io("create"))?;
+        let file = self.disk.open(&path, Open::New).map_err(io_at(&path, "create"))?;
         let mut frame = vec![0; HEADER_BYTES];
         for ((entry, state), newest_ms) in self.entries.iter().zip(&self.states).zip(&self.newest_ms) {
             record::write_device(&mut frame, entry.device, state, *newest_ms, &entry.channels);
         }
         record::close_frame(&mut frame, 0);
-        file.write_all(&frame).map_err(io("write"))?;
-        file.sync_all().map_err(io("sync"))?;
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io("sync the folder of"))?;
+        file.write_all_at(&frame, 0).map_err(io_at(&path, "write"))?;
+        file.sync_data().map_err(io_at(&path, "sync"))?;
+        self.disk.sync_dir(&self.folder).map_err(io_at(&path, "sync the folder of"))?;
         self.segments.push(Segment { number, bytes: frame.len() as u64, ends: BTreeMap::new() });
         self.file = Some(file);
         Ok(())
@@ -172,26 +185,39 @@ impl Disk {
 
     /// Deletes segments from the front that hold nothing owed; the newest stays.
     fn release(&mut self, held_from: &[u64]) -> Result<(), SpoolError> {
-        while let [oldest, _, ..] = self.segments.as_slice() {
-            let owed =
-                |(&device, &end): (&usize, &u64)| held_from.get(device).is_some_and(|&from| from < end);
-            if oldest.ends.iter().any(owed) {
-                break;
-            }
-            let path = segment_path(&self.folder, oldest.number);
-            std::fs::remove_file(&path).map_err(|source| SpoolError::Io {
-                path,
-                action: "delete",
-                source,
-            })?;
-            self.segments.remove(0);
+        let owed = |(&device, &end): (&usize, &u64)| held_from.get(device).is_some_and(|&from| from < end);
+        let kept = self.segments.len().saturating_sub(1);
+        let passed = self.segments.iter().take(kept).take_while(|segment| !segment.ends.iter().any(owed));
+        let passed = passed.map(|segment| segment.number).collect::<Vec<_>>();
+        self.delete(&passed)
+    }
+
+    /// Deletes segments without samples wherever they are, so that starts without progress do not pile them up. What
+    /// they knew of the devices, the newest knows.
+    fn delete_empty(&mut self) -> Result<(), SpoolError> {
+        let kept = self.segments.len().saturating_sub(1);
+        let empty = self.segments.iter().take(kept).filter(|segment| segment.ends.is_empty());
+        let empty = empty.map(|segment| segment.number).collect::<Vec<_>>();
+        self.delete(&empty)
+    }
+
+    fn delete(&mut self, numbers: &[u64]) -> Result<(), SpoolError> {
+        for &number in numbers {
+            let path = segment_path(&self.folder, number);
+            self.disk.remove(&path).map_err(io_at(&path, "delete"))?;
+            self.segments.retain(|segment| segment.number != number);
         }
-        Ok(())
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        self.disk.sync_dir(&self.folder).map_err(io_at(&self.folder, "sync"))
     }
 
     pub(super) fn excess(&self) -> Vec<(usize, Range)> {
+        let segments_max = self.limits.bytes_max / self.limits.segment_bytes.max(1) + SEGMENTS_SPARE;
+        let over = self.bytes() > self.limits.bytes_max || self.segments.len() as u64 > segments_max;
         match self.segments.as_slice() {
-            [oldest, _, ..] if self.bytes() > self.limits.bytes_max => {
+            [oldest, _, ..] if over => {
                 oldest.ends.iter().map(|(&device, &end)| (device, Range { start: 0, end })).collect()
             }
             _ => Vec::new(),
@@ -210,6 +236,13 @@ struct FoundDevice {
     lost: Vec<Range>,
 }
 
+/// Where the last whole frame of a segment starts and ends.
+#[derive(Debug, Clone, Copy, Default)]
+struct Extent {
+    last_frame: usize,
+    end: usize,
+}
+
 /// What a scan of the segments found, by configured device.
 struct Found<'a> {
     entries: &'a [Entry],
@@ -221,20 +254,20 @@ impl<'a> Found<'a> {
         Self { entries, devices: entries.iter().map(|_| None).collect() }
     }
 
-    /// Reads a segment; returns the newest sample by device and the end of its last whole frame.
-    fn read_segment(&mut self, bytes: &[u8]) -> (BTreeMap<usize, u64>, usize) {
+    /// Reads a segment; returns the newest sample by device and how far it is whole.
+    fn read_segment(&mut self, bytes: &[u8]) -> (BTreeMap<usize, u64>, Extent) {
         let mut ends = BTreeMap::new();
         // This segment's device numbers: which configured device, and where its values stand in a row of today.
         let mut numbered: Vec<(Option<usize>, Vec<Option<usize>>)> = Vec::new();
-        let (mut at, mut valid) = (0, 0);
+        let (mut at, mut extent) = (0, Extent::default());
         while at < bytes.len() {
             // A damaged frame hides its length: the next one is found by its magic and checksum.
             let Some(payload) = bytes.get(at..).and_then(record::frame_payload) else {
                 at += 1;
                 continue;
             };
-            at += HEADER_BYTES + payload.len();
-            valid = at;
+            extent = Extent { last_frame: at, end: at + HEADER_BYTES + payload.len() };
+            at = extent.end;
             let mut reader = Reader { rest: payload };
             loop {
                 let width = |device: usize| numbered.get(device).map(|(_, places)| places.len());
@@ -242,7 +275,7 @@ impl<'a> Found<'a> {
                 self.apply(record, &mut numbered, &mut ends);
             }
         }
-        (ends, valid)
+        (ends, extent)
     }
 
     fn apply(
@@ -304,12 +337,12 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn finish(self) -> Vec<Recovered> {
+    fn finish(self, mut draw_boot: impl FnMut() -> u32) -> Vec<Recovered> {
         let found = self.devices.into_iter().zip(self.entries);
         found
             .map(|(found, entry)| {
                 let width = entry.channels.len();
-                let Some(mut found) = found else { return Recovered::fresh(width) };
+                let Some(mut found) = found else { return Recovered::fresh(draw_boot(), width) };
                 found.skip_to(found.state.next_seq, width);
                 let state = reconcile(found.state, &mut found.samples, &found.lost);
                 Recovered { state, newest_ms: found.newest_ms, samples: found.samples }
@@ -337,24 +370,29 @@ impl FoundDevice {
     }
 }
 
-fn trim(path: &Path, valid: usize) -> std::io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(valid as u64)?;
-    file.sync_all()
+/// Cuts behind the last whole frame and makes that one durable. It is written anew first: after a sync that failed, the
+/// operating system takes pages for written that never were, and a second sync would pass over them.
+fn trim(disk: &dyn Disk, path: &Path, extent: Extent) -> io::Result<()> {
+    let file = disk.open(path, Open::Write)?;
+    file.set_len(extent.end as u64)?;
+    let mut frame = vec![0; extent.end - extent.last_frame];
+    file.read_exact_at(&mut frame, extent.last_frame as u64)?;
+    file.write_all_at(&frame, extent.last_frame as u64)?;
+    file.sync_data()
+}
+
+fn io_at(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> SpoolError {
+    let path = path.to_path_buf();
+    move |source| SpoolError::Io { path, action, source }
 }
 
 fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("outbox-{number:010}.seg"))
 }
 
-fn segment_numbers(folder: &Path) -> std::io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let number: Option<u64> =
-            name.to_str().and_then(|name| name.strip_prefix("outbox-")?.strip_suffix(".seg")?.parse().ok());
-        numbers.extend(number);
-    }
+fn segment_numbers(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<u64>> {
+    let number = |name: String| name.strip_prefix("outbox-")?.strip_suffix(".seg")?.parse().ok();
+    let mut numbers: Vec<u64> = disk.names(folder)?.into_iter().filter_map(number).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }

@@ -5,10 +5,13 @@
 //! - a commit is one frame with one checksum: a torn one was never published and is trimmed at the next start;
 //! - a damaged frame costs its samples, which are declared [`DropCause::Damaged`], and nothing else;
 //! - the boot id is drawn when a device first appears, and its sequence numbers survive restarts;
-//! - a segment is deleted only when every sample in it was passed or declared lost.
+//! - what a start recovers is durable when [`Spool::open`] returns, whatever the process before it failed to sync;
+//! - a segment is deleted only when every sample in it was passed or declared lost, and that is durable.
 //!
 //! Bounds: [`Limits::bytes_max`] on disk. At the bound the oldest segment's samples are to be declared lost
-//! ([`Spool::excess`]). A failed write or sync is final: the agent stops, and what was not synced was not published.
+//! ([`Spool::excess`]), and so they are when starts that took samples but delivered none have left about a thousand
+//! segments. A start without samples leaves none. A failed write or sync is final: every later commit fails, the agent
+//! stops, and what was not synced was not published.
 //!
 //! Without a folder nothing is kept, as in a device without durable storage: a new boot at each start.
 
@@ -16,12 +19,14 @@ mod disk;
 mod record;
 
 use crate::samples::Samples;
-use disk::Disk;
+use disk::Log;
+use hunhe_disk::Disk;
 use hunhe_edge_core::outbox::{Range, State};
 use hunhe_proto::{id::DeviceId, reading::DropCause};
 use std::{
     hash::{BuildHasher, Hasher},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// What the log may take.
@@ -55,6 +60,9 @@ pub enum SpoolError {
     /// Another process has it.
     #[error("{} is in use by another agent; give each agent its own state_dir", .0.display())]
     Locked(PathBuf),
+    /// A commit failed before, and nothing counts as durable since.
+    #[error("{}: closed by an earlier failure; start the agent again", .0.display())]
+    Failed(PathBuf),
 }
 
 /// What the log keeps of a device.
@@ -69,8 +77,8 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    fn fresh(channels: usize) -> Self {
-        Self { state: State::new(draw_boot(), None), newest_ms: None, samples: Samples::new(channels, 0) }
+    fn fresh(boot: u32, channels: usize) -> Self {
+        Self { state: State::new(boot.max(1), None), newest_ms: None, samples: Samples::new(channels, 0) }
     }
 }
 
@@ -86,48 +94,52 @@ pub struct Entry {
 /// The outbox of one agent.
 #[derive(Debug)]
 pub struct Spool {
-    disk: Option<Disk>,
+    log: Option<Log>,
 }
 
 impl Spool {
-    /// Opens the log in `folder`, creating it where it is missing.
+    /// Opens the log in `folder`, creating it where it is missing. `draw_boot` names outboxes that appear: [`draw_boot`],
+    /// where nothing has to be the same each time.
     ///
     /// # Errors
     /// [`SpoolError`]; the log is then unchanged, or trimmed of what was torn.
     pub fn open(
+        disk: Arc<dyn Disk>,
         folder: &Path,
         limits: Limits,
         devices: &[Entry],
+        draw_boot: impl FnMut() -> u32,
     ) -> Result<(Self, Vec<Recovered>), SpoolError> {
-        let (disk, recovered) = Disk::open(folder, limits, devices)?;
-        Ok((Self { disk: Some(disk) }, recovered))
+        let (log, recovered) = Log::open(disk, folder, limits, devices, draw_boot)?;
+        Ok((Self { log: Some(log) }, recovered))
     }
 
     /// A log that keeps nothing.
     #[must_use]
     pub fn in_memory(devices: &[Entry]) -> (Self, Vec<Recovered>) {
-        let recovered = devices.iter().map(|entry| Recovered::fresh(entry.channels.len())).collect();
-        (Self { disk: None }, recovered)
+        let recovered =
+            devices.iter().map(|entry| Recovered::fresh(draw_boot(), entry.channels.len())).collect();
+        (Self { log: None }, recovered)
     }
 
     /// Appends a sample: durable after the next [`Spool::commit`].
     pub fn append(&mut self, device: usize, seq: u64, time_ms: i64, values: &[i64]) {
-        if let Some(disk) = &mut self.disk {
-            disk.append(device, seq, time_ms, values);
+        if let Some(log) = &mut self.log {
+            log.append(device, seq, time_ms, values);
         }
     }
 
     /// Notes a device's bookkeeping: durable after the next [`Spool::commit`].
     pub fn note(&mut self, device: usize, state: &State) {
-        if let Some(disk) = &mut self.disk {
-            disk.note(device, state);
+        if let Some(log) = &mut self.log {
+            log.note(device, state);
         }
     }
 
     /// Is there something to commit?
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.disk.as_ref().is_some_and(Disk::is_dirty)
+        self.log.as_ref().is_some_and(Log::is_dirty)
     }
 
     /// Writes and syncs all that was appended, and deletes segments that nobody needs: `held_from` says, by device,
@@ -136,19 +148,19 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Io`]: the agent must stop.
     pub fn commit(&mut self, held_from: &[u64]) -> Result<(), SpoolError> {
-        self.disk.as_mut().map_or(Ok(()), |disk| disk.commit(held_from))
+        self.log.as_mut().map_or(Ok(()), |log| log.commit(held_from))
     }
 
     /// Samples to be declared lost, by device, so that the log comes back under its bound.
     #[must_use]
     pub fn excess(&self) -> Vec<(usize, Range)> {
-        self.disk.as_ref().map_or_else(Vec::new, Disk::excess)
+        self.log.as_ref().map_or_else(Vec::new, Log::excess)
     }
 
     /// Bytes on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.disk.as_ref().map_or(0, Disk::bytes)
+        self.log.as_ref().map_or(0, Log::bytes)
     }
 }
 
@@ -164,7 +176,8 @@ fn reconcile(state: State, samples: &mut Samples, lost: &[Range]) -> State {
 }
 
 /// A boot id nobody can guess; never 0, which a report leaves out.
-fn draw_boot() -> u32 {
+#[must_use]
+pub fn draw_boot() -> u32 {
     // The standard library keys each of these from the system's random source.
     let bits = std::hash::RandomState::new().build_hasher().finish();
     u32::try_from(bits >> 32).unwrap_or(0).max(1)

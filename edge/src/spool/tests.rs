@@ -8,7 +8,7 @@ fn entries() -> Vec<Entry> {
 }
 
 fn open(folder: &Path) -> (Spool, Vec<Recovered>) {
-    Spool::open(folder, Limits::default(), &entries()).unwrap()
+    Spool::open(hunhe_disk::real(), folder, Limits::default(), &entries(), draw_boot).unwrap()
 }
 
 fn rows(recovered: &Recovered) -> Vec<Vec<i64>> {
@@ -46,7 +46,7 @@ fn boot_and_sequence_survive_a_restart() {
 fn one_folder_serves_one_agent() {
     let folder = tempfile::tempdir().unwrap();
     let _first = open(folder.path());
-    let second = Spool::open(folder.path(), Limits::default(), &entries());
+    let second = Spool::open(hunhe_disk::real(), folder.path(), Limits::default(), &entries(), draw_boot);
     assert!(matches!(second, Err(SpoolError::Locked(_))));
 }
 
@@ -125,7 +125,8 @@ fn a_damaged_frame_is_declared_and_costs_nothing_else() {
 fn segments_go_when_all_in_them_is_passed_and_the_bound_declares_the_oldest() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Limits { bytes_max: 4_000, segment_bytes: 1_000 };
-    let (mut spool, found) = Spool::open(folder.path(), limits, &entries()).unwrap();
+    let (mut spool, found) =
+        Spool::open(hunhe_disk::real(), folder.path(), limits, &entries(), draw_boot).unwrap();
     let mut outboxes: Vec<_> = found.into_iter().map(|device| Outbox::new(device.state)).collect();
     let mut seq = 0;
     let mut append = |spool: &mut Spool, outboxes: &mut [Outbox]| {
@@ -150,7 +151,8 @@ fn segments_go_when_all_in_them_is_passed_and_the_bound_declares_the_oldest() {
     let next_seq = outboxes[0].state().next_seq;
     let dropped: Vec<Drop> = outboxes[0].drops().to_vec();
     drop(spool);
-    let (mut spool, found) = Spool::open(folder.path(), limits, &entries()).unwrap();
+    let (mut spool, found) =
+        Spool::open(hunhe_disk::real(), folder.path(), limits, &entries(), draw_boot).unwrap();
     assert_eq!(found[0].state.drops.as_slice(), dropped.as_slice());
     for (device, outbox) in outboxes.iter_mut().enumerate() {
         let passed = outbox.watermark(found[device].state.boot, next_seq, [], 0);
@@ -160,7 +162,8 @@ fn segments_go_when_all_in_them_is_passed_and_the_bound_declares_the_oldest() {
     spool.commit(&[next_seq, next_seq]).unwrap();
     assert_eq!(segments(folder.path()).len(), 1);
     drop(spool);
-    let (_spool, found) = Spool::open(folder.path(), limits, &entries()).unwrap();
+    let (_spool, found) =
+        Spool::open(hunhe_disk::real(), folder.path(), limits, &entries(), draw_boot).unwrap();
     assert_eq!((found[0].state.through, found[0].state.next_seq), (next_seq, next_seq));
     assert_eq!(found[0].newest_ms, Some(1_000_000 * (next_seq.cast_signed() - 1)));
     assert!(found[0].state.drops.is_empty() && rows(&found[0]).is_empty());
@@ -174,6 +177,7 @@ fn a_class_that_changed_keeps_the_values_by_channel() {
     spool.commit(&[0, 0]).unwrap();
     drop(spool);
     let changed = [Entry { device: DeviceId::new("a").unwrap(), channels: vec![2, 3, 1] }];
-    let (_spool, found) = Spool::open(folder.path(), Limits::default(), &changed).unwrap();
+    let (_spool, found) =
+        Spool::open(hunhe_disk::real(), folder.path(), Limits::default(), &changed, draw_boot).unwrap();
     assert_eq!(rows(&found[0]), [[5, 20, ABSENT, 10]]);
 }
