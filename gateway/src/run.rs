@@ -216,7 +216,10 @@ impl Gateway {
             move || {
                 let ended = driver.run();
                 if let Err(error) = &ended {
-                    let words = format!("the lane ended: {error:?}");
+                    let chain =
+                        std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+                    let words: Vec<String> = chain.map(ToString::to_string).collect();
+                    let words = format!("the lane ended: {}", words.join(": "));
                     drop(said.send(words));
                 }
                 ended

@@ -11,7 +11,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -20,11 +20,11 @@ use std::{
 };
 
 use crate::{
+    listener::listen,
     mqtt::{self, Decoder, Packet, Publish},
     process::eventually,
 };
 
-const POLL: Duration = Duration::from_millis(2);
 const READY: Duration = Duration::from_secs(20);
 /// Messages written at once.
 const WRITE_MAX: usize = 64;
@@ -153,21 +153,15 @@ impl FakeBroker {
     /// There is no port.
     #[must_use]
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        listener.set_nonblocking(true).expect("a listener that does not block");
-        let port = listener.local_addr().expect("an address").port();
         let state = Arc::<State>::default();
-        let of_listener = Arc::clone(&state);
-        std::thread::spawn(move || {
-            while !of_listener.ended.load(Ordering::Relaxed) {
-                let Ok((socket, _)) = listener.accept() else {
-                    std::thread::sleep(POLL);
-                    continue;
-                };
-                let state = Arc::clone(&of_listener);
+        let (of_listener, of_sessions) = (Arc::clone(&state), Arc::clone(&state));
+        let port = listen(
+            move || of_listener.ended.load(Ordering::Relaxed),
+            move |socket| {
+                let state = Arc::clone(&of_sessions);
                 std::thread::spawn(move || serve(&state, socket));
-            }
-        });
+            },
+        );
         Self { port, state }
     }
 

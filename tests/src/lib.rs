@@ -21,6 +21,7 @@ pub mod fake_broker;
 pub mod gateway;
 pub mod http;
 pub mod kill_campaign;
+mod listener;
 pub mod load;
 pub mod meters;
 pub mod mqtt;

@@ -5,7 +5,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-const POLL: Duration = Duration::from_millis(2);
+use crate::listener::listen;
+
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// What happens to bytes on their way, both ways.
@@ -75,24 +76,18 @@ impl Proxy {
     /// There is no port.
     #[must_use]
     pub fn to(target: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        listener.set_nonblocking(true).expect("a listener that does not block");
-        let port = listener.local_addr().expect("an address").port();
         let state = Arc::<State>::default();
-        let of_listener = Arc::clone(&state);
-        std::thread::spawn(move || {
-            while !of_listener.ended.load(Ordering::Relaxed) {
-                let Ok((near, _)) = listener.accept() else {
-                    std::thread::sleep(POLL);
-                    continue;
-                };
-                if !of_listener.conditions().refuse
+        let (of_listener, of_joins) = (Arc::clone(&state), Arc::clone(&state));
+        let port = listen(
+            move || of_listener.ended.load(Ordering::Relaxed),
+            move |near| {
+                if !of_joins.conditions().refuse
                     && let Ok(far) = TcpStream::connect(("127.0.0.1", target))
                 {
-                    join(&of_listener, near, far);
+                    join(&of_joins, near, far);
                 }
-            }
-        });
+            },
+        );
         Self { port, state }
     }
 
@@ -154,6 +149,7 @@ fn pass(state: &State, mut from: TcpStream, mut to: TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
 
     #[test]
     fn bytes_pass_are_swallowed_and_are_cut_off() {

@@ -214,6 +214,10 @@ impl Sink {
         let mut caught_up = false;
         let mut rows = 0;
         for _ in 0..RECORDS_PER_TURN {
+            // A full quarantine may take as much in one turn as the store holds in memory.
+            if self.checkpoint_due {
+                break;
+            }
             match feed.step()? {
                 Step::CaughtUp => {
                     caught_up = true;
@@ -396,7 +400,9 @@ impl Sink {
 
     /// At the quarantine's bound the oldest record goes, and its samples are declared lost.
     fn put_quarantine(&mut self, id: u64, record: &[u8]) -> Result<(), EmbeddedError> {
-        let Some(discarded) = self.store.put_quarantine(id, record)? else { return Ok(()) };
+        let discarded = self.store.put_quarantine(id, record)?;
+        self.checkpoint_due |= self.store.is_checkpoint_due();
+        let Some(discarded) = discarded else { return Ok(()) };
         if let Some(said) = discarded_samples(&discarded.bytes) {
             // The lane ends first only when all of us end.
             let _ = self.lane.say(Said::Discarded(said));

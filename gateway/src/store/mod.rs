@@ -98,14 +98,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults: 45 days, 20 GiB, 16 MiB unwritten, 16 MiB cached, 100,000 quarantine records.
+    /// The defaults: 45 days, 20 GiB, 8 MiB unwritten, 16 MiB cached, 100,000 quarantine records.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
             retention_days: 45,
             limit_bytes: 20 << 30,
-            dirty_limit_bytes: 16 << 20,
+            dirty_limit_bytes: 8 << 20,
             cache_bytes: 16 << 20,
             quarantine_limit_records: 100_000,
             block_rows: BLOCK_ROWS,
@@ -322,6 +322,12 @@ impl Store {
         let mut outcome = memory.write(&self.disk, device, rows, conflicts)?;
         outcome.checkpoint_due = memory.bytes >= self.options.dirty_limit_bytes;
         Ok(outcome)
+    }
+
+    /// Has as much been written since the last checkpoint as the memory should hold?
+    #[must_use]
+    pub fn is_checkpoint_due(&self) -> bool {
+        self.memory_ref().bytes >= self.options.dirty_limit_bytes
     }
 
     /// The cursor of the last checkpoint, as the caller gave it.

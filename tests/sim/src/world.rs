@@ -1,27 +1,29 @@
 //! One history: agents, network, broker, gateway and database on one virtual clock, with all that goes wrong. Everything
 //! that is drawn is drawn from the seed, so that a seed is a history.
 
+mod faults;
+mod network;
+
 use crate::{
-    broker::{Broker, Client, Manners, Message, Packet},
-    database::{Database, Mood},
+    broker::{Broker, Client, Message, Packet},
+    database::Database,
     edge,
     fleet::{Fleet, FleetError},
     gateway,
     oracle::{Oracle, Tally},
-    plan::{End, Fault, Plan},
+    plan::{Fault, Plan},
     random::Random,
     sink::Refused,
     trace::Trace,
 };
-use hunhe_disk::simulated::{Fate, SimulatedDisk};
+use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge_core::Now;
 use hunhe_gateway::{checkpoint::Unfinished, lane::Turn};
 use std::{
     collections::BTreeMap,
-    io::ErrorKind,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -304,143 +306,6 @@ impl World {
         }
     }
 
-    // ---- the network
-
-    fn is_partitioned(&self, client: Client) -> bool {
-        match client {
-            Client::Agent(agent) => self.edges[agent].partitioned,
-            _ => self.gateway.partitioned,
-        }
-    }
-
-    fn latency_ms(&mut self) -> u64 {
-        if self.random.one_in(50) { self.random.between(50, 2_000) } else { self.random.between(1, 40) }
-    }
-
-    fn open(&mut self, client: Client, clean: bool) {
-        self.trace.note(self.now_ms, "network", &format!("{client:?} connects"), 0, 0);
-        self.tear(client, false);
-        self.last_line += 1;
-        let line = self.last_line;
-        let cut = self.is_partitioned(client);
-        self.lines.insert(line, Line { client, cut, to_broker_ms: 0, to_client_ms: 0 });
-        self.current.insert(client, line);
-        if self.broker_up || cut {
-            self.send(client, Packet::Connect { clean });
-        } else {
-            self.after(5, Due::LostAtClient(line));
-        }
-    }
-
-    fn send(&mut self, client: Client, packet: Packet) {
-        if let Packet::Publish { message, .. } = &packet
-            && matches!(client, Client::Agent(_))
-            && !message.retain
-            && self.sent.len() < 500
-        {
-            self.sent.push(message.clone());
-        }
-        let latency_ms = self.latency_ms();
-        let Some(&number) = self.current.get(&client) else { return };
-        let Some(line) = self.lines.get_mut(&number) else { return };
-        line.to_broker_ms = line.to_broker_ms.max(self.now_ms + latency_ms);
-        let at_ms = line.to_broker_ms;
-        self.schedule(at_ms, Due::ToBroker(number, packet));
-    }
-
-    /// The client forgets its connection; the broker hears of it now or, where nobody tells it, much later.
-    fn tear(&mut self, client: Client, silently: bool) {
-        let Some(number) = self.current.remove(&client) else { return };
-        let at_once = !silently && self.lines.get(&number).is_some_and(|line| !line.cut);
-        let wait_ms = if at_once { self.latency_ms() } else { self.random.between(1_000, 45_000) };
-        let Some(line) = self.lines.get(&number) else { return };
-        let at_ms =
-            if at_once { (self.now_ms + wait_ms).max(line.to_broker_ms) } else { self.now_ms + wait_ms };
-        self.schedule(at_ms, Due::LostAtBroker(number));
-    }
-
-    /// A connection breaks without either side being told.
-    fn cut(&mut self, client: Client) {
-        let Some(&number) = self.current.get(&client) else { return };
-        if let Some(line) = self.lines.get_mut(&number) {
-            line.cut = true;
-        }
-        let (client_ms, broker_ms) = (self.random.between(10, 20_000), self.random.between(10, 45_000));
-        self.after(client_ms, Due::LostAtClient(number));
-        self.after(broker_ms, Due::LostAtBroker(number));
-    }
-
-    fn at_broker(&mut self, number: u64, packet: Packet) {
-        let Some(line) = self.lines.get(&number) else { return };
-        if line.cut || !self.broker_up {
-            return;
-        }
-        let client = line.client;
-        if matches!(packet, Packet::Connect { .. } | Packet::Subscribe(_)) {
-            self.trace.note(self.now_ms, "broker", &format!("{client:?} {packet:?}"), number, 0);
-        }
-        self.broker.take(number, client, packet);
-        self.flush_broker();
-    }
-
-    fn flush_broker(&mut self) {
-        for (number, packet) in std::mem::take(&mut self.broker.out) {
-            let latency_ms = self.latency_ms();
-            let Some(line) = self.lines.get_mut(&number) else { continue };
-            line.to_client_ms = line.to_client_ms.max(self.now_ms + latency_ms);
-            let at_ms = line.to_client_ms;
-            self.schedule(at_ms, Due::ToClient(number, packet));
-        }
-        for number in std::mem::take(&mut self.broker.closed) {
-            let latency_ms = self.latency_ms();
-            self.after(latency_ms, Due::LostAtClient(number));
-        }
-    }
-
-    fn at_client(&mut self, number: u64, packet: Packet) {
-        let Some(line) = self.lines.get(&number) else { return };
-        let client = line.client;
-        if line.cut || self.current.get(&client) != Some(&number) {
-            return;
-        }
-        match client {
-            Client::Agent(agent) => {
-                let Some(process) = &mut self.edges[agent].process else { return };
-                process.wire().take_packet(&packet);
-                self.edges[agent].turn_ms = self.now_ms;
-            }
-            _ => {
-                let Some(process) = &mut self.gateway.process else { return };
-                let acts = process.take_packet(client, packet, self.now_ms);
-                self.act(acts);
-                self.wake_committer();
-            }
-        }
-    }
-
-    fn lose_at_client(&mut self, number: u64) {
-        let Some(line) = self.lines.remove(&number) else { return };
-        self.trace.note(self.now_ms, "network", &format!("{:?} is cut off", line.client), number, 0);
-        self.schedule(self.now_ms, Due::LostAtBroker(number));
-        if self.current.get(&line.client) != Some(&number) {
-            return;
-        }
-        self.current.remove(&line.client);
-        match line.client {
-            Client::Agent(agent) => {
-                if let Some(process) = &mut self.edges[agent].process {
-                    process.wire().lost();
-                    self.edges[agent].turn_ms = self.now_ms;
-                }
-            }
-            client => {
-                if let Some(process) = &mut self.gateway.process {
-                    process.lost(client, self.now_ms);
-                }
-            }
-        }
-    }
-
     // ---- the agents
 
     fn event_ms(&self, agent: usize) -> i64 {
@@ -521,7 +386,7 @@ impl World {
         site.dead.store(false, Ordering::Relaxed);
         site.disk.clear_plan();
         if let Some(calls) = again {
-            die_after(&site.disk, calls, &site.dead);
+            faults::die_after(&site.disk, calls, &site.dead);
         }
         site.life += 1;
         let random = self.random.fork();
@@ -673,141 +538,6 @@ impl World {
         self.after(back_ms, Due::GatewayUp(again));
     }
 
-    // ---- faults
-
-    fn strike(&mut self, fault: Fault) {
-        self.trace.note(self.now_ms, "fault", &format!("{fault:?}"), 0, 0);
-        match fault {
-            Fault::Gateway { end, back_ms, again } => match end {
-                End::Kill | End::Power => {
-                    if self.gateway.process.is_some() {
-                        self.end_gateway(end == End::Power, back_ms, again);
-                    }
-                }
-                End::PowerWithin(calls) => die_after(&self.gateway.disk, calls, &self.gateway.dead),
-                End::Fails(calls) => fail_once(&self.gateway.disk, calls),
-            },
-            Fault::Broker { remembers, back_ms } => {
-                self.crashes += 1;
-                self.broker.crash(remembers);
-                self.broker_up = false;
-                let lines: Vec<u64> = self.current.values().copied().collect();
-                for number in lines {
-                    if let Some(line) = self.lines.get_mut(&number) {
-                        line.cut = true;
-                    }
-                    let wait_ms = self.latency_ms();
-                    self.after(wait_ms, Due::LostAtClient(number));
-                }
-                self.after(back_ms, Due::BrokerUp);
-            }
-            Fault::Forgets(client) => {
-                self.broker.forget(client);
-                self.flush_broker();
-            }
-            Fault::Cut(client) => self.cut(client),
-            Fault::Partition { agent, for_ms } => {
-                self.set_partition(agent, true);
-                self.after(for_ms, Due::Heal(fault));
-            }
-            Fault::Database { mood, for_ms } => {
-                self.database.mood = mood;
-                self.after(for_ms, Due::Heal(fault));
-            }
-            Fault::SlowDisk { commit_ms, for_ms } => {
-                self.gateway.commit_takes_ms = commit_ms;
-                self.after(for_ms, Due::Heal(fault));
-            }
-            Fault::GatewayFull { bytes, for_ms } => {
-                self.gateway.disk.set_capacity(self.gateway.disk.used_bytes() + bytes);
-                self.after(for_ms, Due::Heal(fault));
-            }
-            Fault::Clock { agent, by_ms, drift_ppm, for_ms } => {
-                self.edges[agent].clock = edge::Clock { offset_ms: by_ms, drift_ppm };
-                self.edges[agent].clock_since_ms = self.now_ms;
-                self.edges[agent].turn_ms = self.now_ms;
-                self.after(for_ms, Due::Heal(fault));
-            }
-            Fault::Manners { kind, for_ms } => {
-                self.broker.manners = Manners {
-                    hides_repeats: kind == 0,
-                    doubles_every: (kind == 1).then_some(3),
-                    refuses_subscriptions: kind == 2,
-                    never_acknowledges: kind == 3,
-                };
-                self.after(for_ms, Due::Heal(fault));
-            }
-            Fault::Echo => {
-                let index = usize::try_from(self.random.below(self.sent.len() as u64)).unwrap_or(0);
-                if let Some(message) = self.sent.get(index).cloned() {
-                    self.broker.publish(message);
-                    self.flush_broker();
-                }
-            }
-        }
-    }
-
-    fn set_partition(&mut self, agent: Option<usize>, on: bool) {
-        let clients = match agent {
-            Some(agent) => {
-                self.edges[agent].partitioned = on;
-                vec![Client::Agent(agent)]
-            }
-            None => {
-                self.gateway.partitioned = on;
-                vec![Client::Up, Client::Alarm, Client::Out]
-            }
-        };
-        if on {
-            clients.into_iter().for_each(|client| self.cut(client));
-        }
-    }
-
-    fn heal(&mut self, fault: Fault) {
-        self.trace.note(self.now_ms, "heals", &format!("{:?}", fault.kind()), 0, 0);
-        match fault {
-            Fault::Partition { agent, .. } => self.set_partition(agent, false),
-            Fault::Database { .. } => self.database.mood = Mood::Well,
-            Fault::SlowDisk { .. } => self.gateway.commit_takes_ms = 0,
-            Fault::GatewayFull { .. } => {
-                self.failures = 0;
-                self.gateway.disk.set_capacity(u64::MAX);
-            }
-            Fault::Clock { agent, .. } => {
-                self.edges[agent].clock = edge::Clock::default();
-                self.edges[agent].turn_ms = self.now_ms;
-            }
-            Fault::Manners { .. } => self.broker.manners = Manners::default(),
-            _ => {}
-        }
-        self.broker.save();
-    }
-
-    /// Nothing goes wrong any more, and nothing new is sampled.
-    fn heal_everything(&mut self) {
-        self.note("world", "all faults stop", 0, 0);
-        self.marks = self.oracle.taken();
-        self.nap_ms = (self.fleet.report_ms_max() / 500).clamp(250, 10_000);
-        self.database.mood = Mood::Well;
-        self.broker.manners = Manners::default();
-        self.failures = 0;
-        self.gateway.disk.set_capacity(u64::MAX);
-        self.gateway.disk.clear_plan();
-        self.gateway.commit_takes_ms = 0;
-        self.gateway.partitioned = false;
-        self.agenda.retain(|_, due| !matches!(due, Due::Heal(_) | Due::Strike(_)));
-        self.broker_up = true;
-        self.gateway.tick_ms = if self.gateway.process.is_some() { self.now_ms } else { NEVER };
-        for agent in 0..self.edges.len() {
-            let site = &mut self.edges[agent];
-            site.partitioned = false;
-            site.clock = edge::Clock::default();
-            site.turn_ms = self.now_ms;
-            self.schedule(self.now_ms, Due::EdgeUp(agent));
-        }
-        self.schedule(self.now_ms, Due::GatewayUp(None));
-    }
-
     fn is_drained(&self) -> bool {
         let edges = self.oracle.missing(&self.marks).is_empty();
         edges
@@ -857,34 +587,4 @@ impl World {
             crashes: self.crashes,
         }
     }
-}
-
-/// The power goes after so many further calls: none of them does anything any more.
-fn die_after(disk: &SimulatedDisk, calls: u64, dead: &Arc<AtomicBool>) {
-    let dead = Arc::clone(dead);
-    let left = AtomicU64::new(calls);
-    disk.set_plan(move |_| {
-        if dead.load(Ordering::Relaxed) {
-            return Fate::Fails(ErrorKind::Other);
-        }
-        if left.fetch_sub(1, Ordering::Relaxed) > 1 {
-            return Fate::Done;
-        }
-        dead.store(true, Ordering::Relaxed);
-        Fate::Torn
-    });
-}
-
-/// One call fails, so many calls later; those after it go on as if nothing had happened.
-fn fail_once(disk: &SimulatedDisk, calls: u64) {
-    let mut left = calls;
-    disk.set_plan(move |call| {
-        left = left.saturating_sub(1);
-        if left == 0 && call.action.changes() {
-            left = u64::MAX;
-            return Fate::Fails(ErrorKind::Other);
-        }
-        left = left.max(1);
-        Fate::Done
-    });
 }

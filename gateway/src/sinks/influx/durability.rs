@@ -6,8 +6,8 @@
 //! what may have to be written again. A process that was never seen before means that the one before it died, with what
 //! it had in memory: then everything held here is forgotten, and the sink goes back to its cursor and writes it again.
 //!
-//! A process is told by the second it started in and a counter of rows that rises at least by what it took from here; the
-//! latter shows a restart within one second. Several behind one address are each new once, and [`MISCOUNTS_MAX`] times
+//! A process is told by the second it started in and a counter of rows that rises at least by what it took from here, some
+//! seconds later, since what it says of itself may be [`STALE_MS`] old; the latter shows a restart within one second. Several behind one address are each new once, and [`MISCOUNTS_MAX`] times
 //! miscounted. Where a database says neither, a connection that was lost since the last look counts as its death, and a
 //! restart that lost none goes unnoticed.
 //!
@@ -29,6 +29,11 @@ const MARK_MS: u64 = 250;
 /// Milliseconds after which a row that is not found is not there. VictoriaMetrics shows rows after one to three seconds.
 const VISIBLE_MS: u64 = 5_000;
 const PROCESSES_MAX: usize = 8;
+/// Groups of rows waiting to be due: some four minutes without an answer. The last one takes all that follow.
+const GROUPS_MAX: usize = 1_024;
+/// What the database says of itself may be so old: VictoriaMetrics answers `/metrics` from a page that it keeps for a second or
+/// two.
+const STALE_MS: u64 = 3_000;
 /// Beyond this a counter that rises too little means that somebody else got the rows.
 const MISCOUNTS_MAX: u32 = 8;
 
@@ -88,9 +93,11 @@ pub(super) struct Durability {
     processes: VecDeque<Page>,
     lost_connections: u64,
     doubted: bool,
-    /// Rows that the database took since the last look began, and those that a look begun since must count.
-    rows: u64,
+    /// When the database took how many rows that a look need not have counted yet.
+    rows_taken: VecDeque<(u64, u64)>,
+    /// Rows that the newest process must have counted beyond `counted_from`.
     rows_due: u64,
+    counted_from: Option<u64>,
     miscounts: u32,
     /// When the last look that was answered was begun.
     looked_ms: u64,
@@ -108,8 +115,9 @@ impl Durability {
             processes: VecDeque::new(),
             lost_connections: 0,
             doubted: false,
-            rows: 0,
+            rows_taken: VecDeque::new(),
             rows_due: 0,
+            counted_from: None,
             miscounts: 0,
             looked_ms: 0,
             suspect_before_ms: 0,
@@ -129,7 +137,15 @@ impl Durability {
 
     /// The database took a batch of so many rows, the first attempt at which was made at `sent_ms`.
     pub(super) fn taken(&mut self, mut mark: Mark, rows: u64, sent_ms: u64) {
-        self.rows += rows;
+        let (now_ms, many) = (mark.taken_ms.1, self.rows_taken.len() >= GROUPS_MAX);
+        match self.rows_taken.back_mut() {
+            Some((_, count)) if many => *count += rows,
+            Some((taken_ms, count)) if now_ms.saturating_sub(*taken_ms) < MARK_MS => *count += rows,
+            _ => self.rows_taken.push_back((now_ms, rows)),
+        }
+        if let Some((taken_ms, _)) = self.rows_taken.back_mut().filter(|_| many) {
+            *taken_ms = now_ms;
+        }
         mark.suspect |= sent_ms < self.suspect_before_ms;
         self.confirmations += mark.confirmations.len();
         match self.held.back_mut() {
@@ -150,11 +166,6 @@ impl Durability {
         marks.into_iter().rev().for_each(|mark| self.held.push_front(mark));
     }
 
-    /// A look begins.
-    pub(super) fn look_begins(&mut self) {
-        self.rows_due += std::mem::take(&mut self.rows);
-    }
-
     /// Takes a look that was begun at `asked_ms` and is answered by now; `lost_connections`: how many were lost so far.
     pub(super) fn looked(&mut self, look: &Look, lost_connections: u64, asked_ms: u64, now_ms: u64) -> Found {
         self.doubted |= lost_connections > self.lost_connections;
@@ -166,15 +177,13 @@ impl Durability {
             }
             // A process that told itself apart before is gone, too.
             Look::Mute => self.doubted | !std::mem::take(&mut self.processes).is_empty(),
-            Look::Process(page) => !self.recognise(page, now_ms),
+            Look::Process(page) => !self.recognise(page, asked_ms, now_ms),
         };
         self.looked_ms = asked_ms;
         self.doubted = false;
-        self.rows_due = 0;
         if restarted && !self.held.is_empty() {
             self.held.clear();
             self.confirmations = 0;
-            self.rows = 0;
             return Found::Restarted;
         }
         Found::Durable(self.release(asked_ms))
@@ -186,7 +195,13 @@ impl Durability {
     }
 
     /// Whether this process was seen before; what it skipped since makes suspects.
-    fn recognise(&mut self, page: &Page, now_ms: u64) -> bool {
+    fn recognise(&mut self, page: &Page, asked_ms: u64, now_ms: u64) -> bool {
+        // A group is due with its first row's time, so that none is expected too early it must lie back once more.
+        let is_due = |(taken_ms, _): &mut (u64, u64)| *taken_ms + MARK_MS + STALE_MS < asked_ms;
+        while let Some((_, rows)) = self.rows_taken.pop_front_if(is_due) {
+            self.rows_due += rows;
+        }
+        let newest = self.processes.back().map(|newest| newest.started_ms);
         let known = self.processes.iter().position(|known| known.started_ms == page.started_ms);
         let before = known.and_then(|at| self.processes.remove(at));
         self.processes.push_back(*page);
@@ -195,23 +210,34 @@ impl Durability {
         }
         // Started in the same second, and yet it counts from zero again.
         let Some(before) = before.filter(|before| before.rows_inserted <= page.rows_inserted) else {
+            self.count_from(page);
             return false;
         };
-        let counted = before.rows_inserted.zip(page.rows_inserted).map(|(before, now)| now - before);
+        if newest != Some(page.started_ms) {
+            self.count_from(page);
+        }
+        let counted = self.counted_from.zip(page.rows_inserted).map(|(from, now)| now.saturating_sub(from));
         if counted.is_some_and(|counted| counted < self.rows_due) && self.miscounts < MISCOUNTS_MAX {
             self.miscounts += 1;
+            self.count_from(page);
             return false;
         }
         let skipped = page.rows_skipped.saturating_sub(before.rows_skipped);
         if skipped > 0 {
             self.skipped += skipped;
-            // A batch that was taken before the last look began had been counted by then.
-            let since_ms = self.looked_ms;
+            // A batch that was taken before what the last look told had been counted by then.
+            let since_ms = self.looked_ms.saturating_sub(STALE_MS);
             let suspects = self.held.iter_mut().rev().take_while(|mark| mark.taken_ms.1 >= since_ms);
             suspects.for_each(|mark| mark.suspect = true);
             self.suspect_before_ms = now_ms + 1;
         }
         true
+    }
+
+    fn count_from(&mut self, page: &Page) {
+        self.counted_from = page.rows_inserted;
+        self.rows_due = 0;
+        self.rows_taken.clear();
     }
 
     fn release(&mut self, asked_ms: u64) -> Vec<Mark> {

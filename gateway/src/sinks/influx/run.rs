@@ -349,7 +349,6 @@ impl Sink {
 
     fn begin_look(&mut self) {
         self.look_at = Instant::now() + LOOK_EVERY;
-        self.durability.look_begins();
         let database = Arc::clone(&self.database);
         self.look = Some(tokio::spawn(async move {
             let asked = Instant::now();
