@@ -1,17 +1,18 @@
-//! Segments, commits and recovery.
+//! Segments and commits.
 //!
-//! Order is what makes it safe: a frame is synced before the next is written, a segment's first frame and its name before
-//! anything in it counts, and what allows a segment's deletion is durable before the deletion. So only the last frame of
-//! the last segment can be torn, or be in the page cache alone, and recovery writes that one anew.
+//! Order is what makes it safe: a commit is synced before the next is written; a segment gets its name when its table is
+//! durable, and the name is durable before anything in it counts; what allows a segment's deletion is durable before the
+//! deletion. So only the last commit of the last segment can be torn, or be in the page cache alone, and recovery writes that
+//! one anew. A segment without a table is no crash's doing, but damage.
 
 use super::{
-    Entry, Limits, Recovered, SpoolError, reconcile,
-    record::{self, HEADER_BYTES, Reader, Record},
+    Entry, Limits, Recovered, SpoolError,
+    boots::Boots,
+    record::{self, HEADER_BYTES},
+    recover::{Found, Read},
 };
-use crate::samples::Samples;
 use hunhe_disk::{Disk, File, Lock, Open};
 use hunhe_edge_core::outbox::{Range, State};
-use hunhe_proto::reading::ABSENT;
 use std::{
     collections::BTreeMap,
     io,
@@ -29,6 +30,7 @@ pub(super) struct Log {
     limits: Limits,
     /// Held for its lock.
     _lock: Arc<dyn File>,
+    /// The configured devices, then the retired ones.
     entries: Vec<Entry>,
     states: Vec<State>,
     newest_ms: Vec<Option<i64>>,
@@ -41,6 +43,8 @@ pub(super) struct Log {
     pending: Vec<u8>,
     /// One past the newest sample in `pending`, by device.
     pending_ends: BTreeMap<usize, u64>,
+    /// The states in `pending`, once more.
+    pending_states: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -65,46 +69,52 @@ impl Log {
         if !lock.try_lock(Lock::Exclusive).map_err(io("take the lock"))? {
             return Err(SpoolError::Locked(folder.to_path_buf()));
         }
-        let mut found = Found::new(entries);
+        let names = disk.names(folder).map_err(io("list the folder"))?;
+        let mut found = Found::new(entries, Boots::of(&names));
         let mut segments = Vec::new();
-        for number in segment_numbers(&*disk, folder).map_err(io("list the folder"))? {
+        let mut last = Read::default();
+        for number in segment_numbers(&names) {
             let path = segment_path(folder, number);
             let bytes = disk.read(&path).map_err(io_at(&path, "read"))?;
-            let (ends, extent) = found.read_segment(&bytes);
-            segments.push((Segment { number, bytes: extent.end as u64, ends }, extent));
+            let read = found.read_segment(&bytes);
+            if read.damaged > 0 || !read.has_table {
+                tracing::warn!(path = %path.display(), bytes = read.damaged, "a part of the outbox is damaged");
+            }
+            segments.push(Segment { number, bytes: read.end as u64, ends: read.ends.clone() });
+            last = read;
         }
-        // A crash while a segment was begun leaves one without a whole frame. Its number is free again, so that starts that
-        // fail here leave no more than one.
-        while let Some((segment, _)) = segments.pop_if(|(segment, _)| segment.bytes == 0) {
+        if let Some(segment) = segments.last().filter(|_| last.end > 0) {
             let path = segment_path(folder, segment.number);
-            disk.remove(&path).map_err(io_at(&path, "delete"))?;
+            trim(&*disk, &path, &last).map_err(io_at(&path, "trim"))?;
         }
-        if let Some((segment, extent)) = segments.last() {
-            let path = segment_path(folder, segment.number);
-            trim(&*disk, &path, *extent).map_err(io_at(&path, "trim"))?;
+        let end_is_known = segments.is_empty() || last.has_table;
+        for (segment, number) in segments.iter_mut().zip(1..) {
+            segment.ends.retain(|&index, _| end_is_known && found.is_of(number, index));
         }
-        let segments = segments.into_iter().map(|(segment, _)| segment).collect();
-        let recovered = found.finish(draw_boot);
-        let states = recovered.iter().map(|device| device.state.clone()).collect();
-        let newest_ms = recovered.iter().map(|device| device.newest_ms).collect();
+        let (recovered, boots) = found.finish(end_is_known, draw_boot);
+        let retired = recovered.iter().skip(entries.len());
+        let retired = retired.map(|retired| Entry { device: retired.device, channels: Vec::new() });
         let mut log = Self {
+            entries: entries.iter().cloned().chain(retired).collect(),
+            states: recovered.iter().map(|device| device.state.clone()).collect(),
+            newest_ms: recovered.iter().map(|device| device.newest_ms).collect(),
             disk,
             folder: folder.to_path_buf(),
             limits,
             _lock: lock,
-            entries: entries.to_vec(),
-            states,
-            newest_ms,
             segments,
             file: None,
             failed: false,
             pending: Vec::new(),
             pending_ends: BTreeMap::new(),
+            pending_states: Vec::new(),
         };
         log.begin_frame();
+        boots.note(&*log.disk, folder).map_err(io("name a boot in"))?;
         // A new segment at each start: what was read is never written again, and new boots are durable at once.
         log.roll()?;
-        log.delete_empty()?;
+        let past = names.iter().filter(|name| boots.is_past(name)).map(|name| folder.join(name));
+        log.delete_needless(past.collect())?;
         Ok((log, recovered))
     }
 
@@ -126,6 +136,7 @@ impl Log {
 
     pub(super) fn note(&mut self, device: usize, state: &State) {
         record::write_state(&mut self.pending, device, state);
+        record::write_state(&mut self.pending_states, device, state);
         if let Some(known) = self.states.get_mut(device) {
             known.clone_from(state);
         }
@@ -153,6 +164,13 @@ impl Log {
 
     fn write_frame(&mut self) -> Result<(), SpoolError> {
         record::close_frame(&mut self.pending, 0);
+        let tally = self.pending.len();
+        self.pending.resize(tally + HEADER_BYTES, 0);
+        for (&device, &end) in &self.pending_ends {
+            record::write_end(&mut self.pending, device, end);
+        }
+        self.pending.append(&mut self.pending_states);
+        record::close_frame(&mut self.pending, tally);
         let (Some(segment), Some(file)) = (self.segments.last_mut(), self.file.as_ref()) else {
             return Ok(());
         };
@@ -168,17 +186,21 @@ impl Log {
     /// Starts a segment with all that must be known of every device.
     fn roll(&mut self) -> Result<(), SpoolError> {
         let number = self.segments.last().map_or(0, |segment| segment.number + 1);
-        let path = segment_path(&self.folder, number);
-        let file = self.disk.open(&path, Open::New).map_err(io_at(&path, "create"))?;
-        let mut frame = vec![0; HEADER_BYTES];
+        let (path, begun) = (segment_path(&self.folder, number), self.folder.join("outbox.new"));
+        // What a start that failed has left under this name is no segment yet.
+        let file = self.disk.open(&begun, Open::Empty).map_err(io_at(&begun, "create"))?;
+        let mut table = vec![0; HEADER_BYTES];
         for ((entry, state), newest_ms) in self.entries.iter().zip(&self.states).zip(&self.newest_ms) {
-            record::write_device(&mut frame, entry.device, state, *newest_ms, &entry.channels);
+            record::write_device(&mut table, entry.device, state, *newest_ms, &entry.channels);
         }
-        record::close_frame(&mut frame, 0);
-        file.write_all_at(&frame, 0).map_err(io_at(&path, "write"))?;
-        file.sync_data().map_err(io_at(&path, "sync"))?;
+        record::write_all(&mut table);
+        record::close_frame(&mut table, 0);
+        table.extend_from_within(..);
+        file.write_all_at(&table, 0).map_err(io_at(&begun, "write"))?;
+        file.sync_data().map_err(io_at(&begun, "sync"))?;
+        self.disk.rename(&begun, &path).map_err(io_at(&path, "name"))?;
         self.disk.sync_dir(&self.folder).map_err(io_at(&path, "sync the folder of"))?;
-        self.segments.push(Segment { number, bytes: frame.len() as u64, ends: BTreeMap::new() });
+        self.segments.push(Segment { number, bytes: table.len() as u64, ends: BTreeMap::new() });
         self.file = Some(file);
         Ok(())
     }
@@ -189,25 +211,27 @@ impl Log {
         let kept = self.segments.len().saturating_sub(1);
         let passed = self.segments.iter().take(kept).take_while(|segment| !segment.ends.iter().any(owed));
         let passed = passed.map(|segment| segment.number).collect::<Vec<_>>();
-        self.delete(&passed)
+        self.delete(&passed, Vec::new())
     }
 
-    /// Deletes segments without samples wherever they are, so that starts without progress do not pile them up. What
-    /// they knew of the devices, the newest knows.
-    fn delete_empty(&mut self) -> Result<(), SpoolError> {
+    /// Deletes segments without samples of configured devices wherever they are, so that starts without progress do not
+    /// pile them up, and `further` files. What those segments knew of the devices, the newest knows; what removed devices
+    /// owed, it declares lost.
+    fn delete_needless(&mut self, further: Vec<PathBuf>) -> Result<(), SpoolError> {
         let kept = self.segments.len().saturating_sub(1);
         let empty = self.segments.iter().take(kept).filter(|segment| segment.ends.is_empty());
         let empty = empty.map(|segment| segment.number).collect::<Vec<_>>();
-        self.delete(&empty)
+        self.delete(&empty, further)
     }
 
-    fn delete(&mut self, numbers: &[u64]) -> Result<(), SpoolError> {
-        for &number in numbers {
-            let path = segment_path(&self.folder, number);
-            self.disk.remove(&path).map_err(io_at(&path, "delete"))?;
-            self.segments.retain(|segment| segment.number != number);
+    fn delete(&mut self, numbers: &[u64], further: Vec<PathBuf>) -> Result<(), SpoolError> {
+        let segments = numbers.iter().map(|&number| segment_path(&self.folder, number));
+        let paths: Vec<PathBuf> = segments.chain(further).collect();
+        for path in &paths {
+            self.disk.remove(path).map_err(io_at(path, "delete"))?;
         }
-        if numbers.is_empty() {
+        self.segments.retain(|segment| !numbers.contains(&segment.number));
+        if paths.is_empty() {
             return Ok(());
         }
         self.disk.sync_dir(&self.folder).map_err(io_at(&self.folder, "sync"))
@@ -229,170 +253,35 @@ impl Log {
     }
 }
 
-struct FoundDevice {
-    state: State,
-    newest_ms: Option<i64>,
-    samples: Samples,
-    lost: Vec<Range>,
-}
-
-/// Where the last whole frame of a segment starts and ends.
-#[derive(Debug, Clone, Copy, Default)]
-struct Extent {
-    last_frame: usize,
-    end: usize,
-}
-
-/// What a scan of the segments found, by configured device.
-struct Found<'a> {
-    entries: &'a [Entry],
-    devices: Vec<Option<FoundDevice>>,
-}
-
-impl<'a> Found<'a> {
-    fn new(entries: &'a [Entry]) -> Self {
-        Self { entries, devices: entries.iter().map(|_| None).collect() }
-    }
-
-    /// Reads a segment; returns the newest sample by device and how far it is whole.
-    fn read_segment(&mut self, bytes: &[u8]) -> (BTreeMap<usize, u64>, Extent) {
-        let mut ends = BTreeMap::new();
-        // This segment's device numbers: which configured device, and where its values stand in a row of today.
-        let mut numbered: Vec<(Option<usize>, Vec<Option<usize>>)> = Vec::new();
-        let (mut at, mut extent) = (0, Extent::default());
-        while at < bytes.len() {
-            // A damaged frame hides its length: the next one is found by its magic and checksum.
-            let Some(payload) = bytes.get(at..).and_then(record::frame_payload) else {
-                at += 1;
-                continue;
-            };
-            extent = Extent { last_frame: at, end: at + HEADER_BYTES + payload.len() };
-            at = extent.end;
-            let mut reader = Reader { rest: payload };
-            loop {
-                let width = |device: usize| numbered.get(device).map(|(_, places)| places.len());
-                let Some(record) = reader.next(width) else { break };
-                self.apply(record, &mut numbered, &mut ends);
-            }
-        }
-        (ends, extent)
-    }
-
-    fn apply(
-        &mut self,
-        record: Record,
-        numbered: &mut Vec<(Option<usize>, Vec<Option<usize>>)>,
-        ends: &mut BTreeMap<usize, u64>,
-    ) {
-        match record {
-            Record::Device { device, state, newest_ms, channels } => {
-                let index = self.entries.iter().position(|entry| entry.device == device);
-                let places = channels.iter().map(|channel| {
-                    index.and_then(|index| {
-                        self.entries[index].channels.iter().position(|known| known == channel)
-                    })
-                });
-                numbered.push((index, places.collect()));
-                if let Some(index) = index {
-                    self.meet(index, *state, newest_ms);
-                }
-            }
-            Record::Sample { device, seq, time_ms, values } => {
-                let Some((Some(index), places)) = numbered.get(device) else { return };
-                let mut row = vec![ABSENT; self.entries[*index].channels.len()];
-                for (value, place) in values.into_iter().zip(places) {
-                    if let Some(slot) = place.and_then(|place| row.get_mut(place)) {
-                        *slot = value;
-                    }
-                }
-                let Some(found) = &mut self.devices[*index] else { return };
-                if seq < found.samples.next_seq() {
-                    return;
-                }
-                found.skip_to(seq, row.len());
-                found.samples.push(time_ms, &row);
-                found.newest_ms = Some(time_ms);
-                found.state.next_seq = found.state.next_seq.max(seq + 1);
-                ends.insert(*index, seq + 1);
-            }
-            Record::State { device, through, drops } => {
-                let Some((Some(index), _)) = numbered.get(device) else { return };
-                if let Some(found) = &mut self.devices[*index] {
-                    found.state.through = found.state.through.max(through);
-                    found.state.drops = drops.into_iter().collect();
-                }
-            }
-        }
-    }
-
-    fn meet(&mut self, index: usize, state: State, newest_ms: Option<i64>) {
-        let width = self.entries[index].channels.len();
-        if let Some(found) = &mut self.devices[index] {
-            found.skip_to(state.next_seq, width);
-            (found.state, found.newest_ms) = (state, newest_ms);
-        } else {
-            // What was released lies below the first sample that is met; until then nothing is.
-            let samples = Samples::new(width, state.through);
-            self.devices[index] = Some(FoundDevice { state, newest_ms, samples, lost: Vec::new() });
-        }
-    }
-
-    fn finish(self, mut draw_boot: impl FnMut() -> u32) -> Vec<Recovered> {
-        let found = self.devices.into_iter().zip(self.entries);
-        found
-            .map(|(found, entry)| {
-                let width = entry.channels.len();
-                let Some(mut found) = found else { return Recovered::fresh(draw_boot(), width) };
-                found.skip_to(found.state.next_seq, width);
-                let state = reconcile(found.state, &mut found.samples, &found.lost);
-                Recovered { state, newest_ms: found.newest_ms, samples: found.samples }
-            })
-            .collect()
-    }
-}
-
-impl FoundDevice {
-    /// Samples up to `seq` are not in the log. Empty rows keep the numbers in step; the range is declared lost.
-    fn skip_to(&mut self, seq: u64, width: usize) {
-        let missing = Range { start: self.samples.next_seq(), end: seq };
-        if missing.count() == 0 {
-            return;
-        }
-        self.lost.push(missing);
-        if self.samples.first_seq() == self.samples.next_seq() {
-            self.samples = Samples::new(width, seq);
-        } else {
-            let row = vec![ABSENT; width];
-            for _ in missing.start..missing.end {
-                self.samples.push(0, &row);
-            }
-        }
-    }
-}
-
-/// Cuts behind the last whole frame and makes that one durable. It is written anew first: after a sync that failed, the
-/// operating system takes pages for written that never were, and a second sync would pass over them.
-fn trim(disk: &dyn Disk, path: &Path, extent: Extent) -> io::Result<()> {
+/// Cuts behind the last whole frame and makes the last commit, its last two frames, durable. They are written anew first:
+/// after a sync that failed, the operating system takes pages for written that never were, and a second sync would pass over
+/// them.
+fn trim(disk: &dyn Disk, path: &Path, read: &Read) -> io::Result<()> {
     let file = disk.open(path, Open::Write)?;
-    file.set_len(extent.end as u64)?;
-    let mut frame = vec![0; extent.end - extent.last_frame];
-    file.read_exact_at(&mut frame, extent.last_frame as u64)?;
-    file.write_all_at(&frame, extent.last_frame as u64)?;
+    file.set_len(read.end as u64)?;
+    let mut frames = vec![0; read.end - read.last_from];
+    file.read_exact_at(&mut frames, read.last_from as u64)?;
+    file.write_all_at(&frames, read.last_from as u64)?;
     file.sync_data()
 }
 
 fn io_at(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> SpoolError {
     let path = path.to_path_buf();
-    move |source| SpoolError::Io { path, action, source }
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            SpoolError::Full { path, action, source }
+        }
+        _ => SpoolError::Io { path, action, source },
+    }
 }
 
 fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("outbox-{number:010}.seg"))
 }
 
-fn segment_numbers(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<u64>> {
-    let number = |name: String| name.strip_prefix("outbox-")?.strip_suffix(".seg")?.parse().ok();
-    let mut numbers: Vec<u64> = disk.names(folder)?.into_iter().filter_map(number).collect();
+fn segment_numbers(names: &[String]) -> Vec<u64> {
+    let number = |name: &String| name.strip_prefix("outbox-")?.strip_suffix(".seg")?.parse().ok();
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();
-    Ok(numbers)
+    numbers
 }

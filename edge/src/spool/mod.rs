@@ -2,21 +2,37 @@
 //!
 //! Promises:
 //! - after [`Spool::commit`] returns, everything appended before survives a power cut; nothing is published before;
-//! - a commit is one frame with one checksum: a torn one was never published and is trimmed at the next start;
-//! - a damaged frame costs its samples, which are declared [`DropCause::Damaged`], and nothing else;
-//! - the boot id is drawn when a device first appears, and its sequence numbers survive restarts;
+//! - what was appended and not committed may survive a power cut, or a kill, as it was, or not: then nobody ever heard of it,
+//!   and its numbers are given out again. Where only the tally behind its commit survived it is declared
+//!   [`DropCause::Damaged`]: it was taken, and it is gone;
+//! - a damaged frame costs its samples, which are declared [`DropCause::Damaged`], and nothing else: each segment names its
+//!   devices twice, and a tally behind each commit says what that held;
+//! - a device's boot number is drawn when it first appears, and its sequence numbers survive restarts. No boot number is used
+//!   again, whatever is damaged: a fresh one is greater than all in records that can be read and than the one that stands in
+//!   the name of an empty file (see `boots`). Where nothing tells how far an outbox came – its last segment lost both of its
+//!   tables – another begins, which names it as its predecessor: so the gateway counts what it never delivered as lost, and
+//!   no sequence number is used for two samples;
 //! - what a start recovers is durable when [`Spool::open`] returns, whatever the process before it failed to sync;
-//! - a segment is deleted only when every sample in it was passed or declared lost, and that is durable.
+//! - a segment is deleted only when every sample in it was passed or declared lost, and that is durable;
+//! - what a device owed that is no longer configured is declared lost ([`DropCause::Operator`]), and that is told until the
+//!   watermark has passed it. A device that comes back before goes on where it was;
+//! - a full disk ([`SpoolError::Full`]) costs nothing that was committed: with room again, the next start has it all.
+//!
+//! Deliberately absent: news of a last segment that lost its end, exactly between two frames or with part of a commit. It
+//! reads as after a crash before that commit, as in any log; only the watermark may know better.
 //!
 //! Bounds: [`Limits::bytes_max`] on disk. At the bound the oldest segment's samples are to be declared lost
 //! ([`Spool::excess`]), and so they are when starts that took samples but delivered none have left about a thousand
-//! segments. A start without samples leaves none. A failed write or sync is final: every later commit fails, the agent
-//! stops, and what was not synced was not published.
+//! segments. A start without samples leaves none. Of removed devices 4,096 are told of; what further ones owed is forgotten, with
+//! a line in the log. A failed write or sync is final: every later commit fails, the agent stops, and what was not synced was
+//! not published.
 //!
 //! Without a folder nothing is kept, as in a device without durable storage: a new boot at each start.
 
+mod boots;
 mod disk;
 mod record;
+mod recover;
 
 use crate::samples::Samples;
 use disk::Log;
@@ -57,6 +73,20 @@ pub enum SpoolError {
         /// What it answered.
         source: std::io::Error,
     },
+    /// There is no room.
+    #[error(
+        "{path}: cannot {action}: the disk is full. Nothing the outbox held is lost: make room on this file system and \
+         start the agent again",
+        path = .path.display()
+    )]
+    Full {
+        /// Which file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What it answered.
+        source: std::io::Error,
+    },
     /// Another process has it.
     #[error("{} is in use by another agent; give each agent its own state_dir", .0.display())]
     Locked(PathBuf),
@@ -68,18 +98,14 @@ pub enum SpoolError {
 /// What the log keeps of a device.
 #[derive(Debug)]
 pub struct Recovered {
+    /// Whose it is.
+    pub device: DeviceId,
     /// The bookkeeping.
     pub state: State,
     /// The time of the newest sample ever taken, where one was.
     pub newest_ms: Option<i64>,
     /// The samples still owed.
     pub samples: Samples,
-}
-
-impl Recovered {
-    fn fresh(boot: u32, channels: usize) -> Self {
-        Self { state: State::new(boot.max(1), None), newest_ms: None, samples: Samples::new(channels, 0) }
-    }
 }
 
 /// A device as the log knows it.
@@ -98,8 +124,9 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the log in `folder`, creating it where it is missing. `draw_boot` names outboxes that appear: [`draw_boot`],
-    /// where nothing has to be the same each time.
+    /// Opens the log in `folder`, creating it where it is missing. `draw` is what boot numbers are made of: [`draw_boot`],
+    /// where nothing has to be the same each time. Returns the outboxes of `devices`, in their order, and behind them those
+    /// of removed devices that still have losses to tell; they go by their place in this list from then on.
     ///
     /// # Errors
     /// [`SpoolError`]; the log is then unchanged, or trimmed of what was torn.
@@ -108,18 +135,22 @@ impl Spool {
         folder: &Path,
         limits: Limits,
         devices: &[Entry],
-        draw_boot: impl FnMut() -> u32,
+        draw: impl FnMut() -> u32,
     ) -> Result<(Self, Vec<Recovered>), SpoolError> {
-        let (log, recovered) = Log::open(disk, folder, limits, devices, draw_boot)?;
+        let (log, recovered) = Log::open(disk, folder, limits, devices, draw)?;
         Ok((Self { log: Some(log) }, recovered))
     }
 
     /// A log that keeps nothing.
     #[must_use]
     pub fn in_memory(devices: &[Entry]) -> (Self, Vec<Recovered>) {
-        let recovered =
-            devices.iter().map(|entry| Recovered::fresh(draw_boot(), entry.channels.len())).collect();
-        (Self { log: None }, recovered)
+        let recovered = devices.iter().map(|entry| Recovered {
+            device: entry.device,
+            state: State::new(draw_boot(), None),
+            newest_ms: None,
+            samples: Samples::new(entry.channels.len(), 0),
+        });
+        (Self { log: None }, recovered.collect())
     }
 
     /// Appends a sample: durable after the next [`Spool::commit`].
