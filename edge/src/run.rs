@@ -12,16 +12,17 @@ use crate::{
     drivers::Driver,
     formats::{self, FormatError},
     mqtt::{Broker, Mqtt},
-    spool::{Entry, Limits, Spool, SpoolError},
+    spool::{Entry, Limits, Spool, SpoolError, draw_boot},
     stats::{DeviceStats, Progress},
 };
 use agent::{Agent, Policy, Port, Step};
 use hunhe_edge_core::link;
 use hunhe_proto::{
-    class::Class,
+    class::{Class, Reporting, Text},
     id::{AgentId, DeviceId},
 };
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -42,6 +43,38 @@ pub struct Equipment {
     pub class: Arc<Class>,
     /// What reads it.
     pub driver: Driver,
+}
+
+impl Equipment {
+    /// That of a device which is no longer configured: a class that only lets it tell what its outbox gave up.
+    pub(crate) fn gone(device: DeviceId) -> Self {
+        let report = Reporting {
+            samples: 1,
+            dispersal_s: 0,
+            sleeping: false,
+            silent_after_s: 0,
+            bytes_max: 0,
+            keep_s: 0,
+            on_alarm: None,
+        };
+        let class = Class {
+            name: String::new(),
+            version: 0,
+            title: Text { zh: String::new(), en: String::new() },
+            time_unit_ms: 1_000,
+            interval: 1,
+            report,
+            household: false,
+            channels: Vec::new(),
+            faults: BTreeMap::new(),
+            work: None,
+        };
+        Self { device, class: Arc::new(class), driver: Driver::Gone }
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.driver, Driver::Gone)
+    }
 }
 
 /// All that an agent needs.
@@ -157,7 +190,7 @@ fn open(
         formats::refuse_newer(folder).map_err(|source| RunError::Format { agent: setup.id, source })?;
     }
     let (spool, recovered) = match &setup.state_dir {
-        Some(folder) => Spool::open(folder, setup.limits, &entries)
+        Some(folder) => Spool::open(hunhe_disk::real(), folder, setup.limits, &entries, draw_boot)
             .map_err(|source| RunError::Spool { agent: setup.id, source })?,
         None => Spool::in_memory(&entries),
     };

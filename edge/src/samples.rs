@@ -28,6 +28,12 @@ impl Samples {
         seq
     }
 
+    /// Values of a row, the time not counted.
+    #[must_use]
+    pub const fn channels(&self) -> usize {
+        self.width - 1
+    }
+
     /// The oldest sample here.
     #[must_use]
     pub const fn first_seq(&self) -> u64 {

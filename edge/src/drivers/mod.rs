@@ -13,6 +13,8 @@ pub enum Driver {
     Simulated(Box<simulated::Simulated>),
     /// A recorded series.
     Replay(replay::Player),
+    /// Nothing: the device is no longer configured, and has only losses to tell.
+    Gone,
 }
 
 /// A sample that a driver took.
@@ -30,6 +32,7 @@ impl Driver {
         match self {
             Self::Simulated(model) => model.take(event_ms, row),
             Self::Replay(player) => player.take(event_ms, row),
+            Self::Gone => None,
         }
     }
 
@@ -38,6 +41,7 @@ impl Driver {
         match self {
             Self::Simulated(model) => model.resume(newest_ms),
             Self::Replay(player) => player.resume(newest_ms),
+            Self::Gone => {}
         }
     }
 
@@ -47,6 +51,7 @@ impl Driver {
         match self {
             Self::Simulated(model) => Some(model.next_ms()),
             Self::Replay(player) => player.next_ms(),
+            Self::Gone => None,
         }
     }
 

@@ -144,7 +144,8 @@ pub struct Agent<P> {
 }
 
 impl<P: Port> Agent<P> {
-    /// An agent of an opened outbox, whose devices are those of `equipment`, in order.
+    /// An agent of an opened outbox, whose devices are those of `equipment`, in order, and then those that are gone and
+    /// have losses to tell.
     #[must_use]
     pub fn new(
         policy: Policy,
@@ -154,9 +155,13 @@ impl<P: Port> Agent<P> {
         now: Now,
         progress: Arc<Progress>,
     ) -> Self {
-        let mut devices = Vec::with_capacity(equipment.len());
-        let mut seats = Vec::with_capacity(equipment.len());
-        for (mut equipment, Recovered { state, newest_ms, samples }) in equipment.into_iter().zip(recovered) {
+        let mut devices = Vec::with_capacity(recovered.len());
+        let mut seats = Vec::with_capacity(recovered.len());
+        let mut equipment = equipment.into_iter();
+        for Recovered { device, state, newest_ms, samples } in recovered {
+            let mut equipment = equipment.next().unwrap_or_else(|| Equipment::gone(device));
+            // Only the classes of configured devices are known, and with them their versions.
+            let version_due_ms = if equipment.is_gone() { i64::MAX } else { i64::MIN };
             if let Some(newest_ms) = newest_ms {
                 equipment.driver.resume(newest_ms);
             }
@@ -169,7 +174,7 @@ impl<P: Port> Agent<P> {
             let stats = DeviceStats::new(equipment.device, &state);
             devices.push(agent::Device::new(state, batch, policy.samples_max));
             let watch = Watch::of(&equipment.class);
-            seats.push(Seat { equipment, samples, stats, version_due_ms: i64::MIN, fresh: None, watch });
+            seats.push(Seat { equipment, samples, stats, version_due_ms, fresh: None, watch });
         }
         let by_id = seats.iter().zip(0..).map(|(seat, index)| (seat.equipment.device, index)).collect();
         let core = agent::Agent::new(policy.id, policy.link, devices.into_boxed_slice(), now);

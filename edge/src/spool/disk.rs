@@ -1,35 +1,50 @@
-//! Segments, commits and recovery.
+//! Segments and commits.
+//!
+//! Order is what makes it safe: a commit is synced before the next is written; a segment gets its name when its table is
+//! durable, and the name is durable before anything in it counts; what allows a segment's deletion is durable before the
+//! deletion. So only the last commit of the last segment can be torn, or be in the page cache alone, and recovery writes that
+//! one anew. A segment without a table is no crash's doing, but damage.
 
 use super::{
-    Entry, Limits, Recovered, SpoolError, reconcile,
-    record::{self, HEADER_BYTES, Reader, Record},
+    Entry, Limits, Recovered, SpoolError,
+    boots::Boots,
+    record::{self, HEADER_BYTES},
+    recover::{Found, Read},
 };
-use crate::samples::Samples;
+use hunhe_disk::{Disk, File, Lock, Open};
 use hunhe_edge_core::outbox::{Range, State};
-use hunhe_proto::reading::ABSENT;
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::Write,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+/// Segments beyond those that the byte bound allows when full: starts that took samples and never delivered any.
+const SEGMENTS_SPARE: u64 = 1024;
+
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct Log {
+    disk: Arc<dyn Disk>,
     folder: PathBuf,
     limits: Limits,
     /// Held for its lock.
-    _lock: File,
+    _lock: Arc<dyn File>,
+    /// The configured devices, then the retired ones.
     entries: Vec<Entry>,
     states: Vec<State>,
     newest_ms: Vec<Option<i64>>,
     segments: Vec<Segment>,
     /// The last segment, open for appending.
-    file: Option<File>,
+    file: Option<Arc<dyn File>>,
+    /// A write, sync or deletion failed: nothing counts as durable any more.
+    failed: bool,
     /// The frame being gathered; the header's place is left free.
     pending: Vec<u8>,
     /// One past the newest sample in `pending`, by device.
     pending_ends: BTreeMap<usize, u64>,
+    /// The states in `pending`, once more.
+    pending_states: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -40,58 +55,67 @@ struct Segment {
     ends: BTreeMap<usize, u64>,
 }
 
-impl Disk {
+impl Log {
     pub(super) fn open(
+        disk: Arc<dyn Disk>,
         folder: &Path,
         limits: Limits,
         entries: &[Entry],
+        draw_boot: impl FnMut() -> u32,
     ) -> Result<(Self, Vec<Recovered>), SpoolError> {
-        let io = |action| {
-            let path = folder.to_path_buf();
-            move |source| SpoolError::Io { path, action, source }
-        };
-        std::fs::create_dir_all(folder).map_err(io("create the folder"))?;
-        let lock = File::create(folder.join("lock")).map_err(io("create the lock"))?;
-        lock.try_lock().map_err(|_| SpoolError::Locked(folder.to_path_buf()))?;
-        let mut found = Found::new(entries);
-        let mut segments = Vec::new();
-        let numbers = segment_numbers(folder).map_err(io("list the folder"))?;
-        for (index, &number) in numbers.iter().enumerate() {
-            let path = segment_path(folder, number);
-            let bytes = std::fs::read(&path).map_err(|source| SpoolError::Io {
-                path: path.clone(),
-                action: "read",
-                source,
-            })?;
-            let (ends, valid) = found.read_segment(&bytes);
-            if valid < bytes.len() && index + 1 == numbers.len() {
-                trim(&path, valid).map_err(|source| SpoolError::Io {
-                    path: path.clone(),
-                    action: "trim",
-                    source,
-                })?;
-            }
-            segments.push(Segment { number, bytes: valid as u64, ends });
+        let io = |action| io_at(folder, action);
+        disk.make_dir(folder).map_err(io("create the folder"))?;
+        let lock = disk.open(&folder.join("lock"), Open::Keep).map_err(io("create the lock"))?;
+        if !lock.try_lock(Lock::Exclusive).map_err(io("take the lock"))? {
+            return Err(SpoolError::Locked(folder.to_path_buf()));
         }
-        let recovered = found.finish();
-        let states = recovered.iter().map(|device| device.state.clone()).collect();
-        let newest_ms = recovered.iter().map(|device| device.newest_ms).collect();
-        let mut disk = Self {
+        let names = disk.names(folder).map_err(io("list the folder"))?;
+        let mut found = Found::new(entries, Boots::of(&names));
+        let mut segments = Vec::new();
+        let mut last = Read::default();
+        for number in segment_numbers(&names) {
+            let path = segment_path(folder, number);
+            let bytes = disk.read(&path).map_err(io_at(&path, "read"))?;
+            let read = found.read_segment(&bytes);
+            if read.damaged > 0 || !read.has_table {
+                tracing::warn!(path = %path.display(), bytes = read.damaged, "a part of the outbox is damaged");
+            }
+            segments.push(Segment { number, bytes: read.end as u64, ends: read.ends.clone() });
+            last = read;
+        }
+        if let Some(segment) = segments.last().filter(|_| last.end > 0) {
+            let path = segment_path(folder, segment.number);
+            trim(&*disk, &path, &last).map_err(io_at(&path, "trim"))?;
+        }
+        let end_is_known = segments.is_empty() || last.has_table;
+        for (segment, number) in segments.iter_mut().zip(1..) {
+            segment.ends.retain(|&index, _| end_is_known && found.is_of(number, index));
+        }
+        let (recovered, boots) = found.finish(end_is_known, draw_boot);
+        let retired = recovered.iter().skip(entries.len());
+        let retired = retired.map(|retired| Entry { device: retired.device, channels: Vec::new() });
+        let mut log = Self {
+            entries: entries.iter().cloned().chain(retired).collect(),
+            states: recovered.iter().map(|device| device.state.clone()).collect(),
+            newest_ms: recovered.iter().map(|device| device.newest_ms).collect(),
+            disk,
             folder: folder.to_path_buf(),
             limits,
             _lock: lock,
-            entries: entries.to_vec(),
-            states,
-            newest_ms,
             segments,
             file: None,
+            failed: false,
             pending: Vec::new(),
             pending_ends: BTreeMap::new(),
+            pending_states: Vec::new(),
         };
-        disk.begin_frame();
+        log.begin_frame();
+        boots.note(&*log.disk, folder).map_err(io("name a boot in"))?;
         // A new segment at each start: what was read is never written again, and new boots are durable at once.
-        disk.roll()?;
-        Ok((disk, recovered))
+        log.roll()?;
+        let past = names.iter().filter(|name| boots.is_past(name)).map(|name| folder.join(name));
+        log.delete_needless(past.collect())?;
+        Ok((log, recovered))
     }
 
     fn begin_frame(&mut self) {
@@ -112,6 +136,7 @@ impl Disk {
 
     pub(super) fn note(&mut self, device: usize, state: &State) {
         record::write_state(&mut self.pending, device, state);
+        record::write_state(&mut self.pending_states, device, state);
         if let Some(known) = self.states.get_mut(device) {
             known.clone_from(state);
         }
@@ -122,26 +147,36 @@ impl Disk {
     }
 
     pub(super) fn commit(&mut self, held_from: &[u64]) -> Result<(), SpoolError> {
+        if self.failed {
+            return Err(SpoolError::Failed(self.folder.clone()));
+        }
+        self.failed = true;
         if self.is_dirty() {
             self.write_frame()?;
         }
         if self.segments.last().is_some_and(|segment| segment.bytes >= self.limits.segment_bytes) {
             self.roll()?;
         }
-        self.release(held_from)
+        self.release(held_from)?;
+        self.failed = false;
+        Ok(())
     }
 
     fn write_frame(&mut self) -> Result<(), SpoolError> {
         record::close_frame(&mut self.pending, 0);
-        let io = |action, folder: &Path, number| {
-            let path = segment_path(folder, number);
-            move |source| SpoolError::Io { path, action, source }
-        };
-        let (Some(segment), Some(file)) = (self.segments.last_mut(), self.file.as_mut()) else {
+        let tally = self.pending.len();
+        self.pending.resize(tally + HEADER_BYTES, 0);
+        for (&device, &end) in &self.pending_ends {
+            record::write_end(&mut self.pending, device, end);
+        }
+        self.pending.append(&mut self.pending_states);
+        record::close_frame(&mut self.pending, tally);
+        let (Some(segment), Some(file)) = (self.segments.last_mut(), self.file.as_ref()) else {
             return Ok(());
         };
-        file.write_all(&self.pending).map_err(io("write", &self.folder, segment.number))?;
-        file.sync_data().map_err(io("sync", &self.folder, segment.number))?;
+        let path = segment_path(&self.folder, segment.number);
+        file.write_all_at(&self.pending, segment.bytes).map_err(io_at(&path, "write"))?;
+        file.sync_data().map_err(io_at(&path, "sync"))?;
         segment.bytes += self.pending.len() as u64;
         segment.ends.append(&mut self.pending_ends);
         self.begin_frame();
@@ -151,47 +186,62 @@ impl Disk {
     /// Starts a segment with all that must be known of every device.
     fn roll(&mut self) -> Result<(), SpoolError> {
         let number = self.segments.last().map_or(0, |segment| segment.number + 1);
-        let path = segment_path(&self.folder, number);
-        let io = |action| {
-            let path = path.clone();
-            move |source| SpoolError::Io { path, action, source }
-        };
-        let mut file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(io("create"))?;
-        let mut frame = vec![0; HEADER_BYTES];
+        let (path, begun) = (segment_path(&self.folder, number), self.folder.join("outbox.new"));
+        // What a start that failed has left under this name is no segment yet.
+        let file = self.disk.open(&begun, Open::Empty).map_err(io_at(&begun, "create"))?;
+        let mut table = vec![0; HEADER_BYTES];
         for ((entry, state), newest_ms) in self.entries.iter().zip(&self.states).zip(&self.newest_ms) {
-            record::write_device(&mut frame, entry.device, state, *newest_ms, &entry.channels);
+            record::write_device(&mut table, entry.device, state, *newest_ms, &entry.channels);
         }
-        record::close_frame(&mut frame, 0);
-        file.write_all(&frame).map_err(io("write"))?;
-        file.sync_all().map_err(io("sync"))?;
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io("sync the folder of"))?;
-        self.segments.push(Segment { number, bytes: frame.len() as u64, ends: BTreeMap::new() });
+        record::write_all(&mut table);
+        record::close_frame(&mut table, 0);
+        table.extend_from_within(..);
+        file.write_all_at(&table, 0).map_err(io_at(&begun, "write"))?;
+        file.sync_data().map_err(io_at(&begun, "sync"))?;
+        self.disk.rename(&begun, &path).map_err(io_at(&path, "name"))?;
+        self.disk.sync_dir(&self.folder).map_err(io_at(&path, "sync the folder of"))?;
+        self.segments.push(Segment { number, bytes: table.len() as u64, ends: BTreeMap::new() });
         self.file = Some(file);
         Ok(())
     }
 
     /// Deletes segments from the front that hold nothing owed; the newest stays.
     fn release(&mut self, held_from: &[u64]) -> Result<(), SpoolError> {
-        while let [oldest, _, ..] = self.segments.as_slice() {
-            let owed =
-                |(&device, &end): (&usize, &u64)| held_from.get(device).is_some_and(|&from| from < end);
-            if oldest.ends.iter().any(owed) {
-                break;
-            }
-            let path = segment_path(&self.folder, oldest.number);
-            std::fs::remove_file(&path).map_err(|source| SpoolError::Io {
-                path,
-                action: "delete",
-                source,
-            })?;
-            self.segments.remove(0);
+        let owed = |(&device, &end): (&usize, &u64)| held_from.get(device).is_some_and(|&from| from < end);
+        let kept = self.segments.len().saturating_sub(1);
+        let passed = self.segments.iter().take(kept).take_while(|segment| !segment.ends.iter().any(owed));
+        let passed = passed.map(|segment| segment.number).collect::<Vec<_>>();
+        self.delete(&passed, Vec::new())
+    }
+
+    /// Deletes segments without samples of configured devices wherever they are, so that starts without progress do not
+    /// pile them up, and `further` files. What those segments knew of the devices, the newest knows; what removed devices
+    /// owed, it declares lost.
+    fn delete_needless(&mut self, further: Vec<PathBuf>) -> Result<(), SpoolError> {
+        let kept = self.segments.len().saturating_sub(1);
+        let empty = self.segments.iter().take(kept).filter(|segment| segment.ends.is_empty());
+        let empty = empty.map(|segment| segment.number).collect::<Vec<_>>();
+        self.delete(&empty, further)
+    }
+
+    fn delete(&mut self, numbers: &[u64], further: Vec<PathBuf>) -> Result<(), SpoolError> {
+        let segments = numbers.iter().map(|&number| segment_path(&self.folder, number));
+        let paths: Vec<PathBuf> = segments.chain(further).collect();
+        for path in &paths {
+            self.disk.remove(path).map_err(io_at(path, "delete"))?;
         }
-        Ok(())
+        self.segments.retain(|segment| !numbers.contains(&segment.number));
+        if paths.is_empty() {
+            return Ok(());
+        }
+        self.disk.sync_dir(&self.folder).map_err(io_at(&self.folder, "sync"))
     }
 
     pub(super) fn excess(&self) -> Vec<(usize, Range)> {
+        let segments_max = self.limits.bytes_max / self.limits.segment_bytes.max(1) + SEGMENTS_SPARE;
+        let over = self.bytes() > self.limits.bytes_max || self.segments.len() as u64 > segments_max;
         match self.segments.as_slice() {
-            [oldest, _, ..] if self.bytes() > self.limits.bytes_max => {
+            [oldest, _, ..] if over => {
                 oldest.ends.iter().map(|(&device, &end)| (device, Range { start: 0, end })).collect()
             }
             _ => Vec::new(),
@@ -203,158 +253,35 @@ impl Disk {
     }
 }
 
-struct FoundDevice {
-    state: State,
-    newest_ms: Option<i64>,
-    samples: Samples,
-    lost: Vec<Range>,
+/// Cuts behind the last whole frame and makes the last commit, its last two frames, durable. They are written anew first:
+/// after a sync that failed, the operating system takes pages for written that never were, and a second sync would pass over
+/// them.
+fn trim(disk: &dyn Disk, path: &Path, read: &Read) -> io::Result<()> {
+    let file = disk.open(path, Open::Write)?;
+    file.set_len(read.end as u64)?;
+    let mut frames = vec![0; read.end - read.last_from];
+    file.read_exact_at(&mut frames, read.last_from as u64)?;
+    file.write_all_at(&frames, read.last_from as u64)?;
+    file.sync_data()
 }
 
-/// What a scan of the segments found, by configured device.
-struct Found<'a> {
-    entries: &'a [Entry],
-    devices: Vec<Option<FoundDevice>>,
-}
-
-impl<'a> Found<'a> {
-    fn new(entries: &'a [Entry]) -> Self {
-        Self { entries, devices: entries.iter().map(|_| None).collect() }
-    }
-
-    /// Reads a segment; returns the newest sample by device and the end of its last whole frame.
-    fn read_segment(&mut self, bytes: &[u8]) -> (BTreeMap<usize, u64>, usize) {
-        let mut ends = BTreeMap::new();
-        // This segment's device numbers: which configured device, and where its values stand in a row of today.
-        let mut numbered: Vec<(Option<usize>, Vec<Option<usize>>)> = Vec::new();
-        let (mut at, mut valid) = (0, 0);
-        while at < bytes.len() {
-            // A damaged frame hides its length: the next one is found by its magic and checksum.
-            let Some(payload) = bytes.get(at..).and_then(record::frame_payload) else {
-                at += 1;
-                continue;
-            };
-            at += HEADER_BYTES + payload.len();
-            valid = at;
-            let mut reader = Reader { rest: payload };
-            loop {
-                let width = |device: usize| numbered.get(device).map(|(_, places)| places.len());
-                let Some(record) = reader.next(width) else { break };
-                self.apply(record, &mut numbered, &mut ends);
-            }
+fn io_at(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> SpoolError {
+    let path = path.to_path_buf();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            SpoolError::Full { path, action, source }
         }
-        (ends, valid)
+        _ => SpoolError::Io { path, action, source },
     }
-
-    fn apply(
-        &mut self,
-        record: Record,
-        numbered: &mut Vec<(Option<usize>, Vec<Option<usize>>)>,
-        ends: &mut BTreeMap<usize, u64>,
-    ) {
-        match record {
-            Record::Device { device, state, newest_ms, channels } => {
-                let index = self.entries.iter().position(|entry| entry.device == device);
-                let places = channels.iter().map(|channel| {
-                    index.and_then(|index| {
-                        self.entries[index].channels.iter().position(|known| known == channel)
-                    })
-                });
-                numbered.push((index, places.collect()));
-                if let Some(index) = index {
-                    self.meet(index, *state, newest_ms);
-                }
-            }
-            Record::Sample { device, seq, time_ms, values } => {
-                let Some((Some(index), places)) = numbered.get(device) else { return };
-                let mut row = vec![ABSENT; self.entries[*index].channels.len()];
-                for (value, place) in values.into_iter().zip(places) {
-                    if let Some(slot) = place.and_then(|place| row.get_mut(place)) {
-                        *slot = value;
-                    }
-                }
-                let Some(found) = &mut self.devices[*index] else { return };
-                if seq < found.samples.next_seq() {
-                    return;
-                }
-                found.skip_to(seq, row.len());
-                found.samples.push(time_ms, &row);
-                found.newest_ms = Some(time_ms);
-                found.state.next_seq = found.state.next_seq.max(seq + 1);
-                ends.insert(*index, seq + 1);
-            }
-            Record::State { device, through, drops } => {
-                let Some((Some(index), _)) = numbered.get(device) else { return };
-                if let Some(found) = &mut self.devices[*index] {
-                    found.state.through = found.state.through.max(through);
-                    found.state.drops = drops.into_iter().collect();
-                }
-            }
-        }
-    }
-
-    fn meet(&mut self, index: usize, state: State, newest_ms: Option<i64>) {
-        let width = self.entries[index].channels.len();
-        if let Some(found) = &mut self.devices[index] {
-            found.skip_to(state.next_seq, width);
-            (found.state, found.newest_ms) = (state, newest_ms);
-        } else {
-            // What was released lies below the first sample that is met; until then nothing is.
-            let samples = Samples::new(width, state.through);
-            self.devices[index] = Some(FoundDevice { state, newest_ms, samples, lost: Vec::new() });
-        }
-    }
-
-    fn finish(self) -> Vec<Recovered> {
-        let found = self.devices.into_iter().zip(self.entries);
-        found
-            .map(|(found, entry)| {
-                let width = entry.channels.len();
-                let Some(mut found) = found else { return Recovered::fresh(width) };
-                found.skip_to(found.state.next_seq, width);
-                let state = reconcile(found.state, &mut found.samples, &found.lost);
-                Recovered { state, newest_ms: found.newest_ms, samples: found.samples }
-            })
-            .collect()
-    }
-}
-
-impl FoundDevice {
-    /// Samples up to `seq` are not in the log. Empty rows keep the numbers in step; the range is declared lost.
-    fn skip_to(&mut self, seq: u64, width: usize) {
-        let missing = Range { start: self.samples.next_seq(), end: seq };
-        if missing.count() == 0 {
-            return;
-        }
-        self.lost.push(missing);
-        if self.samples.first_seq() == self.samples.next_seq() {
-            self.samples = Samples::new(width, seq);
-        } else {
-            let row = vec![ABSENT; width];
-            for _ in missing.start..missing.end {
-                self.samples.push(0, &row);
-            }
-        }
-    }
-}
-
-fn trim(path: &Path, valid: usize) -> std::io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(valid as u64)?;
-    file.sync_all()
 }
 
 fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("outbox-{number:010}.seg"))
 }
 
-fn segment_numbers(folder: &Path) -> std::io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let number: Option<u64> =
-            name.to_str().and_then(|name| name.strip_prefix("outbox-")?.strip_suffix(".seg")?.parse().ok());
-        numbers.extend(number);
-    }
+fn segment_numbers(names: &[String]) -> Vec<u64> {
+    let number = |name: &String| name.strip_prefix("outbox-")?.strip_suffix(".seg")?.parse().ok();
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();
-    Ok(numbers)
+    numbers
 }

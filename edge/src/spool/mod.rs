@@ -2,26 +2,47 @@
 //!
 //! Promises:
 //! - after [`Spool::commit`] returns, everything appended before survives a power cut; nothing is published before;
-//! - a commit is one frame with one checksum: a torn one was never published and is trimmed at the next start;
-//! - a damaged frame costs its samples, which are declared [`DropCause::Damaged`], and nothing else;
-//! - the boot id is drawn when a device first appears, and its sequence numbers survive restarts;
-//! - a segment is deleted only when every sample in it was passed or declared lost.
+//! - what was appended and not committed may survive a power cut, or a kill, as it was, or not: then nobody ever heard of it,
+//!   and its numbers are given out again. Where only the tally behind its commit survived it is declared
+//!   [`DropCause::Damaged`]: it was taken, and it is gone;
+//! - a damaged frame costs its samples, which are declared [`DropCause::Damaged`], and nothing else: each segment names its
+//!   devices twice, and a tally behind each commit says what that held;
+//! - a device's boot number is drawn when it first appears, and its sequence numbers survive restarts. No boot number is used
+//!   again, whatever is damaged: a fresh one is greater than all in records that can be read and than the one that stands in
+//!   the name of an empty file (see `boots`). Where nothing tells how far an outbox came – its last segment lost both of its
+//!   tables – another begins, which names it as its predecessor: so the gateway counts what it never delivered as lost, and
+//!   no sequence number is used for two samples;
+//! - what a start recovers is durable when [`Spool::open`] returns, whatever the process before it failed to sync;
+//! - a segment is deleted only when every sample in it was passed or declared lost, and that is durable;
+//! - what a device owed that is no longer configured is declared lost ([`DropCause::Operator`]), and that is told until the
+//!   watermark has passed it. A device that comes back before goes on where it was;
+//! - a full disk ([`SpoolError::Full`]) costs nothing that was committed: with room again, the next start has it all.
+//!
+//! Deliberately absent: news of a last segment that lost its end, exactly between two frames or with part of a commit. It
+//! reads as after a crash before that commit, as in any log; only the watermark may know better.
 //!
 //! Bounds: [`Limits::bytes_max`] on disk. At the bound the oldest segment's samples are to be declared lost
-//! ([`Spool::excess`]). A failed write or sync is final: the agent stops, and what was not synced was not published.
+//! ([`Spool::excess`]), and so they are when starts that took samples but delivered none have left about a thousand
+//! segments. A start without samples leaves none. Of removed devices 4,096 are told of; what further ones owed is forgotten, with
+//! a line in the log. A failed write or sync is final: every later commit fails, the agent stops, and what was not synced was
+//! not published.
 //!
 //! Without a folder nothing is kept, as in a device without durable storage: a new boot at each start.
 
+mod boots;
 mod disk;
 mod record;
+mod recover;
 
 use crate::samples::Samples;
-use disk::Disk;
+use disk::Log;
+use hunhe_disk::Disk;
 use hunhe_edge_core::outbox::{Range, State};
 use hunhe_proto::{id::DeviceId, reading::DropCause};
 use std::{
     hash::{BuildHasher, Hasher},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// What the log may take.
@@ -52,26 +73,39 @@ pub enum SpoolError {
         /// What it answered.
         source: std::io::Error,
     },
+    /// There is no room.
+    #[error(
+        "{path}: cannot {action}: the disk is full. Nothing the outbox held is lost: make room on this file system and \
+         start the agent again",
+        path = .path.display()
+    )]
+    Full {
+        /// Which file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What it answered.
+        source: std::io::Error,
+    },
     /// Another process has it.
     #[error("{} is in use by another agent; give each agent its own state_dir", .0.display())]
     Locked(PathBuf),
+    /// A commit failed before, and nothing counts as durable since.
+    #[error("{}: closed by an earlier failure; start the agent again", .0.display())]
+    Failed(PathBuf),
 }
 
 /// What the log keeps of a device.
 #[derive(Debug)]
 pub struct Recovered {
+    /// Whose it is.
+    pub device: DeviceId,
     /// The bookkeeping.
     pub state: State,
     /// The time of the newest sample ever taken, where one was.
     pub newest_ms: Option<i64>,
     /// The samples still owed.
     pub samples: Samples,
-}
-
-impl Recovered {
-    fn fresh(channels: usize) -> Self {
-        Self { state: State::new(draw_boot(), None), newest_ms: None, samples: Samples::new(channels, 0) }
-    }
 }
 
 /// A device as the log knows it.
@@ -86,48 +120,57 @@ pub struct Entry {
 /// The outbox of one agent.
 #[derive(Debug)]
 pub struct Spool {
-    disk: Option<Disk>,
+    log: Option<Log>,
 }
 
 impl Spool {
-    /// Opens the log in `folder`, creating it where it is missing.
+    /// Opens the log in `folder`, creating it where it is missing. `draw` is what boot numbers are made of: [`draw_boot`],
+    /// where nothing has to be the same each time. Returns the outboxes of `devices`, in their order, and behind them those
+    /// of removed devices that still have losses to tell; they go by their place in this list from then on.
     ///
     /// # Errors
     /// [`SpoolError`]; the log is then unchanged, or trimmed of what was torn.
     pub fn open(
+        disk: Arc<dyn Disk>,
         folder: &Path,
         limits: Limits,
         devices: &[Entry],
+        draw: impl FnMut() -> u32,
     ) -> Result<(Self, Vec<Recovered>), SpoolError> {
-        let (disk, recovered) = Disk::open(folder, limits, devices)?;
-        Ok((Self { disk: Some(disk) }, recovered))
+        let (log, recovered) = Log::open(disk, folder, limits, devices, draw)?;
+        Ok((Self { log: Some(log) }, recovered))
     }
 
     /// A log that keeps nothing.
     #[must_use]
     pub fn in_memory(devices: &[Entry]) -> (Self, Vec<Recovered>) {
-        let recovered = devices.iter().map(|entry| Recovered::fresh(entry.channels.len())).collect();
-        (Self { disk: None }, recovered)
+        let recovered = devices.iter().map(|entry| Recovered {
+            device: entry.device,
+            state: State::new(draw_boot(), None),
+            newest_ms: None,
+            samples: Samples::new(entry.channels.len(), 0),
+        });
+        (Self { log: None }, recovered.collect())
     }
 
     /// Appends a sample: durable after the next [`Spool::commit`].
     pub fn append(&mut self, device: usize, seq: u64, time_ms: i64, values: &[i64]) {
-        if let Some(disk) = &mut self.disk {
-            disk.append(device, seq, time_ms, values);
+        if let Some(log) = &mut self.log {
+            log.append(device, seq, time_ms, values);
         }
     }
 
     /// Notes a device's bookkeeping: durable after the next [`Spool::commit`].
     pub fn note(&mut self, device: usize, state: &State) {
-        if let Some(disk) = &mut self.disk {
-            disk.note(device, state);
+        if let Some(log) = &mut self.log {
+            log.note(device, state);
         }
     }
 
     /// Is there something to commit?
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.disk.as_ref().is_some_and(Disk::is_dirty)
+        self.log.as_ref().is_some_and(Log::is_dirty)
     }
 
     /// Writes and syncs all that was appended, and deletes segments that nobody needs: `held_from` says, by device,
@@ -136,19 +179,19 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Io`]: the agent must stop.
     pub fn commit(&mut self, held_from: &[u64]) -> Result<(), SpoolError> {
-        self.disk.as_mut().map_or(Ok(()), |disk| disk.commit(held_from))
+        self.log.as_mut().map_or(Ok(()), |log| log.commit(held_from))
     }
 
     /// Samples to be declared lost, by device, so that the log comes back under its bound.
     #[must_use]
     pub fn excess(&self) -> Vec<(usize, Range)> {
-        self.disk.as_ref().map_or_else(Vec::new, Disk::excess)
+        self.log.as_ref().map_or_else(Vec::new, Log::excess)
     }
 
     /// Bytes on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.disk.as_ref().map_or(0, Disk::bytes)
+        self.log.as_ref().map_or(0, Log::bytes)
     }
 }
 
@@ -164,7 +207,8 @@ fn reconcile(state: State, samples: &mut Samples, lost: &[Range]) -> State {
 }
 
 /// A boot id nobody can guess; never 0, which a report leaves out.
-fn draw_boot() -> u32 {
+#[must_use]
+pub fn draw_boot() -> u32 {
     // The standard library keys each of these from the system's random source.
     let bits = std::hash::RandomState::new().build_hasher().finish();
     u32::try_from(bits >> 32).unwrap_or(0).max(1)

@@ -5,10 +5,18 @@
 //! payload records, one behind the other, of LEB128 integers (signed ones zigzag)
 //!   1 device  id length, id, boot, previous boot + 1 or 0, previous next seq, through, next seq,
 //!             newest time + 1 or 0, channels: count, numbers; drops: count, (seq, count, cause)…
-//!             devices are numbered in order of appearance within a segment, which begins with all of them
+//!             devices are numbered in order of first appearance within a segment
 //!   2 sample  device, seq, time, then per channel 0 where absent, else the zigzag value + 1
 //!   3 state   device, through, drops as above
+//!   4 end     device, one past the newest sample of the frame before this one
+//!   5 all     the frame named all outboxes that there are: others are over
+//!
+//! segment = table table (commit tally)…
+//!   table     a frame of devices and an `all`, twice, so that no single spot of damage hides whose the samples are
+//!   commit    a frame of samples and states
+//!   tally     a frame that says what the commit before it held: its ends, and its states once more
 //! ```
+//! An older version wrote one table without an `all`, and no tallies; it passes over the records that it does not know.
 
 use hunhe_edge_core::outbox::State;
 use hunhe_proto::{
@@ -22,6 +30,8 @@ pub(super) const HEADER_BYTES: usize = 12;
 const DEVICE: u8 = 1;
 const SAMPLE: u8 = 2;
 const STATE: u8 = 3;
+const END: u8 = 4;
+const ALL: u8 = 5;
 
 /// One record as read.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +39,8 @@ pub(super) enum Record {
     Device { device: DeviceId, state: Box<State>, newest_ms: Option<i64>, channels: Vec<u16> },
     Sample { device: usize, seq: u64, time_ms: i64, values: Vec<i64> },
     State { device: usize, through: u64, drops: Vec<Drop> },
+    End { device: usize, next_seq: u64 },
+    All,
 }
 
 pub(super) fn write_device(
@@ -67,6 +79,16 @@ pub(super) fn write_state(out: &mut Vec<u8>, device: usize, state: &State) {
     uint(out, device as u64);
     uint(out, state.through);
     write_drops(out, &state.drops);
+}
+
+pub(super) fn write_end(out: &mut Vec<u8>, device: usize, next_seq: u64) {
+    out.push(END);
+    uint(out, device as u64);
+    uint(out, next_seq);
+}
+
+pub(super) fn write_all(out: &mut Vec<u8>) {
+    out.push(ALL);
 }
 
 fn write_drops(out: &mut Vec<u8>, drops: &[Drop]) {
@@ -146,6 +168,8 @@ impl Reader<'_> {
             STATE => {
                 Some(Record::State { device: self.index()?, through: self.uint()?, drops: self.drops()? })
             }
+            END => Some(Record::End { device: self.index()?, next_seq: self.uint()? }),
+            ALL => Some(Record::All),
             _ => None,
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use hunhe_disk::{Disk, Open, simulated::SimulatedDisk};
 use hunhe_edge_core::outbox::{Outbox, Watermark};
 use hunhe_proto::reading::{ABSENT, Drop};
 use std::fs;
@@ -8,7 +9,7 @@ fn entries() -> Vec<Entry> {
 }
 
 fn open(folder: &Path) -> (Spool, Vec<Recovered>) {
-    Spool::open(folder, Limits::default(), &entries()).unwrap()
+    Spool::open(hunhe_disk::real(), folder, Limits::default(), &entries(), draw_boot).unwrap()
 }
 
 fn rows(recovered: &Recovered) -> Vec<Vec<i64>> {
@@ -46,8 +47,40 @@ fn boot_and_sequence_survive_a_restart() {
 fn one_folder_serves_one_agent() {
     let folder = tempfile::tempdir().unwrap();
     let _first = open(folder.path());
-    let second = Spool::open(folder.path(), Limits::default(), &entries());
+    let second = Spool::open(hunhe_disk::real(), folder.path(), Limits::default(), &entries(), draw_boot);
     assert!(matches!(second, Err(SpoolError::Locked(_))));
+}
+
+/// Where the whole frames of a segment end.
+fn frame_ends(bytes: &[u8]) -> Vec<usize> {
+    let mut ends = Vec::new();
+    while let Some(payload) = record::frame_payload(&bytes[ends.last().copied().unwrap_or(0)..]) {
+        ends.push(ends.last().unwrap_or(&0) + record::HEADER_BYTES + payload.len());
+    }
+    ends
+}
+
+/// A disk that holds these files in `/outbox`.
+fn planted(files: &[(&str, &[u8])]) -> SimulatedDisk {
+    let disk = SimulatedDisk::new();
+    disk.make_dir(Path::new("/outbox")).unwrap();
+    for (name, bytes) in files {
+        let file = disk.open(&Path::new("/outbox").join(name), Open::New).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file.sync_data().unwrap();
+    }
+    disk.sync_dir(Path::new("/outbox")).unwrap();
+    disk
+}
+
+fn open_on(disk: &SimulatedDisk) -> (Spool, Vec<Recovered>) {
+    Spool::open(disk.handle(), Path::new("/outbox"), Limits::default(), &entries(), draw_boot).unwrap()
+}
+
+/// The names and bytes of all segments.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    segments(folder).iter().map(|path| (name(path), fs::read(path).unwrap())).collect()
 }
 
 /// A power cut may keep any prefix of what was written.
@@ -55,69 +88,223 @@ fn one_folder_serves_one_agent() {
 fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
     let origin = tempfile::tempdir().unwrap();
     let (mut spool, first) = open(origin.path());
-    let mut commits = vec![(fs::metadata(&segments(origin.path())[0]).unwrap().len(), 0)];
     for seq in 0..6 {
         spool.append(0, seq, 60_000 * seq.cast_signed(), &[7, -(seq.cast_signed())]);
         spool.append(1, seq, 60_000, &[ABSENT, 3]);
         spool.commit(&[0, 0]).unwrap();
-        commits.push((spool.bytes(), seq + 1));
     }
     drop(spool);
-    let path = segments(origin.path()).remove(0);
-    let bytes = fs::read(&path).unwrap();
+    let (name, bytes) = contents(origin.path()).remove(0);
+    let ends = frame_ends(&bytes);
+    assert_eq!(
+        (ends.len(), ends.last()),
+        (2 + 6 * 2, Some(&bytes.len())),
+        "two tables, then commits with tallies"
+    );
     for cut in 0..=bytes.len() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(path.file_name().unwrap()), &bytes[..cut]).unwrap();
-        let (mut spool, found) = open(folder.path());
-        let whole = commits.iter().rev().find(|(end, _)| *end <= cut as u64);
-        let expected = whole.map_or(0, |&(_, next)| next);
-        assert_eq!((found[0].state.next_seq, found[1].state.next_seq), (expected, expected), "cut at {cut}");
-        assert_eq!(whole.is_some(), found[0].state.boot == first[0].state.boot, "cut at {cut}");
-        assert_eq!(rows(&found[0]).len() as u64, expected);
+        let disk = planted(&[(&name, &bytes[..cut])]);
+        let (mut spool, found) = open_on(&disk);
+        let commits = ends.iter().skip(2).step_by(2).filter(|end| **end <= cut).count() as u64;
+        assert_eq!((found[0].state.next_seq, found[1].state.next_seq), (commits, commits), "cut at {cut}");
+        assert_eq!(ends[0] <= cut, found[0].state.boot == first[0].state.boot, "cut at {cut}");
+        assert_eq!(rows(&found[0]).len() as u64, commits);
         assert!(found.iter().all(|device| device.state.drops.is_empty()));
-        spool.append(0, expected, 1, &[1, 1]);
+        spool.append(0, commits, 1, &[1, 1]);
         spool.commit(&[0, 0]).unwrap();
         drop(spool);
-        assert_eq!(open(folder.path()).1[0].state.next_seq, expected + 1, "cut at {cut}");
+        assert_eq!(open_on(&disk).1[0].state.next_seq, commits + 1, "cut at {cut}");
     }
 }
 
-/// Whatever byte rots, each sample is there as it was, or declared damaged.
+/// Whatever byte rots: a commit's own bytes cost its samples, which are declared damaged, and no other byte costs any. It
+/// is so in a segment that others follow, and in the last.
 #[test]
 fn a_damaged_frame_is_declared_and_costs_nothing_else() {
-    let origin = tempfile::tempdir().unwrap();
-    let (mut spool, first) = open(origin.path());
-    for seq in 0..4 {
-        spool.append(0, seq, seq.cast_signed(), &[100 + seq.cast_signed(), 5]);
+    for later in [true, false] {
+        let origin = tempfile::tempdir().unwrap();
+        let (mut spool, first) = open(origin.path());
+        for seq in 0..4 {
+            spool.append(0, seq, seq.cast_signed(), &[100 + seq.cast_signed(), 5]);
+            spool.commit(&[0, 0]).unwrap();
+        }
+        drop(spool);
+        if later {
+            drop(open(origin.path()));
+        }
+        let mut files = contents(origin.path());
+        let bytes = files[0].1.clone();
+        let ends = frame_ends(&bytes);
+        for at in 0..bytes.len() {
+            files[0].1[at] ^= 0x10;
+            let files_now: Vec<_> =
+                files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+            let disk = planted(&files_now);
+            files[0].1[at] ^= 0x10;
+            let frame = ends.partition_point(|end| *end <= at);
+            let hit = (frame >= 2 && frame % 2 == 0).then(|| (frame as u64 - 2) / 2);
+            let (_spool, found) = open_on(&disk);
+            let state = &found[0].state;
+            assert_eq!((state.boot, state.next_seq), (first[0].state.boot, 4), "byte {at}");
+            let damaged: Vec<u64> =
+                state.drops.iter().flat_map(|drop| drop.seq..drop.seq + drop.count).collect();
+            assert_eq!(damaged, Vec::from_iter(hit), "byte {at}");
+            assert!(state.drops.iter().all(|drop| drop.cause == DropCause::Damaged));
+            let outbox = Outbox::new(state.clone());
+            for seq in (0..4).filter(|seq| !damaged.contains(seq)) {
+                assert!(outbox.held_from() <= seq);
+                let row = found[0].samples.rows(Range { start: seq, end: seq + 1 }).next().unwrap().to_vec();
+                assert_eq!(row, [seq.cast_signed(), 100 + seq.cast_signed(), 5], "byte {at}");
+            }
+        }
+    }
+}
+
+/// One table without an `all`, commits without tallies.
+#[test]
+fn a_log_of_the_older_version_is_read() {
+    let mut bytes = vec![0; record::HEADER_BYTES];
+    for (id, boot) in [("a", 7), ("b", 9)] {
+        record::write_device(&mut bytes, DeviceId::new(id).unwrap(), &State::new(boot, None), None, &[1, 2]);
+    }
+    record::close_frame(&mut bytes, 0);
+    for seq in 0..3 {
+        let start = bytes.len();
+        bytes.resize(start + record::HEADER_BYTES, 0);
+        record::write_sample(&mut bytes, 1, seq, 5, &[10, 20]);
+        record::close_frame(&mut bytes, start);
+    }
+    let disk = planted(&[("outbox-0000000004.seg", &bytes)]);
+    for _ in 0..2 {
+        let (_, found) = open_on(&disk);
+        assert_eq!((found[0].state.boot, found[1].state.boot), (7, 9));
+        assert_eq!(rows(&found[1]), vec![vec![5, 10, 20]; 3]);
+        disk.power_loss(0);
+    }
+}
+
+fn entry(id: &str) -> Entry {
+    Entry { device: DeviceId::new(id).unwrap(), channels: vec![1, 2] }
+}
+
+fn open_for(folder: &Path, devices: &[&str]) -> (Spool, Vec<Recovered>) {
+    let entries: Vec<_> = devices.iter().map(|id| entry(id)).collect();
+    Spool::open(hunhe_disk::real(), folder, Limits::default(), &entries, draw_boot).unwrap()
+}
+
+#[test]
+fn what_a_removed_device_owed_is_declared_until_the_watermark_has_passed_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, first) = open(folder.path());
+    for seq in 0..3 {
+        spool.append(1, seq, 1, &[1, 2]);
         spool.commit(&[0, 0]).unwrap();
     }
     drop(spool);
-    // A later segment knows how far the damaged one went.
-    drop(open(origin.path()));
-    let paths = segments(origin.path());
-    let bytes = fs::read(&paths[0]).unwrap();
-    for at in 0..bytes.len() {
+    // However often it starts without it, and also when the segment with its samples has gone.
+    for _ in 0..3 {
+        let (_, found) = open_for(folder.path(), &["a"]);
+        let [_, gone] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((gone.device, gone.state.boot), (entry("b").device, first[1].state.boot));
+        let drop = Drop { seq: 0, count: 3, cause: DropCause::Operator };
+        assert_eq!((gone.state.drops.as_slice(), gone.state.next_seq), ([drop].as_slice(), 3));
+    }
+    // It comes back, and goes on where it was.
+    let (mut spool, found) = open(folder.path());
+    assert_eq!((found[1].state.boot, found[1].state.next_seq), (first[1].state.boot, 3));
+    assert_eq!(found[1].state.drops.len(), 1);
+    spool.append(1, 3, 1, &[5, 6]);
+    spool.commit(&[0, 3]).unwrap();
+    drop(spool);
+    // It goes again; what the watermark passed is over, and so is its number.
+    let (mut spool, found) = open_for(folder.path(), &["a"]);
+    let mut outbox = Outbox::new(found[1].state.clone());
+    assert_eq!(outbox.watermark(found[1].state.boot, 4, [], 0), Watermark::Passed(4));
+    spool.note(1, outbox.state());
+    spool.commit(&[0, 4]).unwrap();
+    drop(spool);
+    assert_eq!(open_for(folder.path(), &["a"]).1.len(), 1);
+    let (_, found) = open(folder.path());
+    assert!(found[1].state.boot > first[1].state.boot && found[1].state.next_seq == 0);
+}
+
+/// A device without anything owed leaves nothing behind, though older segments still name it and its samples.
+#[test]
+fn a_settled_device_that_is_removed_is_over_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, first) = open(folder.path());
+    spool.append(0, 0, 1, &[1, 2]);
+    spool.append(1, 0, 1, &[1, 2]);
+    spool.commit(&[0, 0]).unwrap();
+    drop(spool);
+    let (mut spool, found) = open(folder.path());
+    let mut outbox = Outbox::new(found[1].state.clone());
+    outbox.watermark(first[1].state.boot, 1, [], 0);
+    spool.note(1, outbox.state());
+    spool.commit(&[0, 1]).unwrap();
+    drop(spool);
+    for _ in 0..2 {
+        let (_, found) = open_for(folder.path(), &["a"]);
+        assert_eq!((found.len(), rows(&found[0])), (1, vec![vec![1, 1, 2]]));
+    }
+}
+
+#[test]
+fn no_damage_brings_a_boot_number_back() {
+    for damage in [0, 1, 2] {
         let folder = tempfile::tempdir().unwrap();
-        for path in &paths {
-            fs::copy(path, folder.path().join(path.file_name().unwrap())).unwrap();
-        }
-        let mut rotten = bytes.clone();
-        rotten[at] ^= 0x10;
-        fs::write(folder.path().join(paths[0].file_name().unwrap()), rotten).unwrap();
-        let (_spool, found) = open(folder.path());
-        let state = &found[0].state;
-        assert_eq!((state.boot, state.next_seq), (first[0].state.boot, 4), "byte {at}");
-        let damaged: Vec<u64> = state.drops.iter().flat_map(|drop| drop.seq..drop.seq + drop.count).collect();
-        assert!(!damaged.is_empty() && state.drops.iter().all(|drop| drop.cause == DropCause::Damaged));
-        let outbox = Outbox::new(state.clone());
-        for seq in 0..4_u64 {
-            if damaged.contains(&seq) {
-                continue;
+        let open = |devices: &[&str]| {
+            let entries: Vec<_> = devices.iter().map(|id| entry(id)).collect();
+            // The worst that a draw can be.
+            Spool::open(hunhe_disk::real(), folder.path(), Limits::default(), &entries, || 7 << 16).unwrap()
+        };
+        let (_, first) = open(&["a"]);
+        let (mut spool, second) = open(&["a", "b"]);
+        assert!(second[1].state.boot > first[0].state.boot);
+        spool.append(0, 0, 1, &[1, 2]);
+        spool.commit(&[0, 0]).unwrap();
+        drop(spool);
+        for path in segments(folder.path()) {
+            let bytes = fs::read(&path).unwrap();
+            match damage {
+                // Both tables, the whole file, and the file itself.
+                0 => fs::write(path, [vec![0; frame_ends(&bytes)[1]], bytes].concat()).unwrap(),
+                1 => fs::write(path, vec![0; bytes.len()]).unwrap(),
+                _ => fs::remove_file(path).unwrap(),
             }
-            assert!(outbox.held_from() <= seq);
-            let row = found[0].samples.rows(Range { start: seq, end: seq + 1 }).next().unwrap().to_vec();
-            assert_eq!(row, [seq.cast_signed(), 100 + seq.cast_signed(), 5], "byte {at}");
         }
+        let (_, third) = open(&["a", "b", "c"]);
+        let lowest = third.iter().map(|found| found.state.boot).min().unwrap();
+        if damage == 0 {
+            assert_eq!(third[0].state.boot, first[0].state.boot, "a shifted segment is still read");
+            assert!(third[2].state.boot > second[1].state.boot);
+        } else {
+            assert!(lowest > second[1].state.boot, "{third:?}");
+        }
+    }
+}
+
+/// Segments before the last one are readable, the last one's tables are not: how far it came nobody knows.
+#[test]
+fn an_outbox_whose_end_is_unknown_gives_way_to_one_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, first) = open(folder.path());
+    spool.append(0, 0, 1, &[1, 2]);
+    spool.commit(&[0, 0]).unwrap();
+    drop(spool);
+    let (mut spool, _) = open(folder.path());
+    spool.append(0, 1, 1, &[1, 2]);
+    spool.commit(&[0, 0]).unwrap();
+    drop(spool);
+    let path = segments(folder.path()).pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let tables = frame_ends(&bytes)[1];
+    bytes[..tables].fill(0);
+    fs::write(&path, bytes).unwrap();
+    for _ in 0..2 {
+        let (_, found) = open(folder.path());
+        assert!(found[0].state.boot > first[0].state.boot);
+        assert_eq!(found[0].state.previous, Some((first[0].state.boot, 1)));
+        assert_eq!((found[0].state.next_seq, rows(&found[0]).len()), (0, 0));
     }
 }
 
@@ -125,7 +312,8 @@ fn a_damaged_frame_is_declared_and_costs_nothing_else() {
 fn segments_go_when_all_in_them_is_passed_and_the_bound_declares_the_oldest() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Limits { bytes_max: 4_000, segment_bytes: 1_000 };
-    let (mut spool, found) = Spool::open(folder.path(), limits, &entries()).unwrap();
+    let (mut spool, found) =
+        Spool::open(hunhe_disk::real(), folder.path(), limits, &entries(), draw_boot).unwrap();
     let mut outboxes: Vec<_> = found.into_iter().map(|device| Outbox::new(device.state)).collect();
     let mut seq = 0;
     let mut append = |spool: &mut Spool, outboxes: &mut [Outbox]| {
@@ -150,7 +338,8 @@ fn segments_go_when_all_in_them_is_passed_and_the_bound_declares_the_oldest() {
     let next_seq = outboxes[0].state().next_seq;
     let dropped: Vec<Drop> = outboxes[0].drops().to_vec();
     drop(spool);
-    let (mut spool, found) = Spool::open(folder.path(), limits, &entries()).unwrap();
+    let (mut spool, found) =
+        Spool::open(hunhe_disk::real(), folder.path(), limits, &entries(), draw_boot).unwrap();
     assert_eq!(found[0].state.drops.as_slice(), dropped.as_slice());
     for (device, outbox) in outboxes.iter_mut().enumerate() {
         let passed = outbox.watermark(found[device].state.boot, next_seq, [], 0);
@@ -160,7 +349,8 @@ fn segments_go_when_all_in_them_is_passed_and_the_bound_declares_the_oldest() {
     spool.commit(&[next_seq, next_seq]).unwrap();
     assert_eq!(segments(folder.path()).len(), 1);
     drop(spool);
-    let (_spool, found) = Spool::open(folder.path(), limits, &entries()).unwrap();
+    let (_spool, found) =
+        Spool::open(hunhe_disk::real(), folder.path(), limits, &entries(), draw_boot).unwrap();
     assert_eq!((found[0].state.through, found[0].state.next_seq), (next_seq, next_seq));
     assert_eq!(found[0].newest_ms, Some(1_000_000 * (next_seq.cast_signed() - 1)));
     assert!(found[0].state.drops.is_empty() && rows(&found[0]).is_empty());
@@ -174,6 +364,7 @@ fn a_class_that_changed_keeps_the_values_by_channel() {
     spool.commit(&[0, 0]).unwrap();
     drop(spool);
     let changed = [Entry { device: DeviceId::new("a").unwrap(), channels: vec![2, 3, 1] }];
-    let (_spool, found) = Spool::open(folder.path(), Limits::default(), &changed).unwrap();
+    let (_spool, found) =
+        Spool::open(hunhe_disk::real(), folder.path(), Limits::default(), &changed, draw_boot).unwrap();
     assert_eq!(rows(&found[0]), [[5, 20, ABSENT, 10]]);
 }

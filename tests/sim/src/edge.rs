@@ -1,11 +1,11 @@
-//! An agent's process: the real run loop and core, on a simulated clock and connection. Its outbox is in memory, and it never
-//! ends: the outbox on disk is not yet one that a simulated disk can take.
+//! An agent's process: the real run loop, core and outbox, on a simulated clock, connection and disk.
 
 use crate::{
     broker::{Message, Packet},
     fleet::Crew,
     random::Random,
 };
+use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::{
     drivers::{Driver, simulated::Simulated},
     mqtt::{Note, PublishError},
@@ -13,12 +13,11 @@ use hunhe_edge::{
         Equipment,
         agent::{Agent, Policy, Port, Step},
     },
-    samples::Samples,
-    spool::{Recovered, Spool, SpoolError},
+    spool::{Entry, Limits, Spool, SpoolError},
 };
-use hunhe_edge_core::{Now, link, outbox::State, sample::Late};
+use hunhe_edge_core::{Now, link, sample::Late};
 use hunhe_proto::topic;
-use std::{collections::VecDeque, convert::Infallible, rc::Rc, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, path::Path, rc::Rc, sync::Arc};
 
 /// What an agent does to the network.
 #[derive(Debug)]
@@ -137,6 +136,15 @@ pub struct Process {
     started_ms: u64,
 }
 
+/// When an agent is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// What it holds may be lost, or not.
+    Before,
+    /// All that it holds is durable.
+    Committed,
+}
+
 /// What ends one.
 #[derive(Debug, thiserror::Error)]
 #[error("the outbox failed")]
@@ -151,21 +159,31 @@ pub struct Nature {
     pub seed: u64,
     /// Samples held per device.
     pub samples_max: u64,
+    /// Of its outbox.
+    pub limits: Limits,
 }
 
 impl Process {
-    /// Starts it.
-    #[must_use]
-    pub fn start(crew: &Crew, nature: Nature, now: Now, at_ms: u64) -> Self {
-        // Nothing draws a boot by itself here: a seed is a history.
-        let (spool, _) = Spool::in_memory(&[]);
-        let mut boots = Random::new(nature.seed);
-        let recovered = crew.devices.iter().map(|(_, class)| Recovered {
-            state: State::new(u32::try_from(boots.between(1, 1 << 32)).unwrap_or(1), None),
-            newest_ms: None,
-            samples: Samples::new(class.channels.len(), 0),
+    /// Opens the outbox, and starts it.
+    ///
+    /// # Errors
+    /// [`EdgeError`]: it must be started again.
+    pub fn start(
+        crew: &Crew,
+        nature: Nature,
+        disk: &SimulatedDisk,
+        mut boots: Random,
+        now: Now,
+        at_ms: u64,
+    ) -> Result<Self, EdgeError> {
+        let entries = crew.devices.iter().map(|(device, class)| Entry {
+            device: *device,
+            channels: class.channels.iter().map(|channel| channel.number).collect(),
         });
-        let recovered = recovered.collect();
+        let entries: Vec<_> = entries.collect();
+        // Nothing draws a boot by itself here: a seed is a history.
+        let draw = || u32::try_from(boots.below(1 << 32)).unwrap_or(1);
+        let opened = Spool::open(disk.handle(), Path::new("/outbox"), nature.limits, &entries, draw)?;
         let equipment = crew.devices.iter().map(|(device, class)| {
             let model =
                 Simulated::new(Arc::clone(class), *device, nature.seed, None, nature.start_ms, Late::Skip);
@@ -191,11 +209,11 @@ impl Process {
         };
         let wire = Wire { durable: topic::durable(crew.id).into(), ..Wire::default() };
         let now = Now { steady_ms: 0, ..now };
-        let agent = Agent::new(policy, equipment.collect(), (spool, recovered), wire, now, Arc::default());
-        Self { agent, started_ms: at_ms }
+        let agent = Agent::new(policy, equipment.collect(), opened, wire, now, Arc::default());
+        Ok(Self { agent, started_ms: at_ms })
     }
 
-    /// A turn; every commit that succeeded is shown.
+    /// A turn; every commit is shown, before it is tried and when it has succeeded.
     ///
     /// # Errors
     /// [`EdgeError`]: it must be started again.
@@ -203,15 +221,16 @@ impl Process {
         &mut self,
         event_ms: i64,
         at_ms: u64,
-        mut committed: impl FnMut(&Agent<Wire>),
+        mut shown: impl FnMut(&Agent<Wire>, Moment),
     ) -> Result<bool, EdgeError> {
         let now = Now { steady_ms: at_ms - self.started_ms, event_ms };
         self.agent.port_mut().wall_ms = event_ms;
         loop {
             match self.agent.step(now) {
                 Ok(Step::Commit) => {
+                    shown(&self.agent, Moment::Before);
                     self.agent.commit()?;
-                    committed(&self.agent);
+                    shown(&self.agent, Moment::Committed);
                 }
                 Ok(Step::Rest { more }) => return Ok(more),
                 Err(never) => match never {},

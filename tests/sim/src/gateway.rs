@@ -34,7 +34,10 @@ use hunhe_proto::topic;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -187,6 +190,10 @@ pub struct Process {
     pub journal: Tail,
     listened_ms: u64,
     ticked_ms: u64,
+    /// The journal was told to release records.
+    releases: Arc<AtomicBool>,
+    /// A sink has confirmed something, and the lane has not heard it yet.
+    confirms: bool,
 }
 
 impl Process {
@@ -233,6 +240,7 @@ impl Process {
         let (handle, said) = LaneHandle::new();
         let unfinished: Arc<Mutex<Vec<Unfinished>>> = Arc::default();
         let outgoing = Outgoing::default();
+        let releases: Arc<AtomicBool> = Arc::default();
         let driver = Driver {
             lane: core,
             registry: Arc::clone(registry),
@@ -253,8 +261,11 @@ impl Process {
             confirmed,
             of_record: RECORDER.to_owned(),
             release: Box::new({
-                let intake = intake.clone();
-                move |lsn| intake.release_through(lsn)
+                let (intake, releases) = (intake.clone(), Arc::clone(&releases));
+                move |lsn| {
+                    releases.store(true, Ordering::Relaxed);
+                    intake.release_through(lsn);
+                }
             }),
             sinks_done: Box::new({
                 let done = [Arc::clone(&recorder.done), Arc::clone(&keeper.done)];
@@ -291,6 +302,8 @@ impl Process {
             journal,
             listened_ms: 0,
             ticked_ms: now_ms,
+            releases,
+            confirms: false,
         })
     }
 
@@ -323,6 +336,28 @@ impl Process {
     pub fn has_entries(&self) -> bool {
         let status = self.intake.status();
         status.urgent_items + status.normal_items > 0
+    }
+
+    /// Has the lane released journal records since it was last asked? They go with a commit.
+    pub fn take_releases(&self) -> bool {
+        self.releases.swap(false, Ordering::Relaxed)
+    }
+
+    /// Has a sink confirmed something since it was last asked?
+    pub fn take_confirms(&mut self) -> bool {
+        std::mem::take(&mut self.confirms)
+    }
+
+    /// How far the lane has come.
+    #[must_use]
+    pub fn handled(&self) -> u64 {
+        self.handle.progress().handled.load(Ordering::Relaxed)
+    }
+
+    /// Is there something for the sinks to do?
+    #[must_use]
+    pub fn sinks_are_behind(&self) -> bool {
+        !self.recorder.is_idle() || !self.keeper.is_idle()
     }
 
     /// One commit; what became durable is given to `durable`, and its acknowledgements go out.
@@ -392,9 +427,11 @@ impl Process {
     /// [`Death::Sink`].
     pub fn feed_sinks(&mut self, kept: &mut Refused) -> Result<Option<Request>, Death> {
         if let Some((cause, rows)) = self.keeper.turn(kept)? {
+            self.confirms = true;
             let _ = self.handle.say(Said::Confirmed { sink: KEEPER.into(), cause, rows });
         }
         if let Some((cause, rows)) = self.recorder.settle()? {
+            self.confirms = true;
             let _ = self.handle.say(Said::Confirmed { sink: RECORDER.into(), cause, rows });
         }
         Ok(self.recorder.request()?)
@@ -526,7 +563,6 @@ impl Process {
     /// Is everything that was received decided and at the sinks?
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let handled = self.handle.progress().handled.load(Ordering::Relaxed);
-        handled == self.journal.head().0 && self.recorder.is_idle() && self.keeper.is_idle()
+        self.handled() == self.journal.head().0 && !self.sinks_are_behind()
     }
 }

@@ -44,6 +44,9 @@ struct Arguments {
 struct Figures {
     histories: u64,
     crashes: u64,
+    edge_crashes: u64,
+    crashes_min: Option<u64>,
+    kinds_min: Option<usize>,
     virtual_ms: u64,
     taken: u64,
     stored: u64,
@@ -62,6 +65,9 @@ impl Figures {
         let tally = &outcome.tally;
         self.histories += 1;
         self.crashes += outcome.crashes;
+        self.edge_crashes += outcome.edge_crashes;
+        self.crashes_min = Some(self.crashes_min.map_or(outcome.crashes, |min| min.min(outcome.crashes)));
+        self.kinds_min = Some(self.kinds_min.map_or(outcome.kinds, |min| min.min(outcome.kinds)));
         self.virtual_ms += outcome.duration_ms;
         self.taken += tally.taken;
         self.stored += tally.stored;
@@ -82,6 +88,9 @@ impl Figures {
         serde_json::json!({
             "histories": self.histories,
             "crashes": self.crashes,
+            "agent_crashes": self.edge_crashes,
+            "crashes_min": self.crashes_min,
+            "kinds_of_fault_min": self.kinds_min,
             "virtual_hours": self.virtual_ms / 3_600_000,
             "samples": self.taken,
             "stored": self.stored,

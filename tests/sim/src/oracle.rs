@@ -2,13 +2,17 @@
 //! is in the database and in quarantine. It reads the edge's own books and the stores; never the gateway's.
 
 use crate::{database::Database, edge::Wire, fleet::Crew, sink::Refused};
-use hunhe_edge::run::agent::Agent;
+use hunhe_edge::{run::agent::Agent, samples::Samples};
 use hunhe_edge_core::outbox::{Range, State};
-use hunhe_proto::{class::Class, reading::ABSENT};
+use hunhe_proto::{
+    class::Class,
+    id::Id,
+    reading::{ABSENT, Drop, DropCause},
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sequence numbers by device and boot.
-pub type Marks = BTreeMap<(String, u32), u64>;
+pub type Marks = BTreeMap<(Id, u32), u64>;
 
 /// A sample's identity: the device's name, the outbox, the sequence number.
 type Key = (String, u32, u64);
@@ -28,18 +32,26 @@ impl Sample {
 /// One outbox of one device.
 #[derive(Debug, Default)]
 struct Book {
-    /// By sequence number.
+    /// By sequence number: those that the outbox called durable.
     samples: Vec<Sample>,
+    /// Taken behind those; a crash may take them away, and then the next ones bear their numbers.
+    uncommitted: Vec<Sample>,
     /// Passed by the watermark: below it all is acknowledged.
     through: u64,
     /// Declared lost, durably.
     dropped: BTreeSet<u64>,
+    /// The outbox's list when `dropped` was last brought up to date.
+    drops: Vec<Drop>,
+    /// Declared lost; a crash may take that back where nobody was told.
+    undeclared: BTreeSet<u64>,
 }
 
 /// The books of all outboxes, by device and boot.
 #[derive(Debug, Default)]
 pub struct Oracle {
-    books: BTreeMap<(String, u32), Book>,
+    books: BTreeMap<(Id, u32), Book>,
+    /// The outbox that each device has.
+    boots: BTreeMap<Id, u32>,
     /// What was found wrong on the way.
     faults: Vec<String>,
     /// Journal records that were acknowledged: number → checksum.
@@ -68,20 +80,54 @@ pub struct Tally {
 }
 
 impl Oracle {
-    fn book(&mut self, name: &str, boot: u32) -> &mut Book {
-        self.books.entry((name.to_owned(), boot)).or_default()
+    /// An agent is about to make durable what it took.
+    pub fn appended(&mut self, crew: &Crew, agent: &Agent<Wire>) {
+        for (index, (device, _)) in crew.devices.iter().enumerate() {
+            let (state, samples) = (agent.devices()[index].outbox().state(), agent.samples(index));
+            let book = self.books.entry((*device, state.boot)).or_default();
+            let fresh = Range { start: book.samples.len() as u64, end: samples.next_seq() };
+            book.uncommitted.clear();
+            book.uncommitted.extend(samples.rows(fresh).map(Sample::of));
+            book.undeclared.extend(state.drops.iter().flat_map(|drop| drop.seq..drop.seq + drop.count));
+        }
     }
 
-    /// An agent has made its outbox durable.
-    pub fn committed(&mut self, crew: &Crew, agent: &Agent<Wire>) {
+    /// An agent has made its outbox durable: what it took, and where `declared` what it gave up.
+    pub fn committed(&mut self, crew: &Crew, agent: &Agent<Wire>, declared: bool) {
         for (index, (device, _)) in crew.devices.iter().enumerate() {
-            let state = agent.devices()[index].outbox().state();
-            let samples = agent.samples(index);
-            let book = self.book(device.as_str(), state.boot);
-            let known = book.samples.len() as u64;
-            let fresh = Range { start: known, end: samples.next_seq() };
-            book.samples.extend(samples.rows(fresh).map(Sample::of));
-            book.note_drops(state);
+            let (state, samples) = (agent.devices()[index].outbox().state(), agent.samples(index));
+            let book = self.books.entry((*device, state.boot)).or_default();
+            book.samples.append(&mut book.uncommitted);
+            if book.samples.len() as u64 != samples.next_seq() {
+                let words = format!(
+                    "{device}: {} samples, of which it shows {}",
+                    samples.next_seq(),
+                    book.samples.len()
+                );
+                self.faults.push(words);
+            }
+            if declared {
+                book.note_drops(state);
+            }
+        }
+    }
+
+    /// An agent has started from its disk: everything it had made durable is there as it was, or passed; nothing is there
+    /// that it never took.
+    pub fn recovered(&mut self, crew: &Crew, agent: &Agent<Wire>) {
+        for (index, (device, _)) in crew.devices.iter().enumerate() {
+            let (state, samples) = (agent.devices()[index].outbox().state(), agent.samples(index));
+            let before = self.boots.insert(*device, state.boot);
+            let is_known = self.books.contains_key(&(*device, state.boot));
+            let book = self.books.entry((*device, state.boot)).or_default();
+            let words = if before.is_some_and(|before| before != state.boot) {
+                Some(format!("boot {before:08x?} is gone"))
+            } else if before.is_none() && is_known {
+                Some("its boot was used before".to_owned())
+            } else {
+                book.recover(state, samples)
+            };
+            self.faults.extend(words.map(|words| format!("{device} boot {:08x}: {words}", state.boot)));
         }
     }
 
@@ -89,7 +135,7 @@ impl Oracle {
     pub fn heard(&mut self, crew: &Crew, agent: &Agent<Wire>) {
         for (index, (device, _)) in crew.devices.iter().enumerate() {
             let state = agent.devices()[index].outbox().state();
-            let book = self.book(device.as_str(), state.boot);
+            let book = self.books.entry((*device, state.boot)).or_default();
             book.through = book.through.max(state.through);
         }
     }
@@ -97,14 +143,20 @@ impl Oracle {
     /// How much each outbox has taken by now.
     #[must_use]
     pub fn taken(&self) -> Marks {
-        self.books.iter().map(|(key, book)| (key.clone(), book.samples.len() as u64)).collect()
+        self.books.iter().map(|(key, book)| (*key, book.samples.len() as u64)).collect()
+    }
+
+    /// Has the watermark passed all that?
+    #[must_use]
+    pub fn is_heard(&self, marks: &Marks) -> bool {
+        marks.iter().all(|(key, mark)| self.books.get(key).is_none_or(|book| book.through >= *mark))
     }
 
     /// What of that the watermark has not passed, in words.
     #[must_use]
     pub fn missing(&self, marks: &Marks) -> Vec<String> {
-        let behind = |((name, boot), book): (&(String, u32), &Book)| {
-            let mark = *marks.get(&(name.clone(), *boot))?;
+        let behind = |((name, boot), book): (&(Id, u32), &Book)| {
+            let mark = *marks.get(&(*name, *boot))?;
             (book.through < mark)
                 .then(|| format!("{name}: boot {boot:08x} is acknowledged to {} of {mark}", book.through))
         };
@@ -176,16 +228,15 @@ impl Oracle {
         }
         for ((name, boot), book) in &self.books {
             for (seq, sample) in (0..).zip(&book.samples) {
-                let key = (name.clone(), *boot, seq);
+                let key = (name.as_str().to_owned(), *boot, seq);
                 if stored.contains_key(&key) || refused.contains_key(&key) {
                     continue;
                 }
                 if book.dropped.contains(&seq) {
                     tally.dropped += 1;
-                } else if by_time.contains(&(name.clone(), sample.time_ms)) {
+                } else if by_time.contains(&(key.0.clone(), sample.time_ms)) {
                     tally.displaced += 1;
-                } else if seq < book.through || seq < marks.get(&(name.clone(), *boot)).copied().unwrap_or(0)
-                {
+                } else if seq < book.through || seq < marks.get(&(*name, *boot)).copied().unwrap_or(0) {
                     tally.lost += 1;
                     let through = book.through;
                     self.faults.push(format!("{key:?} is nowhere; the watermark passed {through}"));
@@ -196,7 +247,7 @@ impl Oracle {
     }
 
     fn sample(&self, (name, boot, seq): &Key) -> Option<&Sample> {
-        self.books.get(&(name.clone(), *boot))?.samples.get(usize::try_from(*seq).ok()?)
+        self.books.get(&(Id::new(name).ok()?, *boot))?.samples.get(usize::try_from(*seq).ok()?)
     }
 }
 
@@ -209,8 +260,52 @@ impl Sample {
 
 impl Book {
     fn note_drops(&mut self, state: &State) {
-        self.through = self.through.max(state.through);
-        self.dropped.extend(state.drops.iter().flat_map(|drop| drop.seq..drop.seq + drop.count));
+        if state.drops.as_slice() != self.drops.as_slice() {
+            self.drops = state.drops.to_vec();
+            self.dropped.extend(state.drops.iter().flat_map(|drop| drop.seq..drop.seq + drop.count));
+        }
+        self.undeclared.clear();
+    }
+
+    /// Compares with what a start found; says what is wrong.
+    fn recover(&mut self, state: &State, samples: &Samples) -> Option<String> {
+        let durable = self.samples.len() as u64;
+        let taken = durable + self.uncommitted.len() as u64;
+        if state.next_seq < durable || state.next_seq > taken {
+            return Some(format!(
+                "{} samples, of {durable} that were durable and {taken} taken",
+                state.next_seq
+            ));
+        }
+        if state.through > self.through {
+            return Some(format!("passed to {}, heard {}", state.through, self.through));
+        }
+        let survived = usize::try_from(state.next_seq - durable).unwrap_or(usize::MAX);
+        self.samples.extend(self.uncommitted.drain(..survived));
+        self.uncommitted.clear();
+        for (seq, sample) in
+            (0..).zip(&self.samples).skip(usize::try_from(state.through).unwrap_or(usize::MAX))
+        {
+            let drop = state.drops.iter().find(|drop| (drop.seq..drop.seq + drop.count).contains(&seq));
+            let (known, perhaps) = (self.dropped.contains(&seq), self.undeclared.contains(&seq));
+            match drop {
+                Some(drop) => {
+                    let torn = seq >= durable && drop.cause == DropCause::Damaged;
+                    if !known && !perhaps && !torn {
+                        return Some(format!("{seq} is declared lost ({:?}) and was durable", drop.cause));
+                    }
+                }
+                None if known => return Some(format!("{seq} was declared lost, and is no longer")),
+                None => {
+                    let row = samples.rows(Range { start: seq, end: seq + 1 }).next().map(Sample::of);
+                    if row.as_ref() != Some(sample) {
+                        return Some(format!("{seq} is {row:?}; it was {sample:?}"));
+                    }
+                }
+            }
+        }
+        self.note_drops(state);
+        None
     }
 }
 

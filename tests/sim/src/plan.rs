@@ -31,6 +31,17 @@ pub enum Fault {
         /// Calls of the disk into its recovery after which the power goes again.
         again: Option<u64>,
     },
+    /// An agent ends likewise.
+    Edge {
+        /// Which.
+        agent: usize,
+        /// How.
+        end: End,
+        /// When it is back.
+        back_ms: u64,
+        /// Calls of the disk into its recovery after which the power goes again.
+        again: Option<u64>,
+    },
     /// The broker dies.
     Broker {
         /// What it remembers.
@@ -70,6 +81,15 @@ pub enum Fault {
         /// How long.
         for_ms: u64,
     },
+    /// An agent's disk likewise.
+    EdgeFull {
+        /// Whose.
+        agent: usize,
+        /// How many.
+        bytes: u64,
+        /// How long.
+        for_ms: u64,
+    },
     /// A device clock is set.
     Clock {
         /// Whose.
@@ -99,6 +119,10 @@ pub enum Kind {
     GatewayKilled,
     GatewayPower,
     GatewayDiskFails,
+    EdgeKilled,
+    EdgePower,
+    EdgeDiskFails,
+    EdgeFull,
     BrokerCrash,
     SessionLost,
     Cut,
@@ -119,6 +143,10 @@ impl Fault {
             Self::Gateway { end: End::Kill, .. } => Kind::GatewayKilled,
             Self::Gateway { end: End::Fails(_), .. } => Kind::GatewayDiskFails,
             Self::Gateway { .. } => Kind::GatewayPower,
+            Self::Edge { end: End::Kill, .. } => Kind::EdgeKilled,
+            Self::Edge { end: End::Fails(_), .. } => Kind::EdgeDiskFails,
+            Self::Edge { .. } => Kind::EdgePower,
+            Self::EdgeFull { .. } => Kind::EdgeFull,
             Self::Broker { .. } => Kind::BrokerCrash,
             Self::Forgets(_) => Kind::SessionLost,
             Self::Cut(_) => Kind::Cut,
@@ -135,9 +163,14 @@ impl Fault {
     /// Does a process end by it?
     #[must_use]
     pub fn is_crash(&self) -> bool {
-        matches!(self, Self::Gateway { .. } | Self::Broker { .. })
+        matches!(self, Self::Gateway { .. } | Self::Edge { .. } | Self::Broker { .. })
     }
 }
+
+/// Crashes of every history.
+pub const CRASHES_MIN: u64 = 5;
+/// Kinds of fault of every history.
+pub const KINDS_MIN: usize = 3;
 
 /// Faults with the times at which they strike, in order.
 #[derive(Debug, Clone)]
@@ -151,23 +184,36 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Draws one for so many agents: at least five crashes, and three kinds of fault.
+    /// Draws one for so many agents: at least [`CRASHES_MIN`] crashes, and [`KINDS_MIN`] kinds of fault. A crash that is drawn for
+    /// a process that is already down, or for more calls of its disk than follow, does not come about: the history makes up
+    /// for it with [`Plan::further`].
     #[must_use]
     pub fn draw(random: &mut Random, interval_s: u64, agents: usize) -> Self {
         let duration_ms = interval_s * 1000 * random.between(80, 250);
         let mut faults: Vec<(u64, Fault)> = Vec::new();
         let at = |random: &mut Random| random.between(duration_ms / 50, duration_ms);
-        for _ in 0..random.between(5, 10) {
-            faults.push((at(random), crash(random, duration_ms)));
+        for _ in 0..random.between(CRASHES_MIN, 10) {
+            faults.push((at(random), crash(random, duration_ms, agents)));
         }
         for _ in 0..random.between(3, 10) {
             faults.push((at(random), trouble(random, duration_ms, agents)));
         }
-        while kinds(&faults) < 3 {
+        while kinds(&faults) < KINDS_MIN {
             faults.push((at(random), trouble(random, duration_ms, agents)));
         }
         faults.sort_by_key(|(at_ms, _)| *at_ms);
         Self { duration_ms, interval_s, faults }
+    }
+
+    /// The `number`th fault that strikes when the others are over, where too few came about.
+    #[must_use]
+    pub fn further(number: usize, agents: usize) -> Fault {
+        let agent = number / 3 % agents.max(1);
+        match number % 3 {
+            0 => Fault::Edge { agent, end: End::Power, back_ms: 500, again: None },
+            1 => Fault::Gateway { end: End::Power, back_ms: 500, again: None },
+            _ => Fault::Broker { remembers: Remembers::All, back_ms: 500 },
+        }
     }
 }
 
@@ -188,13 +234,16 @@ fn end(random: &mut Random) -> End {
     }
 }
 
-fn crash(random: &mut Random, duration_ms: u64) -> Fault {
+fn crash(random: &mut Random, duration_ms: u64, agents: usize) -> Fault {
     let back_ms = random.between(100, (duration_ms / 10).clamp(2_000, 600_000));
-    // Agents do not crash yet: their outbox cannot be put on a simulated disk.
-    match random.below(5) {
-        0..=3 => {
+    match random.below(10) {
+        0..=4 => {
             let again = random.one_in(3).then(|| random.between(1, 120));
             Fault::Gateway { end: end(random), back_ms, again }
+        }
+        5..=7 => {
+            let again = random.one_in(3).then(|| random.between(1, 40));
+            Fault::Edge { agent: index(random, agents), end: end(random), back_ms, again }
         }
         _ => {
             let remembers = random.one_of(&[Remembers::All, Remembers::Saved, Remembers::Nothing]);
@@ -212,7 +261,7 @@ fn trouble(random: &mut Random, duration_ms: u64, agents: usize) -> Fault {
         2 => Client::Out,
         _ => Client::Agent(agent),
     };
-    match random.below(12) {
+    match random.below(13) {
         0 => Fault::Forgets(client),
         1 => Fault::Cut(client),
         2 => Fault::Partition { agent: random.one_in(2).then_some(agent), for_ms },
@@ -232,7 +281,8 @@ fn trouble(random: &mut Random, duration_ms: u64, agents: usize) -> Fault {
             let by_ms = random.one_of(&[-30 * DAY_MS, 1_000, -3_600_000, 3_600_000, -20_000 * DAY_MS]);
             Fault::Clock { agent, by_ms, drift_ppm: random.one_of(&[0, 50, -200, 5_000]), for_ms }
         }
-        10 => Fault::Manners { kind: u8::try_from(random.below(4)).unwrap_or(0), for_ms },
+        10 => Fault::EdgeFull { agent, bytes: random.below(4 << 10), for_ms },
+        11 => Fault::Manners { kind: u8::try_from(random.below(4)).unwrap_or(0), for_ms },
         _ => Fault::Echo,
     }
 }

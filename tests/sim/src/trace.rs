@@ -12,7 +12,7 @@ impl Trace {
     /// Empty; `shown` prints every event.
     #[must_use]
     pub const fn new(shown: bool) -> Self {
-        // FNV-1a, 64 bits.
+        // As in FNV-1a, but with whole words.
         Self { hash: 0xcbf2_9ce4_8422_2325, events: 0, shown }
     }
 
@@ -20,10 +20,9 @@ impl Trace {
     pub fn note(&mut self, at_ms: u64, who: &str, what: &str, first: u64, second: u64) {
         self.events += 1;
         for word in [at_ms, first, second] {
-            self.mix(&word.to_le_bytes());
+            self.mix(word);
         }
-        self.mix(who.as_bytes());
-        self.mix(what.as_bytes());
+        who.bytes().chain(what.bytes()).for_each(|byte| self.mix(byte.into()));
         if self.shown {
             println!("{:>12.3} s  {who:<9} {what:<28} {first:>8} {second:>8}", seconds(at_ms));
         }
@@ -41,10 +40,8 @@ impl Trace {
         self.events
     }
 
-    fn mix(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+    fn mix(&mut self, word: u64) {
+        self.hash = (self.hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29);
     }
 }
 

@@ -7,20 +7,21 @@ mod network;
 use crate::{
     broker::{Broker, Client, Message, Packet},
     database::Database,
-    edge,
+    edge::{self, Moment},
     fleet::{Fleet, FleetError},
     gateway,
     oracle::{Oracle, Tally},
-    plan::{Fault, Plan},
+    plan::{CRASHES_MIN, Fault, KINDS_MIN, Kind, Plan},
     random::Random,
     sink::Refused,
     trace::Trace,
 };
 use hunhe_disk::simulated::SimulatedDisk;
+use hunhe_edge::spool::Limits;
 use hunhe_edge_core::Now;
 use hunhe_gateway::{checkpoint::Unfinished, lane::Turn};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -53,6 +54,10 @@ pub struct Outcome {
     pub duration_ms: u64,
     /// Crashes that happened, those in recovery and those by a failing disk among them.
     pub crashes: u64,
+    /// Those of agents among them.
+    pub edge_crashes: u64,
+    /// Kinds of fault that happened.
+    pub kinds: usize,
 }
 
 /// Something due.
@@ -61,7 +66,7 @@ enum Due {
     ToClient(u64, Packet),
     LostAtBroker(u64),
     LostAtClient(u64),
-    EdgeUp(usize),
+    EdgeUp(usize, Option<u64>),
     GatewayUp(Option<u64>),
     BrokerUp,
     /// An answer for the gateway's life of that number.
@@ -80,7 +85,13 @@ struct Line {
 }
 
 struct EdgeSite {
+    disk: SimulatedDisk,
+    dead: Arc<AtomicBool>,
     process: Option<edge::Process>,
+    /// Its disk has little room, so that it is to end.
+    full: bool,
+    /// Ends by failures since the last fault that healed: it is tried again ever later.
+    failures: u32,
     nature: edge::Nature,
     clock: edge::Clock,
     clock_since_ms: u64,
@@ -92,6 +103,7 @@ struct GatewaySite {
     disk: SimulatedDisk,
     dead: Arc<AtomicBool>,
     process: Option<gateway::Process>,
+    full: bool,
     nature: gateway::Nature,
     life: u64,
     commit_ms: u64,
@@ -126,6 +138,9 @@ pub struct World {
     /// What was taken when all faults had stopped.
     marks: crate::oracle::Marks,
     crashes: u64,
+    edge_crashes: u64,
+    /// Of what struck.
+    kinds: BTreeSet<Kind>,
     /// Of the gateway's disk, since the last fault that healed: it is tried again ever later.
     failures: u32,
     /// How long components nap.
@@ -149,11 +164,19 @@ impl World {
         let fleet = Fleet::draw(&mut random.fork(), interval_s)?;
         let plan = Plan::draw(&mut random.fork(), interval_s, fleet.crews.len());
         let edges = (0..fleet.crews.len()).map(|_| EdgeSite {
+            disk: SimulatedDisk::new(),
+            dead: Arc::default(),
             process: None,
+            full: false,
+            failures: 0,
             nature: edge::Nature {
                 start_ms: BASE_MS,
                 seed: random.draw(),
                 samples_max: random.one_of(&[30, 200, 5_000]),
+                limits: Limits {
+                    bytes_max: random.one_of(&[8 << 10, 64 << 10, 1 << 20]),
+                    segment_bytes: random.one_of(&[1 << 10, 4 << 10]),
+                },
             },
             clock: edge::Clock::default(),
             clock_since_ms: 0,
@@ -165,6 +188,7 @@ impl World {
             disk: SimulatedDisk::new(),
             dead: Arc::default(),
             process: None,
+            full: false,
             nature: gateway::Nature::draw(&mut random.fork(), BASE_MS, interval_s),
             life: 0,
             commit_ms: NEVER,
@@ -196,11 +220,13 @@ impl World {
             sent: Vec::new(),
             marks: Default::default(),
             crashes: 0,
+            edge_crashes: 0,
+            kinds: BTreeSet::new(),
             failures: 0,
             nap_ms,
         };
         for agent in 0..world.edges.len() {
-            world.schedule(0, Due::EdgeUp(agent));
+            world.schedule(0, Due::EdgeUp(agent, None));
         }
         world.schedule(0, Due::GatewayUp(None));
         for index in 0..world.plan.faults.len() {
@@ -225,6 +251,13 @@ impl World {
     /// Returns how long the end took to drain, or nothing where it did not.
     fn live(&mut self) -> Option<u64> {
         self.go_until(self.plan.duration_ms);
+        for number in 0..100 {
+            if self.crashes >= CRASHES_MIN && self.kinds.len() >= KINDS_MIN {
+                break;
+            }
+            self.strike(Plan::further(number, self.edges.len()));
+            self.go_until(self.now_ms + 2_000);
+        }
         self.heal_everything();
         let from_ms = self.now_ms;
         let until_ms = from_ms + DRAIN_MS + 2 * self.fleet.report_ms_max();
@@ -270,7 +303,7 @@ impl World {
                 self.flush_broker();
             }
             Due::LostAtClient(line) => self.lose_at_client(line),
-            Due::EdgeUp(agent) => self.start_edge(agent),
+            Due::EdgeUp(agent, again) => self.start_edge(agent, again),
             Due::GatewayUp(again) => self.start_gateway(again),
             Due::BrokerUp => {
                 self.note("broker", "up", 0, 0);
@@ -314,15 +347,34 @@ impl World {
         site.clock.show(true_ms, self.now_ms - site.clock_since_ms)
     }
 
-    fn start_edge(&mut self, agent: usize) {
+    fn start_edge(&mut self, agent: usize, again: Option<u64>) {
         if self.edges[agent].process.is_some() {
             return;
         }
         let now = Now { steady_ms: 0, event_ms: self.event_ms(agent) };
+        let boots = self.random.fork();
         let (crew, site) = (&self.fleet.crews[agent], &mut self.edges[agent]);
-        site.process = Some(edge::Process::start(crew, site.nature, now, self.now_ms));
-        site.turn_ms = self.now_ms;
-        self.note("edge", "up", agent as u64, 0);
+        site.dead.store(false, Ordering::Relaxed);
+        site.disk.clear_plan();
+        if let Some(calls) = again {
+            faults::die_after(&site.disk, calls, &site.dead);
+        }
+        let started = edge::Process::start(crew, site.nature, &site.disk, boots, now, self.now_ms);
+        let power = site.dead.load(Ordering::Relaxed);
+        match started {
+            Ok(process) if !power => {
+                site.disk.clear_plan();
+                self.oracle.recovered(crew, process.agent());
+                site.process = Some(process);
+                site.turn_ms = self.now_ms;
+                self.note("edge", "up", agent as u64, 0);
+            }
+            Ok(_) => self.end_edge(agent, true, 500, None),
+            Err(error) => {
+                self.trace.note(self.now_ms, "edge", &format!("does not start: {error:?}"), agent as u64, 0);
+                self.edge_fails(agent, power);
+            }
+        }
     }
 
     fn turn_edge(&mut self, agent: usize) {
@@ -330,14 +382,18 @@ impl World {
         let (crew, site, oracle) = (&self.fleet.crews[agent], &mut self.edges[agent], &mut self.oracle);
         site.turn_ms = NEVER;
         let Some(process) = &mut site.process else { return };
-        let ended = process.turn(event_ms, self.now_ms, |agent| oracle.committed(crew, agent));
+        let ended = process.turn(event_ms, self.now_ms, |agent, moment| match moment {
+            Moment::Before => oracle.appended(crew, agent),
+            Moment::Committed => oracle.committed(crew, agent, false),
+        });
         if ended.is_ok() {
-            oracle.committed(crew, process.agent());
+            oracle.committed(crew, process.agent(), true);
         }
         oracle.heard(crew, process.agent());
         let acts = process.take_acts();
         let due_ms = process.agent().due_ms();
         let sent = acts.len() as u64;
+        // What it published before it failed has left.
         for act in acts {
             match act {
                 edge::Act::Open => self.open(Client::Agent(agent), false),
@@ -354,8 +410,45 @@ impl World {
                     self.note("edge", "acts", agent as u64, sent);
                 }
             }
-            Err(error) => self.oracle.fault(format!("an outbox in memory fails: {error:?}")),
+            Err(error) => {
+                self.trace.note(self.now_ms, "edge", &format!("fails: {error:?}"), agent as u64, 0);
+                let power = self.edges[agent].dead.load(Ordering::Relaxed);
+                self.edge_fails(agent, power);
+            }
         }
+    }
+
+    /// Its disk did not do what it should, or the power went.
+    fn edge_fails(&mut self, agent: usize, power: bool) {
+        let site = &mut self.edges[agent];
+        site.failures += u32::from(!power);
+        let back_ms = if power { 1_000 } else { 3_000 << site.failures.min(7) };
+        if power {
+            self.kinds.insert(Kind::EdgePower);
+        } else if !site.full {
+            self.kinds.insert(Kind::EdgeDiskFails);
+        }
+        self.end_edge(agent, power, back_ms, None);
+    }
+
+    fn end_edge(&mut self, agent: usize, power: bool, back_ms: u64, again: Option<u64>) {
+        self.note("edge", if power { "power off" } else { "killed" }, agent as u64, back_ms);
+        let seed = self.random.draw();
+        let site = &mut self.edges[agent];
+        // A start that fails for want of room is no crash.
+        let crashes = u64::from(power || site.process.is_some());
+        site.process = None;
+        site.turn_ms = NEVER;
+        site.disk.clear_plan();
+        if power {
+            site.disk.power_loss(seed);
+        } else {
+            site.disk.kill();
+        }
+        self.crashes += crashes;
+        self.edge_crashes += crashes;
+        self.tear(Client::Agent(agent), power);
+        self.after(back_ms, Due::EdgeUp(agent, again));
     }
 
     // ---- the gateway
@@ -434,17 +527,32 @@ impl World {
             0 => {
                 site.commit_ms = NEVER;
                 let journaled = &mut self.oracle.journaled;
+                let mut durable = false;
                 let ended = process.commit(|lsn, checksum| {
+                    durable = true;
                     journaled.insert(lsn, checksum);
                 });
-                site.lane_ms = site.lane_ms.min(self.now_ms + self.random.below(5));
+                if durable {
+                    site.lane_ms = site.lane_ms.min(self.now_ms + self.random.below(5));
+                }
                 ended.map(|said| acts = said)
             }
             1 => {
                 site.lane_ms = NEVER;
+                let before = process.handled();
                 let decided = process.decide(self.now_ms);
                 let unfinished = process.take_unfinished();
-                site.sinks_ms = site.sinks_ms.min(self.now_ms + self.random.below(10));
+                if process.handled() != before {
+                    // For what is due some time after a record.
+                    site.lane_ms = self.now_ms + 2_000;
+                }
+                if process.sinks_are_behind() {
+                    site.sinks_ms = site.sinks_ms.min(self.now_ms + self.random.below(10));
+                }
+                if process.take_releases() {
+                    // A release has no entry of its own to bring a commit about.
+                    site.commit_ms = site.commit_ms.min(self.now_ms + 50);
+                }
                 let life = site.life;
                 for begun in unfinished {
                     let wait_ms = self.random.below(3_000);
@@ -465,6 +573,9 @@ impl World {
             2 => {
                 site.sinks_ms = NEVER;
                 let fed = process.feed_sinks(&mut self.refused);
+                if process.take_confirms() {
+                    site.lane_ms = site.lane_ms.min(self.now_ms + self.random.below(10));
+                }
                 fed.map(|request| {
                     if let Some(request) = request {
                         self.ask_database(&request);
@@ -485,10 +596,6 @@ impl World {
             return;
         }
         self.act(acts);
-        if part == 1 {
-            // A release has no entry of its own to bring a commit about.
-            self.gateway.commit_ms = self.gateway.commit_ms.min(self.now_ms + 50);
-        }
         self.wake_committer();
     }
 
@@ -506,10 +613,14 @@ impl World {
     /// Ends the process where it failed or the power went.
     fn survive_gateway(&mut self, ended: Result<(), gateway::Death>) -> bool {
         if self.gateway.dead.load(Ordering::Relaxed) {
+            self.kinds.insert(Kind::GatewayPower);
             self.end_gateway(true, 1_000, None);
             return false;
         }
         if let Err(death) = ended {
+            if !self.gateway.full {
+                self.kinds.insert(Kind::GatewayDiskFails);
+            }
             self.trace.note(self.now_ms, "gateway", &format!("fails: {death:?}"), 0, 0);
             self.failures += 1;
             self.end_gateway(false, 3_000 << self.failures.min(7), None);
@@ -519,7 +630,8 @@ impl World {
     }
 
     fn end_gateway(&mut self, power: bool, back_ms: u64, again: Option<u64>) {
-        self.crashes += 1;
+        // A start that fails for want of room is no crash.
+        self.crashes += u64::from(power || self.gateway.process.is_some());
         self.note("gateway", if power { "power off" } else { "killed" }, back_ms, 0);
         let seed = self.random.draw();
         let site = &mut self.gateway;
@@ -539,8 +651,7 @@ impl World {
     }
 
     fn is_drained(&self) -> bool {
-        let edges = self.oracle.missing(&self.marks).is_empty();
-        edges
+        self.oracle.is_heard(&self.marks)
             && self.gateway.process.as_ref().is_some_and(|process| {
                 let (totals, _) = process.lane().totals();
                 process.is_idle() && totals.outstanding == 0
@@ -568,6 +679,10 @@ impl World {
                 }
             }
         }
+        if self.crashes < CRASHES_MIN || self.kinds.len() < KINDS_MIN {
+            self.oracle
+                .fault(format!("no more than {} crashes, and of faults {:?}", self.crashes, self.kinds));
+        }
         if self.database.unreadable > 0 {
             self.oracle.fault(format!("{} lines were unreadable", self.database.unreadable));
         }
@@ -585,6 +700,8 @@ impl World {
             drained_ms: drained_ms.unwrap_or(NEVER),
             duration_ms: self.plan.duration_ms,
             crashes: self.crashes,
+            edge_crashes: self.edge_crashes,
+            kinds: self.kinds.len(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What goes wrong in a history, and how it ends.
 
-use super::{Due, NEVER, World};
+use super::{Due, EdgeSite, NEVER, World};
 use crate::{
     broker::{Client, Manners},
     database::Mood,
@@ -19,18 +19,44 @@ use std::{
 impl World {
     pub(super) fn strike(&mut self, fault: Fault) {
         self.trace.note(self.now_ms, "fault", &format!("{fault:?}"), 0, 0);
+        // A process that is to end does not always.
+        if !fault.is_crash() {
+            self.kinds.insert(fault.kind());
+        }
         match fault {
             Fault::Gateway { end, back_ms, again } => match end {
                 End::Kill | End::Power => {
                     if self.gateway.process.is_some() {
-                        self.end_gateway(end == End::Power, back_ms, again);
+                        let power = end == End::Power;
+                        self.kinds.insert(fault.kind());
+                        self.end_gateway(power, back_ms, again);
                     }
                 }
                 End::PowerWithin(calls) => die_after(&self.gateway.disk, calls, &self.gateway.dead),
                 End::Fails(calls) => fail_once(&self.gateway.disk, calls),
             },
+            Fault::Edge { agent, end, back_ms, again } => {
+                let site = &self.edges[agent];
+                match end {
+                    End::Kill | End::Power => {
+                        if site.process.is_some() {
+                            self.kinds.insert(fault.kind());
+                            self.end_edge(agent, end == End::Power, back_ms, again);
+                        }
+                    }
+                    End::PowerWithin(calls) => die_after(&site.disk, calls, &site.dead),
+                    End::Fails(calls) => fail_once(&site.disk, calls),
+                }
+            }
+            Fault::EdgeFull { agent, bytes, for_ms } => {
+                let EdgeSite { disk, full, .. } = &mut self.edges[agent];
+                *full = true;
+                disk.set_capacity(disk.used_bytes() + bytes);
+                self.after(for_ms, Due::Heal(fault));
+            }
             Fault::Broker { remembers, back_ms } => {
                 self.crashes += 1;
+                self.kinds.insert(fault.kind());
                 self.broker.crash(remembers);
                 self.broker_up = false;
                 let lines: Vec<u64> = self.current.values().copied().collect();
@@ -61,6 +87,7 @@ impl World {
                 self.after(for_ms, Due::Heal(fault));
             }
             Fault::GatewayFull { bytes, for_ms } => {
+                self.gateway.full = true;
                 self.gateway.disk.set_capacity(self.gateway.disk.used_bytes() + bytes);
                 self.after(for_ms, Due::Heal(fault));
             }
@@ -112,8 +139,14 @@ impl World {
             Fault::Database { .. } => self.database.mood = Mood::Well,
             Fault::SlowDisk { .. } => self.gateway.commit_takes_ms = 0,
             Fault::GatewayFull { .. } => {
-                self.failures = 0;
+                (self.failures, self.gateway.full) = (0, false);
                 self.gateway.disk.set_capacity(u64::MAX);
+            }
+            Fault::EdgeFull { agent, .. } => {
+                let site = &mut self.edges[agent];
+                (site.failures, site.full) = (0, false);
+                site.disk.set_capacity(u64::MAX);
+                self.schedule(self.now_ms, Due::EdgeUp(agent, None));
             }
             Fault::Clock { agent, .. } => {
                 self.edges[agent].clock = edge::Clock::default();
@@ -143,9 +176,12 @@ impl World {
         for agent in 0..self.edges.len() {
             let site = &mut self.edges[agent];
             site.partitioned = false;
+            (site.failures, site.full) = (0, false);
+            site.disk.set_capacity(u64::MAX);
+            site.disk.clear_plan();
             site.clock = edge::Clock::default();
             site.turn_ms = self.now_ms;
-            self.schedule(self.now_ms, Due::EdgeUp(agent));
+            self.schedule(self.now_ms, Due::EdgeUp(agent, None));
         }
         self.schedule(self.now_ms, Due::GatewayUp(None));
     }
