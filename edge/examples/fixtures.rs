@@ -6,7 +6,7 @@
 //! One that exists is never written again. The boot ids are drawn: `edge/tests/formats.rs` knows those that are checked in.
 
 use anyhow::Context as _;
-use hunhe_edge::spool::{Entry, Limits, Spool};
+use hunhe_edge::spool::{Entry, Limits, Spool, draw_boot};
 use hunhe_edge_core::outbox::{Outbox, Range};
 use hunhe_proto::{
     id::DeviceId,
@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     };
     let entries = [entry("g-1", &[1, 2, 7])?, entry("level-2", &[0])?];
     let limits = Limits { bytes_max: 1 << 20, segment_bytes: 160 };
-    let (mut spool, recovered) = Spool::open(&dir, limits, &entries)?;
+    let (mut spool, recovered) = Spool::open(hunhe_disk::real(), &dir, limits, &entries, draw_boot)?;
     for seq in 0..6_u32 {
         let (time_ms, value) = (1_793_491_200_000 + 60_000 * i64::from(seq), 1_000 * i64::from(seq));
         let third = if seq % 2 == 0 { ABSENT } else { (1 << 53) - 1 };

@@ -4,7 +4,7 @@
 
 use hunhe_edge::{
     formats::{FormatError, refuse_newer},
-    spool::{Entry, Limits, Recovered, Spool},
+    spool::{Entry, Limits, Recovered, Spool, draw_boot},
 };
 use hunhe_edge_core::outbox::Range;
 use hunhe_proto::{
@@ -43,7 +43,7 @@ fn open(folder: &Path) -> Vec<Recovered> {
         channels: channels.to_vec(),
     };
     let entries = [entry("g-1", &[1, 2, 7]), entry("level-2", &[0])];
-    Spool::open(folder, Limits::default(), &entries).unwrap().1
+    Spool::open(hunhe_disk::real(), folder, Limits::default(), &entries, draw_boot).unwrap().1
 }
 
 fn rows(recovered: &Recovered, start: u64, end: u64) -> Vec<Vec<i64>> {

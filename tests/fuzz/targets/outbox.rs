@@ -4,7 +4,7 @@
 //! Damage only: nobody but the agent writes there. Whole frames that were not written to a segment, as where one stands in
 //! another's place, are not judged.
 
-use hunhe_edge::spool::{Entry, Limits, Recovered, Spool};
+use hunhe_edge::spool::{Entry, Limits, Recovered, Spool, draw_boot};
 use hunhe_edge_core::outbox::Range;
 use hunhe_fuzz::{Target, run};
 use hunhe_proto::{id::Id, reading::ABSENT};
@@ -26,7 +26,7 @@ fn values(device: usize, seq: u64) -> [i64; 3] {
 
 fn open(folder: &Path) -> (Spool, Vec<Recovered>) {
     let limits = Limits { bytes_max: 1 << 20, segment_bytes: 700 };
-    Spool::open(folder, limits, &entries()).unwrap()
+    Spool::open(hunhe_disk::real(), folder, limits, &entries(), draw_boot).unwrap()
 }
 
 fn segments(folder: &Path) -> Vec<PathBuf> {
