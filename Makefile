@@ -92,8 +92,8 @@ faults: build ## each fault on the real programs, its figures in target/report/f
 		-E 'binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|backup)$$/)'
 
 IMAGES ?= 200000
-power: ## IMAGES=200000 power cuts of the journal, with further cuts in recovery, about 2 minutes
-	HUNHE_POWER_IMAGES=$(IMAGES) $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-gateway --test journal -E 'test(power::)'
+power: ## IMAGES=200000 power cuts of journal and outbox, with further cuts in recovery, about 2 minutes
+	HUNHE_POWER_IMAGES=$(IMAGES) $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-gateway -p hunhe-edge -E 'test(power::)'
 
 JOURNAL_MIB ?= 1024
 restart: build ## a kill with JOURNAL_MIB=1024 in the journal, and the time to the first acknowledgement, about 2 minutes
@@ -103,7 +103,7 @@ mutants: ## plant each bug of tests/mutants/mutants.toml in a copy and see the t
 	mkdir -p $(REPORTS)
 	$(CARGO) run --profile $(PROFILE) -p hunhe-tests --bin hunhe-mutants -- $(if $(ONLY),--only "$(ONLY)")
 
-campaign: build ## the full figures about faults, kept in tests/campaigns; about three hours, goes on where it was cut off; PART=name
+campaign: build ## the full figures about faults, kept in tests/campaigns; about six hours, goes on where it was cut off; PART=name
 	$(BIN)/hunhe-campaign $(if $(PART),--part $(PART)) $(ARGS)
 
 clean: ## remove what was built

@@ -1,4 +1,4 @@
-//! `hunhe-campaign`: the full figures of every promise about faults, in about three hours, in pieces that are kept.
+//! `hunhe-campaign`: the full figures of every promise about faults, in some six hours, in pieces that are kept.
 //!
 //! Promises: a piece that passed on the code as it is now is not run again, so that a campaign goes on where it was cut off;
 //! each piece is a `make` command that anyone can repeat, and is kept under `tests/campaigns/PART.json` with it, its figures
@@ -58,7 +58,9 @@ fn parts() -> Vec<Part> {
             Some("sim"),
             (0..20).map(|thousand| format!("sim SEEDS=1000 FROM={}", thousand * 1000)).collect(),
         ),
+        part("faults", Some("faults"), one("faults")),
         part("mutants", Some("mutants"), one("mutants")),
+        part("fuzz", None, (1..=10).map(|seed| format!("fuzz INPUTS=10000000 SEED={seed}")).collect()),
         part("fleet", Some("fleet"), vec!["fleet".into(), "fleet ARGS=--embedded".into()]),
     ]
 }
