@@ -15,7 +15,9 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// As drawn when the fixture was written.
@@ -102,7 +104,15 @@ fn run(state_dir: &Path) -> (Option<i32>, String) {
     );
     fs::write(config.path(), text).unwrap();
     let mut program = Command::new(env!("CARGO_BIN_EXE_hunhe-edge"));
-    let output = program.args(["run", "--config"]).arg(config.path()).output().unwrap();
+    program.args(["run", "--config"]).arg(config.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = program.spawn().unwrap();
+    // One that is not refused runs for ever.
+    let end = Instant::now() + Duration::from_secs(60);
+    while process.try_wait().unwrap().is_none() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let _ = process.kill();
+    let output = process.wait_with_output().unwrap();
     let words = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(words).unwrap())
 }

@@ -145,13 +145,18 @@ pub fn refuse_newer(disk: &dyn Disk, path: &Path) -> Result<(), CursorError> {
 }
 
 fn read_slot(file: &dyn File, index: u64, path: &Path) -> Result<Option<(u64, Cursor)>, CursorError> {
+    // Behind the file's end are zeros, as they will be once the other slot is written: what is no slot now is none then.
     let mut slot = [0; SLOT_BYTES];
-    match file.read_exact_at(&mut slot, index * SLOT_STRIDE) {
-        Ok(()) => parse(&slot)
-            .map_err(|found| Newer { path: path.to_owned(), found: found.into(), known: FORMAT }.into()),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(CursorError::io("read", path)(error)),
+    let mut done = 0;
+    while done < SLOT_BYTES {
+        match file.read_at(&mut slot[done..], index * SLOT_STRIDE + done as u64) {
+            Ok(0) => break,
+            Ok(bytes) => done += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(CursorError::io("read", path)(error)),
+        }
     }
+    parse(&slot).map_err(|found| Newer { path: path.to_owned(), found: found.into(), known: FORMAT }.into())
 }
 
 /// A whole slot; `Err` with its format where that is a newer one.

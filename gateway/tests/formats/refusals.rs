@@ -3,8 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use hunhe_gateway::{
@@ -157,7 +159,15 @@ fn the_program_ends_with_words_and_leaves_every_byte() {
         );
         fs::write(config.path(), text).unwrap();
         let mut program = Command::new(env!("CARGO_BIN_EXE_hunhe-gateway"));
-        let output = program.arg(command).arg("--config").arg(config.path()).output().unwrap();
+        program.arg(command).arg("--config").arg(config.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = program.spawn().unwrap();
+        // One that is not refused runs for ever.
+        let end = Instant::now() + Duration::from_secs(60);
+        while process.try_wait().unwrap().is_none() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = process.kill();
+        let output = process.wait_with_output().unwrap();
         let words = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(words).unwrap())
     };

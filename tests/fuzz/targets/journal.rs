@@ -115,6 +115,10 @@ fn a_damaged_segment_gives_what_was_written_or_is_reported_and_the_log_goes_on()
         let shorter = recovery.head < Lsn(RECORDS);
         assert!(all || shorter || lost > 0 || !recovery.findings.is_empty(), "records vanish in silence");
         assert!(all || shorter || !report.sound, "verify calls it sound");
+        // Nobody gets to the end of all numbers by counting.
+        if forged && recovery.head > Lsn(u64::MAX >> 1) {
+            return false;
+        }
         let lsn = writer.append(9, &[b"on"]).unwrap();
         assert!(lsn > recovery.head && writer.sync().unwrap() == lsn);
         drop(writer);
