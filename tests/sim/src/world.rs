@@ -8,7 +8,7 @@ use crate::{
     broker::{Broker, Client, Message, Packet},
     database::Database,
     edge::{self, Moment},
-    fleet::{Fleet, FleetError},
+    fleet::{Crew, Fleet, FleetError},
     gateway,
     oracle::{Oracle, Tally},
     plan::{CRASHES_MIN, Fault, KINDS_MIN, Kind, Plan},
@@ -18,7 +18,7 @@ use crate::{
 };
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::spool::Limits;
-use hunhe_edge_core::Now;
+use hunhe_edge_core::{Now, outbox::STALL_MS};
 use hunhe_gateway::{checkpoint::Unfinished, lane::Turn};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -88,6 +88,10 @@ struct EdgeSite {
     disk: SimulatedDisk,
     dead: Arc<AtomicBool>,
     process: Option<edge::Process>,
+    /// Its next life does without its last device.
+    without: bool,
+    /// Of its devices so many are configured.
+    configured: usize,
     /// Its disk has little room, so that it is to end.
     full: bool,
     /// Ends by failures since the last fault that healed: it is tried again ever later.
@@ -167,6 +171,8 @@ impl World {
             disk: SimulatedDisk::new(),
             dead: Arc::default(),
             process: None,
+            without: false,
+            configured: 0,
             full: false,
             failures: 0,
             nature: edge::Nature {
@@ -198,7 +204,7 @@ impl World {
             partitioned: false,
             commit_takes_ms: 0,
         };
-        let nap_ms = (plan.duration_ms / 1_500).clamp(250, 20_000);
+        let nap_ms = (plan.duration_ms / 2_500).clamp(100, 15_000);
         let mut world = Self {
             now_ms: 0,
             serial: 0,
@@ -260,7 +266,11 @@ impl World {
         }
         self.heal_everything();
         let from_ms = self.now_ms;
-        let until_ms = from_ms + DRAIN_MS + 2 * self.fleet.report_ms_max();
+        // Nothing follows the word of a device that is gone, so it may be missed for as long as an outbox waits.
+        let gone = |(site, crew): (&EdgeSite, &Crew)| site.configured < crew.devices.len();
+        let gone = self.edges.iter().zip(&self.fleet.crews).any(gone);
+        let patience_ms = if gone { STALL_MS } else { 0 };
+        let until_ms = from_ms + DRAIN_MS + 2 * self.fleet.report_ms_max() + patience_ms;
         while self.now_ms < until_ms {
             self.go_until(self.now_ms + 500);
             if self.is_drained() {
@@ -359,12 +369,18 @@ impl World {
         if let Some(calls) = again {
             faults::die_after(&site.disk, calls, &site.dead);
         }
-        let started = edge::Process::start(crew, site.nature, &site.disk, boots, now, self.now_ms);
+        let mut configured = crew.clone();
+        if site.without && crew.devices.len() > 1 {
+            configured.devices.pop();
+        }
+        site.configured = configured.devices.len();
+        let started = edge::Process::start(&configured, site.nature, &site.disk, boots, now, self.now_ms);
         let power = site.dead.load(Ordering::Relaxed);
         match started {
             Ok(process) if !power => {
                 site.disk.clear_plan();
-                self.oracle.recovered(crew, process.agent());
+                self.oracle.recovered(crew, site.configured, process.agent());
+                site.without = false;
                 site.process = Some(process);
                 site.turn_ms = self.now_ms;
                 self.note("edge", "up", agent as u64, 0);
