@@ -306,7 +306,8 @@ impl Book {
             match drop {
                 Some(drop) => {
                     let torn = seq >= durable && drop.cause == DropCause::Damaged;
-                    let removed = !configured && drop.cause == DropCause::Operator;
+                    // Where that makes too many drops, some are joined with others.
+                    let removed = !configured && matches!(drop.cause, DropCause::Operator | DropCause::Full);
                     if !known && !perhaps && !torn && !removed {
                         return Some(format!("{seq} is declared lost ({:?}) and was durable", drop.cause));
                     }
