@@ -51,8 +51,9 @@ struct Book {
     attempts: Vec<u32>,
     /// Below it everything is promised to be durable.
     durable: u64,
-    /// What was given up, and whether that is promised to be durable.
-    given_up: BTreeMap<u64, (DropCause, bool)>,
+    /// What was given up, for which causes (the outbox joins drops where there are too many), and whether that is promised to be
+    /// durable.
+    given_up: BTreeMap<u64, (Vec<DropCause>, bool)>,
     /// The highest watermark it was ever told, the highest in this life, and the highest that is promised to be remembered.
     through: u64,
     through_noted: u64,
@@ -174,7 +175,6 @@ impl User {
                     assert!(matches!(said, Watermark::Passed(_)));
                     self.note(device);
                 }
-                // The outbox joins drops where there are too many.
                 1 if outbox.drops().len() < 5 && next_seq > through => {
                     let start = through + random.below(next_seq - through);
                     outbox.give_up(Range { start, end: start + 1 + random.below(3) }, DropCause::Refused);
@@ -228,7 +228,10 @@ impl Book {
         self.through_noted = state.through;
         for Drop { seq, count, cause } in &state.drops {
             for seq in *seq..seq + count {
-                self.given_up.entry(seq).or_insert((*cause, false));
+                let (causes, _) = self.given_up.entry(seq).or_default();
+                if !causes.contains(cause) {
+                    causes.push(*cause);
+                }
             }
         }
     }
@@ -270,9 +273,12 @@ fn check_state(known: &Known, device: usize, found: &Recovered, context: &str) {
         match dropped(seq) {
             Some(drop) => {
                 let torn = seq >= book.durable && drop.cause == DropCause::Damaged;
-                // Of a removed device that comes back, what it owed is lost by that.
-                let removed = known.was_removed && device == 2 && drop.cause == DropCause::Operator;
-                let declared = given_up.is_some_and(|(cause, _)| *cause == drop.cause);
+                // Of a removed device that comes back, what it owed is lost by that; where that made too many drops, some
+                // were joined with others.
+                let removed = known.was_removed
+                    && device == 2
+                    && matches!(drop.cause, DropCause::Operator | DropCause::Full);
+                let declared = given_up.is_some_and(|(causes, _)| causes.contains(&drop.cause));
                 assert!(torn || removed || declared, "{context}: {seq} is declared lost, {given_up:?}");
             }
             None => {

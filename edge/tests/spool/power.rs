@@ -71,15 +71,25 @@ fn survive_images(rest: u64) {
         disk.power_loss(image);
         let depth = image % 4;
         for cut in 0..depth {
+            // In a recovery the power goes, or a call fails and the process ends.
+            let power = random.below(3) > 0;
             let mut left = random.below(40);
             disk.set_plan(move |_| {
-                let off = left == 0;
-                left = left.saturating_sub(1);
-                if off { Fate::Torn } else { Fate::Done }
+                let struck = left == 0;
+                left = if struck && !power { u64::MAX } else { left.saturating_sub(1) };
+                match (struck, power) {
+                    (false, _) => Fate::Done,
+                    (true, true) => Fate::Torn,
+                    (true, false) => Fate::Fails(ErrorKind::Other),
+                }
             });
             drop(open(&disk, DEVICES.len(), image + cut));
             disk.clear_plan();
-            disk.power_loss(image.wrapping_add(cut << 40));
+            if power {
+                disk.power_loss(image.wrapping_add(cut << 40));
+            } else {
+                disk.kill();
+            }
         }
         check(&disk, &moment.known, &format!("image {image}"));
     }

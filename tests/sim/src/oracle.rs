@@ -52,6 +52,8 @@ pub struct Oracle {
     books: BTreeMap<(Id, u32), Book>,
     /// The outbox that each device has.
     boots: BTreeMap<Id, u32>,
+    /// Devices that were not configured once.
+    removed: BTreeSet<Id>,
     /// What was found wrong on the way.
     faults: Vec<String>,
     /// Journal records that were acknowledged: number → checksum.
@@ -82,9 +84,9 @@ pub struct Tally {
 impl Oracle {
     /// An agent is about to make durable what it took.
     pub fn appended(&mut self, crew: &Crew, agent: &Agent<Wire>) {
-        for (index, (device, _)) in crew.devices.iter().enumerate() {
-            let (state, samples) = (agent.devices()[index].outbox().state(), agent.samples(index));
-            let book = self.books.entry((*device, state.boot)).or_default();
+        for (index, (device, state)) in outboxes(crew, agent).enumerate() {
+            let samples = agent.samples(index);
+            let book = self.books.entry((device, state.boot)).or_default();
             let fresh = Range { start: book.samples.len() as u64, end: samples.next_seq() };
             book.uncommitted.clear();
             book.uncommitted.extend(samples.rows(fresh).map(Sample::of));
@@ -94,9 +96,9 @@ impl Oracle {
 
     /// An agent has made its outbox durable: what it took, and where `declared` what it gave up.
     pub fn committed(&mut self, crew: &Crew, agent: &Agent<Wire>, declared: bool) {
-        for (index, (device, _)) in crew.devices.iter().enumerate() {
-            let (state, samples) = (agent.devices()[index].outbox().state(), agent.samples(index));
-            let book = self.books.entry((*device, state.boot)).or_default();
+        for (index, (device, state)) in outboxes(crew, agent).enumerate() {
+            let samples = agent.samples(index);
+            let book = self.books.entry((device, state.boot)).or_default();
             book.samples.append(&mut book.uncommitted);
             if book.samples.len() as u64 != samples.next_seq() {
                 let words = format!(
@@ -113,19 +115,24 @@ impl Oracle {
     }
 
     /// An agent has started from its disk: everything it had made durable is there as it was, or passed; nothing is there
-    /// that it never took.
-    pub fn recovered(&mut self, crew: &Crew, agent: &Agent<Wire>) {
-        for (index, (device, _)) in crew.devices.iter().enumerate() {
-            let (state, samples) = (agent.devices()[index].outbox().state(), agent.samples(index));
-            let before = self.boots.insert(*device, state.boot);
-            let is_known = self.books.contains_key(&(*device, state.boot));
-            let book = self.books.entry((*device, state.boot)).or_default();
+    /// that it never took. Of its devices so many are configured: what the others owed may be declared lost, and where they owed
+    /// nothing another outbox may follow.
+    pub fn recovered(&mut self, crew: &Crew, configured: usize, agent: &Agent<Wire>) {
+        self.removed.extend(crew.devices.iter().skip(configured).map(|(device, _)| *device));
+        for (index, (device, state)) in outboxes(crew, agent).enumerate() {
+            let samples = agent.samples(index);
+            let before = self.boots.insert(device, state.boot).filter(|before| {
+                let over = self.books.get(&(device, *before)).is_none_or(Book::owes_nothing);
+                *before == state.boot || !over || !self.removed.contains(&device)
+            });
+            let is_known = self.books.contains_key(&(device, state.boot));
+            let book = self.books.entry((device, state.boot)).or_default();
             let words = if before.is_some_and(|before| before != state.boot) {
                 Some(format!("boot {before:08x?} is gone"))
             } else if before.is_none() && is_known {
                 Some("its boot was used before".to_owned())
             } else {
-                book.recover(state, samples)
+                book.recover(state, samples, index < configured)
             };
             self.faults.extend(words.map(|words| format!("{device} boot {:08x}: {words}", state.boot)));
         }
@@ -133,9 +140,8 @@ impl Oracle {
 
     /// The watermark may have passed more.
     pub fn heard(&mut self, crew: &Crew, agent: &Agent<Wire>) {
-        for (index, (device, _)) in crew.devices.iter().enumerate() {
-            let state = agent.devices()[index].outbox().state();
-            let book = self.books.entry((*device, state.boot)).or_default();
+        for (device, state) in outboxes(crew, agent) {
+            let book = self.books.entry((device, state.boot)).or_default();
             book.through = book.through.max(state.through);
         }
     }
@@ -258,7 +264,16 @@ impl Sample {
     }
 }
 
+/// The outboxes of an agent's devices. One that is not configured is the last, or has none any more.
+fn outboxes<'a>(crew: &'a Crew, agent: &'a Agent<Wire>) -> impl Iterator<Item = (Id, &'a State)> {
+    crew.devices.iter().zip(agent.devices()).map(|((device, _), own)| (*device, own.outbox().state()))
+}
+
 impl Book {
+    fn owes_nothing(&self) -> bool {
+        (self.through..self.samples.len() as u64).all(|seq| self.dropped.contains(&seq))
+    }
+
     fn note_drops(&mut self, state: &State) {
         if state.drops.as_slice() != self.drops.as_slice() {
             self.drops = state.drops.to_vec();
@@ -268,7 +283,7 @@ impl Book {
     }
 
     /// Compares with what a start found; says what is wrong.
-    fn recover(&mut self, state: &State, samples: &Samples) -> Option<String> {
+    fn recover(&mut self, state: &State, samples: &Samples, configured: bool) -> Option<String> {
         let durable = self.samples.len() as u64;
         let taken = durable + self.uncommitted.len() as u64;
         if state.next_seq < durable || state.next_seq > taken {
@@ -291,7 +306,9 @@ impl Book {
             match drop {
                 Some(drop) => {
                     let torn = seq >= durable && drop.cause == DropCause::Damaged;
-                    if !known && !perhaps && !torn {
+                    // Where that makes too many drops, some are joined with others.
+                    let removed = !configured && matches!(drop.cause, DropCause::Operator | DropCause::Full);
+                    if !known && !perhaps && !torn && !removed {
                         return Some(format!("{seq} is declared lost ({:?}) and was durable", drop.cause));
                     }
                 }

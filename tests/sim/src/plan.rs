@@ -41,6 +41,8 @@ pub enum Fault {
         back_ms: u64,
         /// Calls of the disk into its recovery after which the power goes again.
         again: Option<u64>,
+        /// Its last device is not configured in the life that follows, where it is not the only one.
+        without: bool,
     },
     /// The broker dies.
     Broker {
@@ -210,7 +212,7 @@ impl Plan {
     pub fn further(number: usize, agents: usize) -> Fault {
         let agent = number / 3 % agents.max(1);
         match number % 3 {
-            0 => Fault::Edge { agent, end: End::Power, back_ms: 500, again: None },
+            0 => Fault::Edge { agent, end: End::Power, back_ms: 500, again: None, without: false },
             1 => Fault::Gateway { end: End::Power, back_ms: 500, again: None },
             _ => Fault::Broker { remembers: Remembers::All, back_ms: 500 },
         }
@@ -243,7 +245,8 @@ fn crash(random: &mut Random, duration_ms: u64, agents: usize) -> Fault {
         }
         5..=7 => {
             let again = random.one_in(3).then(|| random.between(1, 40));
-            Fault::Edge { agent: index(random, agents), end: end(random), back_ms, again }
+            let (agent, end, without) = (index(random, agents), end(random), random.one_in(4));
+            Fault::Edge { agent, end, back_ms, again, without }
         }
         _ => {
             let remembers = random.one_of(&[Remembers::All, Remembers::Saved, Remembers::Nothing]);

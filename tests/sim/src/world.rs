@@ -1,14 +1,15 @@
 //! One history: agents, network, broker, gateway and database on one virtual clock, with all that goes wrong. Everything
 //! that is drawn is drawn from the seed, so that a seed is a history.
 
+mod agents;
 mod faults;
 mod network;
 
 use crate::{
     broker::{Broker, Client, Message, Packet},
     database::Database,
-    edge::{self, Moment},
-    fleet::{Fleet, FleetError},
+    edge,
+    fleet::{Crew, Fleet, FleetError},
     gateway,
     oracle::{Oracle, Tally},
     plan::{CRASHES_MIN, Fault, KINDS_MIN, Kind, Plan},
@@ -18,7 +19,7 @@ use crate::{
 };
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::spool::Limits;
-use hunhe_edge_core::Now;
+use hunhe_edge_core::outbox::STALL_MS;
 use hunhe_gateway::{checkpoint::Unfinished, lane::Turn};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -88,6 +89,10 @@ struct EdgeSite {
     disk: SimulatedDisk,
     dead: Arc<AtomicBool>,
     process: Option<edge::Process>,
+    /// Its next life does without its last device.
+    without: bool,
+    /// Of its devices so many are configured.
+    configured: usize,
     /// Its disk has little room, so that it is to end.
     full: bool,
     /// Ends by failures since the last fault that healed: it is tried again ever later.
@@ -167,6 +172,8 @@ impl World {
             disk: SimulatedDisk::new(),
             dead: Arc::default(),
             process: None,
+            without: false,
+            configured: 0,
             full: false,
             failures: 0,
             nature: edge::Nature {
@@ -198,7 +205,7 @@ impl World {
             partitioned: false,
             commit_takes_ms: 0,
         };
-        let nap_ms = (plan.duration_ms / 1_500).clamp(250, 20_000);
+        let nap_ms = (plan.duration_ms / 2_500).clamp(100, 15_000);
         let mut world = Self {
             now_ms: 0,
             serial: 0,
@@ -260,7 +267,11 @@ impl World {
         }
         self.heal_everything();
         let from_ms = self.now_ms;
-        let until_ms = from_ms + DRAIN_MS + 2 * self.fleet.report_ms_max();
+        // Nothing follows the word of a device that is gone, so it may be missed for as long as an outbox waits.
+        let gone = |(site, crew): (&EdgeSite, &Crew)| site.configured < crew.devices.len();
+        let gone = self.edges.iter().zip(&self.fleet.crews).any(gone);
+        let patience_ms = if gone { STALL_MS } else { 0 };
+        let until_ms = from_ms + DRAIN_MS + 2 * self.fleet.report_ms_max() + patience_ms;
         while self.now_ms < until_ms {
             self.go_until(self.now_ms + 500);
             if self.is_drained() {
@@ -338,120 +349,6 @@ impl World {
             Due::Heal(fault) => self.heal(fault),
         }
     }
-
-    // ---- the agents
-
-    fn event_ms(&self, agent: usize) -> i64 {
-        let site = &self.edges[agent];
-        let true_ms = BASE_MS + i64::try_from(self.now_ms).unwrap_or(0);
-        site.clock.show(true_ms, self.now_ms - site.clock_since_ms)
-    }
-
-    fn start_edge(&mut self, agent: usize, again: Option<u64>) {
-        if self.edges[agent].process.is_some() {
-            return;
-        }
-        let now = Now { steady_ms: 0, event_ms: self.event_ms(agent) };
-        let boots = self.random.fork();
-        let (crew, site) = (&self.fleet.crews[agent], &mut self.edges[agent]);
-        site.dead.store(false, Ordering::Relaxed);
-        site.disk.clear_plan();
-        if let Some(calls) = again {
-            faults::die_after(&site.disk, calls, &site.dead);
-        }
-        let started = edge::Process::start(crew, site.nature, &site.disk, boots, now, self.now_ms);
-        let power = site.dead.load(Ordering::Relaxed);
-        match started {
-            Ok(process) if !power => {
-                site.disk.clear_plan();
-                self.oracle.recovered(crew, process.agent());
-                site.process = Some(process);
-                site.turn_ms = self.now_ms;
-                self.note("edge", "up", agent as u64, 0);
-            }
-            Ok(_) => self.end_edge(agent, true, 500, None),
-            Err(error) => {
-                self.trace.note(self.now_ms, "edge", &format!("does not start: {error:?}"), agent as u64, 0);
-                self.edge_fails(agent, power);
-            }
-        }
-    }
-
-    fn turn_edge(&mut self, agent: usize) {
-        let event_ms = self.event_ms(agent);
-        let (crew, site, oracle) = (&self.fleet.crews[agent], &mut self.edges[agent], &mut self.oracle);
-        site.turn_ms = NEVER;
-        let Some(process) = &mut site.process else { return };
-        let ended = process.turn(event_ms, self.now_ms, |agent, moment| match moment {
-            Moment::Before => oracle.appended(crew, agent),
-            Moment::Committed => oracle.committed(crew, agent, false),
-        });
-        if ended.is_ok() {
-            oracle.committed(crew, process.agent(), true);
-        }
-        oracle.heard(crew, process.agent());
-        let acts = process.take_acts();
-        let due_ms = process.agent().due_ms();
-        let sent = acts.len() as u64;
-        // What it published before it failed has left.
-        for act in acts {
-            match act {
-                edge::Act::Open => self.open(Client::Agent(agent), false),
-                edge::Act::Send(packet) => self.send(Client::Agent(agent), packet),
-                edge::Act::Tear => self.tear(Client::Agent(agent), false),
-            }
-        }
-        match ended {
-            Ok(more) => {
-                let until_due = u64::try_from(due_ms.saturating_sub(event_ms)).unwrap_or(0);
-                let rest_ms = if more { 1 } else { until_due.clamp(10, self.nap_ms) };
-                self.edges[agent].turn_ms = self.now_ms + rest_ms;
-                if sent > 0 {
-                    self.note("edge", "acts", agent as u64, sent);
-                }
-            }
-            Err(error) => {
-                self.trace.note(self.now_ms, "edge", &format!("fails: {error:?}"), agent as u64, 0);
-                let power = self.edges[agent].dead.load(Ordering::Relaxed);
-                self.edge_fails(agent, power);
-            }
-        }
-    }
-
-    /// Its disk did not do what it should, or the power went.
-    fn edge_fails(&mut self, agent: usize, power: bool) {
-        let site = &mut self.edges[agent];
-        site.failures += u32::from(!power);
-        let back_ms = if power { 1_000 } else { 3_000 << site.failures.min(7) };
-        if power {
-            self.kinds.insert(Kind::EdgePower);
-        } else if !site.full {
-            self.kinds.insert(Kind::EdgeDiskFails);
-        }
-        self.end_edge(agent, power, back_ms, None);
-    }
-
-    fn end_edge(&mut self, agent: usize, power: bool, back_ms: u64, again: Option<u64>) {
-        self.note("edge", if power { "power off" } else { "killed" }, agent as u64, back_ms);
-        let seed = self.random.draw();
-        let site = &mut self.edges[agent];
-        // A start that fails for want of room is no crash.
-        let crashes = u64::from(power || site.process.is_some());
-        site.process = None;
-        site.turn_ms = NEVER;
-        site.disk.clear_plan();
-        if power {
-            site.disk.power_loss(seed);
-        } else {
-            site.disk.kill();
-        }
-        self.crashes += crashes;
-        self.edge_crashes += crashes;
-        self.tear(Client::Agent(agent), power);
-        self.after(back_ms, Due::EdgeUp(agent, again));
-    }
-
-    // ---- the gateway
 
     fn act(&mut self, acts: Vec<gateway::Act>) {
         for act in acts {

@@ -35,8 +35,9 @@ impl World {
                 End::PowerWithin(calls) => die_after(&self.gateway.disk, calls, &self.gateway.dead),
                 End::Fails(calls) => fail_once(&self.gateway.disk, calls),
             },
-            Fault::Edge { agent, end, back_ms, again } => {
-                let site = &self.edges[agent];
+            Fault::Edge { agent, end, back_ms, again, without } => {
+                let site = &mut self.edges[agent];
+                site.without = without;
                 match end {
                     End::Kill | End::Power => {
                         if site.process.is_some() {
