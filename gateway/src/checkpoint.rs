@@ -20,7 +20,8 @@ use std::{
 };
 
 const MAGIC: &[u8; 8] = b"HUNHECKP";
-const VERSION: u32 = 2;
+/// The newest format this program reads, and the one it writes.
+pub const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 32;
 
 /// Where everything stood between two journal records.
@@ -169,7 +170,8 @@ impl Checkpoints {
     }
 }
 
-const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
+/// The files.
+pub(crate) const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
 
 /// A checkpoint whose header is still to be written.
 #[derive(Debug)]
@@ -234,21 +236,110 @@ impl Write for Summing {
 
 fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint<'static>)>, CheckpointError> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-    let word = |from: usize| header[from..from + 8].try_into().map_or(0, u64::from_le_bytes);
-    let half = |from: usize| header[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
-    if &header[..8] != MAGIC {
+    let Some(header) = Header::of(header, path)? else { return Ok(None) };
+    if header.length != body.len() as u64 || header.crc32c != crc32c::crc32c(body) {
         return Ok(None);
     }
-    if half(8) > VERSION {
-        return Err(CheckpointError::Newer { path: path.into(), found: half(8) });
-    }
-    if word(20) != body.len() as u64 || half(28) != crc32c::crc32c(body) {
-        return Ok(None);
-    }
-    let checkpoint = match half(8) {
+    let checkpoint = match header.version {
         1 => postcard::from_bytes::<CheckpointV1>(body).ok().map(Checkpoint::from),
         VERSION => postcard::from_bytes(body).ok(),
         _ => None,
     };
-    Ok(checkpoint.map(|checkpoint| (word(12), checkpoint)))
+    Ok(checkpoint.map(|checkpoint| (header.sequence, checkpoint)))
+}
+
+struct Header {
+    version: u32,
+    sequence: u64,
+    length: u64,
+    crc32c: u32,
+}
+
+impl Header {
+    /// `None`: not finished, or damaged.
+    fn of(bytes: &[u8; HEADER_BYTES], path: &Path) -> Result<Option<Self>, CheckpointError> {
+        let word = |from: usize| bytes[from..from + 8].try_into().map_or(0, u64::from_le_bytes);
+        let half = |from: usize| bytes[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
+        if &bytes[..8] != MAGIC {
+            return Ok(None);
+        }
+        if half(8) > VERSION {
+            return Err(CheckpointError::Newer { path: path.into(), found: half(8) });
+        }
+        Ok(Some(Self { version: half(8), sequence: word(12), length: word(20), crc32c: half(28) }))
+    }
+}
+
+/// A copy that was made of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// Its file's name.
+    pub name: &'static str,
+    /// The last journal record it covers.
+    pub journal: Lsn,
+}
+
+/// Copies the newest whole checkpoint, beside a lane that may be writing the next; the copy's bytes are checked, so that a file
+/// that is written over meanwhile is none. `None`: there is no whole one at this moment.
+///
+/// # Errors
+/// [`CheckpointError::Io`], [`CheckpointError::Newer`].
+pub fn copy_newest(disk: &dyn Disk, dir: &Path, to: &Path) -> Result<Option<Copied>, CheckpointError> {
+    let mut slots = Vec::new();
+    for name in NAMES {
+        let path = dir.join(name);
+        let failed = |source| CheckpointError::Io { path: path.clone(), source };
+        let file = match disk.open(&path, Open::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        let mut bytes = [0; HEADER_BYTES];
+        match file.read_exact_at(&mut bytes, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+            read => read.map_err(failed)?,
+        }
+        slots.extend(Header::of(&bytes, &path)?.map(|header| (header.sequence, name, file, bytes, header)));
+    }
+    slots.sort_by_key(|(sequence, ..)| std::cmp::Reverse(*sequence));
+    for (_, name, file, bytes, header) in slots {
+        let path = to.join(name);
+        let failed = |source| CheckpointError::Io { path: path.clone(), source };
+        if let Some(journal) = copy(disk, &*file, &bytes, &header, &path).map_err(failed)? {
+            return Ok(Some(Copied { name, journal }));
+        }
+        disk.remove(&path).map_err(failed)?;
+    }
+    Ok(None)
+}
+
+/// Answers the journal record that the copy stands for, if it is whole.
+fn copy(
+    disk: &dyn Disk,
+    from: &dyn File,
+    bytes: &[u8; HEADER_BYTES],
+    header: &Header,
+    path: &Path,
+) -> io::Result<Option<Lsn>> {
+    const CHUNK: usize = 1 << 20;
+    let to = disk.open(path, Open::Empty)?;
+    to.write_all_at(bytes, 0)?;
+    let (mut sum, mut at, mut journal) = (0, HEADER_BYTES as u64, None);
+    let end = at.saturating_add(header.length);
+    let mut chunk = vec![0; CHUNK];
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+        match from.read_exact_at(&mut chunk[..wanted], at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
+        }
+        if journal.is_none() {
+            // Every format begins with it.
+            journal = postcard::take_from_bytes::<Lsn>(&chunk[..wanted]).ok().map(|(journal, _)| journal);
+        }
+        sum = crc32c::crc32c_append(sum, &chunk[..wanted]);
+        to.write_all_at(&chunk[..wanted], at)?;
+        at += wanted as u64;
+    }
+    Ok(journal.filter(|_| sum == header.crc32c))
 }

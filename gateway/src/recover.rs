@@ -6,6 +6,7 @@
 
 use crate::{
     alerts,
+    backup::restored::Note,
     checkpoint::Checkpoints,
     config::{Config, DecidedLimits, JournalLimits},
     journal::{Lsn, Options, Writer},
@@ -123,7 +124,7 @@ impl Recovered {
             }
         };
         let decided = open_derived(decided, of_checkpoint.map(|newest| newest.decided))?;
-        let alerts = open_derived(alerts, of_checkpoint.map(|newest| newest.alerts))?;
+        let mut alerts = open_derived(alerts, of_checkpoint.map(|newest| newest.alerts))?;
         let (snapshot, confirmed, from) = match found.newest {
             None => (None, Default::default(), journal.oldest().previous()),
             Some(checkpoint) => {
@@ -131,6 +132,14 @@ impl Recovered {
                 (Some(checkpoint.snapshot), checkpoint.confirmed, checkpoint.journal)
             }
         };
+        if let Some(note) = Note::read(&**disk, dir).context("the note of a restore cannot be read")? {
+            tracing::info!(
+                backup_ms = note.backup_ms,
+                "this folder was restored: what came after the backup shows as unexplained once agents report"
+            );
+            journal.jump_to(note.journal)?;
+            alerts.jump_to(note.alerts)?;
+        }
         let cause_max = if same_rules { journal.head().0 } else { from.0 };
         Ok(Self { checkpoints, snapshot, confirmed, from, cause_max, raised, journal, decided, alerts })
     }

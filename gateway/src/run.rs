@@ -8,6 +8,7 @@ use crate::{
     alerts::{self, AlertLog, Book, describe::Describer},
     answers::{Alerting, Answers},
     api::{self, Api, Limits, live},
+    backup,
     clock::Clock,
     config::{Config, InfluxKind},
     intake::{self, Acknowledger, Role, Settler},
@@ -87,6 +88,9 @@ impl Gateway {
         let (lane, said) = LaneHandle::new();
 
         let rules = rules_of(&registry);
+        if let Err(error) = backup::clear(&config.data_dir) {
+            tracing::warn!(%error, "what a backup that was cut short has left cannot be removed");
+        }
         let disk = Recovered::open(&hunhe_disk::real(), &Layout::of(&config), rules)?;
         let confirmed = disk.confirmed.clone();
         let store = Arc::new(open_store(&config)?);
@@ -256,6 +260,7 @@ impl Gateway {
             store,
             statuses,
             acknowledger,
+            backup::Source::of(&config),
         ));
         let backend: Arc<dyn api::backend::Backend> = Arc::clone(&answers) as _;
         let api = Api { backend: Arc::clone(&backend), hub: Arc::clone(&hub), limits: Limits::default() };
