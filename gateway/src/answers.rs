@@ -16,7 +16,9 @@ use crate::{
     alerts::{Book, log::Figures},
     api::{
         ApiError,
-        backend::{AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery},
+        backend::{
+            AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
+        },
         metrics::Metric,
         types::{
             AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Rule, Series,

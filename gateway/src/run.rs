@@ -88,10 +88,11 @@ impl Gateway {
         let (lane, said) = LaneHandle::new();
 
         let rules = rules_of(&registry);
+        let disk = Recovered::open(&hunhe_disk::real(), &Layout::of(&config), rules)?;
+        // Behind the logs' locks: it is no other gateway's.
         if let Err(error) = backup::clear(&config.data_dir) {
             tracing::warn!(%error, "what a backup that was cut short has left cannot be removed");
         }
-        let disk = Recovered::open(&hunhe_disk::real(), &Layout::of(&config), rules)?;
         let confirmed = disk.confirmed.clone();
         let store = Arc::new(open_store(&config)?);
         let decided_tail = disk.decided.subscribe();

@@ -40,8 +40,7 @@ pub(super) enum Kind {
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
-        let all =
-            [Self::Begin, Self::File, Self::Bytes, Self::Space, Self::Entries, Self::End, Self::Failed];
+        let all = [Self::Begin, Self::File, Self::Bytes, Self::Space, Self::Entries, Self::End, Self::Failed];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }

@@ -168,7 +168,9 @@ pub enum BackupError {
         what: String,
     },
     /// Segments and checkpoints came and went too fast.
-    #[error("the logs moved on faster than they could be linked: raise journal.segment_bytes or checkpoint.every_s")]
+    #[error(
+        "the logs moved on faster than they could be linked: raise journal.segment_bytes or checkpoint.every_s"
+    )]
     TooFast,
     /// Both files were being written, or are damaged.
     #[error("no whole checkpoint could be read, and the journal does not reach back to its beginning")]

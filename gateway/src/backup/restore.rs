@@ -62,7 +62,9 @@ pub struct Restored {
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The target is in use.
-    #[error("{dir} is not empty: restore into a folder that is empty or missing, or move this one away first")]
+    #[error(
+        "{dir} is not empty: restore into a folder that is empty or missing, or move this one away first"
+    )]
     NotEmpty {
         /// The folder.
         dir: PathBuf,
@@ -141,13 +143,8 @@ pub fn restore(wanted: &Wanted, watch: &mut dyn FnMut(Progress)) -> Result<Resto
     if let Some(registry) = &registry {
         registry.begin()?;
     }
-    let mut making = Making {
-        data: &data,
-        registry: registry.as_ref(),
-        file: None,
-        store: None,
-        registry_left_out: 0,
-    };
+    let mut making =
+        Making { data: &data, registry: registry.as_ref(), file: None, store: None, registry_left_out: 0 };
     let (manifest, totals) = pass(wanted, false, watch, |item| making.take(item))?;
     let Making { store, registry_left_out, .. } = making;
     if let Some(store) = store {

@@ -223,9 +223,7 @@ impl Saving {
         fs::remove_file(&part).map_err(SaveError::io("remove", &part))?;
         let above = std::path::absolute(&to).ok().and_then(|to| to.parent().map(Path::to_owned));
         if let Some(above) = above {
-            File::open(&above)
-                .and_then(|above| above.sync_all())
-                .map_err(SaveError::io("sync", &above))?;
+            File::open(&above).and_then(|above| above.sync_all()).map_err(SaveError::io("sync", &above))?;
         }
         Ok((bytes, manifest, totals))
     }
@@ -361,7 +359,10 @@ mod tests {
 
     #[test]
     fn the_bar_is_full_at_the_end_and_never_fuller() {
-        assert_eq!(line("backup", "journal", 512, 2_048), "backup [######..................] 512 B of 2.0 KiB  journal");
+        assert_eq!(
+            line("backup", "journal", 512, 2_048),
+            "backup [######..................] 512 B of 2.0 KiB  journal"
+        );
         let over = line("backup", "store", 3 << 20, 1 << 20);
         assert!(over.contains("[########################] 3.0 MiB of 3.0 MiB"), "{over}");
         assert!(line("check", "", 0, 0).contains("[........................] 0 B"));

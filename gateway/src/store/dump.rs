@@ -36,11 +36,8 @@ impl Store {
         let disk = &self.disk;
         let snapshot = disk.db.snapshot();
         let named = |name: &str, space: &Keyspace| (name.to_owned(), space.clone());
-        let mut spaces = vec![
-            named(META, &disk.meta),
-            named(CATALOG, &disk.catalog),
-            named(QUARANTINE, &disk.quarantine),
-        ];
+        let mut spaces =
+            vec![named(META, &disk.meta), named(CATALOG, &disk.catalog), named(QUARANTINE, &disk.quarantine)];
         for (month, month_spaces) in disk.months() {
             spaces.push((format!("{BLOCKS}{month}"), month_spaces.blocks));
             spaces.push((format!("{ROLLUPS}{month}"), month_spaces.rollups));

@@ -331,7 +331,8 @@ fn numbers_given_away_are_neither_used_nor_lost() {
 #[test]
 fn a_full_log_still_jumps() {
     let dir = folder();
-    let limited = Options { limit_bytes: 2 * super::SEGMENT_BYTES, ..options(dir.path(), super::SEGMENT_BYTES) };
+    let limited =
+        Options { limit_bytes: 2 * super::SEGMENT_BYTES, ..options(dir.path(), super::SEGMENT_BYTES) };
     let (mut writer, _) = Writer::open(limited.clone()).unwrap();
     while writer.append(0, &[&[7; 50]]).is_ok() {}
     let head = writer.head();
