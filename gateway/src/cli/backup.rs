@@ -346,11 +346,12 @@ fn line(doing: &str, part: &str, bytes: u64, of: u64) -> String {
 }
 
 fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_024 => format!("{bytes} B"),
-        1_024..1_048_576 => format!("{}.{} KiB", bytes >> 10, (bytes & 1_023) * 10 >> 10),
-        _ => format!("{}.{} MiB", bytes >> 20, (bytes >> 10 & 1_023) * 10 >> 10),
-    }
+    let (unit_bytes, unit) = match bytes {
+        0..1_024 => return format!("{bytes} B"),
+        1_024..1_048_576 => (1_024, "KiB"),
+        _ => (1_048_576, "MiB"),
+    };
+    format!("{}.{} {unit}", bytes / unit_bytes, bytes % unit_bytes * 10 / unit_bytes)
 }
 
 #[cfg(test)]

@@ -1,11 +1,6 @@
 //! Backups and restores without a gateway around them: every piece comes back, what is damaged is refused before anything is
 //! written, and what is taken beside writers fits together.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a broken promise fails loudly here"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a broken promise fails loudly here")]
 
 mod refusals;
 mod round_trip;

@@ -193,15 +193,23 @@ impl Open {
 }
 
 /// All that a store shows.
-pub(crate) fn content(store: &Store) -> (Vec<Series>, Vec<Rollup>, Vec<(u64, Vec<u8>)>, Option<Vec<u8>>) {
+#[derive(Debug, PartialEq)]
+pub(crate) struct Content {
+    series: Vec<Series>,
+    rollups: Vec<Rollup>,
+    quarantine: Vec<(u64, Vec<u8>)>,
+    cursor: Option<Vec<u8>>,
+}
+
+pub(crate) fn content(store: &Store) -> Content {
     let devices: Vec<_> = ["p-1", "p-2"].iter().filter_map(|name| store.find_device(name)).collect();
-    let series = devices.iter().map(|&device| store.scan(device, 0..i64::MAX, &[1]).unwrap()).collect();
-    let rollups = devices
-        .iter()
-        .flat_map(|&device| store.scan_rollups(device, 3_600, 1, 0..i64::MAX).unwrap())
-        .collect();
-    let quarantine = store.list_quarantine(None, 1_000).unwrap();
-    (series, rollups, quarantine, store.cursor().unwrap())
+    let rollups = |&device| store.scan_rollups(device, 3_600, 1, 0..i64::MAX).unwrap();
+    Content {
+        series: devices.iter().map(|&device| store.scan(device, 0..i64::MAX, &[1]).unwrap()).collect(),
+        rollups: devices.iter().flat_map(rollups).collect(),
+        quarantine: store.list_quarantine(None, 1_000).unwrap(),
+        cursor: store.cursor().unwrap(),
+    }
 }
 
 /// Files below a folder with their content, the store's left out.
