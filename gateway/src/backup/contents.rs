@@ -128,7 +128,7 @@ impl Contents {
                     let mut rest = payload;
                     while !rest.is_empty() {
                         let entry = split_entry(&mut rest).ok_or_else(|| malformed("half an entry"))?;
-                        count(totals, space, entry).map_err(BackupError::from)?;
+                        count(totals, space, entry.1).map_err(BackupError::from)?;
                         take(Item::Entry(entry.0, entry.1))?;
                     }
                 }
@@ -161,25 +161,15 @@ impl Contents {
             _ => Err(BackupError::Truncated { at: self.decoder.at() }),
         }
     }
-
-    /// Frames so far.
-    #[must_use]
-    pub fn frames(&self) -> u64 {
-        self.decoder.frames()
-    }
 }
 
 /// Counts an entry of the store.
-pub(super) fn count(
-    totals: &mut Totals,
-    space: &str,
-    (key, value): (&[u8], &[u8]),
-) -> Result<(), store::StoreError> {
+pub(super) fn count(totals: &mut Totals, space: &str, value: &[u8]) -> Result<(), store::StoreError> {
     totals.entries += 1;
     match space {
         "catalog" => totals.devices += 1,
         "quarantine" => totals.quarantined += 1,
-        _ => totals.samples += store::samples_in(space, key, value)?,
+        _ => totals.samples += store::samples_in(space, value)?,
     }
     Ok(())
 }
@@ -240,6 +230,77 @@ pub(super) fn place_of(name: &str) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::{Formats, Records, frame};
+
+    fn begin(formats: Formats) -> (Kind, Vec<u8>) {
+        let manifest = Manifest {
+            version: "9".into(),
+            created_ms: 0,
+            formats,
+            journal: Records::default(),
+            checkpoint: Default::default(),
+            alerts: Records::default(),
+            about_bytes: 0,
+        };
+        (Kind::Begin, serde_json::to_vec(&manifest).unwrap())
+    }
+
+    fn end(totals: Totals) -> (Kind, Vec<u8>) {
+        (Kind::End, serde_json::to_vec(&totals).unwrap())
+    }
+
+    fn file(name: &str, bytes: u64) -> (Kind, Vec<u8>) {
+        (Kind::File, [&bytes.to_le_bytes(), name.as_bytes()].concat())
+    }
+
+    fn refusal(frames: &[(Kind, Vec<u8>)]) -> Option<String> {
+        let mut contents = Contents::default();
+        let mut bytes = frame::header().to_vec();
+        for (number, (kind, payload)) in frames.iter().enumerate() {
+            bytes.extend(frame::encode(number as u64, *kind, payload));
+        }
+        let pushed = contents.push::<BackupError>(&bytes, |_| Ok(()));
+        pushed.and_then(|()| contents.finish().map(drop)).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_newer_format_of_anything_in_it_is_refused_by_name() {
+        let known = Formats::known();
+        assert_eq!(refusal(&[begin(known), end(Totals::default())]), None);
+        for newer in [
+            Formats { checkpoint: known.checkpoint + 1, ..known },
+            Formats { log: known.log + 1, ..known },
+            Formats { store: known.store + 1, ..known },
+        ] {
+            let words = refusal(&[begin(newer), end(Totals::default())]).unwrap();
+            assert!(words.starts_with("written by a newer Hunhe: "), "{words}");
+        }
+    }
+
+    #[test]
+    fn frames_that_are_whole_and_in_no_order_are_refused() {
+        let wrong = end(Totals { files: 1, ..Totals::default() });
+        let (begin, end) = (begin(Formats::known()), end(Totals::default()));
+        let (long, bytes) = (file("main.cursor", 3), (Kind::Bytes, b"four".to_vec()));
+        let space = |name: &str| (Kind::Space, name.as_bytes().to_vec());
+        let half = (Kind::Entries, 5_u32.to_le_bytes().to_vec());
+        for frames in [
+            vec![end.clone()],
+            vec![begin.clone(), begin.clone(), end.clone()],
+            vec![begin.clone(), file("../x.cursor", 0), end.clone()],
+            vec![begin.clone(), long.clone(), end.clone()],
+            vec![begin.clone(), long.clone(), bytes, end.clone()],
+            vec![begin.clone(), space("passwords"), end.clone()],
+            vec![begin.clone(), space("meta"), half.clone(), end.clone()],
+            vec![begin.clone(), half, end.clone()],
+            vec![begin.clone(), space("meta"), file("main.cursor", 0), end.clone()],
+            vec![begin.clone(), end.clone(), end.clone()],
+        ] {
+            let words = refusal(&frames).unwrap();
+            assert!(words.contains("what no backup holds"), "{frames:?}: {words}");
+        }
+        assert!(refusal(&[begin, wrong]).unwrap().contains("damaged"));
+    }
 
     #[test]
     fn a_name_leads_nowhere_but_where_it_belongs() {

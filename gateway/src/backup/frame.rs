@@ -94,11 +94,6 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Frames given out.
-    pub(super) fn frames(&self) -> u64 {
-        self.number
-    }
-
     /// Where it stands.
     pub(super) fn at(&self) -> u64 {
         self.at

@@ -59,7 +59,7 @@ impl Stream<'_> {
             self.frame(Kind::Space, space.as_bytes())?;
             let mut payload = Vec::new();
             stage.store.each(space, |key, value| {
-                count(&mut self.totals, space, (key, value))?;
+                count(&mut self.totals, space, value)?;
                 push_entry(&mut payload, key, value);
                 if payload.len() < PAYLOAD_BYTES {
                     return Ok(());

@@ -153,8 +153,9 @@ fn try_to(source: &Source, store: &Store, created_ms: i64) -> Result<Option<Stag
         }
         copy_if_there(&data.join(log).join(LOCK), &dir.join(log).join(LOCK))?;
     }
+    // What is named is there: the newest segments go on growing until their lengths are taken.
+    let (journal, alerts) = (records_of(&dir.join("journal"))?, records_of(&dir.join("alerts"))?);
     let files = files_of(source, &dir)?;
-    let journal = records_of(&dir.join("journal"))?;
     if copied.is_none() && journal.first.0 > 1 {
         return Err(BackupError::NoCheckpoint);
     }
@@ -165,7 +166,7 @@ fn try_to(source: &Source, store: &Store, created_ms: i64) -> Result<Option<Stag
         formats: super::Formats::known(),
         journal,
         checkpoint: copied.map(|copied| copied.journal).unwrap_or_default(),
-        alerts: records_of(&dir.join("alerts"))?,
+        alerts,
         about_bytes,
     };
     Ok(Some(Stage { manifest, files, store: dump, _folder: folder }))

@@ -92,7 +92,7 @@ fn month_of(name: &str) -> Option<Month> {
 ///
 /// # Errors
 /// [`StoreError::Corrupt`].
-pub fn samples_in(space: &str, _key: &[u8], value: &[u8]) -> Result<u64, StoreError> {
+pub fn samples_in(space: &str, value: &[u8]) -> Result<u64, StoreError> {
     if !space.starts_with(BLOCKS) {
         return Ok(0);
     }

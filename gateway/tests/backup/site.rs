@@ -130,7 +130,10 @@ impl Open {
             let payload = [u8::try_from(self.journal.head().0 % 251).unwrap(); 100];
             self.journal.append(2, &[&payload]).unwrap();
             self.decided.append(1, &[&payload[..50]]).unwrap();
-            self.alerts.append(1, &[&payload]).unwrap();
+            // It would rather forget than stop.
+            while self.alerts.append(1, &[&payload]).is_err() {
+                assert!(self.alerts.release_oldest().unwrap());
+            }
         }
         self.journal.sync().unwrap();
         self.decided.flush().unwrap();
