@@ -5,6 +5,7 @@
 //! Devices are named by pseudonym; a household's position is not shown.
 
 mod alerts;
+mod backup;
 mod devices;
 mod live;
 mod quarantine;
@@ -15,13 +16,16 @@ use crate::{
     alerts::{Book, log::Figures},
     api::{
         ApiError,
-        backend::{AlertQuery, Answer, Backend, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery},
+        backend::{
+            AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
+        },
         metrics::Metric,
         types::{
             AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Rule, Series,
             Status, Zone,
         },
     },
+    backup::Source,
     clock::Clock,
     intake::Acknowledger,
     journal::{Intake, Tail},
@@ -70,6 +74,8 @@ pub struct Answers {
     kept: tokio::sync::Mutex<Option<(Instant, Status)>>,
     rate: Mutex<status::Rate>,
     redriving: Mutex<HashSet<u64>>,
+    kept_for_backup: Source,
+    backing_up: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Answers {
@@ -86,6 +92,7 @@ impl Answers {
         store: Arc<Store>,
         sinks: Vec<Arc<SinkStatus>>,
         sessions: Acknowledger,
+        kept_for_backup: Source,
     ) -> Self {
         Self {
             registry,
@@ -102,6 +109,8 @@ impl Answers {
             kept: tokio::sync::Mutex::default(),
             rate: Mutex::default(),
             redriving: Mutex::default(),
+            kept_for_backup,
+            backing_up: Arc::default(),
         }
     }
 
@@ -194,6 +203,10 @@ impl Backend for Answers {
 
     fn rules(&self) -> Answer<'_, Vec<Rule>> {
         Box::pin(async { Ok(self.rules_as_written()) })
+    }
+
+    fn backup(&self) -> Answer<'_, BackupStream> {
+        Box::pin(async { self.backup_now() })
     }
 
     fn metrics(&self) -> Answer<'_, Vec<Metric>> {

@@ -22,7 +22,8 @@ use std::{
 };
 
 const MAGIC: &[u8; 8] = b"HUNHECKP";
-const VERSION: u32 = 3;
+/// The newest format this program reads, and the one it writes.
+pub const VERSION: u32 = 3;
 const HEADER_BYTES: usize = 32;
 /// Nobody gets there by counting: a format that does not sum its header may say so, and the next must still be greater.
 const SEQUENCE_MAX: u64 = u64::MAX >> 1;
@@ -175,7 +176,8 @@ impl Checkpoints {
     }
 }
 
-const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
+/// The files.
+pub(crate) const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
 
 /// Writes a valid checkpoint's header anew and syncs it. It may be in the page cache alone, after a sync that failed or a kill
 /// before it; the next checkpoint takes the other file, so this one must be there after a power cut. Its body was synced
@@ -255,21 +257,118 @@ impl Write for Summing {
 
 fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint<'static>)>, CheckpointError> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-    let word = |from: usize| header[from..from + 8].try_into().map_or(0, u64::from_le_bytes);
-    let half = |from: usize| header[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
-    let version = half(8);
-    let of_body = crc32c::crc32c(body);
-    let sum = if version < 3 { of_body } else { crc32c::crc32c_append(of_body, &header[..28]) };
-    if &header[..8] != MAGIC || word(20) != body.len() as u64 || half(28) != sum || word(12) > SEQUENCE_MAX {
+    let Some(header) = Header::of(header) else { return Ok(None) };
+    if header.length != body.len() as u64 || header.crc32c != header.sum(crc32c::crc32c(body)) {
         return Ok(None);
     }
-    let checkpoint = match version {
+    let checkpoint = match header.version {
         1 => postcard::from_bytes::<CheckpointV1>(body).ok().map(Checkpoint::from),
         2 | VERSION => postcard::from_bytes(body).ok(),
         0 => None,
-        _ => return Err(Newer { path: path.into(), found: version, known: VERSION }.into()),
+        _ => return Err(Newer { path: path.into(), found: header.version, known: VERSION }.into()),
     };
-    Ok(checkpoint.map(|checkpoint| (word(12), checkpoint)))
+    Ok(checkpoint.map(|checkpoint| (header.sequence, checkpoint)))
+}
+
+struct Header {
+    version: u32,
+    sequence: u64,
+    length: u64,
+    crc32c: u32,
+    summed: [u8; 28],
+}
+
+impl Header {
+    /// `None`: not finished, or damaged.
+    fn of(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
+        let word = |from: usize| bytes[from..from + 8].try_into().map_or(0, u64::from_le_bytes);
+        let half = |from: usize| bytes[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
+        let (version, sequence, length, crc32c) = (half(8), word(12), word(20), half(28));
+        let mut summed = [0; 28];
+        summed.copy_from_slice(&bytes[..28]);
+        let valid = &bytes[..8] == MAGIC && sequence <= SEQUENCE_MAX;
+        valid.then_some(Self { version, sequence, length, crc32c, summed })
+    }
+
+    /// The checksum of a file whose body has that one.
+    fn sum(&self, of_body: u32) -> u32 {
+        if self.version < 3 { of_body } else { crc32c::crc32c_append(of_body, &self.summed) }
+    }
+}
+
+/// A copy that was made of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// Its file's name.
+    pub name: &'static str,
+    /// The last journal record it covers.
+    pub journal: Lsn,
+}
+
+/// Copies the newest whole checkpoint, beside a lane that may be writing the next; the copy's bytes are checked, so that a file
+/// that is written over meanwhile is none. `None`: there is no whole one at this moment.
+///
+/// # Errors
+/// [`CheckpointError::Io`].
+pub fn copy_newest(disk: &dyn Disk, dir: &Path, to: &Path) -> Result<Option<Copied>, CheckpointError> {
+    let mut slots = Vec::new();
+    for name in NAMES {
+        let path = dir.join(name);
+        let failed = |source| CheckpointError::Io { path: path.clone(), source };
+        let file = match disk.open(&path, Open::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        let mut bytes = [0; HEADER_BYTES];
+        match file.read_exact_at(&mut bytes, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+            read => read.map_err(failed)?,
+        }
+        let header = Header::of(&bytes).filter(|header| header.version <= VERSION);
+        slots.extend(header.map(|header| (header.sequence, name, file, bytes, header)));
+    }
+    slots.sort_by_key(|(sequence, ..)| std::cmp::Reverse(*sequence));
+    for (_, name, file, bytes, header) in slots {
+        let path = to.join(name);
+        let failed = |source| CheckpointError::Io { path: path.clone(), source };
+        if let Some(journal) = copy(disk, &*file, &bytes, &header, &path).map_err(failed)? {
+            return Ok(Some(Copied { name, journal }));
+        }
+        disk.remove(&path).map_err(failed)?;
+    }
+    Ok(None)
+}
+
+/// Answers the journal record that the copy stands for, if it is whole.
+fn copy(
+    disk: &dyn Disk,
+    from: &dyn File,
+    bytes: &[u8; HEADER_BYTES],
+    header: &Header,
+    path: &Path,
+) -> io::Result<Option<Lsn>> {
+    const CHUNK: usize = 1 << 20;
+    let to = disk.open(path, Open::Empty)?;
+    to.write_all_at(bytes, 0)?;
+    let (mut sum, mut at, mut journal) = (0, HEADER_BYTES as u64, None);
+    let end = at.saturating_add(header.length);
+    let mut chunk = vec![0; CHUNK];
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+        match from.read_exact_at(&mut chunk[..wanted], at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
+        }
+        if journal.is_none() {
+            // Every format begins with it.
+            journal = postcard::take_from_bytes::<Lsn>(&chunk[..wanted]).ok().map(|(journal, _)| journal);
+        }
+        sum = crc32c::crc32c_append(sum, &chunk[..wanted]);
+        to.write_all_at(&chunk[..wanted], at)?;
+        at += wanted as u64;
+    }
+    Ok(journal.filter(|_| header.sum(sum) == header.crc32c))
 }
 
 /// Refuses a folder that holds a checkpoint of a newer format, and changes nothing.

@@ -5,6 +5,7 @@
 //! is bad news (a ledger that does not close, a damaged journal); 2 bad usage or configuration.
 
 mod ask;
+mod backup;
 mod check;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Faults, Layers, Loaded, Period};
 
 pub use ask::{AskError, ledger, quarantine};
+pub use backup::{BackupOptions, RestoreOptions, SaveError, backup, is_restore_usage, restore};
 pub use check::check;
 
 /// Bad usage or configuration.
@@ -51,6 +53,14 @@ pub enum Command {
     /// Ask a running gateway whether every sample is accounted for; exit 1 if not.
     #[command(after_help = "Example:\n  hunhe-gateway ledger --json")]
     Ledger(Asking),
+    /// Save everything a gateway keeps to one file, while it runs.
+    #[command(after_help = "Example:\n  hunhe-gateway backup --to /srv/backup/hunhe-monday.backup")]
+    Backup(BackupOptions),
+    /// Make a data folder of a backup; then start the gateway as usual.
+    #[command(
+        after_help = "Example:\n  hunhe-gateway restore --from hunhe-monday.backup --config /etc/hunhe/hunhe-gateway.toml"
+    )]
+    Restore(RestoreOptions),
     /// Look at a journal's folder while no gateway needs it, or beside a running one.
     #[command(subcommand, after_help = "Example:\n  hunhe-gateway journal verify /var/lib/hunhe/journal")]
     Journal(JournalCommand),
@@ -234,7 +244,7 @@ mod tests {
     fn every_command_has_help_with_an_example() {
         Cli::command().debug_assert();
         let all = every_command(&Cli::command());
-        assert!(all.len() >= 14, "{}", all.len());
+        assert!(all.len() >= 16, "{}", all.len());
         for mut command in all {
             let help = command.render_help().to_string();
             assert!(help.contains("Example:\n  hunhe-gateway "), "{help}");
@@ -263,6 +273,10 @@ mod tests {
             "journal verify",
             "run --config f --set x",
             "quarantine redrive",
+            "backup",
+            "backup --to f --url http://x --config c",
+            "restore --from f",
+            "restore --from f --config c --data-dir d",
         ] {
             let words = std::iter::once("hunhe-gateway").chain(line.split_whitespace());
             assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");

@@ -303,7 +303,11 @@ impl Work {
                 return Ok(false);
             }
             match reader.next()? {
-                Next::CaughtUp => return Ok(false),
+                Next::CaughtUp => {
+                    // Numbers that were given away are no records, and yet done with.
+                    self.turns.handled = self.turns.handled.max(reader.position().previous());
+                    return Ok(false);
+                }
                 Next::Lost { first, last } => {
                     let records = last.0.saturating_sub(first.0) + 1;
                     self.driver.handle.progress.unreadable.fetch_add(records, Ordering::Relaxed);

@@ -13,12 +13,13 @@
 //! - [`api`], [`answers`]: what people and programs ask
 //! - [`observe`]: what the gateway says of itself
 //! - [`formats`]: what of it a newer Hunhe wrote, which is refused
-//! - [`recover`]: what a start makes of what is on disk
+//! - [`recover`]: what a start makes of what is on disk; [`backup`]: a copy of that, and back
 //! - [`run`]: all of it put together; [`demo`]: with a city and a broker around it
 
 pub mod alerts;
 pub mod answers;
 pub mod api;
+pub mod backup;
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;

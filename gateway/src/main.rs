@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use hunhe_gateway::cli::{self, BAD_CONFIGURATION, Cli, Command, JournalCommand, exit_code};
+use hunhe_gateway::cli::{self, BAD_CONFIGURATION, Cli, Command, JournalCommand, SaveError, exit_code};
 use hunhe_gateway::config::Faults;
 use hunhe_gateway::enrol::EnrolError;
 use hunhe_gateway::journal::inspect;
@@ -38,6 +38,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             wait(cli::quarantine(&command, &mut out))??;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Backup(options) => {
+            wait(cli::backup(&options, &mut out))??;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Restore(options) => cli::restore(&options, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Journal(command) => journal(&command, &mut out),
         Command::Openapi => {
             writeln!(out, "{}", api::openapi())?;
@@ -80,7 +85,10 @@ fn report(error: &anyhow::Error) -> ExitCode {
     // Standard error is the last resort: where even that is gone, the exit code remains.
     let _ = writeln!(io::stderr(), "hunhe-gateway: {error:#}");
     let misconfigured = error.chain().any(|cause: &(dyn Error + 'static)| {
-        cause.is::<Faults>() || matches!(cause.downcast_ref(), Some(EnrolError::Faults(_)))
+        cause.is::<Faults>()
+            || matches!(cause.downcast_ref(), Some(EnrolError::Faults(_)))
+            || cause.downcast_ref().is_some_and(SaveError::is_usage)
+            || cause.downcast_ref().is_some_and(cli::is_restore_usage)
     });
     if misconfigured { ExitCode::from(BAD_CONFIGURATION) } else { ExitCode::FAILURE }
 }

@@ -6,6 +6,7 @@
 
 use crate::{
     alerts,
+    backup::restored::Note,
     checkpoint::Checkpoints,
     config::{Config, DecidedLimits, JournalLimits},
     formats,
@@ -128,7 +129,7 @@ impl Recovered {
             }
         };
         let decided = open_derived(decided, of_checkpoint.map(|newest| newest.decided))?;
-        let alerts = open_derived(alerts, of_checkpoint.map(|newest| newest.alerts))?;
+        let mut alerts = open_derived(alerts, of_checkpoint.map(|newest| newest.alerts))?;
         let (snapshot, confirmed, mut from) = match found.newest {
             None => (None, Default::default(), journal.oldest().previous()),
             Some(checkpoint) => {
@@ -136,6 +137,14 @@ impl Recovered {
                 (Some(checkpoint.snapshot), checkpoint.confirmed, checkpoint.journal)
             }
         };
+        if let Some(note) = Note::read(&**disk, dir).context("the note of a restore cannot be read")? {
+            tracing::info!(
+                backup_ms = note.backup_ms,
+                "this folder was restored: what came after the backup shows as unexplained once agents report"
+            );
+            journal.jump_to(note.journal)?;
+            alerts.jump_to(note.alerts)?;
+        }
         let gone = journal.oldest().0.saturating_sub(from.next().0);
         if gone > 0 {
             tracing::error!(

@@ -8,6 +8,7 @@ use crate::{
     alerts::{self, AlertLog, Book, describe::Describer},
     answers::{Alerting, Answers},
     api::{self, Api, Limits, live},
+    backup,
     clock::Clock,
     config::{Config, InfluxKind},
     intake::{self, Acknowledger, Role, Settler},
@@ -92,6 +93,10 @@ impl Gateway {
         let rules = fingerprint(&registry, config.validate.accept_past.as_ms());
         let disk = Recovered::open(&hunhe_disk::real(), &Layout::of(&config), rules)?;
         lane.progress().unreadable.fetch_add(disk.gone, Ordering::Relaxed);
+        // Behind the logs' locks: it is no other gateway's.
+        if let Err(error) = backup::clear(&config.data_dir) {
+            tracing::warn!(%error, "what a backup that was cut short has left cannot be removed");
+        }
         let confirmed = disk.confirmed.clone();
         let marks = Marks::of(&confirmed, &config.sink_of_record, disk.cause_max);
         let store = Arc::new(open_store(&config)?);
@@ -264,6 +269,7 @@ impl Gateway {
             store,
             statuses,
             acknowledger,
+            backup::Source::of(&config),
         ));
         let backend: Arc<dyn api::backend::Backend> = Arc::clone(&answers) as _;
         let api = Api { backend: Arc::clone(&backend), hub: Arc::clone(&hub), limits: Limits::default() };

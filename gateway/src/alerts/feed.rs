@@ -36,6 +36,11 @@ pub enum Step {
         /// How many.
         records: u64,
     },
+    /// Numbers up to this one were given away: nothing is missing.
+    Jump {
+        /// The last of them.
+        last: Lsn,
+    },
     /// Nothing more for now.
     CaughtUp,
 }
@@ -77,7 +82,14 @@ impl Feed {
     /// Where the log cannot be read at all.
     pub fn step(&mut self) -> Result<Step, ReadError> {
         let found = match self.reader.next() {
-            Ok(Next::CaughtUp) => return Ok(Step::CaughtUp),
+            Ok(Next::CaughtUp) => {
+                let last = self.reader.position().previous();
+                if last <= self.last {
+                    return Ok(Step::CaughtUp);
+                }
+                self.last = last;
+                return Ok(Step::Jump { last });
+            }
             Ok(Next::Lost { first, last }) => Err((last, last.0.saturating_sub(first.0) + 1)),
             Ok(Next::Record(record)) => {
                 let entry = (record.kind == ALERT).then(|| parse(record.lsn, record.payload)).flatten();

@@ -14,6 +14,9 @@ use super::types::{
     QuarantinePage, Redriven, Rule, Series, Status, Zone,
 };
 
+/// A backup as it is taken, piece by piece; dropped, it ends.
+pub type BackupStream = tokio::sync::mpsc::Receiver<bytes::Bytes>;
+
 /// A future answer, boxed so that the backend can be a trait object.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send + 'a>>;
 
@@ -145,6 +148,8 @@ pub trait Backend: Send + Sync + 'static {
     fn alerts(&self, query: AlertQuery) -> Answer<'_, AlertPage>;
     /// The rules that make alerts.
     fn rules(&self) -> Answer<'_, Vec<Rule>>;
+    /// A backup of everything; [`ApiError::Conflict`] while one is being taken.
+    fn backup(&self) -> Answer<'_, BackupStream>;
     /// Counters and gauges for `/metrics`.
     fn metrics(&self) -> Answer<'_, Vec<Metric>>;
     /// `Ok` when samples sent now would be journaled; otherwise [`ApiError::Unavailable`] with what is missing.

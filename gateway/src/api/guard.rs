@@ -66,7 +66,7 @@ impl Guard {
 }
 
 /// Whether a browser says that another origin's page sent this. Programs send neither header.
-fn foreign(headers: &HeaderMap) -> bool {
+pub(super) fn foreign(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site != "same-origin" && site != "none";
     }

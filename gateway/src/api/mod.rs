@@ -108,6 +108,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(routes::alerts::alerts))
         .routes(routes!(routes::alerts::rules))
         .routes(routes!(routes::live::live))
+        .routes(routes!(routes::backup::backup))
         .routes(routes!(routes::health::metrics))
         .routes(routes!(routes::health::healthz))
         .routes(routes!(routes::health::readyz))

@@ -141,13 +141,13 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-struct Gateway {
+pub(super) struct Gateway {
     client: reqwest::Client,
     base: String,
 }
 
 impl Gateway {
-    fn at(asking: &Asking) -> Self {
+    pub(super) fn at(asking: &Asking) -> Self {
         Self { client: reqwest::Client::new(), base: asking.url.trim_end_matches('/').into() }
     }
 
@@ -171,6 +171,27 @@ impl Gateway {
             address.query_pairs_mut().extend_pairs(query);
         }
         self.answer(url, self.client.get(address)).await
+    }
+
+    /// An answer that is taken piece by piece.
+    pub(super) async fn stream(&self, path: &str) -> Result<reqwest::Response, AskError> {
+        let url = format!("{}{path}", self.base);
+        let request = self.client.get(&url).send();
+        let response = match tokio::time::timeout(TIMEOUT, request).await {
+            Ok(response) => response.map_err(|source| AskError::Nobody { url: url.clone(), source })?,
+            Err(_) => return Err(AskError::Foreign { url }),
+        };
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        match response.json::<Value>().await {
+            Ok(body) => {
+                let detail = body.get("detail").and_then(Value::as_str).unwrap_or("without a reason");
+                Err(AskError::Refused { url, status, detail: plain(detail) })
+            }
+            Err(_) => Err(AskError::Foreign { url }),
+        }
     }
 
     async fn post(&self, path: &str) -> Result<(String, Value), AskError> {

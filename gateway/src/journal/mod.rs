@@ -36,7 +36,9 @@
 //! The LSN in the checksum makes a missing, doubled or swapped record or segment visible; its low half in the frame lets a
 //! scan find the next whole record behind damage. *Synced* says that every record before this one was durable when it was
 //! appended: it tells damage from records that were never promised. A *seal* (no payload, LSN of the next segment's first
-//! record) ends each segment but the last, so that opening need not read sealed segments.
+//! record) ends each segment but the last, so that opening need not read sealed segments. A record of kind 255 is a *jump*: its
+//! payload, 8 bytes, is the last number that is given away on purpose, and the next record is numbered behind that. Readers pass
+//! it in silence; a program of before jumps finds numbers missing there, and goes on.
 //!
 //! # What it deliberately does not do
 //! - Opening reads the last segment whole and of the others header and seal; damage inside a sealed segment is reported
@@ -74,7 +76,7 @@ pub use finding::{AsideReason, Finding, Gap, Recovery};
 pub use format::refuse_newer_segments;
 pub use queue::{Bounds, Intake, Priority, Refused, State, Status};
 pub use reader::{Next, Reader, Record};
-pub use record::MAX_PAYLOAD_BYTES;
+pub use record::{JUMP, MAX_PAYLOAD_BYTES};
 pub use segment::FORMAT_VERSION;
 pub use tail::Tail;
 pub use writer::Writer;

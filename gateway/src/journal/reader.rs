@@ -7,6 +7,7 @@ use hunhe_disk::Open;
 
 use super::Lsn;
 use super::error::{Error, ReadError};
+use super::record::JUMP;
 use super::scan::{Scanner, Step};
 use super::segment::{self, HEADER_LEN};
 use super::tail::Tail;
@@ -109,6 +110,7 @@ impl Reader {
                 Error::io("read", &segment::path_of(&self.tail.shared.dir, self.segment))(error)
             })?;
             match step {
+                Step::Record { kind: JUMP, .. } => self.next = self.next.max(scanner.expected()),
                 Step::Record { lsn, .. } if lsn < self.next => {}
                 Step::Record { lsn, kind, payload, .. } => {
                     self.next = lsn.next();

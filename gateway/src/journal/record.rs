@@ -8,6 +8,8 @@ pub(super) const FRAME_BYTES: usize = 12;
 pub(super) const FRAME_LEN: u64 = 12;
 /// The largest payload of a record, 1 MiB.
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// The log's own kind: a jump. Its payload is the last of the numbers that are given away on purpose.
+pub const JUMP: u8 = u8::MAX;
 
 const LEN_MASK: u32 = (1 << 22) - 1;
 const SEAL: u32 = 1 << 22;
@@ -102,6 +104,12 @@ impl Frame {
     pub(super) fn proves(self, stamp: Stamp, lsn: Lsn, payload: &[u8]) -> bool {
         self.crc == crc32c::crc32c_append(stamp.start(lsn, self.word), payload)
     }
+}
+
+/// The last number that is taken when record `lsn` is: its own, but for a jump.
+pub(super) fn last_taken(lsn: Lsn, kind: u8, payload: &[u8]) -> Lsn {
+    let target = payload.try_into().map_or(lsn, |bytes| Lsn(u64::from_le_bytes(bytes)));
+    if kind == JUMP { target.max(lsn) } else { lsn }
 }
 
 fn low_half(lsn: Lsn) -> u32 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hunhe_disk::File;
 
 use super::Lsn;
-use super::record::{FRAME_BYTES, FRAME_LEN, Frame, Stamp};
+use super::record::{self, FRAME_BYTES, FRAME_LEN, Frame, Stamp};
 
 /// One read from the file; a longer record makes the buffer grow to it, once.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -56,6 +56,11 @@ impl Scanner {
         Self { file, stamp, buffer: vec![0; wanted.max(FRAME_BYTES)], start: 0, end: 0, at, limit, next }
     }
 
+    /// The number of the next record.
+    pub(super) fn expected(&self) -> Lsn {
+        self.next
+    }
+
     /// Offset behind the last step.
     pub(super) fn offset(&self) -> u64 {
         self.at
@@ -99,8 +104,8 @@ impl Scanner {
         }
         let len = frame.payload_len().unwrap_or(0);
         let payload = self.start + FRAME_BYTES..self.start + FRAME_BYTES + len;
+        self.next = record::last_taken(lsn, frame.kind(), &self.buffer[payload.clone()]).next();
         self.consume(FRAME_BYTES + len);
-        self.next = lsn.next();
         Ok(Step::Record { lsn, kind: frame.kind(), synced: frame.is_synced(), payload })
     }
 

@@ -293,7 +293,8 @@ fn scan_whole(file: Arc<dyn File>, segment: &Found, stamp: Stamp) -> io::Result<
         match scanner.step()? {
             Step::Record { lsn, synced, payload, .. } => {
                 records += 1;
-                (extent.next, extent.records_end, extent.sealed) = (lsn.next(), scanner.offset(), false);
+                (extent.next, extent.records_end, extent.sealed) =
+                    (scanner.expected(), scanner.offset(), false);
                 if synced {
                     extent.durable_before = lsn;
                     extent.proven_end = scanner.offset() - FRAME_LEN - payload.len() as u64;

@@ -8,7 +8,7 @@ use hunhe_disk::{File, Open};
 use super::error::{AppendError, Error};
 use super::finding::Recovery;
 use super::format;
-use super::record::{FRAME_BYTES, FRAME_LEN, MAX_PAYLOAD_BYTES, Stamp};
+use super::record::{FRAME_BYTES, FRAME_LEN, JUMP, MAX_PAYLOAD_BYTES, Stamp};
 use super::recover::{Claim, Mended};
 use super::scan::{Scanner, Step};
 use super::segment::{self, HEADER_BYTES, HEADER_LEN};
@@ -288,6 +288,23 @@ impl Writer {
         Ok(())
     }
 
+    /// Gives the numbers up to `lsn` away, since something outside may know them from another life of this log. Unlike after
+    /// [`skip_to`](Self::skip_to) nothing counts as lost. Durable when it returns; nothing happens if the log is already there.
+    /// It takes its 20 bytes past the limits, so that a full log can be started with.
+    ///
+    /// # Errors
+    /// Any I/O error is final.
+    pub fn jump_to(&mut self, lsn: Lsn) -> Result<(), Error> {
+        self.check()?;
+        if lsn > self.head() {
+            let synced = self.durable.next() == self.next;
+            self.stamp.encode(&mut self.buffer, self.next, JUMP, synced, &[&lsn.0.to_le_bytes()]);
+            self.next = lsn.next();
+            self.sync()?;
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), Error> {
         self.failure.clone().map_or(Ok(()), Err)
     }
@@ -407,7 +424,9 @@ impl Writer {
         let mut end = (self.active_first.previous(), HEADER_LEN);
         while end.0 < lsn {
             match scanner.step()? {
-                Step::Record { lsn: at, .. } if at <= lsn => end = (at, scanner.offset()),
+                Step::Record { .. } if scanner.expected() <= lsn.next() => {
+                    end = (scanner.expected().previous(), scanner.offset());
+                }
                 Step::Lost { .. } => {}
                 Step::Record { .. } | Step::Seal | Step::End { .. } => break,
             }

@@ -106,6 +106,10 @@ impl<R: Receiver> Courier<R> {
         while self.window.has_room() {
             match self.feed.step()? {
                 Step::CaughtUp => return Ok(true),
+                Step::Jump { last } => {
+                    self.window.pass(last);
+                    self.window.advance();
+                }
                 Step::Lost { last, records } => {
                     self.status.lose(records);
                     tracing::error!(

@@ -69,7 +69,7 @@ impl Month {
         (self.start_ms()..self.end_ms()).contains(&time_ms)
     }
 
-    fn from_name(name: &str) -> Option<Self> {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         let (year, month) = name.split_once('-')?;
         Some(Self(year.parse::<i32>().ok()? * 12 + month.parse::<i32>().ok()? - 1))
     }
@@ -198,7 +198,7 @@ fn space_options(lz4: bool) -> KeyspaceCreateOptions {
         .data_block_compression_policy(CompressionPolicy::all(compression))
 }
 
-fn check_format(meta: &Keyspace, options: &Options) -> Result<(), StoreError> {
+pub(super) fn check_format(meta: &Keyspace, options: &Options) -> Result<(), StoreError> {
     let stored = meta.get("format")?;
     let found = stored.as_deref().and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
     match found {

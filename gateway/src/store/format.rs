@@ -12,7 +12,7 @@ use hunhe_disk::{Disk, Open};
 use std::{io, path::Path};
 
 /// The version of everything that this store writes.
-pub(super) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 /// The file's name in the store's folder.
 pub const MARKER: &str = "format";
 

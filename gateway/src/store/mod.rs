@@ -10,6 +10,7 @@
 //! - `memory`: what is not yet on disk; `append` for samples in order, `late` for all others
 //! - `checkpoint`: memory to disk, in one batch with the cursor
 //! - `scan`: blocks, runs and memory merged for a reader
+//! - `dump`: all of it as of one moment, for backups, and a store made of that
 //! - `catalog`, `rollup`, `quarantine`, `retain`: names; windows; refused messages; what is old
 //!
 //! Promises:
@@ -46,6 +47,7 @@ mod block;
 mod catalog;
 mod checkpoint;
 mod disk;
+mod dump;
 mod format;
 mod late;
 mod memory;
@@ -58,7 +60,8 @@ mod table;
 mod tests;
 
 pub use disk::Month;
-pub use format::{MARKER, refuse_newer};
+pub use dump::{Dump, Filling, is_space, samples_in};
+pub use format::{FORMAT, MARKER, refuse_newer};
 pub use hunhe_gateway_core::event::ABSENT;
 pub use quarantine::Discarded;
 pub use retain::Retained;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use hunhe_gateway::api::backend::{
-    AlertQuery, AlertStateQuery, Answer, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
+    AlertQuery, AlertStateQuery, Answer, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
 };
 use hunhe_gateway::api::metrics::{Metric, MetricKind};
 use hunhe_gateway::api::types::{
@@ -49,8 +49,12 @@ pub(crate) struct Fake {
     pub(crate) ready: AtomicBool,
     /// Status waits for ever while this is set.
     pub(crate) stuck: AtomicBool,
+    pub(crate) backing_up: AtomicBool,
     pub(crate) devices: usize,
 }
+
+/// What the one backup holds that is given.
+pub(crate) const BACKUP: &str = "all there is";
 
 impl Fake {
     pub(crate) fn new(devices: usize) -> Arc<Self> {
@@ -58,6 +62,7 @@ impl Fake {
             now_ms: AtomicI64::new(NOW_MS),
             ready: AtomicBool::new(true),
             stuck: AtomicBool::new(false),
+            backing_up: AtomicBool::new(false),
             devices,
         })
     }
@@ -487,6 +492,17 @@ impl Backend for Fake {
             hold_s: 0,
             clear_hold_s: 60,
         }])
+    }
+
+    fn backup(&self) -> Answer<'_, BackupStream> {
+        if self.backing_up.swap(true, Ordering::Relaxed) {
+            let words = "a backup is being taken: try again when it is done";
+            return Box::pin(async move { Err(ApiError::Conflict(words.into())) });
+        }
+        let (give, stream) = tokio::sync::mpsc::channel(2);
+        // There is room for two.
+        drop(give.try_send(BACKUP.into()));
+        ok(stream)
     }
 
     fn metrics(&self) -> Answer<'_, Vec<Metric>> {

@@ -299,6 +299,18 @@ async fn machines_read_health_readiness_and_figures() {
 }
 
 #[tokio::test]
+async fn one_backup_is_given_at_a_time_and_none_to_a_page_of_another_origin() {
+    let served = Served::plain().await;
+    let foreign = served.request("GET", "/api/v1/backup").header("sec-fetch-site", "cross-site");
+    assert_eq!(foreign.send().await.unwrap().status(), 403);
+    let given = served.request("GET", "/api/v1/backup").send().await.unwrap();
+    assert_eq!(given.headers()["content-type"], "application/octet-stream");
+    assert_eq!(given.text().await.unwrap(), crate::fake::BACKUP);
+    let problem = served.problem("GET", "/api/v1/backup", 409).await;
+    assert!(problem["detail"].as_str().unwrap().contains("being taken"), "{problem}");
+}
+
+#[tokio::test]
 async fn the_document_lists_exactly_the_contract_and_every_operation_in_it_is_mounted() {
     let served = Served::plain().await;
     let document = served.get("/api/openapi.json").await;
@@ -316,6 +328,7 @@ async fn the_document_lists_exactly_the_contract_and_every_operation_in_it_is_mo
         listed,
         [
             "get /api/v1/alerts",
+            "get /api/v1/backup",
             "get /api/v1/classes",
             "get /api/v1/devices",
             "get /api/v1/devices/{id}",

@@ -281,3 +281,65 @@ fn waiting_ends_with_more_records_or_with_the_writer() {
     drop(writer);
     assert_eq!(waiter.join().unwrap(), (Lsn(1), Lsn(1), true));
 }
+
+#[test]
+fn numbers_given_away_are_neither_used_nor_lost() {
+    for jump in [1, 1 << 40] {
+        let dir = folder();
+        let (mut writer, _) = open(dir.path());
+        write_through(&mut writer, 90);
+        let behind = Lsn(90 + jump);
+        writer.jump_to(behind).unwrap();
+        writer.jump_to(Lsn(5)).unwrap();
+        assert_eq!((writer.head(), writer.durable()), (behind, behind));
+        let tail = writer.subscribe();
+        for from in [1, 90, 91, behind.0 + 1] {
+            let got = read_from(tail.clone(), from);
+            assert_eq!((got.records, got.lost), ((from..=90).collect(), Vec::new()), "from {from}");
+        }
+        // Before and behind the jump's own segment is sealed, and after a reopening.
+        for more in [10, 200, 300] {
+            drop(tail.clone());
+            write_through(&mut writer, behind.0 + more);
+            drop(writer);
+            let (reopened, recovery) = open(dir.path());
+            assert!(recovery.findings.is_empty(), "{recovery}");
+            writer = reopened;
+            let got = read_from(writer.subscribe(), 1);
+            let expected: Vec<u64> = (1..=90).chain(behind.0 + 1..=behind.0 + more).collect();
+            assert_eq!((got.records, got.lost), (expected, Vec::new()));
+            let report = hunhe_gateway::journal::inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
+            assert!(report.sound && report.records == Some(91 + more), "{report}");
+        }
+        drop(writer);
+        // A derived log is cut on either side of the jump.
+        for cut in [behind.0 + 20, behind.0, 80] {
+            let (mut writer, _) = open(dir.path());
+            writer.truncate_after(Lsn(cut)).unwrap();
+            assert_eq!(writer.head(), Lsn(cut));
+            writer.jump_to(behind).unwrap();
+            write_through(&mut writer, behind.0 + 20);
+            drop(writer);
+            let (writer, _) = open(dir.path());
+            let got = read_from(writer.subscribe(), 1);
+            let expected: Vec<u64> = (1..=90.min(cut)).chain(behind.0 + 1..=behind.0 + 20).collect();
+            assert_eq!((got.records, got.lost), (expected, Vec::new()), "cut after {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_full_log_still_jumps() {
+    let dir = folder();
+    let limited =
+        Options { limit_bytes: 2 * super::SEGMENT_BYTES, ..options(dir.path(), super::SEGMENT_BYTES) };
+    let (mut writer, _) = Writer::open(limited.clone()).unwrap();
+    while writer.append(0, &[&[7; 50]]).is_ok() {}
+    let head = writer.head();
+    writer.jump_to(Lsn(1 << 40)).unwrap();
+    drop(writer);
+    let (mut writer, recovery) = Writer::open(limited).unwrap();
+    assert_eq!((writer.head(), recovery.findings), (Lsn(1 << 40), Vec::new()));
+    writer.release_through(head).unwrap();
+    assert_eq!(writer.append(0, &[b"x"]).unwrap(), Lsn((1 << 40) + 1));
+}

@@ -3,6 +3,7 @@
 #![expect(unused_qualifications, reason = "utoipa::path writes the keys' type with its trait in full")]
 
 pub(super) mod alerts;
+pub(super) mod backup;
 pub(super) mod catalogue;
 pub(super) mod devices;
 pub(super) mod health;
