@@ -1,7 +1,7 @@
 //! The embedded store as a sink, over restarts that find store and ledger at different places: what is confirmed in all is
 //! what the store holds and what the quarantine holds, each sample once.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a broken promise fails loudly here")]
+#![expect(clippy::unwrap_used, reason = "a broken promise fails loudly here")]
 
 #[expect(dead_code, reason = "the other sinks' tests need more of it")]
 #[path = "influx/fixture.rs"]
