@@ -7,8 +7,8 @@
 //! 4. a snapshot of the store;
 //! 5. links to the segments that are new since, so that the journal reaches as far as checkpoint, cursors and store.
 //!
-//! Releases go from the oldest on. So if the newest segment of step 1 is still there in step 5, every one in between is. If it is
-//! not, all is done again.
+//! Releases go from the oldest on. So if the newest segment of step 1 is still there when those of step 5 have been linked, every
+//! one in between is. If it is not, all is done again.
 
 use super::{BackupError, Manifest, Records, contents::place_of};
 use crate::{
@@ -141,13 +141,14 @@ fn try_to(source: &Source, store: &Store, created_ms: i64) -> Result<Option<Stag
     }
     let mut newest = Vec::new();
     for log in LOGS {
-        newest.push(link(&data.join(log), &dir.join(log))?.pop());
+        let Some(mut linked) = link(&data.join(log), &dir.join(log))? else { return Ok(None) };
+        newest.push(linked.pop());
     }
     let copied = copy_checkpoint(data, &dir)?;
     copy_small_files(data, &dir)?;
     let dump = store.dump()?;
     for (log, newest) in LOGS.into_iter().zip(newest) {
-        let now = link(&data.join(log), &dir.join(log))?;
+        let Some(now) = link(&data.join(log), &dir.join(log))? else { return Ok(None) };
         if newest.is_some_and(|newest| !now.contains(&newest)) {
             return Ok(None);
         }
@@ -172,26 +173,40 @@ fn try_to(source: &Source, store: &Store, created_ms: i64) -> Result<Option<Stag
     Ok(Some(Stage { manifest, files, store: dump, _folder: folder }))
 }
 
-/// Links all segments of a log that are not linked yet; answers all that there are, oldest first.
-fn link(from: &Path, to: &Path) -> Result<Vec<String>, BackupError> {
-    let mut names = match fs::read_dir(from) {
-        Ok(entries) => entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name.ends_with(".seg"))
-            .collect::<Vec<_>>(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(BackupError::io("list", from)(error)),
-    };
-    names.sort();
-    for name in names.iter().rev() {
+/// Links all segments of a log that are not linked yet. Answers those that are now, without one missing between them, oldest first;
+/// `None`: all that were listed have been released since.
+fn link(from: &Path, to: &Path) -> Result<Option<Vec<String>>, BackupError> {
+    let Some(newest) = segments(from)?.pop() else { return Ok(Some(Vec::new())) };
+    // A listing may pass over what is created while it is made, and show what was created later still.
+    let mut names = segments(from)?;
+    names.retain(|name| *name <= newest);
+    for at in (0..names.len()).rev() {
+        let name = &names[at];
         match fs::hard_link(from.join(name), to.join(name)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             // Released since it was listed, and so are all before it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                names.drain(..=at);
+                break;
+            }
             Err(error) => return Err(BackupError::io("link", &from.join(name))(error)),
         }
     }
+    Ok(Some(names).filter(|names| !names.is_empty()))
+}
+
+/// The names of a log's segments, oldest first.
+fn segments(dir: &Path) -> Result<Vec<String>, BackupError> {
+    let mut names: Vec<String> = match fs::read_dir(dir) {
+        Ok(entries) => entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.ends_with(".seg"))
+            .collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(BackupError::io("list", dir)(error)),
+    };
+    names.sort();
     Ok(names)
 }
 
