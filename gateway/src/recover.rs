@@ -166,9 +166,10 @@ pub fn fingerprint(registry: &Registry, accept_past_ms: i64) -> u32 {
     let rules = serde_json::to_vec(registry.rules()).unwrap_or_default();
     let sum = crc32c::crc32c_append(crc32c::crc32c(&rules), &accept_past_ms.to_le_bytes());
     let sum = registry.classes().iter().fold(sum, |sum, rules| {
-        let sum = crc32c::crc32c_append(sum, rules.class.name.as_bytes());
-        crc32c::crc32c_append(sum, &rules.class.version.to_le_bytes())
+        crc32c::crc32c_append(sum, &serde_json::to_vec(&rules.class).unwrap_or_default())
     });
+    // Another program may decide otherwise.
+    let sum = crc32c::crc32c_append(sum, env!("CARGO_PKG_VERSION").as_bytes());
     registry.devices().iter().fold(sum, |sum, device| {
         let of = [
             device.id.as_str(),
@@ -285,6 +286,9 @@ mod tests {
             bound_cursor(&disk, path, 5).unwrap();
             assert_eq!(held().1, Held::Cursor(Cursor { cause, hint: Lsn(9) }));
         }
+        held().0.save(Cursor { cause: 7, hint: Lsn(9) }).unwrap();
+        bound_cursor(&disk, path, 5).unwrap();
+        disk.handle().sync_dir(Path::new("/")).unwrap();
         held().0.save(Cursor { cause: 7, hint: Lsn(9) }).unwrap();
         bound_cursor(&disk, path, 5).unwrap();
         disk.power_loss(1);

@@ -335,8 +335,8 @@ impl Gateway {
         self.stop.send_replace(true);
         self.journal.close();
         let threads = tokio::task::spawn_blocking(move || {
-            let head = self.committer.join().map_or(Lsn::NONE, |journal| journal.head());
-            // Sinks end with what the journal holds, and before the last checkpoint, which then counts what they did.
+            let head = self.committer.join().map_or(Lsn::NONE, |journal| journal.subscribe().head());
+            // What a failed write left behind nobody can see, nor wait for. Sinks end with what the journal holds, and before the last checkpoint, which then counts what they did.
             while !self.lane_thread.is_finished() && self.lane.must_be_waited_for(head) {
                 std::thread::sleep(Duration::from_millis(5));
             }

@@ -63,7 +63,7 @@ pub struct Restored {
 pub enum RestoreError {
     /// The target is in use.
     #[error(
-        "{dir} is not empty: restore into a folder that is empty or missing, or move this one away first"
+        "{dir} is not empty: restore into a folder that is empty or missing, or stop the gateway that uses it and move it away"
     )]
     NotEmpty {
         /// The folder.

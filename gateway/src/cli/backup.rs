@@ -78,6 +78,9 @@ pub enum SaveError {
     /// What came is no backup.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// A newer version's folder.
+    #[error(transparent)]
+    Format(#[from] crate::formats::FormatError),
     /// The store cannot be read.
     #[error("the embedded store cannot be read")]
     Store(#[source] StoreError),
@@ -149,6 +152,8 @@ fn offline_store(config: &crate::config::Config) -> Result<Store, SaveError> {
     if !dir.join("journal").is_dir() {
         return Err(SaveError::NoData(dir.clone()));
     }
+    // Opening the store writes already.
+    crate::formats::refuse_newer(&*hunhe_disk::real(), dir)?;
     match Store::open(crate::store::Options::new(dir.join("store"))) {
         Ok(store) => Ok(store),
         Err(StoreError::Disk(fjall::Error::Locked)) => Err(SaveError::InUse(dir.clone())),

@@ -111,7 +111,8 @@ impl Disk {
         let is_new = db.keyspace_count() == 0;
         let small = || space_options(false).max_memtable_size(MEMTABLE_BYTES);
         let meta = db.keyspace("meta", small)?;
-        if is_new {
+        // A kill may come between a keyspace and what is written into it.
+        if is_new || db.keyspace_count() == 1 && meta.is_empty()? {
             meta.insert("format", FORMAT.to_be_bytes())?;
             db.persist(PersistMode::SyncAll)?;
         }
