@@ -267,18 +267,21 @@ impl World {
         }
         self.heal_everything();
         let from_ms = self.now_ms;
-        // Nothing follows the word of a device that is gone, so it may be missed for as long as an outbox waits.
-        let gone = |(site, crew): (&EdgeSite, &Crew)| site.configured < crew.devices.len();
-        let gone = self.edges.iter().zip(&self.fleet.crews).any(gone);
-        let patience_ms = if gone { STALL_MS } else { 0 };
-        let until_ms = from_ms + DRAIN_MS + 2 * self.fleet.report_ms_max() + patience_ms;
-        while self.now_ms < until_ms {
+        while self.now_ms < from_ms + self.patience_ms() {
             self.go_until(self.now_ms + 500);
             if self.is_drained() {
                 return Some(self.now_ms - from_ms);
             }
         }
         None
+    }
+
+    /// How long the end may take to drain. Nothing follows the word of a device that is gone, so it may be missed for as long as
+    /// an outbox waits; its agent may still be on its way back without it.
+    fn patience_ms(&self) -> u64 {
+        let gone = |(site, crew): (&EdgeSite, &Crew)| site.configured < crew.devices.len();
+        let gone = self.edges.iter().zip(&self.fleet.crews).any(gone);
+        DRAIN_MS + 2 * self.fleet.report_ms_max() + if gone { STALL_MS } else { 0 }
     }
 
     fn go_until(&mut self, end_ms: u64) {
