@@ -144,7 +144,10 @@ impl Part {
 
     fn keep(&self, kept: &[Kept]) -> Result<(), String> {
         let text = serde_json::to_string_pretty(kept).map_err(|error| error.to_string())?;
-        fs::write(self.path(), text + "\n").map_err(|error| format!("{}: {error}", self.path().display()))
+        let written = self.path().parent().map_or(Ok(()), fs::create_dir_all);
+        written
+            .and_then(|()| fs::write(self.path(), text + "\n"))
+            .map_err(|error| format!("{}: {error}", self.path().display()))
     }
 
     fn measure(&self, piece: &str, commit: &str) -> Result<Kept, String> {
