@@ -1,8 +1,9 @@
 //! One MQTT 3.1.1 connection of an agent: a thin shell around rumqttc.
 //!
 //! - The polling task only moves packets: it never waits for the agent, which takes what came from a bounded inbox.
-//! - Each connection is a new client with the same client id and a persistent session: what the library still held of
-//!   an older connection cannot leak into this one, and the outbox sends again what matters.
+//! - Each connection is a new client with the same client id and a clean session: what the library still held of an older
+//!   connection cannot leak into this one, and the outbox sends again what matters. A session kept for an agent that sleeps
+//!   would hold every watermark it missed, oldest first; the retained one says all that they do.
 //! - The watermark is subscribed after every CONNACK, and its SUBACK checked: a refusal ends the connection.
 //! - Publishes beyond the inbox's bound cannot happen: the core's window is smaller.
 
@@ -138,7 +139,7 @@ impl Connection {
         let mut options = MqttOptions::new(format!("hunhe-{agent}"), address);
         options
             .set_keep_alive(broker.keep_alive_s)
-            .set_clean_session(false)
+            .set_clean_session(true)
             .set_max_packet_size(INCOMING_BYTES_MAX, OUTGOING_BYTES_MAX)
             .set_max_request_batch(64)
             .set_inflight(window.saturating_add(8));

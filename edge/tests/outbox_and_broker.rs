@@ -355,3 +355,17 @@ async fn a_broker_that_dies_costs_nothing_and_a_refusal_is_declared() {
     gateway.hear_until(|gateway| gateway.next_seq(&id) > after + 10).await;
     assert!(gateway.devices[&id].drops.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_keeps_nothing_for_an_agent_that_is_away_but_its_newest_watermark() {
+    let place = Place::new();
+    let mut gateway = Gateway::connect(place.port, "gateway").await;
+    let mut agent = place.agent();
+    gateway.hear_until(|gateway| gateway.next_seq("l-1") >= 5).await;
+    agent.kill();
+    let mut options = MqttOptions::new("hunhe-c-1", Broker::tcp("127.0.0.1", place.port));
+    options.set_clean_session(false);
+    let (_client, mut events) = AsyncClient::builder(options).capacity(10).build();
+    let answer = events.poll().await.unwrap();
+    assert!(matches!(&answer, Event::Incoming(Packet::ConnAck(ack)) if !ack.session_present), "{answer:?}");
+}

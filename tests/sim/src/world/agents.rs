@@ -71,7 +71,7 @@ impl World {
         // What it published before it failed has left.
         for act in acts {
             match act {
-                edge::Act::Open => self.open(Client::Agent(agent), false),
+                edge::Act::Open => self.open(Client::Agent(agent), true),
                 edge::Act::Send(packet) => self.send(Client::Agent(agent), packet),
                 edge::Act::Tear => self.tear(Client::Agent(agent), false),
             }
