@@ -46,6 +46,12 @@ impl Samples {
         self.first_seq + ((self.rows.len() - self.released) / self.width) as u64
     }
 
+    /// All numbers here.
+    #[must_use]
+    pub fn range(&self) -> Range {
+        Range { start: self.first_seq, end: self.next_seq() }
+    }
+
     /// The rows of `range`, as far as they are here.
     pub fn rows(&self, range: Range) -> impl ExactSizeIterator<Item = &[i64]> + Clone {
         let place = |seq: u64| {

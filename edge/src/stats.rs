@@ -59,6 +59,12 @@ impl DeviceStats {
         stats
     }
 
+    /// Another outbox succeeded this one.
+    pub(crate) fn succeed(&mut self, state: &State) {
+        let Self { sampled, published, acked, .. } = *self;
+        *self = Self { sampled, published, acked, ..Self::new(self.device, state) };
+    }
+
     /// Joins what is given up now with what was before: the outbox forgets a drop when the watermark passed it.
     pub(crate) fn note_drops(&mut self, drops: &[Drop]) {
         for drop in drops {

@@ -312,19 +312,12 @@ impl Gateway {
 
     /// Waits for something that ends the run: a failure. Never returns while all is well.
     pub async fn failed(&mut self) -> anyhow::Error {
-        loop {
-            tokio::select! {
-                // What a thread said is the reason; a session that found no journal is what came of it.
-                biased;
-                words = self.fatal.recv() => return anyhow::anyhow!(words.unwrap_or_default()),
-                ended = self.tasks.join_next() => match ended {
-                    Some(Ok(Ok(()))) => {}
-                    Some(Ok(Err(error))) => return error,
-                    Some(Err(error)) => return error.into(),
-                    None => std::future::pending::<()>().await,
-                },
-            }
-        }
+        let (lane, journal) = (&self.lane_thread, &self.committer);
+        first_failure(&mut self.fatal, &mut self.tasks, || {
+            let over = [("lane", lane.is_finished()), ("journal", journal.is_finished())];
+            over.into_iter().find_map(|(name, is_over)| is_over.then_some(name))
+        })
+        .await
     }
 
     /// Stops in order, with everything journaled decided and in the store.
@@ -357,6 +350,34 @@ impl Gateway {
         match threads.await? {
             Ok(ended) => Ok(ended?),
             Err(_) => anyhow::bail!("the lane's thread panicked: see the log"),
+        }
+    }
+}
+
+/// A thread that panics says nothing: how often they are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+async fn first_failure(
+    said: &mut mpsc::UnboundedReceiver<String>,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    thread_over: impl Fn() -> Option<&'static str>,
+) -> anyhow::Error {
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            // What a thread said is the reason; a session that found no journal is what came of it.
+            biased;
+            words = said.recv() => return anyhow::anyhow!(words.unwrap_or_default()),
+            _ = look.tick() => if let Some(name) = thread_over() {
+                // It may have said why just before its end.
+                let words = said.try_recv().unwrap_or_else(|_| format!("the thread {name} panicked: see the log"));
+                return anyhow::anyhow!(words);
+            },
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(error) => return error.into(),
+            },
         }
     }
 }
@@ -586,5 +607,17 @@ mod tests {
             });
         }
         assert_eq!(told, [2, 0], "neither the second that was not ready nor the nine overslept");
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panics_ends_the_gateway_and_what_one_said_is_the_reason() {
+        let lane = std::thread::spawn(|| panic!("planted"));
+        let over = || lane.is_finished().then_some("lane");
+        let (say, mut said) = mpsc::unbounded_channel();
+        let error = first_failure(&mut said, &mut JoinSet::new(), over).await;
+        assert_eq!(error.to_string(), "the thread lane panicked: see the log");
+        say.send("the disk is full".to_owned()).unwrap();
+        let error = first_failure(&mut said, &mut JoinSet::new(), over).await;
+        assert_eq!(error.to_string(), "the disk is full");
     }
 }

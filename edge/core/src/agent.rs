@@ -186,6 +186,15 @@ impl<D: AsRef<[Device]> + AsMut<[Device]>> Agent<D> {
         outcome
     }
 
+    /// Another outbox succeeds the one of `device`: in this state, with samples that were held and are to be sent.
+    pub fn succeed(&mut self, device: usize, state: State) {
+        if let Some(device) = self.devices.as_mut().get_mut(device) {
+            let alarm_waits = device.alarm_to > device.outbox.held_from();
+            let alarm_to = if alarm_waits { state.next_seq } else { 0 };
+            *device = Device { alarm_to, ..Device::new(state, device.policy, device.held_max) };
+        }
+    }
+
     /// The gateway refused the payload of this CRC-32C. Returns the device whose samples are given up by that.
     pub fn refused(&mut self, crc: u32) -> Option<usize> {
         let found = self.devices.as_mut().iter_mut().position(|device| device.outbox.refused(crc))?;

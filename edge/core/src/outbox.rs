@@ -86,7 +86,8 @@ pub enum Watermark {
     Passed(u64),
     /// It is older than one seen before, or of another outbox.
     Stale,
-    /// It passes samples that were never taken: this outbox was set back, or the gateway errs.
+    /// It passes samples that were never taken: this outbox was set back, so that its numbers stand for other samples, too,
+    /// or the gateway errs. Another outbox is to succeed it.
     Implausible,
 }
 
@@ -134,6 +135,12 @@ impl Outbox {
     #[must_use]
     pub fn drops(&self) -> &[Drop] {
         &self.state.drops
+    }
+
+    /// Is this sample still owed?
+    #[must_use]
+    pub fn owes(&self, seq: u64) -> bool {
+        self.held_in(Range { start: seq, end: seq + 1 }) > 0
     }
 
     /// Oldest sample still owed; one past the newest where none is.

@@ -138,6 +138,8 @@ pub struct Agent<P> {
     /// Devices with something fresh.
     fresh: Vec<usize>,
     pub(super) progress: Arc<Progress>,
+    /// Devices whose outbox the gateway knows better.
+    pub(super) set_back: Vec<usize>,
     phase: Phase,
     more: bool,
     stopping: bool,
@@ -194,6 +196,7 @@ impl<P: Port> Agent<P> {
             due_ms: i64::MIN,
             fresh: Vec::new(),
             progress,
+            set_back: Vec::new(),
             phase: Phase::Begin,
             more: false,
             stopping: false,
@@ -212,6 +215,10 @@ impl<P: Port> Agent<P> {
             match self.phase {
                 Phase::Begin => {
                     self.hear(now);
+                    self.begin_anew();
+                    if self.is_dirty() {
+                        continue;
+                    }
                     self.more = !self.stopping && self.sample(now);
                     self.phase = Phase::Sampled;
                 }
@@ -323,6 +330,34 @@ impl<P: Port> Agent<P> {
     /// An outbox that is away is being committed.
     fn is_dirty(&self) -> bool {
         self.spool.as_ref().is_none_or(Spool::is_dirty)
+    }
+
+    /// An outbox that was set back gave numbers out again, under which the gateway knows other samples. What is held gets
+    /// numbers in another outbox, also what the gateway may have: it cannot be told apart, and twice is better than never.
+    fn begin_anew(&mut self) {
+        for index in std::mem::take(&mut self.set_back) {
+            let (outbox, seat) = (self.core.devices()[index].outbox(), &mut self.seats[index]);
+            let mut held = Samples::new(seat.samples.channels(), 0);
+            for (seq, row) in (seat.samples.first_seq()..).zip(seat.samples.rows(seat.samples.range())) {
+                if let Some((&time_ms, values)) = row.split_first().filter(|_| outbox.owes(seq)) {
+                    held.push(time_ms, values);
+                }
+            }
+            // Away only while it is committed, and no turn is taken then.
+            let Some(spool) = &mut self.spool else { return };
+            let state = spool.succeed(index, outbox.state(), &held);
+            tracing::error!(
+                device = %seat.equipment.device,
+                boot = outbox.state().boot,
+                next_seq = outbox.state().next_seq,
+                held = held.range().count(),
+                "the watermark passes samples that this outbox never took: it was set back, as by a restored copy of its \
+                 folder. Another outbox begins, with what this one held"
+            );
+            seat.stats.succeed(&state);
+            seat.samples = held;
+            self.core.succeed(index, state);
+        }
     }
 
     /// Takes what is due; says whether more is due at once.

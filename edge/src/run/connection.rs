@@ -65,14 +65,9 @@ impl<P: Port> Agent<P> {
                 let missing = boot.missing.iter();
                 let missing =
                     missing.map(|gap| Range { start: gap.start, end: gap.start.saturating_add(gap.count) });
-                if self.core.watermark(index, boot.boot, boot.through, missing, now) == Watermark::Implausible
-                {
-                    tracing::error!(
-                        device = named.device,
-                        through = boot.through,
-                        "the watermark passes samples never taken: was this outbox restored from a copy? \
-                         delete its state_dir, so that a new one begins"
-                    );
+                let outcome = self.core.watermark(index, boot.boot, boot.through, missing, now);
+                if outcome == Watermark::Implausible && !self.set_back.contains(&index) {
+                    self.set_back.push(index);
                 }
             }
         }

@@ -11,11 +11,12 @@ use super::{
     record::{self, HEADER_BYTES},
     recover::{Found, Read},
 };
+use crate::samples::Samples;
 use hunhe_disk::{Disk, File, Lock, Open};
 use hunhe_edge_core::outbox::{Range, State};
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -45,6 +46,19 @@ pub(super) struct Log {
     pending_ends: BTreeMap<usize, u64>,
     /// The states in `pending`, once more.
     pending_states: Vec<u8>,
+    /// Devices whose outbox another one succeeds with the next commit.
+    succeeded: Vec<usize>,
+    boots: Boots,
+    draw: Draw,
+}
+
+/// What boot numbers are made of.
+struct Draw(Box<dyn FnMut() -> u32 + Send>);
+
+impl fmt::Debug for Draw {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Draw")
+    }
 }
 
 #[derive(Debug)]
@@ -61,7 +75,7 @@ impl Log {
         folder: &Path,
         limits: Limits,
         entries: &[Entry],
-        draw_boot: impl FnMut() -> u32,
+        mut draw: impl FnMut() -> u32 + Send + 'static,
     ) -> Result<(Self, Vec<Recovered>), SpoolError> {
         let io = |action| io_at(folder, action);
         disk.make_dir(folder).map_err(io("create the folder"))?;
@@ -91,7 +105,7 @@ impl Log {
         for (segment, number) in segments.iter_mut().zip(1..) {
             segment.ends.retain(|&index, _| end_is_known && found.is_of(number, index));
         }
-        let (recovered, boots) = found.finish(end_is_known, draw_boot);
+        let (recovered, boots) = found.finish(end_is_known, &mut draw);
         let retired = recovered.iter().skip(entries.len());
         let retired = retired.map(|retired| Entry { device: retired.device, channels: Vec::new() });
         let mut log = Self {
@@ -108,12 +122,15 @@ impl Log {
             pending: Vec::new(),
             pending_ends: BTreeMap::new(),
             pending_states: Vec::new(),
+            succeeded: Vec::new(),
+            boots,
+            draw: Draw(Box::new(draw)),
         };
         log.begin_frame();
-        boots.note(&*log.disk, folder).map_err(io("name a boot in"))?;
+        log.boots.note(&*log.disk, folder).map_err(io("name a boot in"))?;
         // A new segment at each start: what was read is never written again, and new boots are durable at once.
         log.roll()?;
-        let past = names.iter().filter(|name| boots.is_past(name)).map(|name| folder.join(name));
+        let past = names.iter().filter(|name| log.boots.is_past(name)).map(|name| folder.join(name));
         log.delete_needless(past.collect())?;
         Ok((log, recovered))
     }
@@ -142,8 +159,28 @@ impl Log {
         }
     }
 
+    /// Nothing may be pending, nor be appended before the next commit: that makes the outbox and what it holds durable at once,
+    /// under the name of a new segment, or not at all.
+    pub(super) fn succeed(&mut self, device: usize, before: &State, held: &Samples) -> State {
+        let fresh = State::new(self.boots.fresh((self.draw.0)()), Some((before.boot, before.next_seq)));
+        let newest_ms = self.newest_ms.get(device).copied().flatten();
+        if let Some(state) = self.states.get_mut(device) {
+            *state = fresh.clone();
+        }
+        self.succeeded.push(device);
+        for (seq, row) in (0..).zip(held.rows(held.range())) {
+            if let [time_ms, values @ ..] = row {
+                self.append(device, seq, *time_ms, values);
+            }
+        }
+        if let Some(newest) = self.newest_ms.get_mut(device) {
+            *newest = newest_ms;
+        }
+        self.states.get(device).cloned().unwrap_or(fresh)
+    }
+
     pub(super) fn is_dirty(&self) -> bool {
-        self.pending.len() > HEADER_BYTES
+        self.pending.len() > HEADER_BYTES || !self.succeeded.is_empty()
     }
 
     pub(super) fn commit(&mut self, held_from: &[u64]) -> Result<(), SpoolError> {
@@ -151,7 +188,11 @@ impl Log {
             return Err(SpoolError::Failed(self.folder.clone()));
         }
         self.failed = true;
-        if self.is_dirty() {
+        if !self.succeeded.is_empty() {
+            let noted = self.boots.note(&*self.disk, &self.folder);
+            noted.map_err(io_at(&self.folder, "name a boot in"))?;
+            self.roll()?;
+        } else if self.is_dirty() {
             self.write_frame()?;
         }
         if self.segments.last().is_some_and(|segment| segment.bytes >= self.limits.segment_bytes) {
@@ -162,7 +203,8 @@ impl Log {
         Ok(())
     }
 
-    fn write_frame(&mut self) -> Result<(), SpoolError> {
+    /// Makes of what is pending a commit and its tally.
+    fn close_pending(&mut self) {
         record::close_frame(&mut self.pending, 0);
         let tally = self.pending.len();
         self.pending.resize(tally + HEADER_BYTES, 0);
@@ -171,6 +213,10 @@ impl Log {
         }
         self.pending.append(&mut self.pending_states);
         record::close_frame(&mut self.pending, tally);
+    }
+
+    fn write_frame(&mut self) -> Result<(), SpoolError> {
+        self.close_pending();
         let (Some(segment), Some(file)) = (self.segments.last_mut(), self.file.as_ref()) else {
             return Ok(());
         };
@@ -183,7 +229,7 @@ impl Log {
         Ok(())
     }
 
-    /// Starts a segment with all that must be known of every device.
+    /// Starts a segment with all that must be known of every device, and with what succeeding outboxes hold.
     fn roll(&mut self) -> Result<(), SpoolError> {
         let number = self.segments.last().map_or(0, |segment| segment.number + 1);
         let (path, begun) = (segment_path(&self.folder, number), self.folder.join("outbox.new"));
@@ -196,12 +242,21 @@ impl Log {
         record::write_all(&mut table);
         record::close_frame(&mut table, 0);
         table.extend_from_within(..);
+        if self.pending.len() > HEADER_BYTES {
+            self.close_pending();
+            table.append(&mut self.pending);
+        }
         file.write_all_at(&table, 0).map_err(io_at(&begun, "write"))?;
         file.sync_data().map_err(io_at(&begun, "sync"))?;
         self.disk.rename(&begun, &path).map_err(io_at(&path, "name"))?;
         self.disk.sync_dir(&self.folder).map_err(io_at(&path, "sync the folder of"))?;
-        self.segments.push(Segment { number, bytes: table.len() as u64, ends: BTreeMap::new() });
+        for device in self.succeeded.drain(..) {
+            self.segments.iter_mut().for_each(|segment| segment.ends.retain(|&of, _| of != device));
+        }
+        let ends = std::mem::take(&mut self.pending_ends);
+        self.segments.push(Segment { number, bytes: table.len() as u64, ends });
         self.file = Some(file);
+        self.begin_frame();
         Ok(())
     }
 

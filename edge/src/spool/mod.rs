@@ -18,8 +18,9 @@
 //!   watermark has passed it. A device that comes back before goes on where it was;
 //! - a full disk ([`SpoolError::Full`]) costs nothing that was committed: with room again, the next start has it all.
 //!
-//! Deliberately absent: news of a last segment that lost its end, exactly between two frames or with part of a commit. It
-//! reads as after a crash before that commit, as in any log; only the watermark may know better.
+//! Deliberately absent: news of a last segment that lost its end, exactly between two frames or with part of a commit, or of
+//! a folder restored from a copy. It reads as after a crash before that commit, as in any log; only the watermark may know
+//! better, and then another outbox succeeds this one ([`Spool::succeed`]).
 //!
 //! Bounds: [`Limits::bytes_max`] on disk. At the bound the oldest segment's samples are to be declared lost
 //! ([`Spool::excess`]), and so they are when starts that took samples but delivered none have left about a thousand
@@ -135,7 +136,7 @@ impl Spool {
         folder: &Path,
         limits: Limits,
         devices: &[Entry],
-        draw: impl FnMut() -> u32,
+        draw: impl FnMut() -> u32 + Send + 'static,
     ) -> Result<(Self, Vec<Recovered>), SpoolError> {
         let (log, recovered) = Log::open(disk, folder, limits, devices, draw)?;
         Ok((Self { log: Some(log) }, recovered))
@@ -165,6 +166,17 @@ impl Spool {
         if let Some(log) = &mut self.log {
             log.note(device, state);
         }
+    }
+
+    /// Another outbox succeeds that of `device`, which was in the state `before`, and holds what was `held`, under numbers of
+    /// its own from 0 on: durable after the next [`Spool::commit`], which must come before anything else is appended or noted.
+    #[must_use]
+    pub fn succeed(&mut self, device: usize, before: &State, held: &Samples) -> State {
+        if let Some(log) = &mut self.log {
+            return log.succeed(device, before, held);
+        }
+        let state = State::new(draw_boot(), Some((before.boot, before.next_seq)));
+        State { next_seq: held.range().count(), ..state }
     }
 
     /// Is there something to commit?

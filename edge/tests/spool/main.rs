@@ -6,10 +6,12 @@
     reason = "a broken promise fails loudly here"
 )]
 
+mod agents;
 mod damage;
 mod full;
 mod power;
 mod removed;
+mod set_back;
 
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::spool::{Entry, Limits, Recovered, Spool, SpoolError};
@@ -110,7 +112,7 @@ fn entries(devices: usize) -> Vec<Entry> {
 
 fn open(disk: &SimulatedDisk, devices: usize, seed: u64) -> Result<(Spool, Vec<Recovered>), SpoolError> {
     let mut random = Random::new(seed);
-    let draw = || u32::try_from(random.below(1 << 32)).unwrap();
+    let draw = move || u32::try_from(random.below(1 << 32)).unwrap();
     Spool::open(disk.handle(), Path::new(FOLDER), LIMITS, &entries(devices), draw)
 }
 

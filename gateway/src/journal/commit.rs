@@ -67,6 +67,12 @@ impl Committer {
         Ok((Self { thread }, intake))
     }
 
+    /// Is there nobody left who commits?
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits for the end, which [`Intake::close`] or a failure brings, and gives the writer back; `None` if a callback panicked.
     #[must_use]
     pub fn join(self) -> Option<Writer> {

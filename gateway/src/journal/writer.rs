@@ -290,7 +290,8 @@ impl Writer {
 
     /// Gives the numbers up to `lsn` away, since something outside may know them from another life of this log. Unlike after
     /// [`skip_to`](Self::skip_to) nothing counts as lost. Durable when it returns; nothing happens if the log is already there.
-    /// It takes its 20 bytes past the limits, so that a full log can be started with.
+    /// It takes its 64 bytes past the limits, so that a full log can be started with. A segment begins behind it: if it rots,
+    /// what follows can still be read.
     ///
     /// # Errors
     /// Any I/O error is final.
@@ -300,7 +301,7 @@ impl Writer {
             let synced = self.durable.next() == self.next;
             self.stamp.encode(&mut self.buffer, self.next, JUMP, synced, &[&lsn.0.to_le_bytes()]);
             self.next = lsn.next();
-            self.sync()?;
+            self.roll(self.next)?;
         }
         Ok(())
     }

@@ -329,6 +329,31 @@ fn numbers_given_away_are_neither_used_nor_lost() {
 }
 
 #[test]
+fn a_jump_that_rots_costs_nothing_behind_it() {
+    let dir = folder();
+    let (mut writer, _) = open(dir.path());
+    write_through(&mut writer, 10);
+    let jump_at = usize::try_from(writer.bytes_on_disk()).unwrap();
+    let behind = 1 << 40;
+    writer.jump_to(Lsn(behind)).unwrap();
+    write_through(&mut writer, behind + 5);
+    drop(writer);
+    let path = dir.path().join(&files(dir.path())[0].0);
+    let whole = std::fs::read(&path).unwrap();
+    for bit in jump_at * 8..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, &bytes).unwrap();
+        let (writer, recovery) = open(dir.path());
+        assert_eq!(writer.head(), Lsn(behind + 5), "bit {bit}: {recovery}");
+        let got = read_from(writer.subscribe(), 1);
+        assert_eq!(got.records, (1..=10).chain(behind + 1..=behind + 5).collect::<Vec<u64>>(), "bit {bit}");
+        let report = hunhe_gateway::journal::inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
+        assert!(!report.sound, "bit {bit} is seen: {report}");
+    }
+}
+
+#[test]
 fn a_full_log_still_jumps() {
     let dir = folder();
     let limited =

@@ -182,7 +182,7 @@ impl Process {
         });
         let entries: Vec<_> = entries.collect();
         // Nothing draws a boot by itself here: a seed is a history.
-        let draw = || u32::try_from(boots.below(1 << 32)).unwrap_or(1);
+        let draw = move || u32::try_from(boots.below(1 << 32)).unwrap_or(1);
         let opened = Spool::open(disk.handle(), Path::new("/outbox"), nature.limits, &entries, draw)?;
         let equipment = crew.devices.iter().map(|(device, class)| {
             let model =

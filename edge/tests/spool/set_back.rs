@@ -1,0 +1,112 @@
+//! An agent whose outbox was set back, as by a restored copy of its folder: it gives numbers out again under which the gateway
+//! knows other samples. Nobody has to delete anything: another outbox succeeds it, with all that is held.
+
+use super::agents::{START_MS, Wire, agent, reports, run, tell, try_run};
+use hunhe_disk::simulated::{Fate, SimulatedDisk};
+use hunhe_edge::run::agent::Agent;
+use hunhe_edge_core::outbox::State;
+use std::{collections::BTreeSet, io::ErrorKind};
+
+/// The watermark of the life that was lost with the newer folder.
+const KNOWN: u64 = 24;
+
+/// A disk as it was after nine seconds, of whose samples four are passed; what was owed then.
+fn copy() -> (SimulatedDisk, State, BTreeSet<i64>) {
+    let disk = SimulatedDisk::new();
+    let mut first = agent(&disk, &["a", "b"]);
+    run(&mut first, 0..9);
+    let boot = first.devices()[0].outbox().state().boot;
+    tell(&mut first, "a", boot, 4);
+    run(&mut first, 9..10);
+    let state = first.devices()[0].outbox().state().clone();
+    assert!(state.through == 4 && state.next_seq > 8 && state.next_seq < KNOWN);
+    (disk.fork(), state, held(&first))
+}
+
+/// The times of what the first device holds.
+fn held(agent: &Agent<Wire>) -> BTreeSet<i64> {
+    let samples = agent.samples(0);
+    samples.rows(samples.range()).map(|row| row[0]).collect()
+}
+
+fn reported(agent: &Agent<Wire>, boot: u32) -> BTreeSet<i64> {
+    let of_boot = reports(agent, "a").into_iter().filter(|report| report.header.boot == boot);
+    of_boot.flat_map(|report| report.times_ms).collect()
+}
+
+#[test]
+fn an_outbox_that_was_set_back_is_succeeded_by_another_with_all_that_it_held() {
+    let (disk, before, owed) = copy();
+    disk.power_loss(0);
+    let mut again = agent(&disk, &["a", "b"]);
+    run(&mut again, 30..35);
+    let other = again.devices()[1].outbox().state().boot;
+    tell(&mut again, "a", before.boot, KNOWN);
+    run(&mut again, 35..50);
+    let state = again.devices()[0].outbox().state().clone();
+    let (previous_boot, previous_next) = state.previous.expect("it names the one before it");
+    assert!(state.boot > before.boot && previous_boot == before.boot && previous_next < KNOWN);
+    let taken = (30..50).map(|second| START_MS + second * 1_000);
+    let all: BTreeSet<i64> = owed.iter().copied().chain(taken).collect();
+    assert_eq!(held(&again), all, "what the copy owed, and what was taken since");
+    let told = reported(&again, state.boot);
+    assert!(told.len() + 4 > all.len() && told.is_subset(&all), "all but what waits for a report to fill");
+    assert!(
+        reports(&again, "a").iter().all(|report| report.header.boot != state.boot || report.drops.is_empty())
+    );
+    assert_eq!(again.devices()[1].outbox().state().boot, other, "the other device goes on");
+
+    // It outlasts a power cut, and is an outbox like any other.
+    drop(again);
+    disk.power_loss(1);
+    let mut later = agent(&disk, &["a", "b"]);
+    assert_eq!(later.devices()[0].outbox().state(), &state);
+    assert_eq!(held(&later), all);
+    tell(&mut later, "a", before.boot, KNOWN);
+    tell(&mut later, "a", state.boot, state.next_seq);
+    run(&mut later, 50..51);
+    assert_eq!(later.devices()[0].outbox().state().boot, state.boot);
+    assert!(held(&later).iter().all(|time_ms| *time_ms >= START_MS + 50_000));
+}
+
+/// At every call of the disk: the old outbox as it was, or the new one whole.
+#[test]
+fn a_cut_at_any_call_leaves_the_one_outbox_or_the_other() {
+    let (disk, before, owed) = copy();
+    let (mut old, mut new) = (0, 0);
+    for call in 1.. {
+        let disk = disk.fork();
+        let mut again = agent(&disk, &["a", "b"]);
+        run(&mut again, 30..31);
+        let mut left = call;
+        disk.set_plan(move |_| {
+            left -= 1_i32;
+            match left {
+                1.. => Fate::Done,
+                0 => Fate::Torn,
+                _ => Fate::Fails(ErrorKind::Other),
+            }
+        });
+        tell(&mut again, "a", before.boot, KNOWN);
+        let outcome = try_run(&mut again, 31..32);
+        let whole = held(&again);
+        drop(again);
+        disk.clear_plan();
+        disk.power_loss(call.unsigned_abs().into());
+        let later = agent(&disk, &["a", "b"]);
+        let state = later.devices()[0].outbox().state();
+        assert!(state.drops.is_empty(), "call {call}: {state:?}");
+        if state.boot == before.boot {
+            old += 1;
+        } else {
+            new += 1;
+            assert_eq!(state.previous.map(|(boot, _)| boot), Some(before.boot), "call {call}");
+        }
+        assert!(held(&later).is_superset(&owed), "call {call}");
+        if outcome.is_ok() {
+            assert_eq!(held(&later), whole);
+            break;
+        }
+    }
+    assert!(old > 2 && new > 1, "{old} {new}");
+}
