@@ -5,6 +5,8 @@ TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BIN := $(TARGET_DIR)/$(PROFILE)
 DASHBOARD := gateway/dashboard
 REPORTS := target/report
+# All crates at once, whatever of them is run: another choice would resolve other features and build much anew.
+TESTS := $(CARGO) nextest run --cargo-profile $(PROFILE) --workspace --features hunhe-gateway/planted
 export HUNHE_RECORDINGS ?= $(CURDIR)/../shared/data
 
 .PHONY: help demo test bench sim alarms fleet acknowledgement kills overload faults power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
@@ -42,29 +44,29 @@ deny: ## licences, advisories, duplicates (uses a local advisory snapshot where 
 	@.ci/deny
 
 unit: ## unit, property and table tests of all crates
-	$(CARGO) nextest run --cargo-profile $(PROFILE) --workspace --exclude hunhe-tests
+	$(TESTS) -E 'not package(hunhe-tests)'
 
 pipeline: build ## end to end with the real Mosquitto and VictoriaMetrics
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-tests --no-fail-fast
+	HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast -E 'package(hunhe-tests)'
 
 browser: build ## the page in Chromium, Chinese and English
 	@.ci/browser
 
 fuzz: ## every decoder against mutated input, INPUTS=1000000 over all, about two minutes; SEED=n is another run
 	HUNHE_FUZZ_INPUTS=$(or $(INPUTS),1000000) $(if $(SEED),HUNHE_FUZZ_SEED=$(SEED)) \
-		$(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-fuzz --test fuzz --success-output immediate
+		$(TESTS) --success-output immediate -E 'binary_id(hunhe-fuzz::fuzz)'
 
 fixtures: ## write what formats on disk look like today, where seeds/fixtures does not have it yet
 	$(CARGO) run --profile $(PROFILE) -p hunhe-gateway --example fixtures -- seeds/fixtures
-	$(CARGO) run --profile $(PROFILE) -p hunhe-edge --example fixtures -- seeds/fixtures
+	$(CARGO) run --profile $(PROFILE) -p hunhe-edge --example outbox_fixture -- seeds/fixtures
 
 bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.js and a Python pipeline
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
 
-sim: ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0; overnight SEEDS=1000000
+sim: build ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0; overnight SEEDS=1000000
 	mkdir -p $(REPORTS)
-	$(CARGO) run --profile $(PROFILE) -p hunhe-sim -- --seeds $(or $(SEEDS),2000) $(if $(FROM),--from $(FROM)) --report $(REPORTS)/sim.json
+	$(BIN)/hunhe-sim --seeds $(or $(SEEDS),2000) $(if $(FROM),--from $(FROM)) --report $(REPORTS)/sim.json
 
 alarms: build ## from a detector's report to a webhook, with a backlog of forty days beside it, about 2 minutes
 	mkdir -p $(REPORTS)
@@ -88,20 +90,20 @@ overload: build ## ten times the load for a minute in 256 MiB; needs to be root 
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality overload $(ARGS)
 
 faults: build ## each fault on the real programs, its figures in target/report/faults.json, about 9 minutes
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-tests --no-fail-fast \
-		-E 'binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|backup)$$/)'
+	HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast \
+		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|backup)$$/)'
 
 IMAGES ?= 200000
 power: ## IMAGES=200000 power cuts of journal and outbox, with further cuts in recovery, about 2 minutes
-	HUNHE_POWER_IMAGES=$(IMAGES) $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-gateway -p hunhe-edge -E 'test(power::)'
+	HUNHE_POWER_IMAGES=$(IMAGES) $(TESTS) -E 'test(power::)'
 
 JOURNAL_MIB ?= 1024
 restart: build ## a kill with JOURNAL_MIB=1024 in the journal, and the time to the first acknowledgement, about 2 minutes
-	HUNHE_JOURNAL_MIB=$(JOURNAL_MIB) HUNHE_BIN_DIR=$(abspath $(BIN)) $(CARGO) nextest run --cargo-profile $(PROFILE) -p hunhe-tests --test restart
+	HUNHE_JOURNAL_MIB=$(JOURNAL_MIB) HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) -E 'binary_id(hunhe-tests::restart)'
 
-mutants: ## plant each bug of tests/mutants/mutants.toml in a copy and see the test that is named notice it; about an hour
+mutants: build ## plant each bug of tests/mutants/mutants.toml in a copy and see the test that is named notice it; about an hour
 	mkdir -p $(REPORTS)
-	$(CARGO) run --profile $(PROFILE) -p hunhe-tests --bin hunhe-mutants -- $(if $(ONLY),--only "$(ONLY)")
+	$(BIN)/hunhe-mutants $(if $(ONLY),--only "$(ONLY)")
 
 campaign: build ## the full figures about faults, kept in tests/campaigns; about six hours, goes on where it was cut off; PART=name
 	$(BIN)/hunhe-campaign $(if $(PART),--part $(PART)) $(ARGS)

@@ -455,9 +455,7 @@ impl Work {
             Said::Wake => {}
             Said::Confirmed { sink, cause, rows } => {
                 for row in rows {
-                    if let Some(device) = self.driver.registry.find(row.device) {
-                        self.driver.lane.confirmed(device, row.boot, row.confirmed);
-                    }
+                    self.driver.lane.confirmed_of(row.device, row.boot, row.confirmed);
                 }
                 if *sink == *self.driver.of_record {
                     self.driver.confirmed.insert(OF_RECORD.to_owned(), cause);
@@ -465,9 +463,7 @@ impl Work {
                 self.driver.confirmed.insert(sink.as_ref().to_owned(), cause);
             }
             Said::Discarded(row) => {
-                if let Some(device) = self.driver.registry.find(row.device) {
-                    self.driver.lane.discarded(device, row.boot, row.confirmed.quarantined);
-                }
+                self.driver.lane.discarded_of(row.device, row.boot, row.confirmed.quarantined);
             }
             Said::Ask(question) => {
                 self.driver.lane.balance();

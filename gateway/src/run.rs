@@ -33,6 +33,7 @@ use anyhow::Context;
 use hunhe_gateway_core::{
     lane::{Lane, Policy},
     registry::Registry,
+    view::REMOVED_MAX,
 };
 use std::{
     collections::BTreeMap,
@@ -131,12 +132,12 @@ impl Gateway {
             Policy { accept_past_ms: config.validate.accept_past.as_ms(), planted_drop: extras.planted_drop },
         );
         if let Some(snapshot) = disk.snapshot {
-            let left_out = core.restore(snapshot);
-            if left_out > 0 {
+            let unregistered = core.restore(snapshot);
+            if unregistered > 0 {
                 tracing::warn!(
-                    devices = left_out,
-                    "devices of the checkpoint are no longer registered: what is known of them is forgotten with the next \
-                     checkpoint, and whoever of them comes back leaves unexplained what came before"
+                    devices = unregistered,
+                    kept_max = REMOVED_MAX,
+                    "devices of the checkpoint are not in the registry: their ledger is kept for when they come back"
                 );
             }
         }

@@ -90,6 +90,13 @@ impl DeviceState {
         self.windows = Windows::default();
     }
 
+    /// It left the registry: what it measured is of no class any more, and its alerts were closed.
+    pub(crate) fn remove(&mut self) {
+        self.last = Box::default();
+        self.windows = Windows::default();
+        self.alerts = Alerts::default();
+    }
+
     pub(crate) fn note_message(&mut self, arrival: Arrival, listened_ms: u64, report: &Report) {
         self.arrival_ms = arrival.at_ms;
         self.listened_ms = listened_ms;

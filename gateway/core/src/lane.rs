@@ -78,6 +78,8 @@ pub struct Lane {
     pub(crate) registry: Arc<Registry>,
     policy: Policy,
     pub(crate) devices: Vec<Option<Box<DeviceState>>>,
+    /// Of devices that left the registry: their ledger and what was received of them, for when they come back.
+    pub(crate) removed: BTreeMap<DeviceId, Box<DeviceState>>,
     pub(crate) counters: Counters,
     pub(crate) city: City,
     pub(crate) books: Books,
@@ -103,6 +105,7 @@ impl Lane {
             registry,
             policy,
             devices,
+            removed: BTreeMap::new(),
             counters: Counters::default(),
             city,
             books,
@@ -307,6 +310,24 @@ impl Lane {
         self.books.note(device.0, || ledger_of(&self.devices, device.0));
         if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
             state.outboxes.confirmed(boot, confirmed);
+        }
+    }
+
+    /// [`Self::confirmed`] by the device's id: since it was decided it may have left the registry.
+    pub fn confirmed_of(&mut self, id: DeviceId, boot: u32, confirmed: Confirmed) {
+        if let Some(device) = self.registry.find(id) {
+            self.confirmed(device, boot, confirmed);
+        } else if let Some(state) = self.removed.get_mut(&id) {
+            state.outboxes.confirmed(boot, confirmed);
+        }
+    }
+
+    /// [`Self::discarded`] by the device's id.
+    pub fn discarded_of(&mut self, id: DeviceId, boot: u32, samples: u64) {
+        if let Some(device) = self.registry.find(id) {
+            self.discarded(device, boot, samples);
+        } else if let Some(state) = self.removed.get_mut(&id) {
+            state.outboxes.discarded(boot, samples);
         }
     }
 

@@ -14,6 +14,12 @@ use hunhe_proto::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// Devices that left the registry and whose ledger is kept: a few tens of megabytes. That of further ones is forgotten, and
+/// whoever of them comes back leaves unexplained what came before.
+pub const REMOVED_MAX: usize = 65_536;
+/// In place of the class of a device that has none.
+const NO_CLASS: u32 = u32::MAX;
+
 /// A lane's state between two journal records, by device id, so that it outlives a change of registry.
 ///
 /// Taken, it borrows the devices: they are written as they stand, and never copied.
@@ -160,11 +166,12 @@ impl Lane {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot<'_> {
         let class = |rules: &ClassRules| (rules.class.name.clone(), rules.class.version);
-        let mut devices = Vec::with_capacity(self.states().count());
+        let mut devices = Vec::with_capacity(self.states().count() + self.removed.len());
         devices.extend(self.states().map(|(index, state)| {
             let device = self.registry.device(index);
             (device.id, device.class.0, Kept::Standing(state))
         }));
+        devices.extend(self.removed.iter().map(|(id, state)| (*id, NO_CLASS, Kept::Standing(state))));
         Snapshot {
             counters: self.counters.clone(),
             city: self.city.notes(&self.registry),
@@ -173,15 +180,21 @@ impl Lane {
         }
     }
 
-    /// Takes up a snapshot. Devices that are no longer registered are left out, and their number is returned; a device
-    /// whose class changed keeps its ledger, and loses its windows and newest values.
+    /// Takes up a snapshot. Of devices that are no longer registered, whose number is returned, the ledger is kept for when they
+    /// come back, of [`REMOVED_MAX`] at the most; a device whose class changed keeps its ledger, and loses its windows and
+    /// newest values.
     pub fn restore(&mut self, snapshot: Snapshot<'_>) -> usize {
         self.counters = snapshot.counters;
         self.city.restore(snapshot.city, &self.registry);
-        let mut left_out = 0;
+        let mut unregistered = 0;
         for (id, class, state) in snapshot.devices {
             let Some(device) = self.registry.find(id) else {
-                left_out += 1;
+                unregistered += 1;
+                if self.removed.len() < REMOVED_MAX {
+                    let mut state = state.into_own();
+                    state.remove();
+                    self.removed.insert(id, state);
+                }
                 continue;
             };
             let mut state = state.into_own();
@@ -199,6 +212,6 @@ impl Lane {
             self.books.note(device.0, || ledger_of(&self.devices, device.0));
             self.devices[device.at()] = Some(state);
         }
-        left_out
+        unregistered
     }
 }

@@ -162,3 +162,35 @@ fn a_device_that_left_the_registry_is_left_out_and_a_changed_class_keeps_only_th
     let mut empty = Lane::new(std::sync::Arc::default(), Policy::default());
     assert_eq!(empty.restore(lane.snapshot()), 2);
 }
+
+#[test]
+fn a_device_that_comes_back_to_the_registry_finds_its_ledger_as_it_was() {
+    let mut lane = lane();
+    let sent = Sent::new(1, 0).block(START_H, 1, &[10, 20, 30]);
+    send(&mut lane, START_MS + DAY_MS, "gas-0", &sent);
+    let before = lane.ledger(|_| true);
+    assert_eq!(before.0.outstanding, 3);
+    // Without it, a sink goes on with what was decided; and a second start without it changes nothing.
+    let mut without = Lane::new(std::sync::Arc::default(), Policy::default());
+    assert_eq!(without.restore(lane.snapshot()), 1);
+    assert_eq!(without.ledger(|_| true).0, hunhe_gateway_core::ledger::Totals::default());
+    let some = Confirmed { handled: 2, stored: 2, ..Confirmed::default() };
+    without.confirmed_of(id("gas-0"), 1, some);
+    let bytes = postcard::to_allocvec(&without.snapshot()).unwrap();
+    let mut without = Lane::new(std::sync::Arc::default(), Policy::default());
+    assert_eq!(without.restore(postcard::from_bytes(&bytes).unwrap()), 1);
+    let rest = Confirmed { handled: 1, quarantined: 1, ..Confirmed::default() };
+    without.confirmed_of(id("gas-0"), 1, rest);
+    without.discarded_of(id("gas-0"), 1, 1);
+
+    let mut back = Lane::new(registry(), Policy::default());
+    assert_eq!(back.restore(without.snapshot()), 0);
+    let totals = back.ledger(|_| true).0;
+    assert_eq!((totals.sampled, totals.stored, totals.outstanding, totals.unexplained()), (3, 2, 0, 0));
+    // What came before it left is known; what comes now is not.
+    send(&mut back, START_MS + DAY_MS, "gas-0", &sent);
+    assert_eq!(back.ledger(|_| true).0, hunhe_gateway_core::ledger::Totals { duplicates: 3, ..totals });
+    send(&mut back, START_MS + 2 * DAY_MS, "gas-0", &Sent::new(1, 3).block(START_H + 3, 1, &[40]));
+    let totals = back.ledger(|_| true).0;
+    assert_eq!((totals.sampled, totals.outstanding, totals.unexplained()), (4, 1, 0));
+}

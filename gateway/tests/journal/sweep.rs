@@ -171,6 +171,10 @@ fn a_zeroed_tail_is_trimmed_and_the_log_goes_on() {
     for from in (0..whole.len()).step_by(97) {
         let disk = original.with(2, |bytes| bytes[from..].fill(0));
         let (mut writer, recovery) = open(&disk);
+        let segments =
+            disk.files().into_iter().filter(|(path, _)| path.extension() == original.files[2].0.extension());
+        let on_disk: usize = segments.map(|(_, bytes)| bytes.len()).sum();
+        assert_eq!(writer.bytes_on_disk(), on_disk as u64, "zeroed from {from}: the zeros are gone");
         write_through(&mut writer, recovery.head.0 + 20);
         let through = writer.head().0;
         drop(writer);

@@ -1,7 +1,7 @@
 //! Writes the fixture of the outbox's format on disk as of today's version, where there is none: `make fixtures`.
 //!
 //! ```text
-//! cargo run --profile ci -p hunhe-edge --example fixtures -- seeds/fixtures
+//! cargo run --profile ci -p hunhe-edge --example outbox_fixture -- seeds/fixtures
 //! ```
 //! One that exists is never written again. The boot ids are drawn: `edge/tests/formats.rs` knows those that are checked in.
 
