@@ -140,6 +140,13 @@ impl Gateway {
                     "devices of the checkpoint are not in the registry: their ledger is kept for when they come back"
                 );
             }
+            let forgotten = unregistered.saturating_sub(REMOVED_MAX);
+            if forgotten > 0 {
+                tracing::error!(
+                    devices = forgotten,
+                    "too many devices have left the registry: the ledger of these is forgotten"
+                );
+            }
         }
         let broker = broker(&config)?;
         let places = Arc::new(Places::read(&config));
@@ -368,16 +375,17 @@ async fn first_failure(
         tokio::select! {
             // What a thread said is the reason; a session that found no journal is what came of it.
             biased;
-            words = said.recv() => return anyhow::anyhow!(words.unwrap_or_default()),
+            Some(words) = said.recv() => return anyhow::anyhow!(words),
             _ = look.tick() => if let Some(name) = thread_over() {
                 // It may have said why just before its end.
                 let words = said.try_recv().unwrap_or_else(|_| format!("the thread {name} panicked: see the log"));
                 return anyhow::anyhow!(words);
             },
-            Some(ended) = tasks.join_next() => match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return error,
-                Err(error) => return error.into(),
+            Some(ended) = tasks.join_next() => match (ended, thread_over()) {
+                (_, Some(_)) => look.reset_immediately(),
+                (Ok(Ok(())), None) => {}
+                (Ok(Err(error)), None) => return error,
+                (Err(error), None) => return error.into(),
             },
         }
     }

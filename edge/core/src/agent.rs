@@ -150,7 +150,7 @@ impl<D: AsRef<[Device]> + AsMut<[Device]>> Agent<D> {
     pub fn subscribed(&mut self, now: Now) {
         let mut resuming = false;
         for device in self.devices.as_mut() {
-            resuming |= device.outbox.is_unconfirmed();
+            resuming |= device.outbox.should_settle();
             device.outbox.rewind(now.steady_ms);
         }
         self.link.subscribed(now, resuming);
@@ -186,11 +186,12 @@ impl<D: AsRef<[Device]> + AsMut<[Device]>> Agent<D> {
         outcome
     }
 
-    /// Another outbox succeeds the one of `device`: in this state, with samples that were held and are to be sent.
+    /// Another outbox succeeds the one of `device`: in this state, its newest samples those that were held, in order.
     pub fn succeed(&mut self, device: usize, state: State) {
         if let Some(device) = self.devices.as_mut().get_mut(device) {
-            let alarm_waits = device.alarm_to > device.outbox.held_from();
-            let alarm_to = if alarm_waits { state.next_seq } else { 0 };
+            let first = state.next_seq.saturating_sub(device.outbox.held());
+            let before = device.outbox.held_before(device.alarm_to);
+            let alarm_to = if before > 0 { first + before } else { 0 };
             *device = Device { alarm_to, ..Device::new(state, device.policy, device.held_max) };
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Promises:
 //! - a sample is forgotten only when the durable watermark has passed it, or when a [`Drop`] declares it lost;
-//! - a watermark that falls, or that passes what was never sampled, changes nothing;
+//! - a watermark that falls, or that passes what was never told, changes nothing;
 //! - what was sent and not passed is sent again after a reconnect, after ten minutes without progress, and where the
 //!   watermark names it missing;
 //! - [`Outbox::header`] tells the truth of the moment it is asked.
@@ -86,7 +86,7 @@ pub enum Watermark {
     Passed(u64),
     /// It is older than one seen before, or of another outbox.
     Stale,
-    /// It passes samples that were never taken: this outbox was set back, so that its numbers stand for other samples, too,
+    /// It passes samples that were never told: this outbox was set back, so that its numbers stand for other samples, too,
     /// or the gateway errs. Another outbox is to succeed it.
     Implausible,
 }
@@ -99,6 +99,10 @@ pub struct Outbox {
     cursor: u64,
     /// One past the newest sample ever sent.
     sent_to: u64,
+    /// One past the newest sample that the gateway can have heard of.
+    told_to: u64,
+    /// It was stored by an earlier process, and no watermark has named it since: it may have been set back.
+    unheard: bool,
     sent: Vec<Sent, SENT_MAX>,
     gaps: Vec<Range, GAPS_MAX>,
     progress_ms: u64,
@@ -114,6 +118,8 @@ impl Outbox {
         let mut outbox = Self {
             cursor: state.through,
             sent_to: state.next_seq,
+            told_to: state.next_seq,
+            unheard: state.next_seq > 0,
             sent: Vec::new(),
             gaps: Vec::new(),
             progress_ms: 0,
@@ -147,6 +153,25 @@ impl Outbox {
     #[must_use]
     pub fn held_from(&self) -> u64 {
         self.held_run(self.state.through, self.state.next_seq).map_or(self.state.next_seq, |run| run.start)
+    }
+
+    /// One past the newest sample that the gateway can have heard of.
+    #[must_use]
+    pub const fn told_to(&self) -> u64 {
+        self.told_to
+    }
+
+    /// Should a new connection wait for the retained watermark? What was sent need not be sent again, and an outbox that was
+    /// set back must not tell numbers that stand for other samples.
+    #[must_use]
+    pub fn should_settle(&self) -> bool {
+        self.unheard || self.is_unconfirmed()
+    }
+
+    /// How many samples before `seq` are still owed.
+    #[must_use]
+    pub fn held_before(&self, seq: u64) -> u64 {
+        self.held_in(Range { start: 0, end: seq.min(self.state.next_seq) })
     }
 
     /// How many samples are still owed.
@@ -233,6 +258,8 @@ impl Outbox {
             self.cursor = self.cursor.max(range.end);
         }
         self.sent_to = self.sent_to.max(range.end);
+        // Its header said so.
+        self.told_to = self.told_to.max(self.state.next_seq);
         self.remember(Sent { range, crc, at_ms: now_ms });
     }
 
@@ -247,7 +274,9 @@ impl Outbox {
         if boot != self.state.boot || through < self.state.through {
             return Watermark::Stale;
         }
-        if through > self.state.next_seq {
+        self.unheard = false;
+        // Not compared with what was sampled: an outbox that was set back fills up while nobody hears it.
+        if through > self.told_to {
             return Watermark::Implausible;
         }
         self.known = true;
@@ -344,6 +373,9 @@ impl Outbox {
 
     fn held_in(&self, range: Range) -> u64 {
         let start = range.start.max(self.state.through);
+        if start >= range.end {
+            return 0;
+        }
         let dropped = |drop: &Drop| {
             let (from, to) = (drop.seq.max(start), (drop.seq + drop.count).min(range.end));
             to.saturating_sub(from)
@@ -440,8 +472,13 @@ mod tests {
         assert_eq!(outbox.watermark(7, 4, [], 1), Watermark::Passed(4));
         assert_eq!(outbox.watermark(7, 2, [range(2, 4)], 2), Watermark::Stale);
         assert_eq!(outbox.watermark(6, 9, [], 2), Watermark::Stale);
-        assert_eq!(outbox.watermark(7, 11, [], 2), Watermark::Implausible);
-        assert_eq!((outbox.held_from(), outbox.held()), (4, 6));
+        outbox.stored(20);
+        assert_eq!(outbox.watermark(7, 11, [], 2), Watermark::Implausible, "ten were told");
+        let mut outbox = Outbox::new(State { next_seq: 10, through: 4, ..outbox.state().clone() });
+        assert!(outbox.should_settle());
+        outbox.stored(12);
+        assert_eq!(outbox.watermark(7, 11, [], 2), Watermark::Implausible, "it was set back");
+        assert_eq!((outbox.held_from(), outbox.held()), (4, 8));
     }
 
     #[test]

@@ -332,12 +332,18 @@ impl<P: Port> Agent<P> {
         self.spool.as_ref().is_none_or(Spool::is_dirty)
     }
 
-    /// An outbox that was set back gave numbers out again, under which the gateway knows other samples. What is held gets
-    /// numbers in another outbox, also what the gateway may have: it cannot be told apart, and twice is better than never.
+    /// An outbox that was set back gives numbers out again, under which the gateway knows other samples. What is held gets
+    /// numbers in another outbox, and what was given up is given up there: also what the gateway may have, since it cannot be
+    /// told apart, and twice is better than never.
     fn begin_anew(&mut self) {
         for index in std::mem::take(&mut self.set_back) {
             let (outbox, seat) = (self.core.devices()[index].outbox(), &mut self.seats[index]);
-            let mut held = Samples::new(seat.samples.channels(), 0);
+            let drops = outbox.drops();
+            let lost = drops.iter().map(|drop| drop.count).sum();
+            let cause = drops.first().map(|first| {
+                if drops.iter().all(|drop| drop.cause == first.cause) { first.cause } else { DropCause::Full }
+            });
+            let mut held = Samples::new(seat.samples.channels(), lost);
             for (seq, row) in (seat.samples.first_seq()..).zip(seat.samples.rows(seat.samples.range())) {
                 if let Some((&time_ms, values)) = row.split_first().filter(|_| outbox.owes(seq)) {
                     held.push(time_ms, values);
@@ -345,13 +351,14 @@ impl<P: Port> Agent<P> {
             }
             // Away only while it is committed, and no turn is taken then.
             let Some(spool) = &mut self.spool else { return };
-            let state = spool.succeed(index, outbox.state(), &held);
+            let state = spool.succeed(index, (outbox.state().boot, outbox.told_to()), cause, &held);
             tracing::error!(
                 device = %seat.equipment.device,
                 boot = outbox.state().boot,
                 next_seq = outbox.state().next_seq,
                 held = held.range().count(),
-                "the watermark passes samples that this outbox never took: it was set back, as by a restored copy of its \
+                lost,
+                "the watermark passes samples that this outbox never told: it was set back, as by a restored copy of its \
                  folder. Another outbox begins, with what this one held"
             );
             seat.stats.succeed(&state);

@@ -161,14 +161,16 @@ impl Log {
 
     /// Nothing may be pending, nor be appended before the next commit: that makes the outbox and what it holds durable at once,
     /// under the name of a new segment, or not at all.
-    pub(super) fn succeed(&mut self, device: usize, before: &State, held: &Samples) -> State {
-        let fresh = State::new(self.boots.fresh((self.draw.0)()), Some((before.boot, before.next_seq)));
+    pub(super) fn succeed(&mut self, device: usize, mut state: State, held: &Samples) -> State {
+        debug_assert!(self.pending.len() == HEADER_BYTES || !self.succeeded.is_empty());
+        state.previous.iter().for_each(|(boot, _)| self.boots.see(*boot));
+        state.boot = self.boots.fresh((self.draw.0)());
         let newest_ms = self.newest_ms.get(device).copied().flatten();
-        if let Some(state) = self.states.get_mut(device) {
-            *state = fresh.clone();
+        if let Some(known) = self.states.get_mut(device) {
+            known.clone_from(&state);
         }
         self.succeeded.push(device);
-        for (seq, row) in (0..).zip(held.rows(held.range())) {
+        for (seq, row) in (held.first_seq()..).zip(held.rows(held.range())) {
             if let [time_ms, values @ ..] = row {
                 self.append(device, seq, *time_ms, values);
             }
@@ -176,7 +178,7 @@ impl Log {
         if let Some(newest) = self.newest_ms.get_mut(device) {
             *newest = newest_ms;
         }
-        self.states.get(device).cloned().unwrap_or(fresh)
+        state
     }
 
     pub(super) fn is_dirty(&self) -> bool {

@@ -22,7 +22,7 @@
 //! a folder restored from a copy. It reads as after a crash before that commit, as in any log; only the watermark may know
 //! better, and then another outbox succeeds this one ([`Spool::succeed`]).
 //!
-//! Bounds: [`Limits::bytes_max`] on disk. At the bound the oldest segment's samples are to be declared lost
+//! Bounds: [`Limits::bytes_max`] on disk, and once more as much for the commit in which outboxes are succeeded. At the bound the oldest segment's samples are to be declared lost
 //! ([`Spool::excess`]), and so they are when starts that took samples but delivered none have left about a thousand
 //! segments. A start without samples leaves none. Of removed devices 4,096 are told of; what further ones owed is forgotten, with
 //! a line in the log. A failed write or sync is final: every later commit fails, the agent stops, and what was not synced was
@@ -39,7 +39,10 @@ use crate::samples::Samples;
 use disk::Log;
 use hunhe_disk::Disk;
 use hunhe_edge_core::outbox::{Range, State};
-use hunhe_proto::{id::DeviceId, reading::DropCause};
+use hunhe_proto::{
+    id::DeviceId,
+    reading::{Drop, DropCause},
+};
 use std::{
     hash::{BuildHasher, Hasher},
     path::{Path, PathBuf},
@@ -168,15 +171,24 @@ impl Spool {
         }
     }
 
-    /// Another outbox succeeds that of `device`, which was in the state `before`, and holds what was `held`, under numbers of
-    /// its own from 0 on: durable after the next [`Spool::commit`], which must come before anything else is appended or noted.
+    /// Another outbox succeeds that of `device`. It names the `previous` one and how far that was told, holds what was `held`
+    /// under the numbers that has there, and takes what is below those for `lost`. Durable after the next [`Spool::commit`],
+    /// which must come before anything else is appended or noted.
     #[must_use]
-    pub fn succeed(&mut self, device: usize, before: &State, held: &Samples) -> State {
-        if let Some(log) = &mut self.log {
-            return log.succeed(device, before, held);
+    pub fn succeed(
+        &mut self,
+        device: usize,
+        previous: (u32, u64),
+        lost: Option<DropCause>,
+        held: &Samples,
+    ) -> State {
+        let mut state = State::new(0, Some(previous));
+        state.drops.extend(lost.map(|cause| Drop { seq: 0, count: held.first_seq(), cause }));
+        state.next_seq = held.next_seq();
+        match &mut self.log {
+            Some(log) => log.succeed(device, state, held),
+            None => State { boot: draw_boot(), ..state },
         }
-        let state = State::new(draw_boot(), Some((before.boot, before.next_seq)));
-        State { next_seq: held.range().count(), ..state }
     }
 
     /// Is there something to commit?

@@ -342,6 +342,7 @@ fn segments_go_when_all_in_them_is_passed_and_the_bound_declares_the_oldest() {
         Spool::open(hunhe_disk::real(), folder.path(), limits, &entries(), draw_boot).unwrap();
     assert_eq!(found[0].state.drops.as_slice(), dropped.as_slice());
     for (device, outbox) in outboxes.iter_mut().enumerate() {
+        outbox.sent(Range { start: next_seq, end: next_seq }, 0, 0);
         let passed = outbox.watermark(found[device].state.boot, next_seq, [], 0);
         assert!(matches!(passed, Watermark::Passed(1..)));
         spool.note(device, outbox.state());

@@ -45,6 +45,8 @@ pub(crate) const START_MS: i64 = 1_785_513_600_000;
 #[derive(Default)]
 pub(crate) struct Wire {
     open: bool,
+    /// The broker cannot be reached.
+    pub(crate) away: bool,
     notes: VecDeque<Note>,
     pub(crate) published: Vec<(String, Vec<u8>)>,
 }
@@ -54,7 +56,11 @@ impl Port for Wire {
 
     fn open(&mut self, _: i64) -> Result<(), Infallible> {
         self.open = true;
-        self.notes.extend([Note::Connected, Note::Subscribed]);
+        if self.away {
+            self.notes.push_back(Note::Lost("nobody is there".into()));
+        } else {
+            self.notes.extend([Note::Connected, Note::Subscribed]);
+        }
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use super::agents::{START_MS, Wire, agent, reports, run, tell, try_run};
 use hunhe_disk::simulated::{Fate, SimulatedDisk};
 use hunhe_edge::run::agent::Agent;
 use hunhe_edge_core::outbox::State;
-use std::{collections::BTreeSet, io::ErrorKind};
+use hunhe_proto::reading::{Drop, DropCause};
+use std::{collections::BTreeSet, io::ErrorKind, path::PathBuf};
 
 /// The watermark of the life that was lost with the newer folder.
 const KNOWN: u64 = 24;
@@ -67,6 +68,57 @@ fn an_outbox_that_was_set_back_is_succeeded_by_another_with_all_that_it_held() {
     run(&mut later, 50..51);
     assert_eq!(later.devices()[0].outbox().state().boot, state.boot);
     assert!(held(&later).iter().all(|time_ms| *time_ms >= START_MS + 50_000));
+}
+
+/// The segments on the disk.
+fn segments(disk: &SimulatedDisk) -> BTreeSet<PathBuf> {
+    let paths = disk.files().into_iter().map(|(path, _)| path);
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect()
+}
+
+/// What it samples while nobody hears it must not make the watermark plausible; and what it gave up meanwhile stays declared.
+#[test]
+fn an_outbox_that_was_set_back_is_noticed_however_much_it_took_before_it_was_heard() {
+    let (disk, before, owed) = copy();
+    disk.power_loss(0);
+    let mut again = agent(&disk, &["a", "b"]);
+    again.port_mut().away = true;
+    run(&mut again, 30..150);
+    let (full, kept) = {
+        let outbox = again.devices()[0].outbox();
+        assert!(outbox.state().next_seq > KNOWN);
+        (outbox.drops().iter().map(|drop| drop.count).sum::<u64>(), held(&again))
+    };
+    assert!(full > 0, "more than fit");
+    assert_eq!(full + kept.len() as u64, owed.len() as u64 + 120);
+    let other = again.devices()[1].outbox().state().boot;
+    again.port_mut().away = false;
+    tell(&mut again, "a", before.boot, KNOWN);
+    let behind = segments(&disk);
+    run(&mut again, 150..151);
+    let state = again.devices()[0].outbox().state().clone();
+    assert_eq!(state.previous, Some((before.boot, before.next_seq)), "as far as it was told");
+    let now = held(&again);
+    let lost = Drop { seq: 0, count: state.next_seq - now.len() as u64, cause: DropCause::Full };
+    assert_eq!(state.drops.as_slice(), [lost]);
+    let dropped_since = kept.difference(&now).count() as u64;
+    assert_eq!(lost.count, full + dropped_since, "what was given up stays declared");
+    // Nobody but the other device still needs what is behind.
+    for second in 151..300 {
+        let told_to = again.devices()[1].outbox().told_to();
+        tell(&mut again, "b", other, told_to);
+        run(&mut again, second..second + 1);
+    }
+    assert!(segments(&disk).is_disjoint(&behind), "{behind:?}");
+    // Once more in the same life: the number is a fresh one.
+    tell(&mut again, "a", state.boot, 1 << 40);
+    run(&mut again, 300..301);
+    let third = again.devices()[0].outbox().state().clone();
+    assert!(third.boot > state.boot && third.previous.map(|(boot, _)| boot) == Some(state.boot));
+    drop(again);
+    disk.power_loss(1);
+    let later = agent(&disk, &["a", "b"]);
+    assert_eq!(later.devices()[0].outbox().state(), &third);
 }
 
 /// At every call of the disk: the old outbox as it was, or the new one whole.

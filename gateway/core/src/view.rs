@@ -209,6 +209,10 @@ impl Lane {
                 state.change_class(rules);
             }
             state.alerts.keep_rules(|key| rules.has_rule(key));
+            if class == NO_CLASS {
+                // Nobody listened to it while it was away.
+                state.listened_ms = self.city.listened_ms;
+            }
             self.books.note(device.0, || ledger_of(&self.devices, device.0));
             self.devices[device.at()] = Some(state);
         }

@@ -205,6 +205,20 @@ fn tick_of(lane: &mut Lane, minute: i64, listened: u32) -> Vec<Change> {
 }
 
 #[test]
+fn a_device_that_comes_back_to_the_registry_is_not_silent_for_having_been_away() {
+    let mut lane = lane(vec![silent()]);
+    report(&mut lane, "flow-0", 0, 0, &[50], 0);
+    let mut without = Lane::new(registry(vec![silent()], 0), Policy::default());
+    assert_eq!(without.restore(lane.snapshot()), 1);
+    assert!(tick_of(&mut without, 900, 900).is_empty());
+    let mut back = self::lane(vec![silent()]);
+    assert_eq!(back.restore(without.snapshot()), 0);
+    assert!(tick_of(&mut back, 901, 1).is_empty());
+    assert!(tick_of(&mut back, 1_019, 118).is_empty());
+    assert_eq!(tick_of(&mut back, 1_020, 1).len(), 1, "two hours after its return");
+}
+
+#[test]
 fn what_the_gateway_slept_through_is_nobodys_silence_and_is_not_forgotten_either() {
     let mut lane = lane(vec![silent()]);
     report(&mut lane, "flow-0", 0, 0, &[50], 0);
