@@ -29,17 +29,17 @@ use std::{
 
 /// How many of each thousand inputs a target gets, by what is at stake and what an input costs.
 pub const SHARES: [(&str, u64); 11] = [
-    ("report", 150),
+    ("report", 180),
     ("line_protocol", 150),
-    ("decided", 120),
+    ("decided", 160),
     ("journal", 120),
     ("checkpoint", 90),
     ("registry", 80),
     ("outbox", 70),
     ("topic", 60),
     ("cursor", 60),
-    ("gateway_config", 60),
-    ("edge_config", 40),
+    ("gateway_config", 20),
+    ("edge_config", 10),
 ];
 
 /// An input that takes longer hangs.

@@ -4,15 +4,14 @@
 //! Damage only: nobody but the agent writes there. Whole frames that were not written to a segment, as where one stands in
 //! another's place, are not judged.
 
+use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::spool::{Entry, Limits, Recovered, Spool, draw_boot};
 use hunhe_edge_core::outbox::Range;
 use hunhe_fuzz::{Target, run};
 use hunhe_proto::{id::Id, reading::ABSENT};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
+const FOLDER: &str = "/outbox";
 const SAMPLES: u64 = 40;
 
 fn entries() -> Vec<Entry> {
@@ -24,16 +23,16 @@ fn values(device: usize, seq: u64) -> [i64; 3] {
     [value, -value, if seq.is_multiple_of(3) { ABSENT } else { 1 << 40 }]
 }
 
-fn open(folder: &Path) -> (Spool, Vec<Recovered>) {
+fn open(disk: &SimulatedDisk) -> (Spool, Vec<Recovered>) {
     let limits = Limits { bytes_max: 1 << 20, segment_bytes: 700 };
-    Spool::open(hunhe_disk::real(), folder, limits, &entries(), draw_boot).unwrap()
+    Spool::open(disk.handle(), Path::new(FOLDER), limits, &entries(), draw_boot).unwrap()
 }
 
-fn segments(folder: &Path) -> Vec<PathBuf> {
-    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect();
-    paths.sort();
-    paths
+fn segments(disk: &SimulatedDisk) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = disk.files();
+    files.retain(|(path, _)| path.extension().is_some_and(|end| end == "seg"));
+    files.sort();
+    files
 }
 
 /// The whole frames of a segment.
@@ -62,8 +61,8 @@ fn is_a_part(bytes: &[u8], of: &[u8]) -> bool {
 #[test]
 fn a_damaged_segment_gives_samples_as_taken_or_declares_them_lost() {
     let _alone = crate::alone();
-    let dir = crate::folder();
-    let (mut spool, _) = open(dir.path());
+    let disk = SimulatedDisk::new();
+    let (mut spool, _) = open(&disk);
     for seq in 0..SAMPLES {
         for device in 0..2 {
             spool.append(device, seq, 1_000 + seq as i64, &values(device, seq));
@@ -71,24 +70,20 @@ fn a_damaged_segment_gives_samples_as_taken_or_declares_them_lost() {
         spool.commit(&[0, 0]).unwrap();
     }
     drop(spool);
-    let whole: Vec<(PathBuf, Vec<u8>)> =
-        segments(dir.path()).into_iter().map(|path| (path.clone(), fs::read(&path).unwrap())).collect();
+    disk.power_loss(0);
+    let whole = segments(&disk);
     assert!(whole.len() > 2, "{}", whole.len());
     let made = (0_u8..).zip(&whole).map(|(at, (_, bytes))| [&[at], bytes.as_slice()].concat()).collect();
-    let target = Target { words: &[b"HuS1", b"\0\0\0\0"], ..crate::target("outbox", made, 8 << 20) };
+    let target = Target { words: &[b"HuS1", b"\0\0\0\0"], ..crate::target("outbox", made, 24 << 20) };
     let outcome = run(&target, |input| {
         let Some((which, bytes)) = input.split_first() else { return false };
-        for path in segments(dir.path()) {
-            fs::remove_file(path).unwrap();
-        }
         let which = usize::from(*which) % whole.len();
         if !is_a_part(bytes, &whole[which].1) {
             return false;
         }
-        for (at, (path, whole)) in whole.iter().enumerate() {
-            fs::write(path, if at == which { bytes } else { whole }).unwrap();
-        }
-        let (mut spool, recovered) = open(dir.path());
+        let disk = disk.fork();
+        assert!(disk.corrupt(&whole[which].0, |there| bytes.clone_into(there)));
+        let (mut spool, recovered) = open(&disk);
         let mut missing = 0;
         for (device, found) in recovered.iter().enumerate() {
             let next = found.state.next_seq;
@@ -115,7 +110,7 @@ fn a_damaged_segment_gives_samples_as_taken_or_declares_them_lost() {
         spool.append(0, next[0], 9_000, &[1, 2, 3]);
         spool.commit(&[0, 0]).unwrap();
         drop(spool);
-        let (_, again) = open(dir.path());
+        let (_, again) = open(&disk);
         assert_eq!(again[0].state.next_seq, next[0] + 1);
         assert_eq!(again[0].newest_ms, Some(9_000));
         missing == 0
