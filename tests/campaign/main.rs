@@ -19,8 +19,10 @@ use hunhe_tests::{project_dir, report};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What may differ between two commits that are the same code.
-const NOT_CODE: [&str; 3] = [".", ":!tests/campaigns", ":!*.md"];
+/// What may differ between two commits that are the same code: nothing here is measured.
+const NOT_CODE: [&str; 4] = [".", ":!tests/campaigns", ":!tests/campaign", ":!*.md"];
+/// That neither, but by the part of this name.
+const MUTANTS: (&str, &str) = ("mutants", ":!tests/mutants");
 
 /// The full figures of every promise about faults. What passed already is not run again.
 #[derive(Debug, Parser)]
@@ -59,7 +61,7 @@ fn parts() -> Vec<Part> {
             (0..20).map(|thousand| format!("sim SEEDS=1000 FROM={}", thousand * 1000)).collect(),
         ),
         part("faults", Some("faults"), one("faults")),
-        part("mutants", Some("mutants"), one("mutants")),
+        part(MUTANTS.0, Some("mutants"), one("mutants")),
         part("fuzz", None, (1..=10).map(|seed| format!("fuzz INPUTS=10000000 SEED={seed}")).collect()),
         part("fleet", Some("fleet"), vec!["fleet".into(), "fleet ARGS=--embedded".into()]),
     ]
@@ -105,7 +107,7 @@ fn run(options: &Options) -> Result<bool, String> {
     for part in known.iter().filter(chosen) {
         let mut kept = part.kept()?;
         kept.retain(|piece| {
-            piece.passed && part.pieces.contains(&piece.command) && is_same_code(&piece.commit, &commit)
+            piece.passed && part.pieces.contains(&piece.command) && part.is_same_code(&piece.commit, &commit)
         });
         let due = |kept: &[Kept], piece: &str| kept.iter().all(|kept| kept.command != piece);
         for piece in &part.pieces {
@@ -128,6 +130,13 @@ fn run(options: &Options) -> Result<bool, String> {
 }
 
 impl Part {
+    fn is_same_code(&self, one: &str, other: &str) -> bool {
+        let (mutants, besides) = MUTANTS;
+        let besides: &[&str] = if self.name == mutants { &[] } else { &[besides] };
+        one == other
+            || git(&[&["diff", "--quiet", one, other, "--"], &NOT_CODE[..], besides].concat()).is_ok()
+    }
+
     fn path(&self) -> PathBuf {
         project_dir().join("tests/campaigns").join(self.name).with_extension("json")
     }
@@ -175,10 +184,6 @@ impl Part {
             figures,
         })
     }
-}
-
-fn is_same_code(one: &str, other: &str) -> bool {
-    one == other || git(&[&["diff", "--quiet", one, other, "--"], &NOT_CODE[..]].concat()).is_ok()
 }
 
 fn git(words: &[&str]) -> Result<String, String> {
