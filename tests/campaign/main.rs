@@ -122,7 +122,7 @@ fn run(options: &Options) -> Result<bool, String> {
         let passed =
             part.pieces.iter().filter(|piece| kept.iter().any(|kept| kept.passed && &kept.command == *piece));
         let passed = passed.count();
-        let minutes: f64 = kept.iter().map(|piece| piece.minutes).sum();
+        let minutes: f64 = kept.iter().fold(0.0, |sum, piece| sum + piece.minutes);
         println!("{:<16} {passed:>2} of {:>2} passed, {minutes:.0} min", part.name, part.pieces.len());
         all_passed &= passed == part.pieces.len();
     }
