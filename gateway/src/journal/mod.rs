@@ -41,8 +41,9 @@
 //! it in silence; a program of before jumps finds numbers missing there, and goes on.
 //!
 //! # What it deliberately does not do
-//! - Opening reads the last segment whole and of the others header and seal; damage inside a sealed segment is reported
-//!   by the reader that meets it and by [`inspect::verify`]. A restart must not read gigabytes first.
+//! - Opening reads the last segment whole and of the others header and seal, unless the header is damaged; damage inside
+//!   a sealed segment is reported by the reader that meets it and by [`inspect::verify`]. A restart must not read gigabytes
+//!   first.
 //! - It cannot tell a damaged *end* of the last batch from a write that never finished. Both are trimmed and reported as
 //!   [`Finding::Torn`]; a caller that knows of later LSNs (a checkpoint) continues behind them with [`Writer::skip_to`].
 //! - No compression, no index, no clock, no async. Finding a record in a segment reads that segment from its start.

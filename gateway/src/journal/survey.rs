@@ -261,7 +261,9 @@ pub(super) fn name_of(path: &Path) -> String {
 fn examine(disk: &dyn Disk, segment: &Found, stamp: Stamp, depth: Depth) -> Result<Extent, Error> {
     let file = disk.open(&segment.path, Open::Read).map_err(Error::io("open", &segment.path))?;
     let read = Error::io("read", &segment.path);
+    // Where only a name says which record is the first, a seal far ahead proves nothing about what is between.
     if depth == Depth::Ends
+        && !segment.header_damaged
         && let Some(extent) = by_seal(&*file, segment, stamp)
     {
         return Ok(extent);
