@@ -488,3 +488,31 @@ impl Backoff {
         wait
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acknowledged(acknowledger: &Acknowledger, deliveries: &[(u64, u16)]) -> u64 {
+        let of = |&(epoch, packet)| Delivery { session: 0, epoch, packet };
+        acknowledger.acknowledge(0, deliveries.iter().map(of));
+        acknowledger.status[0].acknowledged.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn an_acknowledgement_goes_to_the_connection_that_delivered_and_stands_for_one_message() {
+        let options = MqttOptions::new("tested", rumqttc::Broker::tcp("127.0.0.1", 1));
+        let (client, _events) = AsyncClient::builder(options).capacity(10).build();
+        let (acknowledger, held) = (Acknowledger::default(), Held::new());
+        for packet in [7, 8, 8] {
+            held.came(packet);
+        }
+        acknowledger.current[0].set(Some((2, client, held)));
+        assert_eq!(acknowledged(&acknowledger, &[(1, 7), (3, 7)]), 0, "another connection's");
+        assert_eq!(acknowledged(&acknowledger, &[(2, 7)]), 1);
+        assert_eq!(acknowledged(&acknowledger, &[(2, 8)]), 1, "the broker has used this number twice");
+        assert_eq!(acknowledged(&acknowledger, &[(2, 8)]), 2);
+        acknowledger.current[0].set(None);
+        assert_eq!(acknowledged(&acknowledger, &[(2, 7)]), 2, "nobody is there");
+    }
+}
