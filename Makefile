@@ -52,7 +52,7 @@ pipeline: build ## end to end with the real Mosquitto and VictoriaMetrics
 browser: build ## the page in Chromium, Chinese and English
 	@.ci/browser
 
-fuzz: ## every decoder against mutated input, INPUTS=1000000 over all, about two minutes; SEED=n is another run
+fuzz: ## every decoder against mutated input, INPUTS=1000000 over all, about a minute; SEED=n is another run
 	HUNHE_FUZZ_INPUTS=$(or $(INPUTS),1000000) $(if $(SEED),HUNHE_FUZZ_SEED=$(SEED)) \
 		$(TESTS) --success-output immediate -E 'binary_id(hunhe-fuzz::fuzz)'
 
@@ -101,11 +101,11 @@ JOURNAL_MIB ?= 1024
 restart: build ## a kill with JOURNAL_MIB=1024 in the journal, and the time to the first acknowledgement, about 2 minutes
 	HUNHE_JOURNAL_MIB=$(JOURNAL_MIB) HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) -E 'binary_id(hunhe-tests::restart)'
 
-mutants: build ## plant each bug of tests/mutants/mutants.toml in a copy and see the test that is named notice it; about an hour
+mutants: build ## plant each bug of tests/mutants/mutants.toml in a copy and see the test that is named notice it; about half an hour
 	mkdir -p $(REPORTS)
 	$(BIN)/hunhe-mutants $(if $(ONLY),--only "$(ONLY)")
 
-campaign: build ## the full figures about faults, kept in tests/campaigns; about six hours, goes on where it was cut off; PART=name
+campaign: build ## the full figures about faults, kept in tests/campaigns; about three hours, goes on where it was cut off; PART=name
 	$(BIN)/hunhe-campaign $(if $(PART),--part $(PART)) $(ARGS)
 
 clean: ## remove what was built

@@ -356,7 +356,7 @@ async fn a_broker_that_dies_costs_nothing_and_a_refusal_is_declared() {
     assert!(gateway.devices[&id].drops.is_empty());
 }
 
-/// All of a folder but its lock.
+/// Copies a folder with all that is in it.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

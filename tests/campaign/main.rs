@@ -1,4 +1,4 @@
-//! `hunhe-campaign`: the full figures of every promise about faults, in some six hours, in pieces that are kept.
+//! `hunhe-campaign`: the full figures of every promise about faults, in some three hours, in pieces that are kept.
 //!
 //! Promises: a piece that passed on the code as it is now is not run again, so that a campaign goes on where it was cut off;
 //! each piece is a `make` command that anyone can repeat, and is kept under `tests/campaigns/PART.json` with it, its figures

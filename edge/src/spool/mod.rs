@@ -22,11 +22,11 @@
 //! a folder restored from a copy. It reads as after a crash before that commit, as in any log; only the watermark may know
 //! better, and then another outbox succeeds this one ([`Spool::succeed`]).
 //!
-//! Bounds: [`Limits::bytes_max`] on disk, and once more as much for the commit in which outboxes are succeeded. At the bound the oldest segment's samples are to be declared lost
-//! ([`Spool::excess`]), and so they are when starts that took samples but delivered none have left about a thousand
-//! segments. A start without samples leaves none. Of removed devices 4,096 are told of; what further ones owed is forgotten, with
-//! a line in the log. A failed write or sync is final: every later commit fails, the agent stops, and what was not synced was
-//! not published.
+//! Bounds: [`Limits::bytes_max`] on disk, and once more as much for the commit in which outboxes are succeeded. At the bound
+//! the oldest segment's samples are to be declared lost ([`Spool::excess`]), and so they are when starts that took samples
+//! but delivered none have left about a thousand segments. A start without samples leaves none. Of removed devices 4,096 are
+//! told of; what further ones owed is forgotten, with a line in the log. A failed write or sync is final: every later commit
+//! fails, the agent stops, and what was not synced was not published.
 //!
 //! Without a folder nothing is kept, as in a device without durable storage: a new boot at each start.
 

@@ -144,7 +144,7 @@ proptest! {
 }
 
 #[test]
-fn a_device_that_left_the_registry_is_left_out_and_a_changed_class_keeps_only_the_ledger() {
+fn a_device_that_left_the_registry_is_set_aside_and_a_changed_class_keeps_only_the_ledger() {
     let mut lane = lane();
     send(&mut lane, START_MS + DAY_MS, "gas-0", &Sent::new(1, 0).block(START_H, 1, &[10, 20]));
     send(&mut lane, START_MS + DAY_MS, "flow-0", &Sent::new(1, 0).block(START_MS / 1000, 1, &[10, 20]));

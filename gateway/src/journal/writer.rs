@@ -290,8 +290,8 @@ impl Writer {
 
     /// Gives the numbers up to `lsn` away, since something outside may know them from another life of this log. Unlike after
     /// [`skip_to`](Self::skip_to) nothing counts as lost. Durable when it returns; nothing happens if the log is already there.
-    /// It takes its 64 bytes past the limits, so that a full log can be started with. A segment begins behind it, unless the power goes just then: if it rots,
-    /// what follows can still be read.
+    /// It takes its 64 bytes past the limits, so that a full log can be started with. A segment begins behind it, so that what
+    /// follows can be read though it rots; where the power goes just between, what follows shares its segment.
     ///
     /// # Errors
     /// Any I/O error is final.
