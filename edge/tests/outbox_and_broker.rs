@@ -407,9 +407,27 @@ async fn the_broker_keeps_nothing_for_an_agent_that_is_away_but_its_newest_water
     let mut agent = place.agent();
     gateway.hear_until(|gateway| gateway.next_seq("l-1") >= 5).await;
     agent.kill();
+    gateway.publish_watermark(vec![]).await;
+    gateway.publish_watermark(vec![7]).await;
     let mut options = MqttOptions::new("hunhe-c-1", Broker::tcp("127.0.0.1", place.port));
     options.set_clean_session(false);
-    let (_client, mut events) = AsyncClient::builder(options).capacity(10).build();
+    let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
+    let topic = topic::durable(hunhe_proto::id::Id::new("c-1").unwrap());
     let answer = events.poll().await.unwrap();
     assert!(matches!(&answer, Event::Incoming(Packet::ConnAck(ack)) if !ack.session_present), "{answer:?}");
+    // Each subscription brings what is retained; the second watermark may still be on its way.
+    let newest = async {
+        loop {
+            client.subscribe(topic.clone(), QoS::AtLeastOnce).await.unwrap();
+            let heard = loop {
+                if let Event::Incoming(Packet::Publish(publish)) = events.poll().await.unwrap() {
+                    break publish;
+                }
+            };
+            if heard.retain && v1::Durable::decode(&*heard.payload).unwrap().refused == [7] {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), newest).await.unwrap();
 }

@@ -144,6 +144,11 @@ impl Enroller {
                 "name a fleet in registry.fleets or a list in registry.devices",
             ));
         }
+        for (device, pseudonym) in self.pseudonyms.iter() {
+            if self.registry.find(device).is_none() {
+                self.registry.remember(device, pseudonym);
+            }
+        }
         Faults::none_or(self.faults, || Enrolled { registry: self.registry, pseudonyms: self.pseudonyms })
     }
 

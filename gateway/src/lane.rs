@@ -121,7 +121,12 @@ pub fn finish_on_threads(handle: LaneHandle) -> Box<dyn FnMut(Unfinished) + Send
     Box::new(move |unfinished| {
         let handle = handle.clone();
         std::thread::spawn(move || {
-            let outcome = unfinished.finish().map_err(|error| format!("{error:?}"));
+            // The lane waits for an answer, and for nothing else before its end.
+            let finish = std::panic::AssertUnwindSafe(|| unfinished.finish());
+            let outcome = std::panic::catch_unwind(finish).map_or_else(
+                |_| Err("it panicked: see the log".to_owned()),
+                |outcome| outcome.map_err(|error| format!("{error:?}")),
+            );
             // The lane may have ended meanwhile, with a checkpoint of its own.
             let _ = handle.say(Said::Checkpointed(outcome));
         });

@@ -320,9 +320,16 @@ impl Gateway {
 
     /// Waits for something that ends the run: a failure. Never returns while all is well.
     pub async fn failed(&mut self) -> anyhow::Error {
-        let (lane, journal) = (&self.lane_thread, &self.committer);
+        let (lane, journal, embedded, influx) =
+            (&self.lane_thread, &self.committer, &self.embedded, &self.influx);
         first_failure(&mut self.fatal, &mut self.tasks, || {
-            let over = [("lane", lane.is_finished()), ("journal", journal.is_finished())];
+            // A database that is away ends no sink, and nobody has asked one to stop.
+            let over = [
+                ("lane", lane.is_finished()),
+                ("journal", journal.is_finished()),
+                ("embedded", embedded.has_panicked()),
+                ("sink", influx.iter().any(influx::Handle::is_finished)),
+            ];
             over.into_iter().find_map(|(name, is_over)| is_over.then_some(name))
         })
         .await

@@ -20,7 +20,7 @@ use hunhe_gateway::{
     sinks::embedded::{self, Options},
     store::{self, Store},
 };
-use hunhe_gateway_core::event::Confirmed;
+use hunhe_gateway_core::{event::Confirmed, registry::Registry};
 
 const T0: i64 = 1_767_225_600_000;
 
@@ -69,9 +69,13 @@ fn options(before: Heard) -> Options {
 
 /// Runs the sink over all of the log, and ends it as a stop does: with its store on disk.
 fn run(options: Options, log: &Log, dir: &Path) -> Heard {
+    run_with(registry(2), options, log, dir)
+}
+
+fn run_with(registry: Arc<Registry>, options: Options, log: &Log, dir: &Path) -> Heard {
     let (lane, said) = LaneHandle::new();
     let mut heard = Heard { through: options.confirmed, ..Heard::default() };
-    let sink = embedded::start(options, open(dir), registry(2), log.writer.subscribe(), lane).unwrap();
+    let sink = embedded::start(options, open(dir), registry, log.writer.subscribe(), lane).unwrap();
     sink.stop();
     heard.listen(&said);
     heard
@@ -128,6 +132,21 @@ fn what_is_decided_anew_is_written_again_whatever_the_store_s_cursor_says() {
     let heard = run(Options { cause_max: 4, ..options(counted) }, &after, &store);
     assert_eq!((heard.stored, heard.through), (1, 5));
     assert!(open(&store).find_device("p-1").is_some(), "it was never written");
+}
+
+/// It counts as stored, so that it has to be where the device finds it when it comes back; and a household's id is in no store.
+#[test]
+fn what_a_device_left_behind_when_it_left_the_registry_is_stored_under_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::new(dir.path(), &registry(2));
+    log.append_rows(1, 7, 0, &[Row { time_ms: T0, quality: 1, values: [1, 1, 1] }]);
+    let mut without = (*registry(1)).clone();
+    without.remember(fixture::id("g-1"), fixture::id("p-1"));
+    let store = dir.path().join("store");
+    let heard = run_with(Arc::new(without), options(Heard::default()), &log, &store);
+    assert_eq!((heard.stored, heard.through), (1, 1));
+    let store = open(&store);
+    assert!(store.find_device("p-1").is_some() && store.find_device("g-1").is_none());
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Range {
 pub struct State {
     /// Identity of the outbox.
     pub boot: u32,
-    /// The outbox before it and how far that had sampled.
+    /// The outbox before it and how far that had sampled; where it was set back, how far it was told.
     pub previous: Option<(u32, u64)>,
     /// Every sample below is passed by the watermark. It may be stale: then more is sent again.
     pub through: u64,
@@ -86,7 +86,7 @@ pub enum Watermark {
     Passed(u64),
     /// It is older than one seen before, or of another outbox.
     Stale,
-    /// It passes samples that were never told: this outbox was set back, so that its numbers stand for other samples, too,
+    /// It passes samples that were never told, or misses some of them: this outbox was set back, so that its numbers stand for other samples, too,
     /// or the gateway errs. Another outbox is to succeed it.
     Implausible,
 }
@@ -101,7 +101,7 @@ pub struct Outbox {
     sent_to: u64,
     /// One past the newest sample that the gateway can have heard of.
     told_to: u64,
-    /// It was stored by an earlier process, and no watermark has named it since: it may have been set back.
+    /// It had samples when this process took it over, and no watermark has named it since: it may have been set back.
     unheard: bool,
     sent: Vec<Sent, SENT_MAX>,
     gaps: Vec<Range, GAPS_MAX>,
@@ -275,8 +275,19 @@ impl Outbox {
             return Watermark::Stale;
         }
         self.unheard = false;
+        // What was not sent since the last rewind comes by itself.
+        let sendable = Range { start: through, end: self.cursor.max(through) };
         // Not compared with what was sampled: an outbox that was set back fills up while nobody hears it.
-        if through > self.told_to {
+        let mut known_to = through;
+        let mut gaps = Vec::new();
+        for gap in missing {
+            known_to = known_to.max(gap.end);
+            let gap = Range { start: gap.start.max(sendable.start), end: gap.end.min(sendable.end) };
+            if gap.count() > 0 && gaps.push(gap).is_err() {
+                break;
+            }
+        }
+        if known_to > self.told_to {
             return Watermark::Implausible;
         }
         self.known = true;
@@ -286,15 +297,7 @@ impl Outbox {
             self.state.through = through;
             self.forget_passed();
         }
-        self.gaps.clear();
-        // What was not sent since the last rewind comes by itself.
-        let sendable = Range { start: through, end: self.cursor };
-        for gap in missing {
-            let gap = Range { start: gap.start.max(sendable.start), end: gap.end.min(sendable.end) };
-            if gap.count() > 0 && self.gaps.push(gap).is_err() {
-                break;
-            }
-        }
+        self.gaps = gaps;
         Watermark::Passed(passed)
     }
 
@@ -478,6 +481,12 @@ mod tests {
         assert!(outbox.should_settle());
         outbox.stored(12);
         assert_eq!(outbox.watermark(7, 11, [], 2), Watermark::Implausible, "it was set back");
+        assert_eq!((outbox.held_from(), outbox.held()), (4, 8));
+        assert_eq!(
+            outbox.watermark(7, 9, [range(11, 12)], 2),
+            Watermark::Implausible,
+            "of the eleventh, too"
+        );
         assert_eq!((outbox.held_from(), outbox.held()), (4, 8));
     }
 

@@ -216,7 +216,10 @@ impl<P: Port> Agent<P> {
                 Phase::Begin => {
                     self.hear(now);
                     self.begin_anew();
-                    if self.is_dirty() {
+                    let has_succeeded = self.is_dirty();
+                    // The next commit releases what a watermark passed, so that it must know of it.
+                    self.note_changes();
+                    if has_succeeded {
                         continue;
                     }
                     self.more = !self.stopping && self.sample(now);

@@ -5,8 +5,8 @@
 //! brings its number back. How much greater is drawn, so that a folder restored from a copy, which knows of fewer, hardly
 //! meets a number that was used since. The first is drawn below 2^31.
 //!
-//! Bound: steps become smaller towards the end of the 32 bits, thousands of starts with new devices away; at the end numbers
-//! are drawn from all.
+//! Bound: steps become smaller towards the end of the 32 bits, thousands of starts with devices that are new or never sampled
+//! away; at the end numbers are drawn from all.
 
 use hunhe_disk::{Disk, Open};
 use std::{io, path::Path};

@@ -216,6 +216,10 @@ impl<'a> Found<'a> {
             };
             match found {
                 None => fresh(None),
+                // Its folder may be a copy that many starts begin with, and one of them may have used the number since.
+                Some(found) if found.state.next_seq.max(found.samples.next_seq()) == 0 => {
+                    fresh(found.state.previous)
+                }
                 Some(found) if !end_is_known => {
                     let next_seq = found.state.next_seq.max(found.samples.next_seq());
                     tracing::error!(

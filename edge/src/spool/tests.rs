@@ -106,7 +106,7 @@ fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
         let (mut spool, found) = open_on(&disk);
         let commits = ends.iter().skip(2).step_by(2).filter(|end| **end <= cut).count() as u64;
         assert_eq!((found[0].state.next_seq, found[1].state.next_seq), (commits, commits), "cut at {cut}");
-        assert_eq!(ends[0] <= cut, found[0].state.boot == first[0].state.boot, "cut at {cut}");
+        assert_eq!(commits > 0, found[0].state.boot == first[0].state.boot, "cut at {cut}");
         assert_eq!(rows(&found[0]).len() as u64, commits);
         assert!(found.iter().all(|device| device.state.drops.is_empty()));
         spool.append(0, commits, 1, &[1, 1]);
@@ -170,6 +170,7 @@ fn a_log_of_the_older_version_is_read() {
     for seq in 0..3 {
         let start = bytes.len();
         bytes.resize(start + record::HEADER_BYTES, 0);
+        record::write_sample(&mut bytes, 0, seq, 4, &[1, 2]);
         record::write_sample(&mut bytes, 1, seq, 5, &[10, 20]);
         record::close_frame(&mut bytes, start);
     }
@@ -257,10 +258,13 @@ fn no_damage_brings_a_boot_number_back() {
             // The worst that a draw can be.
             Spool::open(hunhe_disk::real(), folder.path(), Limits::default(), &entries, || 7 << 16).unwrap()
         };
-        let (_, first) = open(&["a"]);
+        let (mut spool, first) = open(&["a"]);
+        spool.append(0, 0, 1, &[1, 2]);
+        spool.commit(&[0]).unwrap();
+        drop(spool);
         let (mut spool, second) = open(&["a", "b"]);
         assert!(second[1].state.boot > first[0].state.boot);
-        spool.append(0, 0, 1, &[1, 2]);
+        spool.append(0, 1, 1, &[1, 2]);
         spool.commit(&[0, 0]).unwrap();
         drop(spool);
         for path in segments(folder.path()) {

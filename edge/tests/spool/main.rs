@@ -253,9 +253,10 @@ fn check_found(known: &Known, found: &[Recovered], context: &str) {
         let context = format!("{context}: device {device} {state:?}");
         let boot = known.boots.get(&device).copied();
         if boot != Some(state.boot) {
-            let over =
-                boot.is_some_and(|boot| known.books[&(device, boot)].owes_nothing() && known.was_removed);
-            assert!(boot.is_none() || (over && device == 2), "{context}: {boot:x?} is gone");
+            let book = boot.map(|boot| &known.books[&(device, boot)]);
+            let over = book.is_some_and(|book| book.owes_nothing() && known.was_removed);
+            let unused = book.is_none_or(|book| book.durable == 0);
+            assert!(unused || (over && device == 2), "{context}: {boot:x?} is gone");
             let greatest = known.books.keys().map(|(_, boot)| *boot).max();
             assert!(Some(state.boot) > greatest, "{context}: used before: {greatest:x?}");
             assert!(state.next_seq == 0 && found.samples.next_seq() == 0, "{context}: invented");

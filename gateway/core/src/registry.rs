@@ -189,6 +189,8 @@ pub struct Registry {
     device_by_id: HashTable<DeviceIx>,
     /// By the hash of the pseudonym, which stands there as well.
     device_by_pseudonym: HashTable<DeviceIx>,
+    /// Pseudonyms of devices that are registered no more.
+    former: IdMap<Id>,
     agent_by_id: IdMap<AgentIx>,
     /// Operators and zones.
     names: IdMap<Arc<Id>>,
@@ -315,6 +317,18 @@ impl Registry {
     #[must_use]
     pub fn class(&self, index: ClassIx) -> &ClassRules {
         &self.classes[index.at()]
+    }
+
+    /// Remembers a device that is registered no more, but of which something may still be on its way to a sink.
+    pub fn remember(&mut self, id: DeviceId, pseudonym: Id) {
+        self.former.insert(id, pseudonym);
+    }
+
+    /// The name under which a device is shown, registered or not: its pseudonym where it ever had one.
+    #[must_use]
+    pub fn shown_as(&self, id: DeviceId) -> Id {
+        let registered = self.find(id).map(|index| self.device(index).pseudonym);
+        registered.or_else(|| self.former.get(&id).copied()).unwrap_or(id)
     }
 
     /// The device that is shown under that name.

@@ -132,6 +132,11 @@ impl Pseudonyms {
         Ok(pseudonym)
     }
 
+    /// Every device that ever had one.
+    pub fn iter(&self) -> impl Iterator<Item = (Id, Id)> {
+        self.by_device.iter().map(|(&device, &pseudonym)| (device, pseudonym))
+    }
+
     /// One that no device has.
     fn draw(&mut self) -> io::Result<Id> {
         loop {

@@ -77,6 +77,12 @@ impl Handle {
         // A panic there has been reported by the panic hook; there is nothing to add.
         let _ = self.thread.join();
     }
+
+    /// Has it ended without saying why? One that the store holds up has, and waits for a restart.
+    #[must_use]
+    pub fn has_panicked(&self) -> bool {
+        self.thread.is_finished() && !matches!(self.status.snapshot().state, State::Held | State::Ended)
+    }
 }
 
 /// The sink cannot start or go on.
@@ -503,7 +509,7 @@ impl Sink {
     fn key(&mut self, device: hunhe_proto::id::Id) -> Result<DeviceKey, EmbeddedError> {
         let Some(index) = self.registry.find(device) else {
             // Of an earlier registry, and still in the decided log.
-            return Ok(self.store.device(device.as_str())?);
+            return Ok(self.store.device(self.registry.shown_as(device).as_str())?);
         };
         if let Some(key) = self.keys[index.at()] {
             return Ok(key);
@@ -561,5 +567,33 @@ impl Columns {
             channels: &self.channels,
             values: &self.values,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Options as LogOptions, Writer};
+
+    #[test]
+    fn an_end_without_a_word_is_told_from_one_that_the_store_forced() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            disk: hunhe_disk::real(),
+            dir: dir.path().to_path_buf(),
+            segment_bytes: 1 << 20,
+            limit_bytes: 1 << 22,
+        };
+        let (writer, _) = Writer::open(options).unwrap();
+        let status = Arc::new(SinkStatus::new(NAME.into(), writer.subscribe()));
+        let thread = std::thread::spawn(|| {});
+        let handle = Handle { status: Arc::clone(&status), stop: Arc::default(), thread };
+        while !handle.thread.is_finished() {
+            std::thread::yield_now();
+        }
+        status.enter(State::Running, "");
+        assert!(handle.has_panicked());
+        status.enter(State::Held, "the disk is full");
+        assert!(!handle.has_panicked());
     }
 }

@@ -228,6 +228,12 @@ impl Handle {
         self.stop.send_replace(true);
     }
 
+    /// Has it come to its end, of whatever kind?
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits for its end: after [`Self::stop`], or once it has written a log whose writer is gone. Returns whether
     /// it ended in order, that is, without a panic.
     #[must_use]

@@ -116,14 +116,16 @@ impl Oracle {
 
     /// An agent has started from its disk: everything it had made durable is there as it was, or passed; nothing is there
     /// that it never took. Of its devices so many are configured: what the others owed may be declared lost, and where they owed
-    /// nothing another outbox may follow.
+    /// nothing another outbox may follow. One follows where nothing was ever taken, too.
     pub fn recovered(&mut self, crew: &Crew, configured: usize, agent: &Agent<Wire>) {
         self.removed.extend(crew.devices.iter().skip(configured).map(|(device, _)| *device));
         for (index, (device, state)) in outboxes(crew, agent).enumerate() {
             let samples = agent.samples(index);
             let before = self.boots.insert(device, state.boot).filter(|before| {
-                let over = self.books.get(&(device, *before)).is_none_or(Book::owes_nothing);
-                *before == state.boot || !over || !self.removed.contains(&device)
+                let book = self.books.get(&(device, *before));
+                let over = book.is_none_or(Book::owes_nothing) && self.removed.contains(&device);
+                let unused = book.is_none_or(|book| book.samples.is_empty());
+                *before == state.boot || !(over || unused)
             });
             let is_known = self.books.contains_key(&(device, state.boot));
             let book = self.books.entry((device, state.boot)).or_default();
