@@ -22,6 +22,7 @@ pub fn write(name: &str, key: Option<&str>, figures: &Value) {
         "acknowledgement" => "make acknowledgement",
         "alarms" => "make alarms",
         "bench" => "make bench",
+        "faults" => "make faults",
         "fleet" => "make fleet",
         "kills" => "make kills",
         "mutants" => "make mutants",
