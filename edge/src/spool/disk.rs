@@ -159,8 +159,8 @@ impl Log {
         }
     }
 
-    /// Nothing may be pending, nor be appended before the next commit: that makes the outbox and what it holds durable at once,
-    /// under the name of a new segment, or not at all.
+    /// Nothing may be pending, nor be appended or noted of this device before the next commit: that makes the outbox and what
+    /// it holds durable at once, under the name of a new segment, or not at all.
     pub(super) fn succeed(&mut self, device: usize, mut state: State, held: &Samples) -> State {
         debug_assert!(self.pending.len() == HEADER_BYTES || !self.succeeded.is_empty());
         state.previous.iter().for_each(|(boot, _)| self.boots.see(*boot));

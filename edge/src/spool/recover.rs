@@ -216,10 +216,6 @@ impl<'a> Found<'a> {
             };
             match found {
                 None => fresh(None),
-                // Its folder may be a copy that many starts begin with, and one of them may have used the number since.
-                Some(found) if found.state.next_seq.max(found.samples.next_seq()) == 0 => {
-                    fresh(found.state.previous)
-                }
                 Some(found) if !end_is_known => {
                     let next_seq = found.state.next_seq.max(found.samples.next_seq());
                     tracing::error!(
@@ -230,6 +226,12 @@ impl<'a> Found<'a> {
                     );
                     let newest_ms = found.newest_ms;
                     Recovered { newest_ms, ..fresh(Some((found.state.boot, next_seq))) }
+                }
+                // Its folder may be a copy that many starts begin with, and one of them may have used the number since.
+                Some(found) if found.state.next_seq.max(found.samples.next_seq()) == 0 => {
+                    let newest_ms = found.newest_ms;
+                    let previous = found.state.previous.or(Some((found.state.boot, 0)));
+                    Recovered { newest_ms, ..fresh(previous) }
                 }
                 Some(mut found) => {
                     found.skip_to(found.state.next_seq);

@@ -1,12 +1,21 @@
 //! An agent whose outbox was set back, as by a restored copy of its folder: it gives numbers out again under which the gateway
 //! knows other samples. Nobody has to delete anything: another outbox succeeds it, with all that is held.
 
-use super::agents::{START_MS, Wire, agent, reports, run, tell, try_run};
+use super::{
+    FOLDER, LIMITS,
+    agents::{START_MS, Wire, agent, id, reports, run, tell, try_run},
+};
 use hunhe_disk::simulated::{Fate, SimulatedDisk};
 use hunhe_edge::run::agent::{Agent, Step};
+use hunhe_edge::spool::{Entry, Spool};
 use hunhe_edge_core::{Now, outbox::State};
 use hunhe_proto::reading::{Drop, DropCause};
-use std::{collections::BTreeSet, io::ErrorKind, ops::Range, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io::ErrorKind,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 /// The watermark of the life that was lost with the newer folder.
 const KNOWN: u64 = 24;
@@ -130,7 +139,41 @@ fn a_copy_from_before_the_first_sample_begins_another_outbox() {
     assert_eq!((first.next_seq, first.previous), (0, None));
     let second = agent(&disk.fork(), &["a"]).devices()[0].outbox().state().clone();
     assert!(second.boot > first.boot, "{second:?}");
-    assert_eq!((second.next_seq, second.previous), (0, None));
+    assert_eq!(
+        (second.next_seq, second.previous),
+        (0, Some((first.boot, 0))),
+        "the gateway may know more of it"
+    );
+}
+
+/// An outbox that holds nothing yet may follow one that did: what was sampled must not be sampled again.
+#[test]
+fn a_new_outbox_without_samples_remembers_the_newest_of_the_one_before() {
+    let disk = SimulatedDisk::new();
+    let mut first = agent(&disk, &["a", "b"]);
+    run(&mut first, 0..9);
+    let state = first.devices()[0].outbox().state().clone();
+    let (boot, told_to) = (state.boot, first.devices()[0].outbox().told_to());
+    let due_ms = first.due_ms();
+    tell(&mut first, "a", boot, told_to);
+    first.finish();
+    run(&mut first, 9..11);
+    let told_to = first.devices()[0].outbox().told_to();
+    tell(&mut first, "a", boot, told_to);
+    run(&mut first, 11..12);
+    assert_eq!(first.devices()[0].outbox().held(), 0);
+    tell(&mut first, "a", boot, 1 << 40);
+    run(&mut first, 12..13);
+    let successor = first.devices()[0].outbox().state().clone();
+    assert_eq!((successor.next_seq, successor.previous.map(|(boot, _)| boot)), (0, Some(boot)));
+    drop(first);
+    disk.power_loss(0);
+    let entries = ["a", "b"].map(|name| Entry { device: id(name), channels: vec![1] });
+    for _ in 0..2 {
+        let (_, found) = Spool::open(disk.handle(), Path::new(FOLDER), LIMITS, &entries, || 77).unwrap();
+        assert_eq!(found[0].newest_ms.map(|newest_ms| newest_ms + 1_000), Some(due_ms));
+        assert_eq!(found[0].state.previous.map(|(boot, _)| boot), Some(boot));
+    }
 }
 
 /// What a watermark passed is released by the next commit, which must therefore know of the watermark.
