@@ -56,7 +56,7 @@ fuzz: ## every decoder against mutated input, INPUTS=1000000 over all, about a m
 	HUNHE_FUZZ_INPUTS=$(or $(INPUTS),1000000) $(if $(SEED),HUNHE_FUZZ_SEED=$(SEED)) \
 		$(TESTS) --success-output immediate -E 'binary_id(hunhe-fuzz::fuzz)'
 
-fixtures: ## write what formats on disk look like today, where seeds/fixtures does not have it yet
+fixtures: ## write seeds/fixtures again: what each format on disk looks like today
 	$(CARGO) run --profile $(PROFILE) -p hunhe-gateway --example fixtures -- seeds/fixtures
 	$(CARGO) run --profile $(PROFILE) -p hunhe-edge --example outbox_fixture -- seeds/fixtures
 

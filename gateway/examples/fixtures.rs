@@ -3,8 +3,8 @@
 //! ```text
 //! cargo run --profile ci -p hunhe-gateway --example fixtures -- seeds/fixtures
 //! ```
-//! One that exists is never written again: it is what a program of its time left, and tests read it for ever. When a format's
-//! version rises, its new name goes into the list below, and what is written is checked in beside the former one.
+//! Until the first release a format that changes keeps its version, and its fixture is written again. From then on a fixture
+//! stays as it is, and a format that changes gets a new version and a fixture beside the old one.
 
 #![allow(
     dead_code,
@@ -44,21 +44,19 @@ fn main() -> anyhow::Result<()> {
         ("journal-v1", &story::write_journal),
         ("decided-v1", &story::write_decided),
         ("alerts-v1", &story::write_alerts),
-        ("checkpoint-v3", &story::write_checkpoint),
+        ("checkpoint-v1", &story::write_checkpoint),
         ("cursor-v1", &|dir| story::write_cursor(&dir.join("influx.cursor"))),
         ("store-v1", &write_store),
         ("pseudonyms-v1", &story::write_pseudonyms),
     ];
     for (name, write) in fixtures {
         let dir = root.join(name);
-        let state = if dir.exists() {
-            "is there, and stays as it is"
-        } else {
-            fs::create_dir_all(&dir)?;
-            write(&dir);
-            "written"
-        };
-        writeln!(io::stdout(), "{name}: {state}")?;
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir_all(&dir)?;
+        write(&dir);
+        writeln!(io::stdout(), "{name}: written")?;
     }
     Ok(())
 }

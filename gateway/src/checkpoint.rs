@@ -8,11 +8,10 @@
 //! positions are durable.
 //!
 //! The header keeps this layout in every later format, so that a newer one is refused by name and not taken for damage.
-//! Former ones are read: format 2 summed the body alone, format 1 had no alerts either.
 
 use crate::{formats::Newer, journal::Lsn};
 use hunhe_disk::{Appender, Disk, File, Open};
-use hunhe_gateway_core::{former::SnapshotV1, view::Snapshot};
+use hunhe_gateway_core::view::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -23,9 +22,9 @@ use std::{
 
 const MAGIC: &[u8; 8] = b"HUNHECKP";
 /// The newest format this program reads, and the one it writes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 32;
-/// Nobody gets there by counting: a format that does not sum its header may say so, and the next must still be greater.
+/// Nobody gets there by counting, and the next must still be greater.
 const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 
 /// Where everything stood between two journal records.
@@ -43,22 +42,6 @@ pub struct Checkpoint<'a> {
     pub confirmed: BTreeMap<String, u64>,
     /// The lane.
     pub snapshot: Snapshot<'a>,
-}
-
-/// The same in format 1. There was no alert log then: it begins behind this.
-#[derive(Debug, Deserialize)]
-struct CheckpointV1 {
-    journal: Lsn,
-    decided: Lsn,
-    confirmed: BTreeMap<String, u64>,
-    snapshot: SnapshotV1,
-}
-
-impl From<CheckpointV1> for Checkpoint<'static> {
-    fn from(former: CheckpointV1) -> Self {
-        let CheckpointV1 { journal, decided, confirmed, snapshot } = former;
-        Self { journal, decided, alerts: Lsn::NONE, rules: 0, confirmed, snapshot: snapshot.into() }
-    }
 }
 
 /// A checkpoint cannot be read or written.
@@ -262,8 +245,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint<'static>)>
         return Ok(None);
     }
     let checkpoint = match header.version {
-        1 => postcard::from_bytes::<CheckpointV1>(body).ok().map(Checkpoint::from),
-        2 | VERSION => postcard::from_bytes(body).ok(),
+        VERSION => postcard::from_bytes(body).ok(),
         0 => None,
         _ => return Err(Newer { path: path.into(), found: header.version, known: VERSION }.into()),
     };
@@ -292,7 +274,7 @@ impl Header {
 
     /// The checksum of a file whose body has that one.
     fn sum(&self, of_body: u32) -> u32 {
-        if self.version < 3 { of_body } else { crc32c::crc32c_append(of_body, &self.summed) }
+        crc32c::crc32c_append(of_body, &self.summed)
     }
 }
 
@@ -361,7 +343,7 @@ fn copy(
             read => read?,
         }
         if journal.is_none() {
-            // Every format begins with it.
+            // The body begins with it.
             journal = postcard::take_from_bytes::<Lsn>(&chunk[..wanted]).ok().map(|(journal, _)| journal);
         }
         sum = crc32c::crc32c_append(sum, &chunk[..wanted]);

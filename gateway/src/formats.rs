@@ -1,8 +1,8 @@
 //! What a newer Hunhe wrote is refused by name, before anything in the data folder is touched.
 //!
 //! Promises:
-//! - every format on disk has a version; version N reads N and N − 1, and refuses N + 1 with the file, both versions
-//!   and the remedy;
+//! - every format on disk has a version, 1 until the first release; a newer one is refused with the file, both versions and
+//!   the remedy;
 //! - a refused start leaves the folder as it was, byte for byte: no trim, no rename, no replay;
 //! - a version is believed only under a checksum that covers it (in `pseudonyms.csv`: spelt out), so that rot is never taken
 //!   for a newer Hunhe, which only a human could resolve, nor a newer Hunhe for rot.

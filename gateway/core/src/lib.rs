@@ -14,7 +14,6 @@
 //! - [`lane`]: all state of a shard of devices; composes the above
 //! - [`city`]: what crosses devices: agents, and who is silent
 //! - [`view`]: what people and programs ask of a lane
-//! - [`former`]: its state as the version before wrote it
 #![no_std]
 extern crate alloc;
 
@@ -25,7 +24,6 @@ pub mod city;
 pub mod dedup;
 pub mod device;
 pub mod event;
-pub mod former;
 mod judge;
 pub mod lane;
 pub mod ledger;

@@ -45,11 +45,11 @@ fn pieces() -> Vec<(PathBuf, Piece)> {
         Piece {
             file: "checkpoint/checkpoint-0",
             change: |bytes| {
-                bytes[8] = 4;
+                bytes[8] = 2;
                 let sum = crc32c::crc32c_append(crc32c::crc32c(&bytes[32..]), &bytes[..28]);
                 bytes[28..32].copy_from_slice(&sum.to_le_bytes());
             },
-            versions: (4, 3),
+            versions: (2, 1),
         },
         Piece {
             file: "influx.cursor",
@@ -212,7 +212,7 @@ fn each_piece_refuses_by_itself_and_leaves_its_bytes() {
             }
             "checkpoint/checkpoint-0" => {
                 let error = Checkpoints::open(&disk, folder).unwrap_err();
-                assert!(matches!(error, CheckpointError::Newer(Newer { found: 4, .. })), "{error}");
+                assert!(matches!(error, CheckpointError::Newer(Newer { found: 2, .. })), "{error}");
             }
             "influx.cursor" => {
                 let error = CursorFile::open(&*disk, &path).unwrap_err();

@@ -1,7 +1,7 @@
 //! What the fixtures hold: a detector behind a concentrator that reports twice and raises an alert, seen by each format
 //! on disk. Written by `make fixtures`, read by the tests beside this file.
 //!
-//! A change here changes no fixture: what is checked in was written once, by the program of its time.
+//! After a change here, or of a format, `make fixtures` writes them again: see `gateway/examples/fixtures.rs`.
 
 use std::{fs, path::Path, sync::Arc};
 

@@ -15,7 +15,7 @@ fn mend(bytes: &mut [u8]) {
     let Some((header, body)) = bytes.split_first_chunk_mut::<32>() else { return };
     header[20..28].copy_from_slice(&(body.len() as u64).to_le_bytes());
     let body = crc32c::crc32c(body);
-    let sum = if header[8] < 3 { body } else { crc32c::crc32c_append(body, &header[..28]) };
+    let sum = crc32c::crc32c_append(body, &header[..28]);
     header[28..].copy_from_slice(&sum.to_le_bytes());
 }
 
@@ -27,7 +27,7 @@ fn fixture(name: &str) -> Vec<u8> {
 fn a_damaged_checkpoint_leaves_the_other_one() {
     let _alone = crate::alone();
     // Sequence number 1; the mutated ones begin with greater ones.
-    let whole = fixture("checkpoint-v3/checkpoint-0");
+    let whole = fixture("checkpoint-v1/checkpoint-0");
     let disk = SimulatedDisk::new();
     disk.handle().make_dir(Path::new(DIR)).unwrap();
     let write = |disk: &SimulatedDisk, name: &str, bytes: &[u8]| {
@@ -39,11 +39,10 @@ fn a_damaged_checkpoint_leaves_the_other_one() {
         mend(&mut bytes);
         bytes
     };
-    let fixtures = ["checkpoint-v1/checkpoint-1", "checkpoint-v2/checkpoint-0", "checkpoint-v3/checkpoint-0"];
-    let made: Vec<_> = fixtures.into_iter().map(|name| later(fixture(name))).collect();
+    let made = vec![later(whole.clone())];
     let sums: Vec<_> = made.clone();
     let target = Target {
-        words: &[b"HUNHECKP", b"\x03\0\0\0", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"],
+        words: &[b"HUNHECKP", b"\x01\0\0\0", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"],
         mend: &mend,
         ..crate::target("checkpoint", made, 64 << 20)
     };
@@ -57,7 +56,7 @@ fn a_damaged_checkpoint_leaves_the_other_one() {
         let (mut files, found) = match Checkpoints::open(&disk.handle(), Path::new(DIR)) {
             Ok(opened) => opened,
             Err(CheckpointError::Newer(newer)) => {
-                assert!(forged && newer.found > 3, "{newer}");
+                assert!(forged && newer.found > 1, "{newer}");
                 assert_eq!(disk.files(), before, "a newer one is left as it is");
                 return false;
             }

@@ -103,7 +103,7 @@ impl<'de> Deserialize<'de> for Windows {
 mod tests {
     use super::*;
 
-    /// What a snapshot holds, spelled out: a checkpoint of any version of format 1 or 2 has it so.
+    /// What a snapshot holds, spelled out: the form that checkpoints hold.
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Spelled {
         list: Vec<(i64, i64, u32, bool, Vec<SpelledStat>)>,
