@@ -10,13 +10,21 @@
 use crate::journal::Entry;
 use bytes::Bytes;
 use hunhe_gateway_core::event::{Arrival, Event};
+use hunhe_proto::size::Size;
 
+/// Never written: see [`Entering::passed_over`].
+const NONE: u8 = 0;
 const MESSAGE: u8 = 1;
 const TICK: u8 = 2;
 const REDRIVE: u8 = 3;
 
 const LIVE: u8 = 1;
 const ALARM: u8 = 2;
+
+/// What a message costs the lane beside its samples, values and bytes: a unit is about 20 ns of it.
+const MESSAGE_COST: u64 = 64;
+/// So many bytes cost a unit, in the journal and where they are kept as refused.
+const BYTES_A_UNIT: usize = 16;
 
 /// Which delivery to acknowledge once it is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +44,7 @@ pub struct Entering {
     head: Vec<u8>,
     topic: Bytes,
     payload: Bytes,
+    cost: u64,
     /// To be acknowledged when durable.
     pub delivery: Option<Delivery>,
 }
@@ -48,7 +57,17 @@ impl Entering {
         head.extend_from_slice(&arrival.at_ms.to_le_bytes());
         head.push((u8::from(arrival.live) * LIVE) | (u8::from(arrival.alarm) * ALARM));
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
-        Self { kind: MESSAGE, head, topic, payload, delivery }
+        // What is no report is refused at once, and kept.
+        let size = Size::at_most(&payload).unwrap_or_default();
+        let units = size.samples + size.values + payload.len() / BYTES_A_UNIT;
+        Self { kind: MESSAGE, head, topic, payload, cost: MESSAGE_COST + units as u64, delivery }
+    }
+
+    /// A delivery that is not taken: acknowledged in its turn, and never written.
+    #[must_use]
+    pub fn passed_over(delivery: Delivery) -> Self {
+        let delivery = Some(delivery);
+        Self { kind: NONE, head: Vec::new(), topic: Bytes::new(), payload: Bytes::new(), cost: 0, delivery }
     }
 
     /// The clock, and for how long the gateway has been able to hear since the tick before.
@@ -56,7 +75,7 @@ impl Entering {
     pub fn tick(now_ms: i64, listened_ms: u32) -> Self {
         let mut head = now_ms.to_le_bytes().to_vec();
         head.extend_from_slice(&listened_ms.to_le_bytes());
-        Self { kind: TICK, head, topic: Bytes::new(), payload: Bytes::new(), delivery: None }
+        Self { kind: TICK, head, topic: Bytes::new(), payload: Bytes::new(), cost: 0, delivery: None }
     }
 
     /// A request to judge quarantined samples again.
@@ -77,7 +96,7 @@ impl Entering {
             head.extend_from_slice(&count.to_le_bytes());
         }
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
-        Self { kind: REDRIVE, head, topic, payload, delivery: None }
+        Self { kind: REDRIVE, head, topic, payload, cost: MESSAGE_COST, delivery: None }
     }
 }
 
@@ -88,6 +107,14 @@ impl Entry for Entering {
 
     fn parts(&self) -> [&[u8]; 4] {
         [&self.head, &self.topic, &self.payload, &[]]
+    }
+
+    fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    fn is_record(&self) -> bool {
+        self.kind != NONE
     }
 }
 

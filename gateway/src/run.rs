@@ -224,6 +224,10 @@ impl Gateway {
                 let journal = journal.clone();
                 move |lsn| journal.release_through(lsn)
             }),
+            decided_through: Box::new({
+                let journal = journal.clone();
+                move |lsn, waiting| journal.decided(lsn, waiting)
+            }),
             sinks_done: Box::new({
                 let statuses = statuses.clone();
                 move || statuses.iter().map(|status| status.cursor().hint).min().unwrap_or(Lsn::NONE)

@@ -4,6 +4,7 @@
 //!
 //! - Nothing is settled as durable before the sync that made it so.
 //! - Entries are settled in the order in which their lane received them; the urgent lane comes first in each commit.
+//! - Ordinary entries wait in their lane while whoever reads the log is too far behind (`lag.rs`).
 //! - At the log's limit nothing is acknowledged; the entry that did not fit stays first and is tried again after a release.
 //! - An I/O error ends the thread: nothing later is acknowledged, and [`State::Failed`] stays visible.
 
@@ -20,6 +21,14 @@ pub trait Entry: Send + 'static {
     fn kind(&self) -> u8;
     /// The record's payload is the concatenation of these; unused ones are empty. Must not change once the entry is queued.
     fn parts(&self) -> [&[u8]; 4];
+    /// What it costs whoever reads the log, in [`Bounds::lag_cost`]'s unit.
+    fn cost(&self) -> u64 {
+        0
+    }
+    /// Is it to be written? Else it is only settled, in its place.
+    fn is_record(&self) -> bool {
+        true
+    }
 }
 
 /// The fate of an entry.
@@ -27,7 +36,7 @@ pub trait Entry: Send + 'static {
 pub struct Settled<T> {
     /// The entry.
     pub item: T,
-    /// Its durable record, or why it can never be one ([`AppendError::TooLarge`]).
+    /// Its durable record, or why it can never be one ([`AppendError::TooLarge`]); [`Lsn::NONE`] where it was not to be one.
     pub outcome: Result<Lsn, AppendError>,
 }
 
@@ -159,6 +168,8 @@ impl<T: Entry, S: Settlement<T>> Worker<T, S> {
         }
         let full = self.append(batch)?;
         if !self.done.is_empty() {
+            // Before they can be read: whoever reads the log may be done with a record at once.
+            queue.committed(&self.done);
             self.writer.sync()?;
             self.settlement.settled(&mut self.done);
             self.done.clear();
@@ -174,7 +185,9 @@ impl<T: Entry, S: Settlement<T>> Worker<T, S> {
     /// Appends the batch in order; true if the log is full, and the rest stays in the batch.
     fn append(&mut self, batch: &mut Batch<T>) -> Result<bool, Error> {
         while let Some(item) = batch.front() {
-            let outcome = match self.writer.append(item.kind(), &item.parts()) {
+            let appended =
+                if item.is_record() { self.writer.append(item.kind(), &item.parts()) } else { Ok(Lsn::NONE) };
+            let outcome = match appended {
                 Err(AppendError::Full { .. }) => return Ok(true),
                 Err(AppendError::Log(error)) => return Err(error),
                 outcome => outcome,
