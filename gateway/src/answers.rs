@@ -7,6 +7,7 @@
 mod alerts;
 mod backup;
 mod devices;
+mod intake;
 mod live;
 mod quarantine;
 mod sinks;

@@ -9,10 +9,20 @@
 //!   without room the connection is closed unacknowledged, and the broker, whose session persists, delivers again.
 //! - Subscriptions are renewed after every CONNACK and every SUBACK is checked.
 //!
+//! - What a device or an agent sends beyond its share (`share.rs`) is acknowledged in its turn and not taken, counted by reason.
+//!
+//! While the lane is behind (`journal::Bounds::lag_cost`) ordinary messages wait in the queue, unacknowledged: at the broker's
+//! in-flight window nothing more comes, and the connection lives on. The queue holds a window of messages of up to 8 KiB; where
+//! they are larger it may fill, and what is said above of its bound holds.
+//!
 //! Bounds: the queue's (`journal::Bounds`); packets (`packet_bytes_max`); back-off 100 ms to 30 s with full jitter.
 //! Five connections in a row that the broker closes within a second mean that someone else uses our client id:
 //! fatal, said in words. What we end ourselves over its bytes is no such sign, and is tried again for ever. Deliberately
-//! absent: any look into a payload.
+//! absent: any look into a payload but for how many samples it holds at most.
+
+mod share;
+
+pub use share::{Over, OverShare, Shares};
 
 use crate::{
     clock::Clock,
@@ -68,7 +78,7 @@ impl Role {
     /// The sessions that receive, by index.
     pub const ALL: [Self; 2] = [Self::Up, Self::Alarm];
 
-    fn suffix(self) -> &'static str {
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Alarm => "alarm",
@@ -96,6 +106,8 @@ pub struct SessionStatus {
     pub connections: AtomicU64,
     /// Connections closed because the journal's queue was full.
     pub shed: AtomicU64,
+    /// Messages that were not taken, over somebody's share.
+    pub over_share: OverShare,
 }
 
 /// How many messages each packet id of a connection stands for: one, unless the broker uses it again too early.
@@ -230,9 +242,11 @@ pub async fn run_session(
     role: Role,
     journal: Intake<Entering>,
     acknowledger: Acknowledger,
+    mut shares: Shares,
     clock: Clock,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<(), SessionError> {
+    let begun = Instant::now();
     let session = Role::ALL.iter().position(|known| *known == role).unwrap_or(0);
     let client_id = format!("{}-{}", broker.client_id, role.suffix());
     let mut backoff = Backoff::new(&client_id);
@@ -248,6 +262,8 @@ pub async fn run_session(
             role,
             journal: &journal,
             acknowledger: &acknowledger,
+            shares: &mut shares,
+            begun,
             clock,
             held: Held::new(),
             patience: Duration::from_secs(u64::from(broker.keep_alive_s)) / 2,
@@ -368,6 +384,9 @@ struct Connection<'a> {
     role: Role,
     journal: &'a Intake<Entering>,
     acknowledger: &'a Acknowledger,
+    shares: &'a mut Shares,
+    /// When the session began: shares count from here.
+    begun: Instant,
     clock: Clock,
     held: Held,
     /// How long a message waits for room in the journal's queue.
@@ -433,11 +452,23 @@ impl Connection<'_> {
         let delivery = Delivery { session: self.session, epoch: self.epoch, packet: publish.pkid };
         let acknowledged = publish.qos != QoS::AtMostOnce;
         let publish_id = publish.pkid;
-        let mut entering =
-            Entering::message(arrival, publish.topic, publish.payload, acknowledged.then_some(delivery));
         if acknowledged {
             self.held.came(publish_id);
         }
+        let now_ns = self.clock.event_ns(self.begun.elapsed());
+        let mut entering = match self.shares.take(&publish.topic, &publish.payload, now_ns) {
+            Ok(()) => {
+                let delivery = acknowledged.then_some(delivery);
+                Entering::message(arrival, publish.topic, publish.payload, delivery)
+            }
+            Err(over) => {
+                self.acknowledger.status[self.session].over_share.note(over);
+                if !acknowledged {
+                    return None;
+                }
+                Entering::passed_over(delivery)
+            }
+        };
         let priority = if alarm { Priority::Urgent } else { Priority::Normal };
         loop {
             match self.journal.try_push(priority, entering) {

@@ -11,7 +11,7 @@ use crate::{
     backup,
     clock::Clock,
     config::{Config, InfluxKind},
-    intake::{self, Acknowledger, Role, Settler},
+    intake::{self, Acknowledger, Role, Settler, Shares},
     journal::{Bounds, Committer, Intake, Lsn, Priority},
     lane::{
         CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
@@ -258,6 +258,7 @@ impl Gateway {
                 role,
                 journal.clone(),
                 acknowledger.clone(),
+                Shares::new(Arc::clone(&registry), role == Role::Alarm),
                 extras.clock,
                 stopped.clone(),
             );

@@ -106,6 +106,7 @@ impl Answers {
             quarantined_by_reason: seen.refused,
             alerts: self.alerting.book.firing(),
             outputs: self.outputs_now(),
+            over_share: self.over_share_now(),
         })
     }
 
@@ -221,6 +222,7 @@ impl Answers {
                 shed,
             ),
         ];
+        metrics.extend(self.intake_metrics());
         metrics.extend(sinks::metrics(&self.sinks));
         metrics.extend(self.alert_metrics());
         Ok(metrics)

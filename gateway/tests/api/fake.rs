@@ -19,9 +19,9 @@ use hunhe_gateway::api::metrics::{Metric, MetricKind};
 use hunhe_gateway::api::types::{
     Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, Bilingual, Channel, Circuit, Class,
     Device, DevicePage, DeviceState, District, FiringCounts, Instant, JournalStatus, LaneStatus, Latest,
-    LatestValue, Ledger, LedgerBy, LedgerRow, LedgerTotals, OutputKind, OutputState, OutputStatus, Position,
-    QuarantinePage, QuarantineRecord, Redriven, Rule, Series, SeriesKind, SinkState, SinkStatus, Status,
-    Zone,
+    LatestValue, Ledger, LedgerBy, LedgerRow, LedgerTotals, OutputKind, OutputState, OutputStatus, OverShare,
+    Position, QuarantinePage, QuarantineRecord, Redriven, Rule, Series, SeriesKind, SinkState, SinkStatus,
+    Status, Zone,
 };
 use hunhe_gateway::api::{ApiError, Backend};
 
@@ -165,6 +165,7 @@ impl Fake {
                 output("mqtt", OutputKind::Mqtt, OutputState::Running, None),
                 output("duty", OutputKind::Webhook, OutputState::Retrying, Some("503 later")),
             ],
+            over_share: vec![OverShare { device: "det-7".into(), messages: 1_204 }],
         }
     }
 }
