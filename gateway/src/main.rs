@@ -12,6 +12,8 @@ use hunhe_gateway::journal::inspect;
 use hunhe_gateway::{api, demo, observe, run};
 
 fn main() -> ExitCode {
+    // Whatever is written tells who lives where: nobody but the gateway's user reads it, whoever starts the gateway.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     match execute(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => report(&error),
