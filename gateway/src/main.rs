@@ -45,6 +45,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Restore(options) => cli::restore(&options, &mut out).map(|()| ExitCode::SUCCESS),
+        Command::Registry(command) => cli::registry(&command, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Journal(command) => journal(&command, &mut out),
         Command::Openapi => {
             writeln!(out, "{}", api::openapi())?;
