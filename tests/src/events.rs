@@ -9,6 +9,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::mqtt;
+
 /// What came, with its time.
 pub type Events = Arc<Mutex<Vec<(Instant, Value)>>>;
 
@@ -61,25 +63,10 @@ pub fn alerts_of(port: u16) -> Events {
 pub fn published(port: u16, client_id: &str, filter: &str) -> Events {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
     socket.set_read_timeout(Some(Duration::from_secs(600))).expect("a timeout");
-    let text = |out: &mut Vec<u8>, text: &str| {
-        out.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
-        out.extend_from_slice(text.as_bytes());
-    };
-    let mut connect = Vec::new();
-    text(&mut connect, "MQTT");
-    // Level 4, clean session, no keep-alive.
-    connect.extend_from_slice(&[4, 2, 0, 0]);
-    text(&mut connect, client_id);
-    // Packet 1, QoS 1.
-    let mut subscribe = vec![0, 1];
-    text(&mut subscribe, filter);
-    subscribe.push(1);
-    for (kind, body) in [(0x10, connect), (0x82, subscribe)] {
-        let length = u8::try_from(body.len()).ok().filter(|length| *length < 128).expect("short");
-        socket.write_all(&[kind, length]).expect("the broker reads");
-        socket.write_all(&body).expect("the broker reads");
-        let (answer, _) = packet(&mut socket).expect("the broker answers");
-        assert!(matches!(answer, 0x20 | 0x90), "{answer:#x}");
+    for request in [mqtt::connect(client_id, true), mqtt::subscribe(1, filter)] {
+        socket.write_all(&request).expect("the broker reads");
+        let (answer, body) = packet(&mut socket).expect("the broker answers");
+        assert!(matches!((answer, body.last()), (0x20, Some(0)) | (0x90, Some(1))), "{answer:#x} {body:?}");
     }
     let events = Events::default();
     let kept = Arc::clone(&events);
