@@ -3,7 +3,10 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,7 +23,8 @@ pub fn so_far(events: &Events) -> Vec<(Instant, Value)> {
     events.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn keep(events: &Events, value: Value) {
+/// Keeps something that came now.
+pub fn keep(events: &Events, value: Value) {
     events.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), value));
 }
 
@@ -53,6 +57,48 @@ pub fn alerts_of(port: u16) -> Events {
         });
     });
     events
+}
+
+/// What the page reads where the stream goes on behind a gap.
+const LIST: &str = "/api/v1/alerts?severity=critical&limit=1000";
+
+/// Follows a gateway's live stream from behind `last_id`, which it moves on, until the stream ends, as the page does; counts a
+/// stream that was begun.
+pub async fn follow(port: u16, last_id: &mut String, mut each: impl FnMut(Value), begun: &AtomicU64) {
+    let (client, base) = (reqwest::Client::new(), format!("http://127.0.0.1:{port}"));
+    let mut request = client.get(format!("{base}/api/v1/live"));
+    if !last_id.is_empty() {
+        request = request.header("last-event-id", last_id.as_str());
+    }
+    let Ok(mut response) = request.send().await else { return };
+    if !response.status().is_success() {
+        return;
+    }
+    begun.fetch_add(1, Ordering::Relaxed);
+    let mut text = String::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        text.push_str(&String::from_utf8_lossy(&chunk));
+        while let Some(end) = text.find("\n\n") {
+            let event: String = text.drain(..end + 2).collect();
+            let line = |key: &str| event.lines().find_map(|line| line.strip_prefix(key));
+            if let Some(id) = line("id: ") {
+                id.clone_into(last_id);
+            }
+            match (line("event: "), line("data: ")) {
+                (Some("alert"), Some(data)) => serde_json::from_str(data).into_iter().for_each(&mut each),
+                (Some("reset"), _) => {
+                    listed(&client, &format!("{base}{LIST}")).await.into_iter().for_each(&mut each)
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn listed(client: &reqwest::Client, url: &str) -> Vec<Value> {
+    let Ok(answer) = client.get(url).send().await else { return Vec::new() };
+    let page: Value = answer.json().await.unwrap_or_default();
+    page["items"].as_array().cloned().unwrap_or_default()
 }
 
 /// Keeps what is published on `filter`, as JSON; ends with the broker.

@@ -35,6 +35,7 @@ pub mod proxy;
 pub mod publisher;
 pub mod recording;
 pub mod report;
+pub mod siege;
 pub mod signals;
 pub mod stored;
 pub mod trace;

@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn an_agent_that_bears_a_name_of_the_gateways_own_is_a_fault() {
-        let config = Layers::default().load().unwrap().config;
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../seeds");
+        let flags = vec![("seeds_dir".to_owned(), seeds.to_owned())];
+        let config = Layers { flags, ..Layers::default() }.load().unwrap().config;
         let check = |agent: &str| check_names(&registry(&[("det-1", agent)]), &config.broker);
         for agent in ["gateway", "hunhe-gateway-up", "hunhe-gateway-alarm", "hunhe-gateway-out"] {
             let faults = check(agent).unwrap_err();
