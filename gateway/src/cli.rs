@@ -7,6 +7,7 @@
 mod ask;
 mod backup;
 mod check;
+mod registry;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::config::{Faults, Layers, Loaded, Period};
 pub use ask::{AskError, ledger, quarantine};
 pub use backup::{BackupOptions, RestoreOptions, SaveError, backup, is_restore_usage, restore};
 pub use check::check;
+pub use registry::registry;
 
 /// Bad usage or configuration.
 pub const BAD_CONFIGURATION: u8 = 2;
@@ -64,6 +66,12 @@ pub enum Command {
     /// Look at a journal's folder while no gateway needs it, or beside a running one.
     #[command(subcommand, after_help = "Example:\n  hunhe-gateway journal verify /var/lib/hunhe/journal")]
     Journal(JournalCommand),
+    /// What follows from the registry.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  hunhe-gateway registry acl --config /etc/hunhe/hunhe-gateway.toml"
+    )]
+    Registry(RegistryCommand),
     /// What a running gateway refused, and why.
     #[command(subcommand, after_help = "Example:\n  hunhe-gateway quarantine list --reason out_of_range")]
     Quarantine(QuarantineCommand),
@@ -175,6 +183,34 @@ pub struct JournalDir {
     pub json: bool,
 }
 
+/// What to make of the registry.
+#[derive(Debug, Clone, Subcommand)]
+pub enum RegistryCommand {
+    /// Write the broker's access list for agents: each publishes for its own devices alone.
+    #[command(
+        after_help = "Example:\n  hunhe-gateway registry acl --config /etc/hunhe/hunhe-gateway.toml --out /etc/mosquitto/hunhe-agents.acl\n\n\
+                      Mosquitto reads it again on SIGHUP: systemctl reload mosquitto."
+    )]
+    Acl(AclOptions),
+}
+
+/// Where the access list goes.
+#[derive(Debug, Clone, Args)]
+pub struct AclOptions {
+    /// Which registry.
+    #[command(flatten)]
+    pub configured: Configured,
+    /// Replace this file in one step; its owner stays. Without it the list goes to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Lines of your own, put at the end: who may read hunhe/v1/alerts/#, for example.
+    #[arg(long, value_name = "FILE")]
+    pub with: Option<PathBuf>,
+    /// Report as JSON.
+    #[arg(long, requires = "out")]
+    pub json: bool,
+}
+
 /// What to do with what was refused.
 #[derive(Debug, Clone, Subcommand)]
 pub enum QuarantineCommand {
@@ -244,7 +280,7 @@ mod tests {
     fn every_command_has_help_with_an_example() {
         Cli::command().debug_assert();
         let all = every_command(&Cli::command());
-        assert!(all.len() >= 16, "{}", all.len());
+        assert!(all.len() >= 18, "{}", all.len());
         for mut command in all {
             let help = command.render_help().to_string();
             assert!(help.contains("Example:\n  hunhe-gateway "), "{help}");
@@ -273,6 +309,9 @@ mod tests {
             "journal verify",
             "run --config f --set x",
             "quarantine redrive",
+            "registry",
+            "registry acl",
+            "registry acl --config f --json",
             "backup",
             "backup --to f --url http://x --config c",
             "restore --from f",

@@ -8,6 +8,8 @@
 //! - At the bound of the journal's queue nothing more is read, so that TCP holds the broker back; after half a keep-alive
 //!   without room the connection is closed unacknowledged, and the broker, whose session persists, delivers again.
 //! - Subscriptions are renewed after every CONNACK and every SUBACK is checked.
+//! - A retained report is old news at every subscription: it is acknowledged in its turn, counted, and never journaled.
+//!   Only agents' states are retained by contract.
 //!
 //! Bounds: the queue's (`journal::Bounds`); packets (`packet_bytes_max`); back-off 100 ms to 30 s with full jitter.
 //! Five connections in a row that the broker closes within a second mean that someone else uses our client id:
@@ -20,6 +22,7 @@ use crate::{
     record::{Delivery, Entering},
 };
 use hunhe_gateway_core::event::Arrival;
+use hunhe_proto::topic::{self, Topic};
 use rumqttc::{
     AckMode, AsyncClient, ConnectionError, Event, EventLoop, Incoming, ManualAck, MqttOptions,
     NetworkOptions, PubAck, QoS, StateError, SubscribeReasonCode, mqttbytes,
@@ -68,7 +71,9 @@ impl Role {
     /// The sessions that receive, by index.
     pub const ALL: [Self; 2] = [Self::Up, Self::Alarm];
 
-    fn suffix(self) -> &'static str {
+    /// What the session's client id ends with.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Alarm => "alarm",
@@ -77,8 +82,8 @@ impl Role {
 
     fn filters(self) -> &'static [&'static str] {
         match self {
-            Self::Up => &[hunhe_proto::topic::UP_FILTER, hunhe_proto::topic::STATE_FILTER],
-            Self::Alarm => &[hunhe_proto::topic::ALARM_FILTER],
+            Self::Up => &[topic::UP_FILTER, topic::STATE_FILTER],
+            Self::Alarm => &[topic::ALARM_FILTER],
         }
     }
 }
@@ -96,6 +101,8 @@ pub struct SessionStatus {
     pub connections: AtomicU64,
     /// Connections closed because the journal's queue was full.
     pub shed: AtomicU64,
+    /// Retained reports refused.
+    pub retained_refused: AtomicU64,
 }
 
 /// How many messages each packet id of a connection stands for: one, unless the broker uses it again too early.
@@ -355,6 +362,11 @@ fn is_closed_by_peer(error: &ConnectionError) -> bool {
     )
 }
 
+/// Whether the broker kept this report for whoever subscribes.
+fn is_retained_report(publish: &rumqttc::Publish) -> bool {
+    publish.retain && !matches!(topic::parse(&publish.topic), Ok(Topic::State(_)))
+}
+
 enum Ended {
     Lost(Box<ConnectionError>),
     Shed,
@@ -433,11 +445,16 @@ impl Connection<'_> {
         let delivery = Delivery { session: self.session, epoch: self.epoch, packet: publish.pkid };
         let acknowledged = publish.qos != QoS::AtMostOnce;
         let publish_id = publish.pkid;
-        let mut entering =
-            Entering::message(arrival, publish.topic, publish.payload, acknowledged.then_some(delivery));
         if acknowledged {
             self.held.came(publish_id);
         }
+        let delivery = acknowledged.then_some(delivery);
+        let mut entering = if is_retained_report(&publish) {
+            self.acknowledger.status[self.session].retained_refused.fetch_add(1, Ordering::Relaxed);
+            Entering::unrecorded(delivery?)
+        } else {
+            Entering::message(arrival, publish.topic, publish.payload, delivery)
+        };
         let priority = if alarm { Priority::Urgent } else { Priority::Normal };
         loop {
             match self.journal.try_push(priority, entering) {

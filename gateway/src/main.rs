@@ -12,6 +12,8 @@ use hunhe_gateway::journal::inspect;
 use hunhe_gateway::{api, demo, observe, run};
 
 fn main() -> ExitCode {
+    // Whatever is written tells who lives where: nobody but the gateway's user reads it, whoever starts the gateway.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     match execute(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => report(&error),
@@ -43,6 +45,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Restore(options) => cli::restore(&options, &mut out).map(|()| ExitCode::SUCCESS),
+        Command::Registry(command) => cli::registry(&command, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Journal(command) => journal(&command, &mut out),
         Command::Openapi => {
             writeln!(out, "{}", api::openapi())?;

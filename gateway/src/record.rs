@@ -11,6 +11,8 @@ use crate::journal::Entry;
 use bytes::Bytes;
 use hunhe_gateway_core::event::{Arrival, Event};
 
+/// Never written.
+const NO_RECORD: u8 = 0;
 const MESSAGE: u8 = 1;
 const TICK: u8 = 2;
 const REDRIVE: u8 = 3;
@@ -51,6 +53,18 @@ impl Entering {
         Self { kind: MESSAGE, head, topic, payload, delivery }
     }
 
+    /// A delivery that is acknowledged in its turn and leaves no record.
+    #[must_use]
+    pub fn unrecorded(delivery: Delivery) -> Self {
+        Self {
+            kind: NO_RECORD,
+            head: Vec::new(),
+            topic: Bytes::new(),
+            payload: Bytes::new(),
+            delivery: Some(delivery),
+        }
+    }
+
     /// The clock, and for how long the gateway has been able to hear since the tick before.
     #[must_use]
     pub fn tick(now_ms: i64, listened_ms: u32) -> Self {
@@ -88,6 +102,10 @@ impl Entry for Entering {
 
     fn parts(&self) -> [&[u8]; 4] {
         [&self.head, &self.topic, &self.payload, &[]]
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.kind != NO_RECORD
     }
 }
 

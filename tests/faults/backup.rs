@@ -98,7 +98,8 @@ fn what_was_backed_up_is_there_once_and_what_came_after_it_is_accounted_for() {
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let webhook = Webhook::start();
     let meters = Meters::new(METERS, 20);
-    let mut gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.port, &meters, &webhook), &[]);
+    let mut gateway =
+        Gateway::start(dir.path(), &setup(dir.path(), broker.gateway_port, &meters, &webhook), &[]);
     let mut speaker = Publisher::connect(broker.port, "speaker", 64).expect("a connection");
     let mut detectors: Vec<Detector> = (0..3).map(|at| Detector::new(at, 7)).collect();
     let raised = |from: usize| {
@@ -271,7 +272,7 @@ fn where_nobody_answers_the_remedy_is_named() {
 fn backed_up(dir: &Path) -> (PathBuf, Value) {
     let broker = Mosquitto::start(dir, Saving::Never);
     let meters = Meters::new(5, 5);
-    let mut gateway = Gateway::start(dir, &meters.setup(dir, broker.port, SMALL_LOGS), &[]);
+    let mut gateway = Gateway::start(dir, &meters.setup(dir, broker.gateway_port, SMALL_LOGS), &[]);
     let mut publisher = Publisher::connect(broker.port, "meters", 64).expect("a connection");
     for number in 0..50 {
         let (_, topic, payload) = meters.message(number);

@@ -42,7 +42,7 @@ fn a_minute_without_the_database_stops_nothing_and_drains_at_least_three_times_f
     let list = dir.path().join("devices.csv");
     std::fs::write(&list, wire::gas_meter_list(METERS, 1000)).expect("a list");
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: Some(database.port),
         registry: format!("devices = [{list:?}]"),
         more: String::new(),

@@ -36,7 +36,7 @@ fn one_refused_point_is_kept_for_good_before_the_cursor_passes_it() {
     let list = dir.path().join("devices.csv");
     std::fs::write(&list, wire::gas_meter_list(METERS, 1000)).expect("a list");
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: None,
         registry: format!("devices = [{list:?}]"),
         more: format!(

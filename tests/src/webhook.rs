@@ -69,6 +69,8 @@ struct State {
     failing: AtomicU64,
     /// Requests so far.
     requests: AtomicU64,
+    /// Where no script says otherwise.
+    usual: Mutex<Option<Answer>>,
     ended: AtomicBool,
 }
 
@@ -104,6 +106,11 @@ impl Webhook {
     /// The next answers; behind them everything is taken.
     pub fn script(&self, answers: &[Answer]) {
         lock(&self.state.script).extend(answers);
+    }
+
+    /// Answers so wherever no script says otherwise; `None`: takes everything.
+    pub fn set_usual(&self, answer: Option<Answer>) {
+        *lock(&self.state.usual) = answer;
     }
 
     /// Takes so long for each answer.
@@ -179,7 +186,8 @@ fn converse(connection: TcpStream, state: &State) {
         let number = state.requests.fetch_add(1, Ordering::SeqCst);
         let failing = state.failing.load(Ordering::SeqCst);
         let usual = if failing > 0 && number.is_multiple_of(failing) { 503 } else { 200 };
-        let answer = lock(&state.script).pop_front().unwrap_or(Answer::Status(usual));
+        let usual = (*lock(&state.usual)).unwrap_or(Answer::Status(usual));
+        let answer = lock(&state.script).pop_front().unwrap_or(usual);
         let body =
             serde_json::from_slice(&body).unwrap_or_else(|error| Value::String(format!("not JSON: {error}")));
         let header = |name: &str| headers.get(name).cloned();

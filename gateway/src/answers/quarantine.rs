@@ -13,6 +13,7 @@ use crate::{
 };
 use bytes::Bytes;
 use hunhe_gateway_core::registry::Registry;
+use hunhe_proto::id::Id;
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError},
@@ -99,13 +100,19 @@ impl Answers {
     }
 }
 
+/// Whether a topic names a household's device, registered or not any more, whatever else is wrong with the topic.
+fn names_household(registry: &Registry, topic: &[u8]) -> bool {
+    let ids = topic.split(|&byte| byte == b'/').filter_map(|level| Id::from_bytes(level).ok());
+    ids.into_iter().any(|id| {
+        let index = registry.find(id);
+        index.map_or(registry.shown_as(id) != id, |index| registry.class_of(index).class.household)
+    })
+}
+
 pub(super) fn describe(registry: &Registry, id: u64, refused: &Refused<'_>) -> QuarantineRecord {
     let device =
         refused.device.and_then(|id| registry.find(id)).map(|index| registry.device(index).pseudonym);
-    let household = refused
-        .device
-        .and_then(|id| registry.find(id))
-        .is_some_and(|index| registry.class_of(index).class.household);
+    let household = names_household(registry, refused.topic);
     let first = refused.ranges().next();
     let detail: Vec<String> = refused
         .ranges()

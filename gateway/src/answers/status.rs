@@ -11,6 +11,7 @@ use crate::{
             Instant as At, JournalStatus, LaneStatus, Ledger, LedgerBy, LedgerRow, LedgerTotals, Status,
         },
     },
+    intake::Role,
     journal::State as JournalState,
 };
 use hunhe_gateway_core::{
@@ -220,6 +221,19 @@ impl Answers {
                 "Connections closed because the journal's queue was full.",
                 shed,
             ),
+            Metric {
+                name: "hunhe_mqtt_retained_refused_total",
+                help: "Retained reports refused, by session: nothing of them is journaled or counted as data.",
+                kind: MetricKind::Counter,
+                figures: Role::ALL
+                    .iter()
+                    .zip(sessions)
+                    .map(|(role, session)| {
+                        let refused = session.retained_refused.load(Ordering::Relaxed);
+                        labelled("session", role.suffix(), count(refused))
+                    })
+                    .collect(),
+            },
         ];
         metrics.extend(sinks::metrics(&self.sinks));
         metrics.extend(self.alert_metrics());

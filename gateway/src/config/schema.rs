@@ -144,8 +144,8 @@ section! {
     Broker = BROKER {
         /// Host name or IP address.
         host: String, Kind::Text, Unwritten::Is("\"127.0.0.1\"");
-        /// TCP port.
-        port: u16, Kind::Whole(1, 65_535), Unwritten::Is("1883");
+        /// TCP port of the broker's listener for the gateway; agents have another one.
+        port: u16, Kind::Whole(1, 65_535), Unwritten::Is("1884");
         /// Prefix of the sessions `-up`, `-alarm`, `-out` and `-alerts`; unique at the broker.
         client_id: String, Kind::Name, Unwritten::Is("\"hunhe-gateway\"");
         /// User at the broker; without it the gateway logs in anonymously.

@@ -263,7 +263,7 @@ fn each_layer_covers_the_one_below() {
     let site = Site::new();
     let mut layers = site.layers("");
     let port = |layers: &Layers| layers.load().unwrap().config.broker.port;
-    assert_eq!(port(&layers), 1883);
+    assert_eq!(port(&layers), 1884);
     layers = site.layers("[broker]\nport = 1884");
     assert_eq!(port(&layers), 1884);
     layers.environment = pairs(&[("HUNHE_BROKER_PORT", "1885"), ("HUNHE_EMBEDDED_ENABLED", "true")]);
@@ -369,7 +369,7 @@ fn what_is_shown_loads_again_to_the_same() {
     fs::write(&file, loaded.to_toml()).unwrap();
     let again = Layers { file: Some(file), ..Layers::default() }.load().unwrap();
     assert_eq!(again.config, loaded.config);
-    assert!(loaded.to_toml().contains("port = 1883  # default"), "{}", loaded.to_toml());
+    assert!(loaded.to_toml().contains("port = 1884  # default"), "{}", loaded.to_toml());
 }
 
 #[test]

@@ -20,6 +20,10 @@ pub trait Entry: Send + 'static {
     fn kind(&self) -> u8;
     /// The record's payload is the concatenation of these; unused ones are empty. Must not change once the entry is queued.
     fn parts(&self) -> [&[u8]; 4];
+    /// Whether it becomes a record. Another one only keeps its place among the acknowledgements.
+    fn is_recorded(&self) -> bool {
+        true
+    }
 }
 
 /// The fate of an entry.
@@ -27,7 +31,7 @@ pub trait Entry: Send + 'static {
 pub struct Settled<T> {
     /// The entry.
     pub item: T,
-    /// Its durable record, or why it can never be one ([`AppendError::TooLarge`]).
+    /// Its durable record, or why it can never be one ([`AppendError::TooLarge`]); [`Lsn::NONE`] where none was wanted.
     pub outcome: Result<Lsn, AppendError>,
 }
 
@@ -174,7 +178,11 @@ impl<T: Entry, S: Settlement<T>> Worker<T, S> {
     /// Appends the batch in order; true if the log is full, and the rest stays in the batch.
     fn append(&mut self, batch: &mut Batch<T>) -> Result<bool, Error> {
         while let Some(item) = batch.front() {
-            let outcome = match self.writer.append(item.kind(), &item.parts()) {
+            let appended = match item.is_recorded() {
+                true => self.writer.append(item.kind(), &item.parts()),
+                false => Ok(Lsn::NONE),
+            };
+            let outcome = match appended {
                 Err(AppendError::Full { .. }) => return Ok(true),
                 Err(AppendError::Log(error)) => return Err(error),
                 outcome => outcome,

@@ -60,7 +60,7 @@ mod table;
 mod tests;
 
 pub use disk::Month;
-pub use dump::{Dump, Filling, is_space, samples_in};
+pub use dump::{Dump, Filling, is_key, is_space, samples_in};
 pub use format::{FORMAT, MARKER, refuse_newer};
 pub use hunhe_gateway_core::event::ABSENT;
 pub use quarantine::Discarded;

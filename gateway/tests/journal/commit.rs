@@ -28,6 +28,10 @@ impl Entry for Message {
     fn parts(&self) -> [&[u8]; 4] {
         [&[7], &self.text, &[], &[]]
     }
+
+    fn is_recorded(&self) -> bool {
+        !self.text.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -168,6 +172,22 @@ fn an_entry_too_large_is_settled_in_its_turn_as_refused() {
     assert_eq!(one_commit(&told), [(1, Ok(2)), (2, Err(())), (3, Ok(3))]);
     intake.close();
     committer.join().unwrap();
+}
+
+#[test]
+fn an_entry_without_a_record_is_settled_in_its_turn_and_takes_no_number() {
+    let dir = folder();
+    let (go, gate) = mpsc::channel();
+    let (committer, intake, told) = start(open(dir.path()).0, Bounds::default(), Some(gate));
+    intake.try_push(Priority::Normal, message(0, 1)).unwrap();
+    one_commit(&told);
+    for (id, bytes) in [(1, 10), (2, 0), (3, 10)] {
+        intake.try_push(Priority::Normal, message(id, bytes)).unwrap();
+    }
+    drop(go);
+    assert_eq!(one_commit(&told), [(1, Ok(2)), (2, Ok(0)), (3, Ok(3))]);
+    intake.close();
+    assert_eq!(committer.join().unwrap().durable(), Lsn(3));
 }
 
 #[test]
