@@ -2,7 +2,8 @@
 
 use super::{
     Answers,
-    filter::Filter,
+    directory::through,
+    filter::Wanted,
     ledger::plain_totals,
     view::{Count, View},
 };
@@ -227,21 +228,18 @@ fn push(series: &mut Series, time: i64, value: Option<f64>, quality: u8) {
     series.quality.push(quality);
 }
 
-/// A page of the devices that match. Without a filter it costs the page; with one, a look at every device's integers.
+/// A page of the devices that match.
 fn page(view: &View, query: &DeviceQuery, now_ms: i64) -> DevicePage {
-    let all = view.directory.from(&view.registry, None);
-    let behind = view.directory.from(&view.registry, query.after.as_deref());
-    let before = &all[..all.len() - behind.len()];
-    let filter = Filter::of(view, query);
-    let (mut chosen, total): (Vec<DeviceIx>, usize) = match &filter {
-        Filter::All => (behind.iter().take(query.limit + 1).copied().collect(), all.len()),
-        Filter::None => (Vec::new(), 0),
-        Filter::Some(filter) => {
-            let mut matching = behind.iter().copied().filter(|&device| filter.matches(view, device));
+    let Wanted { devices, filter } = Wanted::by(view, query);
+    let (before, behind) = devices.split_at(through(&view.registry, devices, query.after.as_deref()));
+    let (mut chosen, total): (Vec<DeviceIx>, usize) = match filter {
+        None => (behind.iter().take(query.limit + 1).copied().collect(), devices.len()),
+        Some(filter) => {
+            let matches = |device: &&DeviceIx| filter.matches(view, **device);
+            let mut matching = behind.iter().filter(matches).copied();
             let chosen: Vec<DeviceIx> = matching.by_ref().take(query.limit + 1).collect();
-            let rest =
-                matching.count() + before.iter().filter(|&&device| filter.matches(view, device)).count();
-            let total = chosen.len() + rest;
+            let others = matching.count() + before.iter().filter(matches).count();
+            let total = chosen.len() + others;
             (chosen, total)
         }
     };

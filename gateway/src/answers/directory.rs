@@ -1,7 +1,7 @@
 //! The registry as it is searched: devices by pseudonym, agents by name, and what devices share as integers.
 //!
 //! Made once at start, since a registry does not change while the gateway runs. Invariant: names ascend as text, so a page
-//! of any list goes on behind its last key. About 30 bytes a device.
+//! of any list goes on behind its last key. About 36 bytes a device.
 
 use hunhe_gateway_core::registry::{AgentIx, ClassIx, DeviceIx, IdMap, Registry};
 use hunhe_proto::id::Id;
@@ -26,6 +26,9 @@ impl Names {
         self.0.len()
     }
 }
+
+/// Devices by what they share, in the order of the directory's names; each list is in the order of pseudonyms.
+pub(super) type Lists = Box<[Box<[DeviceIx]>]>;
 
 /// What a device shares with others: places in the directory's names.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +59,9 @@ pub struct Directory {
     pub(super) districts: Names,
     pub(super) zones: Names,
     pub(super) operators: Names,
+    pub(super) by_class: Lists,
+    pub(super) by_district: Lists,
+    pub(super) by_zone: Lists,
     /// By zone: the district of its first device.
     pub(super) zone_districts: Box<[u32]>,
 }
@@ -92,24 +98,27 @@ impl Directory {
         for (device, place) in registry.devices().iter().zip(&places).rev() {
             zone_districts[place.zone as usize] = device.district;
         }
+        let by_pseudonym: Box<[DeviceIx]> = sorted.into_iter().map(|(_, device)| device).collect();
+        let districts = Names(codes.into_keys().collect());
+        let list = |names: &Names, of: fn(&Place) -> u32| lists(&by_pseudonym, &places, names, of);
         Self {
-            by_pseudonym: sorted.into_iter().map(|(_, device)| device).collect(),
+            by_class: list(&classes, |place| place.class),
+            by_district: list(&districts, |place| place.district),
+            by_zone: list(&zones, |place| place.zone),
+            by_pseudonym,
             places,
             agents: agents(registry),
             classes,
-            districts: Names(codes.into_keys().collect()),
+            districts,
             zones,
             operators,
             zone_districts,
         }
     }
 
-    /// Devices by pseudonym, those behind `after` alone.
-    pub(super) fn from(&self, registry: &Registry, after: Option<&str>) -> &[DeviceIx] {
-        let behind = |after: &str| {
-            self.by_pseudonym.partition_point(|&device| registry.device(device).pseudonym.as_str() <= after)
-        };
-        &self.by_pseudonym[after.map_or(0, behind)..]
+    /// All devices by pseudonym.
+    pub(super) fn devices(&self) -> &[DeviceIx] {
+        &self.by_pseudonym
     }
 
     /// What each device shares with others, by index.
@@ -138,6 +147,21 @@ impl ShownAgent {
             agent.devices.iter().copied().filter(move |&device| self.own.is_none() && !is_its_own(device));
         others.chain(self.own.map(DeviceIx))
     }
+}
+
+/// How many of these devices, which are in the order of pseudonyms, stand before or at `after`.
+pub(super) fn through(registry: &Registry, devices: &[DeviceIx], after: Option<&str>) -> usize {
+    let stands =
+        |after: &str| devices.partition_point(|&device| registry.device(device).pseudonym.as_str() <= after);
+    after.map_or(0, stands)
+}
+
+fn lists(sorted: &[DeviceIx], places: &[Place], names: &Names, of: fn(&Place) -> u32) -> Lists {
+    let mut lists = vec![Vec::new(); names.len()];
+    for &device in sorted {
+        lists[of(&places[device.at()]) as usize].push(device);
+    }
+    lists.into_iter().map(Vec::into_boxed_slice).collect()
 }
 
 fn agents(registry: &Registry) -> Box<[ShownAgent]> {
@@ -199,8 +223,9 @@ mod tests {
         let registry = own_agents();
         let directory = Directory::of(&registry);
         let names = |after| -> Vec<String> {
-            let devices = directory.from(&registry, after).iter();
-            devices.map(|&device| registry.device(device).pseudonym.to_string()).collect()
+            let devices = directory.devices();
+            let behind = devices[through(&registry, devices, after)..].iter();
+            behind.map(|&device| registry.device(device).pseudonym.to_string()).collect()
         };
         assert_eq!(names(None), ["shown-1", "shown-2"]);
         assert_eq!(names(Some("shown-1")), ["shown-2"]);

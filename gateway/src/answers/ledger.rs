@@ -2,6 +2,7 @@
 
 use super::{
     Answers,
+    directory::through,
     view::{Part, View},
 };
 use crate::{
@@ -60,8 +61,9 @@ impl Rows {
 }
 
 fn by_device(view: &View, query: &LedgerQuery) -> Rows {
-    let devices = view.directory.from(&view.registry, query.after.as_deref()).iter();
-    let rows = devices.filter_map(|&device| {
+    let devices = view.directory.devices();
+    let behind = devices[through(&view.registry, devices, query.after.as_deref())..].iter();
+    let rows = behind.filter_map(|&device| {
         let mut part = Part::default();
         part.add(&view.published.ledger(device)?);
         Some(row(view.registry.device(device).pseudonym.to_string(), &part))
