@@ -9,6 +9,7 @@ mod backup;
 mod devices;
 mod live;
 mod quarantine;
+mod series;
 mod sinks;
 mod status;
 
@@ -74,6 +75,7 @@ pub struct Answers {
     kept: tokio::sync::Mutex<Option<(Instant, Status)>>,
     rate: Mutex<status::Rate>,
     redriving: Mutex<HashSet<u64>>,
+    reads: series::Reads,
     kept_for_backup: Source,
     backing_up: Arc<tokio::sync::Mutex<()>>,
 }
@@ -109,6 +111,7 @@ impl Answers {
             kept: tokio::sync::Mutex::default(),
             rate: Mutex::default(),
             redriving: Mutex::default(),
+            reads: series::Reads::default(),
             kept_for_backup,
             backing_up: Arc::default(),
         }

@@ -223,6 +223,7 @@ impl Answers {
         ];
         metrics.extend(sinks::metrics(&self.sinks));
         metrics.extend(self.alert_metrics());
+        metrics.extend(self.reads.metrics());
         Ok(metrics)
     }
 }
