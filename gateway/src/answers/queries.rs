@@ -65,7 +65,7 @@ impl Queries {
     ) -> Result<T, ApiError> {
         let Ok(_admitted) = self.admitted.try_acquire() else {
             self.figures.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(ApiError::Busy);
+            return Err(ApiError::Busy("too many queries wait already: try again in a second".into()));
         };
         // It is never closed.
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| ApiError::Internal)?;

@@ -217,6 +217,7 @@ impl Answers {
         metrics.extend(self.query_metrics());
         metrics.extend(sinks::metrics(&self.sinks));
         metrics.extend(self.alert_metrics());
+        metrics.extend(self.reads.metrics());
         Ok(metrics)
     }
 }

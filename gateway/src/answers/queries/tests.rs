@@ -68,7 +68,10 @@ async fn a_query_too_many_is_refused_at_once() {
         assert!(poll_once(query.as_mut()).is_pending());
     }
     let mut one_more = pin!(queries.run(|| ()));
-    assert_eq!(poll_once(one_more.as_mut()), Poll::Ready(Err(ApiError::Busy)));
+    assert_eq!(
+        poll_once(one_more.as_mut()),
+        Poll::Ready(Err(ApiError::Busy("too many queries wait already: try again in a second".into())))
+    );
     assert_eq!(queries.figures().refused.load(Ordering::Relaxed), 1);
     drop(go);
     for query in waiting {
