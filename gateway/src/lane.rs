@@ -16,10 +16,13 @@
 //! intake stops acknowledging; alerts of later records wait as well. Confirmations go on meanwhile, and checkpoints follow
 //! them at once, since together they make room. A decision larger than the room kept for it (a quarter of a small log) leaves
 //! the lane ahead of its log: then no checkpoint is taken until it fits, and sinks alone make room.
+//!
+//! Nobody can run anything on this thread: people see what it has [`published`].
 
 mod handle;
+pub mod published;
 
-pub use handle::{DistrictReadings, LaneEnded, LaneHandle, Progress, Question, Said};
+pub use handle::{LaneEnded, LaneHandle, Progress, Said};
 
 use crate::{
     alerts::{self, AlertLog},
@@ -31,6 +34,7 @@ use crate::{
 use hunhe_gateway_core::{alert::Phase, event::Decisions, lane::Lane, registry::Registry};
 use hunhe_proto::v1::Durable;
 use prost::Message as _;
+use published::Publisher;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -74,8 +78,8 @@ pub struct Driver {
     /// Alerts that receivers were told of and that the lane may not know: closed once the replay is over, but for those
     /// that it has made again.
     pub withdrawn: alerts::ById,
-    /// Values accepted, by district.
-    pub readings: Arc<DistrictReadings>,
+    /// What people see of the lane.
+    pub publisher: Publisher,
     /// Where checkpoints go.
     pub checkpoints: Checkpoints,
     /// When they go there.
@@ -251,7 +255,7 @@ impl Running {
         self.work.turn(&mut self.reader, now)
     }
 
-    /// The core, to be asked between two turns.
+    /// The core, between two turns.
     #[must_use]
     pub fn lane(&self) -> &Lane {
         &self.work.driver.lane
@@ -274,11 +278,15 @@ impl Work {
         let more = self.append_waiting()? && self.take_records(reader)?;
         self.driver.decided.flush()?;
         self.note_progress();
+        if self.driver.publisher.is_due(now) {
+            self.publish(now);
+        }
         let full = self.turns.full || self.turns.without_room.is_some();
         if !full {
             self.driver.handle.progress.waiting.store(false, Ordering::Relaxed);
         }
         if self.turns.stopping && !more {
+            self.publish(now);
             self.send_watermarks();
             if self.turns.checkpoint_running {
                 // It is being made valid: the last one must not be written over it.
@@ -381,7 +389,6 @@ impl Work {
 
     fn decide(&mut self, lsn: Lsn, entry: &record::Journaled<'_>) -> Result<(), LaneError> {
         self.decisions.clear();
-        let readings_before = self.driver.lane.counters().readings;
         self.driver.lane.handle(entry.event(), &mut self.decisions);
         if !self.driver.withdrawn.is_empty() {
             self.withdraw(lsn, entry.at_ms)?;
@@ -391,11 +398,6 @@ impl Work {
         }
         if !self.decisions.alerts.is_empty() {
             self.driver.alerts.write(lsn.0, &self.decisions.alerts)?;
-        }
-        // A message is about one device.
-        if let Some(set) = self.decisions.accepted.sets.first() {
-            let readings = self.driver.lane.counters().readings - readings_before;
-            self.driver.readings.add(self.driver.registry.device(set.device).district, readings);
         }
         let message = Message {
             cause: lsn.0,
@@ -470,13 +472,13 @@ impl Work {
             Said::Discarded(row) => {
                 self.driver.lane.discarded_of(row.device, row.boot, row.confirmed.quarantined);
             }
-            Said::Ask(question) => {
-                self.driver.lane.balance();
-                question(&self.driver.lane);
-            }
             Said::Checkpointed(outcome) => self.checkpointed(outcome),
             Said::Stop => self.turns.stopping = true,
         }
+    }
+
+    fn publish(&mut self, now: Instant) -> bool {
+        self.driver.publisher.publish(&mut self.driver.lane, now)
     }
 
     fn note_progress(&self) {
@@ -487,7 +489,8 @@ impl Work {
     }
 
     fn housekeeping(&mut self, now: Instant) -> Result<(), LaneError> {
-        if now - self.turns.watermarks_at >= watermark::EVERY {
+        // What an agent is told is durable, the ledger shows.
+        if now - self.turns.watermarks_at >= watermark::EVERY && self.publish(now) {
             self.turns.watermarks_at = now;
             self.send_watermarks();
         }

@@ -6,7 +6,7 @@
 
 use crate::{
     alerts::{self, AlertLog, Book, describe::Describer},
-    answers::{Alerting, Answers},
+    answers::{Alerting, Answers, Directory, View},
     api::{self, Api, Limits, live},
     backup,
     clock::Clock,
@@ -14,7 +14,8 @@ use crate::{
     intake::{self, Acknowledger, Role, Settler},
     journal::{Bounds, Committer, Intake, Lsn, Priority},
     lane::{
-        CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
+        CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
+        published::Publisher,
     },
     notify,
     places::Places,
@@ -87,6 +88,10 @@ impl Gateway {
         })?;
         let address = listener.local_addr()?;
         let registry = Arc::new(registry);
+        let directory = tokio::task::spawn_blocking({
+            let registry = Arc::clone(&registry);
+            move || Directory::of(&registry)
+        });
         let (stop, stopped) = watch::channel(false);
         let (fatal_said, fatal) = mpsc::unbounded_channel();
         let (lane, said) = LaneHandle::new();
@@ -182,7 +187,8 @@ impl Gateway {
                 move || statuses.iter().map(|status| status.passed()).min().unwrap_or_else(|| tail.head())
             }),
         );
-        let readings = Arc::new(DistrictReadings::new(&registry));
+        let publisher = Publisher::new(&mut core, &registry, Instant::now());
+        let view = View::new(Arc::clone(&registry), directory.await?, publisher.published());
         let acknowledger = Acknowledger::default();
         let journal_tail = disk.journal.subscribe();
         let fatal = fatal;
@@ -210,7 +216,7 @@ impl Gateway {
             alerts: alert_log,
             withdrawn,
             rules,
-            readings: Arc::clone(&readings),
+            publisher,
             checkpoints: disk.checkpoints,
             policy: CheckpointPolicy {
                 every: Duration::from_secs(config.checkpoint.every_s.into()),
@@ -267,9 +273,9 @@ impl Gateway {
         tasks.spawn(tick(journal.clone(), acknowledger.clone(), extras.clock, stopped.clone()));
 
         let answers = Arc::new(Answers::new(
-            Arc::clone(&registry),
+            view,
             places,
-            Alerting { book, figures, outputs: output_statuses, readings },
+            Alerting { book, figures, outputs: output_statuses },
             extras.clock,
             lane.clone(),
             journal.clone(),

@@ -71,7 +71,7 @@ impl Books {
     }
 
     /// Takes up what changed.
-    pub(crate) fn balance(&mut self, now: impl Fn(u32) -> Totals) {
+    pub(crate) fn balance(&mut self, mut now: impl FnMut(u32) -> Totals) {
         for device in self.noted.drain(..) {
             self.sum.add(&now(device), 1);
             self.is_noted[device as usize] = false;

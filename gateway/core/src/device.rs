@@ -51,6 +51,8 @@ pub struct DeviceState {
     pub longest_gap_ms: i64,
     /// Samples whose time is not a multiple of the interval (V04).
     pub off_grid: u32,
+    /// Values accepted, since its first report.
+    pub readings: u64,
 }
 
 impl DeviceState {
@@ -71,6 +73,7 @@ impl DeviceState {
             gaps: 0,
             longest_gap_ms: 0,
             off_grid: 0,
+            readings: 0,
         }
     }
 

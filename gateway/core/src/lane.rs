@@ -150,7 +150,7 @@ impl Lane {
             Topic::Up(id) | Topic::Alarm(id) => id,
             Topic::State(agent) => {
                 let agent = registry.find_agent(agent).ok_or(unknown(Reason::UnknownDevice))?;
-                return self.city.agent_state(agent, payload).map_err(unknown);
+                return self.city.agent_state(&registry, agent, payload).map_err(unknown);
             }
         };
         let Resolved { device, class, agent } = registry.resolve(id).ok_or(unknown(Reason::UnknownDevice))?;
@@ -245,6 +245,7 @@ impl Lane {
         } else if accepted + refused > 0 {
             state.outboxes.decided(boot, accepted + refused);
         }
+        state.readings = state.readings.saturating_add(counted.readings as u64);
         self.counters.samples += accepted;
         self.counters.readings += counted.readings as u64;
         self.counters.values_refused += counted.values_refused as u64;
@@ -339,10 +340,17 @@ impl Lane {
         }
     }
 
-    /// Takes up what changed in the ledger, so that the next to ask for it waits less. Changes no answer.
-    pub fn balance(&mut self) {
+    /// Adds what changed to the ledger over all devices, and shows `each` every device that changed since the last call:
+    /// a message, a sink's confirmation, a discard or a restored checkpoint was about it. No answer changes.
+    pub fn balance(&mut self, mut each: impl FnMut(DeviceIx, &DeviceState, &Totals)) {
         let devices = &self.devices;
-        self.books.balance(|device| ledger_of(devices, device));
+        self.books.balance(|device| {
+            let totals = ledger_of(devices, device);
+            if let Some(state) = devices.get(device as usize).and_then(Option::as_deref) {
+                each(DeviceIx(device), state, &totals);
+            }
+            totals
+        });
     }
 
     /// The agent is to be told its watermark again.

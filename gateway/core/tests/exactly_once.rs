@@ -252,7 +252,7 @@ impl World {
             (*fate, *count, word.handled) = (becomes, *count + 1, word.handled + 1);
         }
         if word.stored > word.quarantined {
-            self.lane.balance();
+            self.lane.balance(|_, _, _| ());
         }
         self.lane.confirmed(self.device, boot, word);
     }

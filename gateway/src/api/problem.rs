@@ -41,6 +41,9 @@ pub enum ApiError {
         /// The bound.
         limit: usize,
     },
+    /// Too many queries wait already.
+    #[error("too many queries wait already: try again in a second")]
+    Busy,
     /// Cannot be answered now.
     #[error("{0}")]
     Unavailable(String),
@@ -65,6 +68,7 @@ impl ApiError {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::LiveFull { .. } | Self::Unavailable(_) | Self::TimedOut { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -83,6 +87,7 @@ impl ApiError {
             Self::ForeignOrigin => ("foreign-origin", "The request comes from another origin"),
             Self::Conflict(_) => ("conflict", "The state does not allow this"),
             Self::LiveFull { .. } => ("live-full", "The live stream is full"),
+            Self::Busy => ("busy", "Too many queries at once"),
             Self::Unavailable(_) => ("unavailable", "Not available now"),
             Self::TimedOut { .. } => ("timed-out", "The answer took too long"),
             Self::Internal => ("internal", "The gateway failed"),
@@ -116,8 +121,13 @@ impl ApiError {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        let retry_after_s = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Some("5"),
+            StatusCode::TOO_MANY_REQUESTS => Some("1"),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         response
     }

@@ -19,7 +19,7 @@ use hunhe_gateway::{
         Settlement, Step, Tail,
     },
     lane::{
-        CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn,
+        CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn, published::Publisher,
     },
     places::Places,
     record::{Delivery, Entering},
@@ -241,6 +241,8 @@ impl Process {
         let unfinished: Arc<Mutex<Vec<Unfinished>>> = Arc::default();
         let outgoing = Outgoing::default();
         let releases: Arc<AtomicBool> = Arc::default();
+        let now = nature.base + Duration::from_millis(now_ms);
+        let publisher = Publisher::new(&mut core, registry, now);
         let driver = Driver {
             lane: core,
             registry: Arc::clone(registry),
@@ -249,7 +251,7 @@ impl Process {
             decided_limit_bytes: nature.layout.decided.limit_bytes,
             alerts,
             withdrawn: recovered.raised,
-            readings: Arc::new(DistrictReadings::new(registry)),
+            publisher,
             checkpoints: recovered.checkpoints,
             policy: nature.policy,
             finish: Box::new({
@@ -275,7 +277,7 @@ impl Process {
             said,
             handle: handle.clone(),
         };
-        let running = driver.start(nature.base + Duration::from_millis(now_ms))?;
+        let running = driver.start(now)?;
         let sessions = CLIENTS.map(|client| Session {
             client,
             state: State::Down { until_ms: now_ms + random.below(1_000) },
