@@ -206,7 +206,7 @@ impl Siege {
     fn honest_stored(&self) -> Option<u64> {
         let ledger = self.json("/api/v1/ledger?by=operator&limit=1000")?;
         let row = ledger["rows"].as_array()?.iter().find(|row| row["key"] == HONEST)?.clone();
-        row["totals"]["stored"].as_u64()
+        row["stored"].as_u64()
     }
 
     /// Sinks and outputs have done what there was to do.
