@@ -41,8 +41,8 @@ pub enum ApiError {
         /// The bound.
         limit: usize,
     },
-    /// Too many queries wait already.
-    #[error("too many queries wait already: try again in a second")]
+    /// Too many queries at once.
+    #[error("too many queries at once: try again in a second")]
     Busy,
     /// Cannot be answered now.
     #[error("{0}")]
