@@ -23,7 +23,7 @@ use hunhe_proto::{
     reading::Quality,
 };
 use std::{
-    ops::ControlFlow,
+    ops::{ControlFlow, Range},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -46,6 +46,7 @@ pub(super) struct Reads {
     running: Arc<Semaphore>,
     running_max: usize,
     waiting: Semaphore,
+    wait: Duration,
     refused: AtomicU32,
     ended: Arc<AtomicU32>,
 }
@@ -53,16 +54,17 @@ pub(super) struct Reads {
 impl Default for Reads {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::new(processors.min(READS_MAX), WAITING_MAX)
+        Self::new(processors.min(READS_MAX), WAITING_MAX, WAIT_MAX)
     }
 }
 
 impl Reads {
-    fn new(running_max: usize, waiting_max: usize) -> Self {
+    fn new(running_max: usize, waiting_max: usize, wait: Duration) -> Self {
         Self {
             running: Arc::new(Semaphore::new(running_max)),
             running_max,
             waiting: Semaphore::new(waiting_max),
+            wait,
             refused: AtomicU32::new(0),
             ended: Arc::default(),
         }
@@ -75,7 +77,7 @@ impl Reads {
         }
         if let Ok(_waiting) = self.waiting.try_acquire()
             && let Ok(Ok(place)) =
-                tokio::time::timeout(WAIT_MAX, Arc::clone(&self.running).acquire_owned()).await
+                tokio::time::timeout(self.wait, Arc::clone(&self.running).acquire_owned()).await
         {
             return Ok(place);
         }
@@ -158,21 +160,21 @@ impl Answers {
         let place = self.reads.place().await?;
         let waiting = Waiting(Arc::new(AtomicBool::new(true)));
         let until = Until { deadline: Instant::now() + READ_MAX, waited_for: Arc::clone(&waiting.0) };
-        let (ended, points, channel) =
-            (Arc::clone(&self.reads.ended), Points::of(&query, channel), channel.clone());
+        let points = Points::of(&query, channel);
+        let (ended, number, scale) = (Arc::clone(&self.reads.ended), channel.number, channel.clone());
         let (name, range_ms) = (query.device.clone(), query.from_ms..query.to_ms);
         let read = self
             .read_store(move |store| {
-                let read = read(store, &name, range_ms, &channel, points, &until);
+                let read = read(store, &name, range_ms, number, |wire| scale.value(wire), points, &until);
                 if matches!(read, Ok((_, Some(End::Over)))) {
                     ended.fetch_add(1, Ordering::Relaxed);
                 }
                 drop(place);
-                read.map(|read| (read, channel))
+                read
             })
             .await;
         drop(waiting);
-        let ((points, end), channel) = read?;
+        let (points, end) = read?;
         if end == Some(End::Over) {
             return Err(ApiError::Unavailable(format!(
                 "the series was not read within {READ_MAX:?}: ask for a shorter stretch, or try again"
@@ -181,7 +183,7 @@ impl Answers {
         Ok(Series {
             device: query.device,
             channel: query.channel,
-            unit: channel.unit,
+            unit: channel.unit.clone(),
             kind: if query.step_s.is_some() { SeriesKind::Steps } else { SeriesKind::Samples },
             step_s: query.step_s,
             from: query.from_ms,
@@ -196,19 +198,19 @@ impl Answers {
 fn read(
     store: &Store,
     device: &str,
-    range_ms: std::ops::Range<i64>,
-    channel: &Channel,
+    range_ms: Range<i64>,
+    channel: u16,
+    value: impl Fn(i64) -> f64,
     mut points: Points,
     until: &Until,
 ) -> Result<(Points, Option<End>), StoreError> {
     // Registered, and never stored anything.
     let Some(key) = store.find_device(device) else { return Ok((points, None)) };
-    let number = channel.number;
-    let visited = store.visit(key, range_ms, &[number], |stretch| {
+    let visited = store.visit(key, range_ms, &[channel], |stretch| {
         if until.is_over(Instant::now()) {
             return ControlFlow::Break(End::Over);
         }
-        points.take(&stretch, stretch.column(number), |wire| channel.value(wire))
+        points.take(&stretch, stretch.column(channel), &value)
     })?;
     points.finish();
     Ok((points, visited.break_value()))
@@ -245,7 +247,10 @@ impl Points {
             mean: channel.kind == Kind::Gauge,
             open: None,
         });
-        let limit = query.limit_points.saturating_add(1);
+        Self::new(query.limit_points.saturating_add(1), steps)
+    }
+
+    fn new(limit: usize, steps: Option<Steps>) -> Self {
         Self { times: Vec::new(), values: Vec::new(), quality: Vec::new(), limit, steps }
     }
 
@@ -313,5 +318,136 @@ impl Points {
             self.values.push(value);
             self.quality.push(quality);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Options, Rows};
+    use std::collections::BTreeMap;
+
+    const BASE_MS: i64 = 1_674_172_800_000;
+
+    /// A device with this many samples, one a second but for a gap now and then; the second half is not yet on disk.
+    fn store(samples: i64) -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Options { block_rows: 64, ..Options::new(dir.path()) }).unwrap();
+        let key = store.device("d").unwrap();
+        for half in [0..samples / 2, samples / 2..samples] {
+            let seqs: Vec<u64> = half.clone().map(|at| u64::try_from(at).unwrap()).collect();
+            let rows = Rows {
+                boot: 1,
+                times_ms: &half.clone().map(time_of).collect::<Vec<_>>(),
+                seqs: &seqs,
+                quality: &vec![1; seqs.len()],
+                channels: &[7],
+                values: &half.collect::<Vec<_>>(),
+            };
+            store.write(key, &rows, &mut Vec::new()).unwrap();
+            if seqs.first() == Some(&0) {
+                store.checkpoint(&[]).unwrap();
+            }
+        }
+        (dir, store)
+    }
+
+    fn time_of(at: i64) -> i64 {
+        BASE_MS + at * 1_000 + at / 50 * 77_777
+    }
+
+    fn float(wire: i64) -> f64 {
+        f64::from(i32::try_from(wire).unwrap())
+    }
+
+    fn while_waited_for() -> Until {
+        Until {
+            deadline: Instant::now() + Duration::from_secs(600),
+            waited_for: Arc::new(AtomicBool::new(true)),
+        }
+    }
+
+    fn all(store: &Store, points: Points, until: &Until) -> (Points, Option<End>) {
+        read(store, "d", 0..i64::MAX, 7, float, points, until).unwrap()
+    }
+
+    #[test]
+    fn samples_are_read_no_further_than_the_first_too_many() {
+        let (_dir, store) = store(1_000);
+        let (points, end) = all(&store, Points::new(101, None), &while_waited_for());
+        assert_eq!((points.times.len(), end), (101, Some(End::Full)));
+        let (points, end) = all(&store, Points::new(1_001, None), &while_waited_for());
+        assert_eq!((points.times.len(), end), (1_000, None));
+        assert_eq!(points.values[999], Some(999.0));
+    }
+
+    #[test]
+    fn steps_made_while_reading_are_those_of_all_samples_together() {
+        let (_dir, store) = store(2_000);
+        for (step_ms, mean) in [(1_000, true), (60_000, true), (60_000, false), (3_600_000, true)] {
+            let steps = Steps { step_ms, mean, open: None };
+            let (points, end) = all(&store, Points::new(usize::MAX, Some(steps)), &while_waited_for());
+            assert_eq!(end, None);
+            let mut expected: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+            for at in 0..2_000 {
+                expected.entry(time_of(at).div_euclid(step_ms) * step_ms).or_default().push(at);
+            }
+            let (first, last) = (*expected.keys().next().unwrap(), *expected.keys().last().unwrap());
+            let starts: Vec<i64> =
+                (0..).map(|at| first + at * step_ms).take_while(|start| *start <= last).collect();
+            assert_eq!(points.times, starts);
+            for ((start, value), quality) in points.times.iter().zip(&points.values).zip(&points.quality) {
+                let of_step = expected.get(start);
+                let wanted = of_step.map(|samples| match (mean, samples.as_slice()) {
+                    (true, samples) => {
+                        float(samples.iter().sum()) / float(i64::try_from(samples.len()).unwrap())
+                    }
+                    (false, samples) => float(samples[samples.len() - 1]),
+                });
+                assert_eq!((*value, *quality), (wanted, if of_step.is_some() { 1 } else { 5 }), "{start}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_gap_makes_no_more_steps_than_an_answer_carries() {
+        let (_dir, store) = store(100);
+        let steps = Steps { step_ms: 1, mean: true, open: None };
+        let (points, end) = all(&store, Points::new(501, Some(steps)), &while_waited_for());
+        assert_eq!((points.times.len(), end), (501, Some(End::Full)));
+    }
+
+    #[test]
+    fn a_read_ends_when_its_time_is_over_and_when_nobody_waits_for_it() {
+        let (_dir, store) = store(1_000);
+        let late = Until { deadline: Instant::now(), ..while_waited_for() };
+        let left = while_waited_for();
+        drop(Waiting(Arc::clone(&left.waited_for)));
+        for until in [late, left] {
+            let (points, end) = all(&store, Points::new(usize::MAX, None), &until);
+            assert_eq!((points.times.len(), end), (0, Some(End::Over)));
+        }
+    }
+
+    #[tokio::test]
+    async fn so_many_are_read_so_many_wait_a_moment_and_the_rest_is_refused_at_once() {
+        let reads = Arc::new(Reads::new(2, 1, Duration::from_secs(600)));
+        let (first, second) = (reads.place().await.unwrap(), reads.place().await.unwrap());
+        let waiting = tokio::spawn({
+            let reads = Arc::clone(&reads);
+            async move { reads.place().await }
+        });
+        tokio::task::yield_now().await;
+        let at_once = tokio::time::timeout(Duration::from_secs(60), reads.place()).await;
+        assert!(matches!(at_once, Ok(Err(ApiError::Busy(_)))), "it does not wait");
+        drop(first);
+        let third = waiting.await.unwrap().unwrap();
+        drop((second, third));
+        assert!(reads.place().await.is_ok());
+
+        let reads = Reads::new(1, 1, Duration::from_millis(20));
+        let held = reads.place().await.unwrap();
+        assert!(matches!(reads.place().await, Err(ApiError::Busy(_))), "it waits a moment, not for ever");
+        drop(held);
     }
 }

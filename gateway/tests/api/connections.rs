@@ -54,9 +54,8 @@ const LIVE: &str = "GET /api/v1/live HTTP/1.1\r\nhost: localhost\r\n\r\n";
 /// A figure of `/metrics`, over a connection that keeps none open.
 async fn figure(address: SocketAddr, name: &str) -> f64 {
     let text = ask(address, "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
-    let line =
-        text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {text}"));
-    line.trim().parse().unwrap()
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.expect(name).trim().parse().unwrap()
 }
 
 async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {

@@ -5,6 +5,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+fn busy() -> ApiError {
+    ApiError::Busy("too many queries at once: try again in a second".into())
+}
+
 fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -68,14 +72,11 @@ async fn a_query_too_many_is_refused_at_once_and_one_that_waits_too_long_then() 
         assert!(poll_once(query.as_mut()).is_pending());
     }
     let mut one_more = pin!(queries.run(|| ()));
-    assert_eq!(
-        poll_once(one_more.as_mut()),
-        Poll::Ready(Err(ApiError::Busy("too many queries at once: try again in a second".into())))
-    );
+    assert_eq!(poll_once(one_more.as_mut()), Poll::Ready(Err(busy())));
     assert_eq!(queries.figures().refused.load(Ordering::Relaxed), 1);
     // Nobody ends, so that those who wait are told as well, and leave the queue.
     for query in waiting {
-        assert_eq!(query.await, Err(ApiError::Busy));
+        assert_eq!(query.await, Err(busy()));
     }
     assert_eq!(queries.figures().refused.load(Ordering::Relaxed), 1 + WAITING as u64);
     drop(go);
