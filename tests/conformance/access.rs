@@ -14,7 +14,7 @@ use std::{
 
 use hunhe_proto::{id::Id, topic};
 use hunhe_tests::{
-    broker::{GATEWAY, Mosquitto, Saving},
+    broker::{Agents, GATEWAY, Mosquitto, Saving},
     detectors::{self, Detector, HIGH, LOW},
     events,
     gateway::{Gateway, Setup},
@@ -84,7 +84,7 @@ fn connections(gateway: &Gateway) -> String {
 #[test]
 fn an_agents_password_takes_neither_the_gateways_sessions_nor_what_waits_in_them() {
     let dir = tempfile::tempdir().expect("a folder");
-    let broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &["det-0"]);
+    let broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &Agents::named(&["det-0"]));
     let setup = setup(dir.path(), broker.gateway_port, &[("det-0", "det-0")]);
     let mut gateway = Gateway::start(dir.path(), &setup, &[]);
     let before = connections(&gateway);
@@ -109,7 +109,7 @@ fn an_agents_password_takes_neither_the_gateways_sessions_nor_what_waits_in_them
 #[test]
 fn what_waits_for_a_stopped_gateway_outlasts_a_restart_of_the_broker() {
     let dir = tempfile::tempdir().expect("a folder");
-    let mut broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &["det-0"]);
+    let mut broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &Agents::named(&["det-0"]));
     let setup = setup(dir.path(), broker.gateway_port, &[("det-0", "det-0")]);
     let mut gateway = Gateway::start(dir.path(), &setup, &[]);
     assert!(gateway.process.terminate(WITHIN).success());
@@ -163,7 +163,7 @@ fn may_write(agent: &str, to: &str) -> bool {
 #[test]
 fn with_the_registrys_list_each_agent_reaches_its_own_topics_and_no_others() {
     let dir = tempfile::tempdir().expect("a folder");
-    let broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &[]);
+    let broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &Agents::named(&[]));
     let setup = setup(dir.path(), broker.gateway_port, &DEVICES);
     let gateway = Gateway::start(dir.path(), &setup, &[]);
     broker.admit_registry_of(&gateway, "user judge\ntopic read #\n", None);

@@ -10,7 +10,7 @@ use std::{fs, path::Path, time::Duration};
 
 use hunhe_proto::{reading::Header, v1};
 use hunhe_tests::{
-    broker::{Mosquitto, Saving},
+    broker::{Agents, Mosquitto, Saving},
     gateway::{Gateway, Setup},
     process::eventually,
     publisher::Publisher,
@@ -56,7 +56,7 @@ fn metric(gateway: &Gateway, name: &str) -> f64 {
 #[test]
 fn a_retained_report_is_refused_at_every_start_and_a_retained_state_is_not() {
     let dir = tempfile::tempdir().expect("a folder");
-    let broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &[METER]);
+    let broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &Agents::named(&[METER]));
     let mut publisher = Publisher::connect(broker.port, METER, 16).expect("a connection");
     let up = up_topic(METER);
     let alarm = up.replace("/up", "/alarm");

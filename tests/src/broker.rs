@@ -67,6 +67,25 @@ pub enum Saving {
     Never,
 }
 
+/// Who may log in as an agent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Agents<'a> {
+    /// Their names.
+    pub users: &'a [&'a str],
+    /// The password of all; without it each has [`mqtt::password_of`].
+    pub password: Option<&'a str>,
+    /// Lines of the access list behind the shipped ones: which devices are behind a concentrator.
+    pub own_lines: &'a str,
+}
+
+impl<'a> Agents<'a> {
+    /// Agents of a single device each, with passwords of their own.
+    #[must_use]
+    pub fn named(users: &'a [&'a str]) -> Self {
+        Self { users, ..Self::default() }
+    }
+}
+
 /// A broker.
 #[derive(Debug)]
 pub struct Mosquitto {
@@ -95,12 +114,13 @@ impl Mosquitto {
         Self::start_with(dir, saving, lists)
     }
 
-    /// Starts one on the shipped files alone, where `agents` are the users of the listener for agents.
+    /// Starts one on the shipped files, with these users of the listener for agents.
     #[must_use]
-    pub fn start_as_shipped(dir: &Path, saving: Saving, agents: &[&str]) -> Self {
+    pub fn start_as_shipped(dir: &Path, saving: Saving, agents: &Agents<'_>) -> Self {
         Self::start_with(dir, saving, |dir| {
-            fs::write(dir.join("hunhe-agents.acl"), shipped("hunhe-agents.acl")).expect("an access list");
-            write_users(&dir.join("hunhe-agents.passwd"), agents, None);
+            let list = shipped("hunhe-agents.acl") + "\n" + agents.own_lines;
+            fs::write(dir.join("hunhe-agents.acl"), list).expect("an access list");
+            write_users(&dir.join("hunhe-agents.passwd"), agents.users, agents.password);
         })
     }
 

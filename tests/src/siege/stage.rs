@@ -23,7 +23,7 @@ use super::{
     receivers::{LISTENER, Receivers},
 };
 use crate::{
-    broker::{Mosquitto, Saving},
+    broker::{Agents, Mosquitto, Saving},
     gateway::{Gateway, sinks_idle},
     process::eventually,
     procfs,
@@ -60,7 +60,7 @@ impl Siege {
     pub(super) fn begin(seconds: u64, readings_per_s: u64) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let city = City::with_alarms(u32::try_from(seconds).expect("less than a year"));
-        let broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &[]);
+        let broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &Agents::default());
         let duty = Arc::new(Webhook::start());
         let webhooks = [(); 3].map(|()| Arc::new(Webhook::start()));
         let mut outputs = duty.to_toml("duty", 10);
