@@ -191,8 +191,7 @@ impl Lane {
                 if heard {
                     state.note_message(arrival, self.city.listened_ms, report);
                     doubt = state.judge_clock(arrival, report);
-                    let context =
-                        Context { device, id, rules, arrival_ms: arrival.at_ms, live_from_ms: arrival.at_ms };
+                    let context = Context::at(device, id, rules, arrival.at_ms);
                     state.alerts.heard(&context, &mut decisions.alerts);
                 }
                 state
@@ -216,7 +215,8 @@ impl Lane {
             }
         }
         let counted = judge.counted;
-        self.settle(device, rules, boot, doubt, counted, decisions);
+        let ahead_from_ms = state.ahead_from_ms(arrival);
+        self.settle(device, rules, boot, (doubt, ahead_from_ms), counted, decisions);
         Ok(())
     }
 
@@ -226,7 +226,7 @@ impl Lane {
         device: DeviceIx,
         rules: &ClassRules,
         boot: u32,
-        doubt: Quality,
+        (doubt, ahead_from_ms): (Quality, i64),
         counted: Counted,
         decisions: &mut Decisions,
     ) {
@@ -235,7 +235,7 @@ impl Lane {
         let refused: u64 = decisions.refused.iter().map(|range| range.count).sum();
         for set in &decisions.accepted.sets {
             self.counters.late_for_window +=
-                state.windows.add(rules, set, &decisions.accepted, &mut decisions.shown);
+                state.windows.add(rules, set, &decisions.accepted, ahead_from_ms, &mut decisions.shown);
         }
         if accepted > 0 {
             state.windows.show_due(rules, device, state.last_ms, &mut decisions.shown);
@@ -248,7 +248,7 @@ impl Lane {
         self.counters.samples += accepted;
         self.counters.readings += counted.readings as u64;
         self.counters.values_refused += counted.values_refused as u64;
-        self.counters.doubt("V01", if doubt == Quality::Suspect { accepted } else { 0 });
+        self.counters.doubt("V01", if doubt == Quality::Suspect { accepted } else { counted.ahead });
         self.counters.doubt("V06", counted.reversed);
         if let Some(&RefusedRange { reason, .. }) = decisions.refused.first() {
             decisions.refusal = Some(Refusal { device: Some(device), boot, reason });
@@ -296,7 +296,7 @@ impl Lane {
             }
             let rules = self.registry.class_of(device);
             let id = self.registry.device(device).id;
-            let context = Context { device, id, rules, arrival_ms: now_ms, live_from_ms: now_ms };
+            let context = Context::at(device, id, rules, now_ms);
             let quiet_ms = self.city.listened_ms.saturating_sub(state.listened_ms);
             state.alerts.tick(&context, &mut decisions.alerts);
             if quiet_ms > u64::from(rules.class.report.silent_after_s) * 1000 {
