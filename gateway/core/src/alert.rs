@@ -89,7 +89,8 @@ pub struct Change {
     pub event_ms: i64,
     /// The gateway's clock when it was found, milliseconds since 1970.
     pub arrival_ms: i64,
-    /// Wire integer of the rule's channel; the status word; seconds of silence; or the number of silent devices.
+    /// Wire integer of the rule's channel; the status word; seconds of silence; or the number of silent devices, of new
+    /// outboxes, or of samples that were missing.
     pub value: i64,
 }
 
@@ -100,7 +101,7 @@ pub(crate) struct Episode {
     pub(crate) phase: Phase,
     pub(crate) mode: Mode,
     pub(crate) since_ms: i64,
-    /// The first sample for which it was over; [`ABSENT`] while it is not.
+    /// The first sample for which it was over; [`ABSENT`] while it is not. Of [`conduct`](crate::conduct): the last time.
     pub(crate) clear_ms: i64,
 }
 
@@ -430,7 +431,7 @@ impl<'a> Context<'a> {
         self.rules.interval_ms.saturating_mul(2).max(watch.hold_ms)
     }
 
-    fn change(
+    pub(crate) fn change(
         &self,
         rule: RuleIx,
         episode: &Episode,

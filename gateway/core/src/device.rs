@@ -74,6 +74,11 @@ impl DeviceState {
         }
     }
 
+    /// A device whose first message came now.
+    pub(crate) fn heard_first(rules: &ClassRules, arrival: Arrival, listened_ms: u64) -> Self {
+        Self { arrival_ms: arrival.at_ms, listened_ms, ..Self::new(rules) }
+    }
+
     /// Bytes in memory, what is on the heap included.
     #[must_use]
     pub fn bytes(&self) -> usize {

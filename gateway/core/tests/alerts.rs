@@ -450,6 +450,16 @@ fn rules_at_fault_are_named() {
     let mut other = rule("a", channel("pressure"), 0, 0);
     other.class = Some("no_class".into());
     assert_eq!(keys(other), ["class"]);
+    let conduct =
+        |when, hold_s, clear_hold_s| keys(Rule { class: None, ..rule("a", when, hold_s, clear_hold_s) });
+    let new = |new_outboxes_per_h| When::NewOutboxes { new_outboxes_per_h };
+    assert_eq!(conduct(new(8), 0, 60), [""; 0]);
+    assert_eq!(conduct(new(0), 0, 60), ["when.new_outboxes_per_h"]);
+    assert_eq!(conduct(new(37), 0, 60), ["when.new_outboxes_per_h"], "more than are remembered");
+    assert_eq!(conduct(new(8), 5, 0), ["hold_s", "clear_hold_s"]);
+    assert_eq!(conduct(When::FoldedMissing { folded_missing: 0 }, 0, 60), ["when.folded_missing"]);
+    assert_eq!(conduct(When::Refused { refused: "too_old".into() }, 0, 60), ["when.refused"]);
+    assert_eq!(keys(rule("a", new(8), 0, 60)), ["class"], "it watches every device");
     let twice = [high(0, 0), high(0, 0)];
     assert_eq!(faults_of(&twice, &classes)[0].1, "id");
 }
