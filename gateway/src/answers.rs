@@ -11,18 +11,20 @@ mod live;
 mod quarantine;
 mod sinks;
 mod status;
+mod write_offs;
 
 use crate::{
     alerts::{Book, log::Figures},
     api::{
         ApiError,
         backend::{
-            AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
+            AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery,
+            SeriesQuery, WriteOffQuery,
         },
         metrics::Metric,
         types::{
             AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Rule, Series,
-            Status, Zone,
+            Status, WriteOff, WriteOffOrder, WriteOffPage, Zone,
         },
     },
     backup::Source,
@@ -74,6 +76,7 @@ pub struct Answers {
     kept: tokio::sync::Mutex<Option<(Instant, Status)>>,
     rate: Mutex<status::Rate>,
     redriving: Mutex<HashSet<u64>>,
+    writing_off: tokio::sync::Mutex<()>,
     kept_for_backup: Source,
     backing_up: Arc<tokio::sync::Mutex<()>>,
 }
@@ -109,6 +112,7 @@ impl Answers {
             kept: tokio::sync::Mutex::default(),
             rate: Mutex::default(),
             redriving: Mutex::default(),
+            writing_off: tokio::sync::Mutex::default(),
             kept_for_backup,
             backing_up: Arc::default(),
         }
@@ -163,6 +167,14 @@ impl Backend for Answers {
 
     fn ledger(&self, query: LedgerQuery) -> Answer<'_, Ledger> {
         Box::pin(self.ledger_of(query))
+    }
+
+    fn write_off(&self, order: WriteOffOrder) -> Answer<'_, WriteOff> {
+        Box::pin(self.write_off_now(order))
+    }
+
+    fn write_offs(&self, query: WriteOffQuery) -> Answer<'_, WriteOffPage> {
+        Box::pin(self.write_offs_of(query))
     }
 
     fn classes(&self) -> Answer<'_, Vec<Class>> {

@@ -42,5 +42,9 @@ export class Ledger {
     mark(this.element, "data-closed", String(totals.closed));
     put(this.sampled.value, whole(totals.sampled));
     for (const [name, { value }] of this.counts) put(value, whole(totals[name]));
+    const lost = this.counts.get("declared_lost");
+    if (lost && totals.written_off > 0) {
+      put(lost.value, `${whole(totals.declared_lost)} (${say("written_off", { n: whole(totals.written_off) })})`);
+    }
   }
 }

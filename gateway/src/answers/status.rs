@@ -188,6 +188,11 @@ impl Answers {
                     .map(|&(class, value)| labelled("class", class, count(value)))
                     .collect(),
             },
+            gauge(
+                "hunhe_ledger_written_off_samples",
+                "Samples that operators wrote off, part of those declared lost.",
+                count(ledger.written_off),
+            ),
             Metric {
                 name: "hunhe_refused_total",
                 help: "Samples and messages refused, by reason.",
@@ -269,6 +274,7 @@ pub(super) fn plain_totals(sum: &Totals, closed: bool) -> LedgerTotals {
         stored: sum.stored,
         quarantined: sum.quarantined,
         declared_lost: sum.declared_lost,
+        written_off: sum.written_off,
         outstanding: sum.outstanding,
         // A sample in two classes shows as not closed.
         unexplained: u64::try_from(sum.unexplained()).unwrap_or(0),
