@@ -21,18 +21,20 @@ mod view;
 
 pub use directory::Directory;
 pub use view::View;
+mod write_offs;
 
 use crate::{
     alerts::{Book, log::Figures},
     api::{
         ApiError,
         backend::{
-            AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
+            AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery,
+            SeriesQuery, WriteOffQuery,
         },
         metrics::Metric,
         types::{
             AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Rule, Series,
-            Status, Zone,
+            Status, WriteOff, WriteOffOrder, WriteOffPage, Zone,
         },
     },
     backup::Source,
@@ -88,6 +90,7 @@ pub struct Answers {
     rate: Mutex<status::Rate>,
     redriving: Mutex<HashSet<u64>>,
     reads: series::Reads,
+    writing_off: tokio::sync::Mutex<()>,
     kept_for_backup: Source,
     backing_up: Arc<tokio::sync::Mutex<()>>,
 }
@@ -128,6 +131,7 @@ impl Answers {
             rate: Mutex::default(),
             redriving: Mutex::default(),
             reads: series::Reads::default(),
+            writing_off: tokio::sync::Mutex::default(),
             kept_for_backup,
             backing_up: Arc::default(),
         }
@@ -178,6 +182,14 @@ impl Backend for Answers {
 
     fn ledger(&self, query: LedgerQuery) -> Answer<'_, Ledger> {
         Box::pin(self.ledger_of(query))
+    }
+
+    fn write_off(&self, order: WriteOffOrder) -> Answer<'_, WriteOff> {
+        Box::pin(self.write_off_now(order))
+    }
+
+    fn write_offs(&self, query: WriteOffQuery) -> Answer<'_, WriteOffPage> {
+        Box::pin(async move { Ok(self.write_offs_of(query)) })
     }
 
     fn classes(&self) -> Answer<'_, Vec<Class>> {

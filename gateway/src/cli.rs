@@ -8,6 +8,7 @@ mod ask;
 mod backup;
 mod check;
 mod registry;
+mod write_off;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -54,7 +55,7 @@ pub enum Command {
     Check(CheckOptions),
     /// Ask a running gateway whether every sample is accounted for; exit 1 if not.
     #[command(after_help = "Example:\n  hunhe-gateway ledger --json")]
-    Ledger(Asking),
+    Ledger(LedgerOptions),
     /// Save everything a gateway keeps to one file, while it runs.
     #[command(after_help = "Example:\n  hunhe-gateway backup --to /srv/backup/hunhe-monday.backup")]
     Backup(BackupOptions),
@@ -156,6 +157,51 @@ pub struct Asking {
     /// Report as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The ledger, or what is written off in it.
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LedgerOptions {
+    /// What to do; nothing: show it.
+    #[command(subcommand)]
+    pub command: Option<LedgerCommand>,
+    /// Which gateway.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// What to do with what the ledger cannot explain.
+#[derive(Debug, Clone, Subcommand)]
+pub enum LedgerCommand {
+    /// Declare lost what is unexplained of a device now; it stays in the audit trail.
+    #[command(
+        after_help = "Example:\n  hunhe-gateway ledger write-off --device p-1042 --reason backup-of-monday --by lin"
+    )]
+    WriteOff {
+        /// Which gateway.
+        #[command(flatten)]
+        asking: Asking,
+        /// Device, as the ledger by device names it.
+        #[arg(long, value_name = "NAME")]
+        device: String,
+        /// Why, in a line.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Who; by default the user who is logged in here.
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+    },
+    /// What was written off, newest first.
+    #[command(after_help = "Example:\n  hunhe-gateway ledger write-offs --limit 20")]
+    WriteOffs {
+        /// Which gateway.
+        #[command(flatten)]
+        asking: Asking,
+        /// Write-offs at most.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+    },
 }
 
 /// What to do with a journal.
@@ -312,6 +358,9 @@ mod tests {
             "registry",
             "registry acl",
             "registry acl --config f --json",
+            "ledger write-off --device d",
+            "ledger write-off --reason r",
+            "ledger --json write-offs",
             "backup",
             "backup --to f --url http://x --config c",
             "restore --from f",

@@ -4,18 +4,21 @@
 //! 1 message   arrival ms i64 · flags u8 · topic length u16 · topic · payload
 //! 2 tick      now ms i64 · listened ms u32
 //! 3 redrive   arrival ms i64 · quarantine record u64 · ranges u16, each: first u64, count u64 · topic length u16 · topic · payload
+//! 4 write-off at ms i64 · samples u64 · device, by, reason, each: length u16, text
 //! ```
 //! Little endian. The segmented log frames and checks them.
 
 use crate::journal::Entry;
 use bytes::Bytes;
-use hunhe_gateway_core::event::{Arrival, Event};
+use hunhe_gateway_core::event::{Arrival, Event, WriteOff};
+use hunhe_proto::id::Id;
 
 /// Never written.
 const NO_RECORD: u8 = 0;
 const MESSAGE: u8 = 1;
 const TICK: u8 = 2;
 const REDRIVE: u8 = 3;
+const WRITE_OFF: u8 = 4;
 
 const LIVE: u8 = 1;
 const ALARM: u8 = 2;
@@ -93,6 +96,21 @@ impl Entering {
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
         Self { kind: REDRIVE, head, topic, payload, delivery: None }
     }
+
+    /// An operator's word that unexplained samples are lost. Its number comes from the journal. Texts are far shorter than
+    /// 65,535 bytes.
+    #[must_use]
+    pub fn write_off(write_off: &WriteOff<'_>) -> Self {
+        let WriteOff { at_ms, device, samples, reason, by, .. } = *write_off;
+        let mut head = Vec::with_capacity(64 + reason.len() + by.len());
+        head.extend_from_slice(&at_ms.to_le_bytes());
+        head.extend_from_slice(&samples.to_le_bytes());
+        for text in [device.as_str(), by, reason] {
+            head.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
+            head.extend_from_slice(text.as_bytes());
+        }
+        Self { kind: WRITE_OFF, head, topic: Bytes::new(), payload: Bytes::new(), delivery: None }
+    }
 }
 
 impl Entry for Entering {
@@ -124,12 +142,16 @@ pub struct Journaled<'a> {
     arrival: Option<Arrival>,
     listened_ms: u32,
     lsn: u64,
+    write_off: Option<WriteOff<'a>>,
 }
 
 impl Journaled<'_> {
     /// As the lane takes it.
     #[must_use]
     pub fn event(&self) -> Event<'_> {
+        if let Some(write_off) = self.write_off {
+            return Event::WriteOff(write_off);
+        }
         match (self.arrival, self.redrive_of) {
             (Some(arrival), None) => Event::Message { arrival, topic: self.topic, payload: self.payload },
             (Some(arrival), Some(_)) => {
@@ -155,9 +177,11 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
         // A tick of an earlier version says nothing of it.
         listened_ms: rest.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)),
         lsn,
+        write_off: None,
     };
     match kind {
         TICK => Some(tick),
+        WRITE_OFF => Some(Journaled { write_off: Some(read_write_off(lsn, at_ms, rest)?), ..tick }),
         MESSAGE => {
             let (&flags, rest) = rest.split_first()?;
             let arrival = Arrival { lsn, at_ms, live: flags & LIVE != 0, alarm: flags & ALARM != 0 };
@@ -177,6 +201,22 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
         }
         _ => None,
     }
+}
+
+fn read_write_off(lsn: u64, at_ms: i64, rest: &[u8]) -> Option<WriteOff<'_>> {
+    let (samples, rest) = rest.split_first_chunk::<8>()?;
+    let (device, rest) = split_topic(rest)?;
+    let (by, rest) = split_topic(rest)?;
+    let (reason, _) = split_topic(rest)?;
+    let text = |bytes| core::str::from_utf8(bytes).ok();
+    Some(WriteOff {
+        lsn,
+        at_ms,
+        device: Id::new(text(device)?).ok()?,
+        samples: u64::from_le_bytes(*samples),
+        reason: text(reason)?,
+        by: text(by)?,
+    })
 }
 
 fn split_topic(rest: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -17,7 +17,7 @@ use hunhe_gateway::{
     record::{self, Entering},
 };
 use hunhe_gateway_core::{
-    event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed},
+    event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed, WriteOff},
     lane::{Lane, Policy},
     registry::{DeviceIx, Enrolment, Registry},
 };
@@ -99,6 +99,21 @@ fn journal_records_come_back_as_events() {
     read(&Entering::tick(NOW_MS, 1_000), &|event| {
         assert!(matches!(event, Event::Tick { lsn: 9, now_ms: NOW_MS, listened_ms: 1_000 }), "{event:?}");
     });
+    for boot in [None, Some(7)] {
+        let word = WriteOff {
+            lsn: 9,
+            at_ms: NOW_MS,
+            device: id("g-1"),
+            boot,
+            samples: 12,
+            reason: "备份恢复之后",
+            by: "lin",
+        };
+        let entering = Entering::write_off(&word);
+        read(&entering, &|event| assert!(matches!(event, Event::WriteOff(found) if found == word)));
+        let bytes = entering.parts().concat();
+        assert!((0..bytes.len()).all(|cut| record::read(9, entering.kind(), &bytes[..cut]).is_none()));
+    }
     let entering = Entering::redrive(NOW_MS, 44, &[(3, 2), (9, 1)], "a/b".into(), vec![5].into());
     read(&entering, &|event| match event {
         Event::Redrive { topic: b"a/b", payload: [5], refused, .. } => assert_eq!(refused, [(3, 2), (9, 1)]),

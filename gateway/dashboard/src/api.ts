@@ -10,6 +10,8 @@ export interface LedgerTotals {
   stored: number;
   quarantined: number;
   declared_lost: number;
+  /** Of these, unexplained until an operator wrote them off. */
+  written_off: number;
   outstanding: number;
   unexplained: number;
   duplicates: number;

@@ -12,6 +12,7 @@ const zh = {
   stored: "已存",
   quarantined: "隔离",
   declared_lost: "已报失",
+  written_off: "其中核销 {n}",
   outstanding: "在途",
   unexplained: "未说明",
   messages_refused: "拒收报文（另计）",
@@ -130,6 +131,7 @@ const en: Record<Key, string> = {
   stored: "stored",
   quarantined: "quarantined",
   declared_lost: "declared lost",
+  written_off: "{n} written off",
   outstanding: "outstanding",
   unexplained: "unexplained",
   messages_refused: "messages refused (apart)",
@@ -245,6 +247,7 @@ const reasons: Record<string, { zh: string; en: string }> = {
   undecodable: { zh: "无法解码", en: "undecodable" },
   conflict: { zh: "同一时刻冲突", en: "conflict at one instant" },
   dedup_window: { zh: "去重窗口已满", en: "deduplication window full" },
+  implausible_seq: { zh: "序号不可信", en: "sequence numbers not plausible" },
 };
 
 /** States that sinks and outputs are in; one that is missing here is shown by its own name. */

@@ -49,5 +49,9 @@ export class Ledger {
     const refused = Object.entries(totals.messages_refused).sort(([, one], [, other]) => other - one);
     put(this.refused.value, whole(refused.reduce((sum, [, count]) => sum + count, 0)));
     mark(this.refused.value, "title", refused.map(([reason, count]) => `${reason} ${whole(count)}`).join(", "));
+    const lost = this.counts.get("declared_lost");
+    if (lost && totals.written_off > 0) {
+      put(lost.value, `${whole(totals.declared_lost)} (${say("written_off", { n: whole(totals.written_off) })})`);
+    }
   }
 }

@@ -168,6 +168,11 @@ impl Answers {
                     .map(|&(class, value)| labelled("class", class, count(value)))
                     .collect(),
             },
+            gauge(
+                "hunhe_ledger_written_off_samples",
+                "Samples that operators wrote off, part of those declared lost.",
+                count(ledger.written_off),
+            ),
             Metric {
                 name: "hunhe_refused_total",
                 help: "Samples and messages refused, by reason.",

@@ -11,7 +11,7 @@ use super::metrics::Metric;
 use super::problem::ApiError;
 use super::types::{
     Alert, AlertMode, AlertPage, AlertSeverity, Class, Device, DevicePage, District, Ledger, LedgerBy,
-    QuarantinePage, Redriven, Rule, Series, Status, Zone,
+    QuarantinePage, Redriven, Rule, Series, Status, WriteOff, WriteOffOrder, WriteOffPage, Zone,
 };
 
 /// A backup as it is taken, piece by piece; dropped, it ends.
@@ -76,6 +76,15 @@ pub struct QuarantineQuery {
     pub limit: usize,
 }
 
+/// Which write-offs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteOffQuery {
+    /// Only those with a lower id.
+    pub before: Option<u64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// Which alerts by their state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -128,6 +137,10 @@ pub trait Backend: Send + Sync + 'static {
     fn status(&self) -> Answer<'_, Status>;
     /// The ledger.
     fn ledger(&self, query: LedgerQuery) -> Answer<'_, Ledger>;
+    /// Declares lost what is unexplained of a device; [`ApiError::Conflict`] where nothing is.
+    fn write_off(&self, order: WriteOffOrder) -> Answer<'_, WriteOff>;
+    /// What was written off, newest first.
+    fn write_offs(&self, query: WriteOffQuery) -> Answer<'_, WriteOffPage>;
     /// Device classes by name.
     fn classes(&self) -> Answer<'_, Vec<Class>>;
     /// Districts by code.

@@ -116,6 +116,8 @@ fn described() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(routes::status::status))
         .routes(routes!(routes::ledger::ledger))
+        .routes(routes!(routes::ledger::write_off))
+        .routes(routes!(routes::ledger::write_offs))
         .routes(routes!(routes::catalogue::classes))
         .routes(routes!(routes::catalogue::districts))
         .routes(routes!(routes::catalogue::zones))

@@ -19,7 +19,7 @@ pub use alert::{
     Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, FiringCounts, OutputKind,
     OutputState, OutputStatus, Rule,
 };
-pub use ledger::{Ledger, LedgerBy, LedgerRow, LedgerTotals};
+pub use ledger::{Ledger, LedgerBy, LedgerRow, LedgerTotals, WriteOff, WriteOffOrder, WriteOffPage};
 pub use live::{Latest, Samples};
 pub use quarantine::{QuarantinePage, QuarantineRecord, Redriven};
 pub use series::{Series, SeriesKind};

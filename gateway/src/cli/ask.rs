@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Asking, QuarantineCommand};
+use super::{Asking, LedgerOptions, QuarantineCommand, write_off};
 
 /// A whole city's ledger is answered well within this.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,11 +45,18 @@ pub enum AskError {
     Write(#[from] io::Error),
 }
 
-/// Writes the ledger to `out`; answers whether it closes.
+/// Shows the ledger and answers whether it closes, or does what else is asked of it.
 ///
 /// # Errors
 /// [`AskError`].
-pub async fn ledger(asking: &Asking, out: &mut dyn Write) -> Result<bool, AskError> {
+pub async fn ledger(options: &LedgerOptions, out: &mut dyn Write) -> Result<bool, AskError> {
+    match &options.command {
+        None => show_ledger(&options.asking, out).await,
+        Some(command) => write_off::run(command, out).await.map(|()| true),
+    }
+}
+
+async fn show_ledger(asking: &Asking, out: &mut dyn Write) -> Result<bool, AskError> {
     let gateway = Gateway::at(asking);
     let (url, answer) = gateway.get("/api/v1/ledger", &[]).await?;
     let totals = answer.get("totals").unwrap_or(&answer);
@@ -60,12 +67,17 @@ pub async fn ledger(asking: &Asking, out: &mut dyn Write) -> Result<bool, AskErr
         writeln!(out, "{answer:#}")?;
         return Ok(closed);
     }
-    for name in
-        ["sampled", "stored", "quarantined", "declared_lost", "outstanding", "unexplained", "duplicates"]
-    {
+    let written_off = totals.get("written_off").and_then(Value::as_u64).unwrap_or(0);
+    let names =
+        ["sampled", "stored", "quarantined", "declared_lost", "outstanding", "unexplained", "duplicates"];
+    for name in names {
         // As text first: a JSON value does not heed a width.
         let count = totals.get(name).map_or_else(|| "-".into(), Value::to_string);
-        writeln!(out, "{name:<14} {count:>14}")?;
+        write!(out, "{name:<14} {count:>14}")?;
+        if name == "declared_lost" && written_off > 0 {
+            write!(out, "  ({written_off} written off)")?;
+        }
+        writeln!(out)?;
     }
     writeln!(
         out,
@@ -160,7 +172,7 @@ async fn export(asking: &Asking, reason: Option<&str>, out: &mut dyn Write) -> R
     }
 }
 
-fn items<'a>(page: &'a Value, url: &str) -> Result<&'a Vec<Value>, AskError> {
+pub(super) fn items<'a>(page: &'a Value, url: &str) -> Result<&'a Vec<Value>, AskError> {
     page.get("items").and_then(Value::as_array).ok_or_else(|| AskError::Foreign { url: url.into() })
 }
 
@@ -175,7 +187,7 @@ fn write_record(record: &Value, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Text from outside must not steer a terminal.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -201,7 +213,11 @@ impl Gateway {
         self.get("/api/v1/quarantine", &query).await
     }
 
-    async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<(String, Value), AskError> {
+    pub(super) async fn get(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<(String, Value), AskError> {
         let url = format!("{}{path}", self.base);
         let nobody = |_| AskError::Foreign { url: url.clone() };
         let mut address: reqwest::Url = url.parse().map_err(nobody)?;
@@ -230,6 +246,16 @@ impl Gateway {
             }
             Err(_) => Err(AskError::Foreign { url }),
         }
+    }
+
+    pub(super) async fn order(&self, path: &str, order: &Value) -> Result<(String, Value), AskError> {
+        let url = format!("{}{path}", self.base);
+        let request = self
+            .client
+            .post(&url)
+            .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .body(order.to_string());
+        self.answer(url, request).await
     }
 
     async fn post(&self, path: &str) -> Result<(String, Value), AskError> {
@@ -288,13 +314,13 @@ mod tests {
             let router = axum::Router::new().route("/api/v1/ledger", get(async || Json(answer)));
             let mut asking = serve(router).await;
             let mut out = Vec::new();
-            assert_eq!(ledger(&asking, &mut out).await.unwrap(), closed);
+            assert_eq!(show_ledger(&asking, &mut out).await.unwrap(), closed);
             let text = String::from_utf8(out).unwrap();
             assert!(text.contains("stored                      9\n"), "{text}");
             assert!(text.ends_with(if closed { "closes\n" } else { "does not close\n" }), "{text}");
             asking.json = true;
             let mut out = Vec::new();
-            ledger(&asking, &mut out).await.unwrap();
+            show_ledger(&asking, &mut out).await.unwrap();
             assert_eq!(serde_json::from_slice::<Value>(&out).unwrap()["totals"], totals(closed));
         }
     }
@@ -307,7 +333,7 @@ mod tests {
             let answer = json!({"totals": totals, "rows": []});
             let router = axum::Router::new().route("/api/v1/ledger", get(async || Json(answer)));
             let (asking, mut out) = (serve(router).await, Vec::new());
-            ledger(&asking, &mut out).await.unwrap();
+            ledger(&LedgerOptions { command: None, asking }, &mut out).await.unwrap();
             let text = String::from_utf8(out).unwrap();
             text.lines().last().unwrap().to_owned()
         };
@@ -333,13 +359,14 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", free.local_addr().unwrap());
         drop(free);
-        let error = ledger(&Asking { url: url.clone(), json: false }, &mut Vec::new()).await.unwrap_err();
+        let nobody = Asking { url: url.clone(), json: false };
+        let error = show_ledger(&nobody, &mut Vec::new()).await.unwrap_err();
         let expected =
             format!("no gateway answers at {url}/api/v1/ledger: start it, or name its address with --url");
         assert_eq!(error.to_string(), expected);
 
         let stranger = serve(axum::Router::new().route("/api/v1/ledger", get(async || "hello"))).await;
-        assert!(matches!(ledger(&stranger, &mut Vec::new()).await, Err(AskError::Foreign { .. })));
+        assert!(matches!(show_ledger(&stranger, &mut Vec::new()).await, Err(AskError::Foreign { .. })));
     }
 
     #[tokio::test]

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use hunhe_gateway::api::backend::{
-    AlertQuery, AlertStateQuery, Answer, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
+    AlertQuery, AlertStateQuery, Answer, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery,
+    SeriesQuery, WriteOffQuery,
 };
 use hunhe_gateway::api::metrics::{Metric, MetricKind};
 use hunhe_gateway::api::types::{
@@ -21,7 +22,7 @@ use hunhe_gateway::api::types::{
     Device, DevicePage, DeviceState, District, FiringCounts, Instant, JournalStatus, LaneStatus, Latest,
     LatestValue, Ledger, LedgerBy, LedgerRow, LedgerTotals, OutputKind, OutputState, OutputStatus, Position,
     QuarantinePage, QuarantineRecord, Redriven, Rule, Series, SeriesKind, SinkState, SinkStatus, Status,
-    Zone,
+    WriteOff, WriteOffOrder, WriteOffPage, Zone,
 };
 use hunhe_gateway::api::{ApiError, Backend};
 
@@ -251,6 +252,7 @@ pub(crate) fn totals(sampled: u64) -> LedgerTotals {
         stored: sampled - 27,
         quarantined: 17,
         declared_lost: 4,
+        written_off: 1,
         outstanding: 6,
         unexplained: 0,
         duplicates: 310,
@@ -285,6 +287,17 @@ pub(crate) fn record(id: u64) -> QuarantineRecord {
     }
 }
 
+fn write_off(id: u64) -> WriteOff {
+    WriteOff {
+        id,
+        at: Instant(NOW_MS),
+        device: "gas-meter-0001".into(),
+        samples: 10 * id,
+        reason: "备份恢复之后".into(),
+        by: "lin".into(),
+    }
+}
+
 fn ok<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
     Box::pin(std::future::ready(Ok(value)))
 }
@@ -316,6 +329,19 @@ impl Backend for Fake {
         let next = more.then(|| keys.last().cloned()).flatten();
         let rows = keys.into_iter().map(|key| LedgerRow { key, totals: totals(1_000) }).collect();
         ok(Ledger { totals: totals(120_000), by: query.by, rows, next })
+    }
+
+    fn write_off(&self, order: WriteOffOrder) -> Answer<'_, WriteOff> {
+        ok(WriteOff { device: order.device, reason: order.reason, by: order.by, ..write_off(9) })
+    }
+
+    fn write_offs(&self, query: WriteOffQuery) -> Answer<'_, WriteOffPage> {
+        let ids = (1..=9).rev().filter(|id| query.before.is_none_or(|before| *id < before));
+        let mut items: Vec<WriteOff> = ids.take(query.limit + 1).map(write_off).collect();
+        let more = items.len() > query.limit;
+        items.truncate(query.limit);
+        let next = items.last().filter(|_| more).map(|write_off| write_off.id);
+        ok(WriteOffPage { items, next, total: 9 })
     }
 
     fn classes(&self) -> Answer<'_, Vec<Class>> {
@@ -371,7 +397,9 @@ impl Backend for Fake {
 
     fn devices(&self, query: DeviceQuery) -> Answer<'_, DevicePage> {
         if self.busy.load(Ordering::Relaxed) {
-            return Box::pin(async { Err(ApiError::Busy) });
+            return Box::pin(async {
+                Err(ApiError::Busy("too many queries at once: try again in a second".into()))
+            });
         }
         let text = query.text.map(|text| text.to_lowercase());
         let mut all: Vec<Device> = (0..self.devices)

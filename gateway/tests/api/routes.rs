@@ -19,6 +19,10 @@ async fn every_read_route_answers_with_its_shape() {
 
     let ledger = served.get("/api/v1/ledger").await;
     assert_eq!(ledger["totals"]["sampled"], 120_000);
+    assert_eq!(
+        (&ledger["totals"]["declared_lost"], &ledger["totals"]["written_off"]),
+        (&json!(4), &json!(1))
+    );
     assert_eq!(ledger["rows"], json!([]));
     let split = served.get("/api/v1/ledger?by=district").await;
     assert_eq!(split["rows"][0]["key"], "210106");
@@ -250,6 +254,38 @@ async fn a_redrive_is_accepted_from_here_and_refused_from_another_origin() {
 }
 
 #[tokio::test]
+async fn a_write_off_is_ordered_in_json_and_listed_page_by_page() {
+    let served = Served::plain().await;
+    let path = "/api/v1/ledger/write-off";
+    let order = json!({"device": "gas-meter-0007", "reason": "备份恢复之后", "by": "lin"});
+    let done = served.request("POST", path).body(order.to_string()).send().await.unwrap();
+    assert_eq!(done.status(), 200);
+    let expected = json!({
+        "id": 9, "at": "2026-01-02T03:04:05.678Z", "device": "gas-meter-0007", "boot": "1234abcd", "samples": 90,
+        "reason": "备份恢复之后", "by": "lin"
+    });
+    assert_eq!(done.json::<Value>().await.unwrap(), expected);
+    for (body, word) in [
+        (String::new(), "EOF"),
+        ("[]".into(), "invalid length"),
+        (json!({"device": "d", "reason": "r"}).to_string(), "`by`"),
+        (json!({"device": "d", "reason": "r", "by": "b", "colour": "red"}).to_string(), "`colour`"),
+        (json!({"device": "d", "reason": "r".repeat(5_000), "by": "b"}).to_string(), "4096 bytes"),
+    ] {
+        let refused = problem(served.request("POST", path).body(body).send().await.unwrap(), 400).await;
+        assert!(refused["detail"].as_str().unwrap().contains(word), "{word}: {refused}");
+    }
+    let foreign = served.request("POST", path).header("origin", "http://evil.test");
+    problem(foreign.body(order.to_string()).send().await.unwrap(), 403).await;
+
+    let page = served.get("/api/v1/ledger/write-offs?limit=6").await;
+    assert_eq!((&page["total"], &page["next"], &page["items"][0]["id"]), (&json!(9), &json!(4), &json!(9)));
+    let rest = served.get("/api/v1/ledger/write-offs?limit=6&before=4").await;
+    assert_eq!((rest["items"].as_array().unwrap().len(), rest.get("next")), (3, None));
+    served.problem("GET", "/api/v1/ledger/write-offs?limit=0", 400).await;
+}
+
+#[tokio::test]
 async fn a_request_keeps_a_harmless_id_and_loses_any_other() {
     let served = Served::plain().await;
     let ask = async |id: &str| {
@@ -344,6 +380,7 @@ async fn the_document_lists_exactly_the_contract_and_every_operation_in_it_is_mo
             "get /api/v1/devices/{id}/series",
             "get /api/v1/districts",
             "get /api/v1/ledger",
+            "get /api/v1/ledger/write-offs",
             "get /api/v1/live",
             "get /api/v1/quarantine",
             "get /api/v1/rules",
@@ -352,6 +389,7 @@ async fn the_document_lists_exactly_the_contract_and_every_operation_in_it_is_mo
             "get /healthz",
             "get /metrics",
             "get /readyz",
+            "post /api/v1/ledger/write-off",
             "post /api/v1/quarantine/{id}/redrive",
         ]
     );
@@ -359,7 +397,11 @@ async fn the_document_lists_exactly_the_contract_and_every_operation_in_it_is_mo
         let (method, path) = operation.split_once(' ').unwrap();
         let path = path.replace("{id}", if method == "post" { "4" } else { "gas-leak-0000" });
         let path = if path.ends_with("series") { format!("{path}?channel=ch4") } else { path };
-        let response = served.request(&method.to_uppercase(), &path).send().await.unwrap();
+        let request = served.request(&method.to_uppercase(), &path);
+        // An order, where one is taken.
+        let order = json!({"device": "d", "reason": "r", "by": "b"}).to_string();
+        let request = if path.ends_with("write-off") { request.body(order) } else { request };
+        let response = request.send().await.unwrap();
         assert!(response.status().is_success(), "{operation}: {}", response.status());
     }
     assert!(document["components"]["schemas"]["Status"]["properties"]["readings_per_s"].is_object());

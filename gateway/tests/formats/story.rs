@@ -20,7 +20,7 @@ use hunhe_gateway_core::{
     alert::{Change, Mode, Phase, Subject},
     event::{
         ABSENT, Accepted, Arrival, ChannelStat, Decisions, Event, Reason, Refusal, RefusedRange, SampleSet,
-        Shown, WindowClosed,
+        Shown, WindowClosed, WriteOff,
     },
     lane::{Lane, Policy},
     registry::{DeviceIx, Enrolment, Registry},
@@ -109,7 +109,8 @@ pub(crate) fn report(seq: u64, ch4: &[i64]) -> Vec<u8> {
     out
 }
 
-/// The journal's records: a report, an alarm, the clock, a redrive, something large that is no report, the clock again.
+/// The journal's records: a report, an alarm, the clock, a redrive, something large that is no report, the clock again, a
+/// write-off.
 /// The large one closes a segment.
 pub(crate) fn entering() -> Vec<Entering> {
     let arrival = |alarm| Arrival { lsn: 0, at_ms: NOW_MS, live: true, alarm };
@@ -127,7 +128,14 @@ pub(crate) fn entering() -> Vec<Entering> {
         Entering::redrive(NOW_MS + 2_000, 5, &[(9, 1), (12, 3)], up(), report(9, &[130]).into()),
         Entering::message(arrival(false), "not/ours".into(), noise.into(), None),
         Entering::tick(NOW_MS + 3_000, 2_000),
+        Entering::write_off(&write_off()),
     ]
+}
+
+pub(crate) fn write_off() -> WriteOff<'static> {
+    let device = id("secret-7");
+    let at_ms = NOW_MS + 4_000;
+    WriteOff { lsn: 7, at_ms, device, samples: 12, reason: "恢复备份之后", by: "lin" }
 }
 
 /// What the decided log holds of causes 1, 2, 4 and 5, put together by hand so that no decision changes it.
