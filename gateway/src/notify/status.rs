@@ -6,8 +6,11 @@ use crate::{
 };
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
 };
+
+/// In place of a time.
+const NEVER: i64 = i64::MIN;
 
 /// An output's state and counters, shared.
 #[derive(Debug)]
@@ -21,6 +24,7 @@ pub struct OutputStatus {
     failed: AtomicU64,
     attempts: AtomicU64,
     lost: AtomicU64,
+    oldest_ms: AtomicI64,
 }
 
 impl OutputStatus {
@@ -36,6 +40,7 @@ impl OutputStatus {
             failed: zero(),
             attempts: zero(),
             lost: zero(),
+            oldest_ms: AtomicI64::new(NEVER),
         }
     }
 
@@ -63,6 +68,12 @@ impl OutputStatus {
         self.lost.load(Relaxed)
     }
 
+    /// When the gateway found the oldest alert that this output has taken up and not delivered, milliseconds since 1970.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        Some(self.oldest_ms.load(Relaxed)).filter(|&at| at != NEVER)
+    }
+
     /// As the interface shows it.
     #[must_use]
     pub fn snapshot(&self) -> types::OutputStatus {
@@ -84,6 +95,10 @@ impl OutputStatus {
 
     pub(super) fn moved(&self, passed: Lsn) {
         self.passed.store(passed.0, Relaxed);
+    }
+
+    pub(super) fn waits_since(&self, oldest_ms: Option<i64>) {
+        self.oldest_ms.store(oldest_ms.unwrap_or(NEVER), Relaxed);
     }
 
     pub(super) fn attempted(&self) {

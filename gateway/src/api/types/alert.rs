@@ -259,7 +259,7 @@ pub enum OutputKind {
 }
 
 /// What an output is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputState {
     /// Delivers as fast as alerts come.
