@@ -129,6 +129,7 @@ pub struct Hub {
     refused: AtomicU64,
     resets: AtomicU64,
     omitted: AtomicU64,
+    looks_missed: AtomicU64,
 }
 
 impl Hub {
@@ -151,6 +152,7 @@ impl Hub {
             refused: AtomicU64::new(0),
             resets: AtomicU64::new(0),
             omitted: AtomicU64::new(0),
+            looks_missed: AtomicU64::new(0),
         })
     }
 
@@ -179,6 +181,11 @@ impl Hub {
                 self.omitted.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Counts a look at the lane that got no answer.
+    pub fn missed_look(&self) {
+        self.looks_missed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Announces a refused message, from any thread.
@@ -289,6 +296,11 @@ impl Hub {
                 "hunhe_live_values_omitted_total",
                 "Values that no live event had room for.",
                 &self.omitted,
+            ),
+            counter(
+                "hunhe_live_looks_missed_total",
+                "Looks at the devices' newest values that got no answer; the next one covered their time.",
+                &self.looks_missed,
             ),
         ]
     }
