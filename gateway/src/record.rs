@@ -4,6 +4,7 @@
 //! 1 message   arrival ms i64 · flags u8 · topic length u16 · topic · payload
 //! 2 tick      now ms i64 · listened ms u32
 //! 3 redrive   arrival ms i64 · quarantine record u64 · ranges u16, each: first u64, count u64 · topic length u16 · topic · payload
+//! 4 output    now ms i64 · stalled u8 · since ms i64 · name of an output of alerts
 //! ```
 //! Little endian. The segmented log frames and checks them.
 
@@ -14,6 +15,7 @@ use hunhe_gateway_core::event::{Arrival, Event};
 const MESSAGE: u8 = 1;
 const TICK: u8 = 2;
 const REDRIVE: u8 = 3;
+const OUTPUT: u8 = 4;
 
 const LIVE: u8 = 1;
 const ALARM: u8 = 2;
@@ -79,6 +81,27 @@ impl Entering {
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
         Self { kind: REDRIVE, head, topic, payload, delivery: None }
     }
+
+    /// An output of alerts has stalled, or moves again.
+    #[must_use]
+    pub fn output(now_ms: i64, change: OutputChange<'_>) -> Self {
+        let mut head = now_ms.to_le_bytes().to_vec();
+        head.push(u8::from(change.stalled));
+        head.extend_from_slice(&change.since_ms.to_le_bytes());
+        head.extend_from_slice(change.name.as_bytes());
+        Self { kind: OUTPUT, head, topic: Bytes::new(), payload: Bytes::new(), delivery: None }
+    }
+}
+
+/// An output of alerts has stalled, or moves again: journaled, so that a replay raises and ends the same alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputChange<'a> {
+    /// The output.
+    pub name: &'a str,
+    /// Since when it had made no progress.
+    pub since_ms: i64,
+    /// Whether it is stalled now.
+    pub stalled: bool,
 }
 
 impl Entry for Entering {
@@ -96,12 +119,14 @@ impl Entry for Entering {
 pub struct Journaled<'a> {
     /// The gateway's clock, milliseconds since 1970.
     pub at_ms: i64,
-    /// As delivered; empty for a tick.
+    /// As delivered; empty for what is no message.
     pub topic: &'a [u8],
-    /// As delivered; empty for a tick.
+    /// As delivered; empty for what is no message.
     pub payload: &'a [u8],
     /// Which quarantine record is to be judged again.
     pub redrive_of: Option<u64>,
+    /// A change of an output: for the alert log alone, not for the lane's core.
+    pub output: Option<OutputChange<'a>>,
     ranges: Vec<(u64, u64)>,
     arrival: Option<Arrival>,
     listened_ms: u32,
@@ -132,6 +157,7 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
         topic: &[],
         payload: &[],
         redrive_of: None,
+        output: None,
         ranges: Vec::new(),
         arrival: None,
         // A tick of an earlier version says nothing of it.
@@ -156,6 +182,14 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
             let (topic, payload) = split_topic(rest)?;
             let redrive_of = Some(u64::from_le_bytes(*of));
             Some(Journaled { topic, payload, redrive_of, ranges, arrival: Some(arrival), ..tick })
+        }
+        OUTPUT => {
+            let (&stalled, rest) = rest.split_first()?;
+            let (since_ms, name) = rest.split_first_chunk::<8>()?;
+            let name = std::str::from_utf8(name).ok()?;
+            let output =
+                OutputChange { name, since_ms: i64::from_le_bytes(*since_ms), stalled: stalled == 1 };
+            Some(Journaled { output: Some(output), ..tick })
         }
         _ => None,
     }

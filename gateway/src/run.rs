@@ -16,7 +16,7 @@ use crate::{
     lane::{
         CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
     },
-    notify,
+    notify::{self, watchdog},
     places::Places,
     record::Entering,
     recover::{Layout, Recovered, bound_cursor, fingerprint},
@@ -67,6 +67,7 @@ pub struct Gateway {
     embedded: embedded::Handle,
     influx: Vec<influx::Handle>,
     outputs: Vec<notify::Handle>,
+    watchdog: watchdog::Handle,
     following: JoinHandle<()>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -167,7 +168,6 @@ impl Gateway {
         let known = core.open_alerts().collect();
         let (following, mut withdrawn) =
             alerts::follow(source.tail.clone(), Arc::clone(&book), Arc::clone(&hub), &known)?;
-        withdrawn.extend(disk.raised);
         let outputs = outputs(&config, &broker, &source)?;
         let output_statuses: Vec<_> = outputs.iter().map(notify::Handle::status).collect();
         let figures = Arc::<alerts::log::Figures>::default();
@@ -182,6 +182,9 @@ impl Gateway {
                 move || statuses.iter().map(|status| status.passed()).min().unwrap_or_else(|| tail.head())
             }),
         );
+        let recorded = Arc::clone(alert_log.stalled_outputs());
+        recorded.take_over(&mut withdrawn);
+        withdrawn.extend(disk.raised);
         let readings = Arc::new(DistrictReadings::new(&registry));
         let acknowledger = Acknowledger::default();
         let journal_tail = disk.journal.subscribe();
@@ -200,6 +203,13 @@ impl Gateway {
         };
         let bounds = Bounds::default();
         let (committer, journal) = Committer::start(disk.journal, bounds, settler)?;
+        let watchdog = watchdog::start(watchdog::Options {
+            limit: Duration::from_secs(config.alerts.stalled_after_s.into()),
+            outputs: output_statuses.clone(),
+            recorded,
+            journal: journal.clone(),
+            clock: extras.clock,
+        })?;
         let outgoing = watermark::Outgoing::default();
         let driver = Driver {
             lane: core,
@@ -311,6 +321,7 @@ impl Gateway {
             embedded,
             influx,
             outputs,
+            watchdog,
             following,
             stop,
             tasks,
@@ -322,6 +333,7 @@ impl Gateway {
     pub async fn failed(&mut self) -> anyhow::Error {
         let (lane, journal, embedded, influx) =
             (&self.lane_thread, &self.committer, &self.embedded, &self.influx);
+        let watchdog = &self.watchdog;
         first_failure(&mut self.fatal, &mut self.tasks, || {
             // A database that is away ends no sink, and nobody has asked one to stop.
             let over = [
@@ -329,6 +341,8 @@ impl Gateway {
                 ("journal", journal.is_finished()),
                 ("embedded", embedded.has_panicked()),
                 ("sink", influx.iter().any(influx::Handle::is_finished)),
+                // Without it nobody would see that alerts are not delivered.
+                ("alerts-watch", watchdog.is_finished()),
             ];
             over.into_iter().find_map(|(name, is_over)| is_over.then_some(name))
         })
@@ -343,6 +357,7 @@ impl Gateway {
         self.stop.send_replace(true);
         self.journal.close();
         let threads = tokio::task::spawn_blocking(move || {
+            self.watchdog.stop();
             let head = self.committer.join().map_or(Lsn::NONE, |journal| journal.subscribe().head());
             // What a failed write left behind nobody can see, nor wait for. Sinks end with what the journal holds, and before the last checkpoint, which then counts what they did.
             while !self.lane_thread.is_finished() && self.lane.must_be_waited_for(head) {

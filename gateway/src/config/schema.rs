@@ -265,6 +265,8 @@ section! {
         /// Bytes of the alert log, some 700 each alert's change. At the limit the oldest are gone, also for an output
         /// that could not be reached all the while.
         log_limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("67108864");
+        /// Seconds after which an output that delivers nothing, although alerts wait for it, is an alert of its own.
+        stalled_after_s: u32, Kind::Whole(1, 3_600), Unwritten::Is("30");
     }
 }
 

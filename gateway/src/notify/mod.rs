@@ -6,7 +6,8 @@
 //!   and the same bytes but for `sequence`, also after a restart; but for the time of a withdrawal.
 //! - Changes of one alert are delivered in their order. Different alerts may overtake each other by
 //!   [`window::IN_FLIGHT`] at most, and not at all while an output is in trouble.
-//! - An output always makes progress, or waits for its receiver with a deadline ([`delivery`]).
+//! - An output always makes progress, or waits for its receiver with a deadline ([`delivery`]). One that delivers nothing for
+//!   `alerts.stalled_after_s` although alerts wait is an alert of its own ([`stall`], [`watchdog`]).
 //! - A cursor moves only behind deliveries that the receiver took, or refused for good. Where a replay goes by other rules
 //!   than before, it is set back to where the replay begins.
 //!
@@ -17,7 +18,9 @@
 mod courier;
 pub mod delivery;
 pub mod mqtt;
+pub mod stall;
 pub mod status;
+pub mod watchdog;
 pub mod webhook;
 pub mod window;
 

@@ -1,7 +1,7 @@
-//! What an output says of itself. Its thread writes, anyone reads.
+//! What an output says of itself, and what the watchdog says of it. Their threads write, anyone reads.
 
 use crate::{
-    api::types::{self, OutputKind, OutputState},
+    api::types::{self, Instant, OutputKind, OutputState},
     journal::{Lsn, Tail},
 };
 use std::sync::{
@@ -25,6 +25,7 @@ pub struct OutputStatus {
     attempts: AtomicU64,
     lost: AtomicU64,
     oldest_ms: AtomicI64,
+    stalled_ms: AtomicI64,
 }
 
 impl OutputStatus {
@@ -41,6 +42,7 @@ impl OutputStatus {
             attempts: zero(),
             lost: zero(),
             oldest_ms: AtomicI64::new(NEVER),
+            stalled_ms: AtomicI64::new(NEVER),
         }
     }
 
@@ -68,20 +70,40 @@ impl OutputStatus {
         self.lost.load(Relaxed)
     }
 
+    /// Whether it has something to deliver.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.tail.head() > self.passed()
+    }
+
+    /// Rises with each change that it passes and each delivery that is taken or refused for good.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.passed().0 + self.delivered.load(Relaxed) + self.failed.load(Relaxed)
+    }
+
     /// When the gateway found the oldest alert that this output has taken up and not delivered, milliseconds since 1970.
     #[must_use]
     pub fn oldest_ms(&self) -> Option<i64> {
         Some(self.oldest_ms.load(Relaxed)).filter(|&at| at != NEVER)
     }
 
+    /// Since when it has made no progress although it has something to deliver, milliseconds since 1970.
+    #[must_use]
+    pub fn stalled_ms(&self) -> Option<i64> {
+        Some(self.stalled_ms.load(Relaxed)).filter(|&at| at != NEVER)
+    }
+
     /// As the interface shows it.
     #[must_use]
     pub fn snapshot(&self) -> types::OutputStatus {
         let (state, last_error) = self.words.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stalled = self.stalled_ms();
         types::OutputStatus {
             name: self.name.clone(),
             kind: self.kind,
-            state,
+            state: if stalled.is_some() { OutputState::Stalled } else { state },
+            stalled_since: stalled.map(Instant),
             lag: self.tail.head().0.saturating_sub(self.passed().0),
             delivered: self.delivered.load(Relaxed),
             failed: self.failed.load(Relaxed),
@@ -99,6 +121,10 @@ impl OutputStatus {
 
     pub(super) fn waits_since(&self, oldest_ms: Option<i64>) {
         self.oldest_ms.store(oldest_ms.unwrap_or(NEVER), Relaxed);
+    }
+
+    pub(super) fn stall(&self, since_ms: Option<i64>) {
+        self.stalled_ms.store(since_ms.unwrap_or(NEVER), Relaxed);
     }
 
     pub(super) fn attempted(&self) {

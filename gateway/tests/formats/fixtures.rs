@@ -41,7 +41,7 @@ fn a_journal_of_format_1_is_read_record_by_record() {
     let dir = fixture("journal-v1");
     let report = inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
     assert!(report.sound, "{report}");
-    assert_eq!((report.segments.len(), report.records, report.head), (2, Some(6), Lsn(6)));
+    assert_eq!((report.segments.len(), report.records, report.head), (2, Some(7), Lsn(7)));
     let found = records(dir.path());
     let written: Vec<_> =
         story::entering().iter().map(|entering| (entering.kind(), entering.parts().concat())).collect();
@@ -70,6 +70,7 @@ fn a_journal_of_format_1_is_read_record_by_record() {
         matches!(read(4).event(), Event::Message { topic: b"not/ours", payload, .. } if payload.len() == 3_900)
     );
     assert!(matches!(read(5).event(), Event::Tick { lsn: 6, listened_ms: 2_000, .. }));
+    assert_eq!((read(6).at_ms, read(6).output), (NOW_MS + 34_000, Some(story::STALLED)));
 }
 
 #[test]
