@@ -166,11 +166,16 @@ impl Gateway {
         let hub = live::Hub::new(limits, Clock::system().now_ms());
         let book = Arc::new(Book::default());
         let known = core.open_alerts().collect();
-        let (following, mut withdrawn) =
-            alerts::follow(source.tail.clone(), Arc::clone(&book), Arc::clone(&hub), &known)?;
+        let figures = Arc::<alerts::log::Figures>::default();
+        let (following, mut withdrawn) = alerts::follow(
+            source.tail.clone(),
+            Arc::clone(&book),
+            Arc::clone(&hub),
+            &known,
+            Arc::clone(&figures),
+        )?;
         let outputs = outputs(&config, &broker, &source)?;
         let output_statuses: Vec<_> = outputs.iter().map(notify::Handle::status).collect();
-        let figures = Arc::<alerts::log::Figures>::default();
         let alert_log = AlertLog::new(
             disk.alerts,
             Describer::new(Arc::clone(&registry), Arc::clone(&places)),
@@ -333,7 +338,7 @@ impl Gateway {
     pub async fn failed(&mut self) -> anyhow::Error {
         let (lane, journal, embedded, influx) =
             (&self.lane_thread, &self.committer, &self.embedded, &self.influx);
-        let watchdog = &self.watchdog;
+        let (watchdog, following) = (&self.watchdog, &self.following);
         first_failure(&mut self.fatal, &mut self.tasks, || {
             // A database that is away ends no sink, and nobody has asked one to stop.
             let over = [
@@ -343,6 +348,7 @@ impl Gateway {
                 ("sink", influx.iter().any(influx::Handle::is_finished)),
                 // Without it nobody would see that alerts are not delivered.
                 ("alerts-watch", watchdog.is_finished()),
+                ("alerts", following.is_finished()),
             ];
             over.into_iter().find_map(|(name, is_over)| is_over.then_some(name))
         })

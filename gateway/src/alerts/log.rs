@@ -21,7 +21,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 use tokio::sync::watch;
@@ -45,6 +45,10 @@ pub struct Figures {
     pub bytes: AtomicU64,
     /// Changes released before every output had passed them, or that could not be written at all.
     pub dropped: AtomicU64,
+    /// How often the follower of the page and the lists could not read the log, and began anew.
+    pub follower_failures: AtomicU64,
+    /// Whether it cannot read it now.
+    pub unfollowed: AtomicBool,
 }
 
 /// The log.

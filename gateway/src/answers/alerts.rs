@@ -102,6 +102,11 @@ impl Answers {
             ),
             self.oldest_undelivered(),
             counter(
+                "hunhe_alerts_follower_failures_total",
+                "How often the alert log could not be read for the page and the lists, and was opened again.",
+                figures.follower_failures.load(Ordering::Relaxed),
+            ),
+            counter(
                 "hunhe_alerts_dropped_total",
                 "Changes of alerts released at the alert log's limit before every output had them.",
                 figures.dropped.load(Ordering::Relaxed),
