@@ -11,7 +11,7 @@
 //! - [`alerts`], [`notify`]: what is wrong, as a third log, and from there to who should hear of it
 //! - [`watermark`]: back to the edge, what it may forget
 //! - [`api`], [`answers`]: what people and programs ask
-//! - [`observe`]: what the gateway says of itself
+//! - [`observe`], [`heartbeat`]: what the gateway says of itself
 //! - [`formats`]: what of it a newer Hunhe wrote, which is refused
 //! - [`recover`]: what a start makes of what is on disk; [`backup`]: a copy of that, and back
 //! - [`run`]: all of it put together; [`demo`]: with a city and a broker around it
@@ -28,6 +28,7 @@ pub mod decided;
 pub mod demo;
 pub mod enrol;
 pub mod formats;
+pub mod heartbeat;
 pub mod intake;
 pub mod journal;
 pub mod lane;

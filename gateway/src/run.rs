@@ -11,6 +11,7 @@ use crate::{
     backup,
     clock::Clock,
     config::{Config, InfluxKind},
+    heartbeat,
     intake::{self, Acknowledger, Role, Settler},
     journal::{Bounds, Committer, Intake, Lsn, Priority},
     lane::{
@@ -30,6 +31,7 @@ use crate::{
     watermark,
 };
 use anyhow::Context;
+use bytes::Bytes;
 use hunhe_gateway_core::{
     lane::{Lane, Policy},
     registry::Registry,
@@ -174,7 +176,8 @@ impl Gateway {
             &known,
             Arc::clone(&figures),
         )?;
-        let outputs = outputs(&config, &broker, &source)?;
+        let (beats, beats_heard) = watch::channel(Bytes::new());
+        let outputs = outputs(&config, &broker, &source, &beats_heard)?;
         let output_statuses: Vec<_> = outputs.iter().map(notify::Handle::status).collect();
         let alert_log = AlertLog::new(
             disk.alerts,
@@ -281,6 +284,7 @@ impl Gateway {
         });
         tasks.spawn(tick(journal.clone(), acknowledger.clone(), extras.clock, stopped.clone()));
 
+        let beat_of = (output_statuses.clone(), journal_tail.clone());
         let answers = Arc::new(Answers::new(
             Arc::clone(&registry),
             places,
@@ -295,6 +299,20 @@ impl Gateway {
             backup::Source::of(&config),
         ));
         let backend: Arc<dyn api::backend::Backend> = Arc::clone(&answers) as _;
+        tasks.spawn({
+            let (outputs, journal) = beat_of;
+            let backend = Arc::clone(&backend);
+            let source =
+                heartbeat::Source { backend, outputs, lane: lane.clone(), journal, clock: extras.clock };
+            let stopped = stopped.clone();
+            async move {
+                heartbeat::run(source, beats, stopped).await;
+                Ok(())
+            }
+        });
+        if let Some(url) = config.alerts.heartbeat_url {
+            tasks.spawn(heartbeat::post(url, beats_heard, stopped.clone()));
+        }
         let api = Api { backend: Arc::clone(&backend), hub: Arc::clone(&hub), limits: Limits::default() };
         tasks.spawn({
             let (hub, backend) = (Arc::clone(&hub), backend);
@@ -463,10 +481,11 @@ fn outputs(
     config: &Config,
     broker: &intake::Broker,
     source: &notify::Source,
+    beats: &watch::Receiver<Bytes>,
 ) -> anyhow::Result<Vec<notify::Handle>> {
     let mut outputs = Vec::new();
     if config.alerts.mqtt {
-        outputs.push(notify::mqtt::start(broker.clone(), source.clone())?);
+        outputs.push(notify::mqtt::start(broker.clone(), source.clone(), beats.clone())?);
     }
     for webhook in &config.webhook {
         outputs.push(notify::webhook::start(webhook, source.clone())?);
