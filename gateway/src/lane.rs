@@ -388,6 +388,13 @@ impl Work {
     }
 
     fn decide(&mut self, lsn: Lsn, entry: &record::Journaled<'_>) -> Result<(), LaneError> {
+        if let Some(change) = entry.output {
+            // What is closed for want of a reason waits for a cause without a change of its own: the next tick.
+            if let Some(ended) = self.driver.alerts.write_output(lsn.0, entry.at_ms, change)? {
+                self.driver.withdrawn.remove(&ended);
+            }
+            return Ok(());
+        }
         self.decisions.clear();
         self.driver.lane.handle(entry.event(), &mut self.decisions);
         if !self.driver.withdrawn.is_empty() {
@@ -421,7 +428,8 @@ impl Work {
             return Ok(());
         }
         let mut withdrawn = std::mem::take(withdrawn);
-        for id in self.driver.lane.open_alerts() {
+        let own = self.driver.alerts.stalled_outputs().ids();
+        for id in self.driver.lane.open_alerts().chain(own) {
             withdrawn.remove(&id);
         }
         if withdrawn.is_empty() {

@@ -5,6 +5,7 @@
 //! 2 tick      now ms i64 · listened ms u32
 //! 3 redrive   arrival ms i64 · quarantine record u64 · ranges u16, each: first u64, count u64 · topic length u16 · topic · payload
 //! 4 write-off at ms i64 · samples u64 · device, by, reason, each: length u16, text
+//! 5 output    now ms i64 · stalled u8 · since ms i64 · name of an output of alerts
 //! ```
 //! Little endian. The segmented log frames and checks them.
 
@@ -19,6 +20,7 @@ const MESSAGE: u8 = 1;
 const TICK: u8 = 2;
 const REDRIVE: u8 = 3;
 const WRITE_OFF: u8 = 4;
+const OUTPUT: u8 = 5;
 
 const LIVE: u8 = 1;
 const ALARM: u8 = 2;
@@ -111,6 +113,27 @@ impl Entering {
         }
         Self { kind: WRITE_OFF, head, topic: Bytes::new(), payload: Bytes::new(), delivery: None }
     }
+
+    /// An output of alerts has stalled, or moves again.
+    #[must_use]
+    pub fn output(now_ms: i64, change: OutputChange<'_>) -> Self {
+        let mut head = now_ms.to_le_bytes().to_vec();
+        head.push(u8::from(change.stalled));
+        head.extend_from_slice(&change.since_ms.to_le_bytes());
+        head.extend_from_slice(change.name.as_bytes());
+        Self { kind: OUTPUT, head, topic: Bytes::new(), payload: Bytes::new(), delivery: None }
+    }
+}
+
+/// An output of alerts has stalled, or moves again: journaled, so that a replay raises and ends the same alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputChange<'a> {
+    /// The output.
+    pub name: &'a str,
+    /// Since when it had made no progress.
+    pub since_ms: i64,
+    /// Whether it is stalled now.
+    pub stalled: bool,
 }
 
 impl Entry for Entering {
@@ -132,12 +155,14 @@ impl Entry for Entering {
 pub struct Journaled<'a> {
     /// The gateway's clock, milliseconds since 1970.
     pub at_ms: i64,
-    /// As delivered; empty for a tick.
+    /// As delivered; empty for what is no message.
     pub topic: &'a [u8],
-    /// As delivered; empty for a tick.
+    /// As delivered; empty for what is no message.
     pub payload: &'a [u8],
     /// Which quarantine record is to be judged again.
     pub redrive_of: Option<u64>,
+    /// A change of an output: for the alert log alone, not for the lane's core.
+    pub output: Option<OutputChange<'a>>,
     ranges: Vec<(u64, u64)>,
     arrival: Option<Arrival>,
     listened_ms: u32,
@@ -172,6 +197,7 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
         topic: &[],
         payload: &[],
         redrive_of: None,
+        output: None,
         ranges: Vec::new(),
         arrival: None,
         // A tick of an earlier version says nothing of it.
@@ -198,6 +224,14 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
             let (topic, payload) = split_topic(rest)?;
             let redrive_of = Some(u64::from_le_bytes(*of));
             Some(Journaled { topic, payload, redrive_of, ranges, arrival: Some(arrival), ..tick })
+        }
+        OUTPUT => {
+            let (&stalled, rest) = rest.split_first()?;
+            let (since_ms, name) = rest.split_first_chunk::<8>()?;
+            let name = std::str::from_utf8(name).ok()?;
+            let output =
+                OutputChange { name, since_ms: i64::from_le_bytes(*since_ms), stalled: stalled == 1 };
+            Some(Journaled { output: Some(output), ..tick })
         }
         _ => None,
     }

@@ -12,13 +12,14 @@ use crate::{
     clock::Clock,
     config::{Config, InfluxKind},
     descriptors::Shares,
+    heartbeat,
     intake::{self, Acknowledger, Role, Settler},
     journal::{Bounds, Committer, Intake, Lsn, Priority},
     lane::{
         CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
         published::Publisher,
     },
-    notify,
+    notify::{self, watchdog},
     places::Places,
     record::Entering,
     recover::{Layout, Recovered, bound_cursor, fingerprint},
@@ -32,6 +33,7 @@ use crate::{
     watermark,
 };
 use anyhow::Context;
+use bytes::Bytes;
 use hunhe_gateway_core::{
     lane::{Lane, Policy},
     registry::Registry,
@@ -69,6 +71,7 @@ pub struct Gateway {
     embedded: embedded::Handle,
     influx: Vec<influx::Handle>,
     outputs: Vec<notify::Handle>,
+    watchdog: watchdog::Handle,
     following: JoinHandle<()>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -172,12 +175,17 @@ impl Gateway {
         let hub = live::Hub::new(limits, Clock::system().now_ms());
         let book = Arc::new(Book::default());
         let known = core.open_alerts().collect();
-        let (following, mut withdrawn) =
-            alerts::follow(source.tail.clone(), Arc::clone(&book), Arc::clone(&hub), &known)?;
-        withdrawn.extend(disk.raised);
-        let outputs = outputs(&config, &broker, &source)?;
-        let output_statuses: Vec<_> = outputs.iter().map(notify::Handle::status).collect();
         let figures = Arc::<alerts::log::Figures>::default();
+        let (following, mut withdrawn) = alerts::follow(
+            source.tail.clone(),
+            Arc::clone(&book),
+            Arc::clone(&hub),
+            &known,
+            Arc::clone(&figures),
+        )?;
+        let (beats, beats_heard) = watch::channel(Bytes::new());
+        let outputs = outputs(&config, &broker, &source, &beats_heard)?;
+        let output_statuses: Vec<_> = outputs.iter().map(notify::Handle::status).collect();
         let alert_log = AlertLog::new(
             disk.alerts,
             Describer::new(Arc::clone(&registry), Arc::clone(&places)),
@@ -191,6 +199,9 @@ impl Gateway {
         );
         let publisher = Publisher::new(&mut core, &registry, Instant::now());
         let view = View::new(Arc::clone(&registry), directory.await?, publisher.published());
+        let recorded = Arc::clone(alert_log.stalled_outputs());
+        recorded.take_over(&mut withdrawn);
+        withdrawn.extend(disk.raised);
         let acknowledger = Acknowledger::default();
         let journal_tail = disk.journal.subscribe();
         let fatal = fatal;
@@ -208,6 +219,13 @@ impl Gateway {
         };
         let bounds = Bounds::default();
         let (committer, journal) = Committer::start(disk.journal, bounds, settler)?;
+        let watchdog = watchdog::start(watchdog::Options {
+            limit: Duration::from_secs(config.alerts.stalled_after_s.into()),
+            outputs: output_statuses.clone(),
+            recorded,
+            journal: journal.clone(),
+            clock: extras.clock,
+        })?;
         let outgoing = watermark::Outgoing::default();
         let driver = Driver {
             lane: core,
@@ -274,6 +292,7 @@ impl Gateway {
         });
         tasks.spawn(tick(journal.clone(), acknowledger.clone(), extras.clock, stopped.clone()));
 
+        let beat_of = (output_statuses.clone(), journal_tail.clone());
         let answers = Arc::new(Answers::new(
             view,
             places,
@@ -288,6 +307,20 @@ impl Gateway {
             backup::Source::of(&config),
         ));
         let backend: Arc<dyn api::backend::Backend> = Arc::clone(&answers) as _;
+        tasks.spawn({
+            let (outputs, journal) = beat_of;
+            let backend = Arc::clone(&backend);
+            let source =
+                heartbeat::Source { backend, outputs, lane: lane.clone(), journal, clock: extras.clock };
+            let stopped = stopped.clone();
+            async move {
+                heartbeat::run(source, beats, stopped).await;
+                Ok(())
+            }
+        });
+        if let Some(url) = config.alerts.heartbeat_url.clone() {
+            tasks.spawn(heartbeat::post(url, beats_heard, stopped.clone()));
+        }
         let api = page_and_api(&config, &files, address, Arc::clone(&backend), Arc::clone(&hub))?;
         tasks.spawn({
             let (hub, backend) = (Arc::clone(&hub), backend);
@@ -320,6 +353,7 @@ impl Gateway {
             embedded,
             influx,
             outputs,
+            watchdog,
             following,
             stop,
             tasks,
@@ -331,6 +365,7 @@ impl Gateway {
     pub async fn failed(&mut self) -> anyhow::Error {
         let (lane, journal, embedded, influx) =
             (&self.lane_thread, &self.committer, &self.embedded, &self.influx);
+        let (watchdog, following) = (&self.watchdog, &self.following);
         first_failure(&mut self.fatal, &mut self.tasks, || {
             // A database that is away ends no sink, and nobody has asked one to stop.
             let over = [
@@ -338,6 +373,9 @@ impl Gateway {
                 ("journal", journal.is_finished()),
                 ("embedded", embedded.has_panicked()),
                 ("sink", influx.iter().any(influx::Handle::is_finished)),
+                // Without it nobody would see that alerts are not delivered.
+                ("alerts-watch", watchdog.is_finished()),
+                ("alerts", following.is_finished()),
             ];
             over.into_iter().find_map(|(name, is_over)| is_over.then_some(name))
         })
@@ -352,6 +390,7 @@ impl Gateway {
         self.stop.send_replace(true);
         self.journal.close();
         let threads = tokio::task::spawn_blocking(move || {
+            self.watchdog.stop();
             let head = self.committer.join().map_or(Lsn::NONE, |journal| journal.subscribe().head());
             // What a failed write left behind nobody can see, nor wait for. Sinks end with what the journal holds, and before the last checkpoint, which then counts what they did.
             while !self.lane_thread.is_finished() && self.lane.must_be_waited_for(head) {
@@ -451,10 +490,11 @@ fn outputs(
     config: &Config,
     broker: &intake::Broker,
     source: &notify::Source,
+    beats: &watch::Receiver<Bytes>,
 ) -> anyhow::Result<Vec<notify::Handle>> {
     let mut outputs = Vec::new();
     if config.alerts.mqtt {
-        outputs.push(notify::mqtt::start(broker.clone(), source.clone())?);
+        outputs.push(notify::mqtt::start(broker.clone(), source.clone(), beats.clone())?);
     }
     for webhook in &config.webhook {
         outputs.push(notify::webhook::start(webhook, source.clone())?);

@@ -14,7 +14,7 @@ use hunhe_gateway::{
     checkpoint::{Checkpoint, Checkpoints},
     decided::{self, DECISION_BYTES_MAX, Decided, Encoder, Message},
     journal::{AppendError, Entry, Lsn, Next, Options, Reader, Writer},
-    record::{self, Entering},
+    record::{self, Entering, OutputChange},
 };
 use hunhe_gateway_core::{
     event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed, WriteOff},
@@ -114,6 +114,12 @@ fn journal_records_come_back_as_events() {
     });
     let bytes = entering.parts().concat();
     assert_eq!(record::read(9, entering.kind(), &bytes).unwrap().redrive_of, Some(44));
+    for stalled in [true, false] {
+        let change = OutputChange { name: "duty", since_ms: NOW_MS - 30_000, stalled };
+        let bytes = Entering::output(NOW_MS, change).parts().concat();
+        let read = record::read(9, Entering::output(NOW_MS, change).kind(), &bytes).unwrap();
+        assert_eq!((read.at_ms, read.output), (NOW_MS, Some(change)));
+    }
     assert!(record::read(9, 99, &bytes).is_none());
 }
 

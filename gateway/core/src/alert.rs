@@ -145,6 +145,14 @@ pub(crate) fn episode_id(subject: Id, key: RuleKey, since_ms: i64, late: bool) -
     hasher.finish()
 }
 
+/// The id of an alert about the gateway itself: about `what`, since `since_ms`.
+#[must_use]
+pub fn own_id(what: &str, since_ms: i64) -> u64 {
+    let mut hasher = SipHasher13::new();
+    ("gateway", what, since_ms).hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Alerts {
     /// Ids of the episodes that are open.
     pub(crate) fn open(&self, subject: Id) -> impl Iterator<Item = u64> {

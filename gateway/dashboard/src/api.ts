@@ -38,6 +38,8 @@ export interface Alert {
   /** Absent for an alert about an agent. */
   device: string | null;
   agent: string;
+  /** The gateway's own output that it is about. */
+  output?: string;
   class: string | null;
   zone: string | null;
   zone_name: Bilingual | null;
@@ -97,6 +99,7 @@ export interface Output {
   name: string;
   kind: string;
   state: string;
+  stalled_since?: string | null;
   lag: number;
   delivered: number;
   failed: number;

@@ -105,6 +105,9 @@ const zh = {
   delivered: "送达 {n}",
   failedTimes: "失败 {n}",
   waiting: "待发 {n}",
+  outputStalled: "告警输出 {n} 停滞，有告警未送达",
+  outputStalledSince: "告警输出 {n} 停滞，{at} 起有告警未送达",
+  sentenceGap: "；",
   go: "前往",
   go_map: "地图",
   go_alerts: "告警",
@@ -224,6 +227,9 @@ const en: Record<Key, string> = {
   delivered: "{n} delivered",
   failedTimes: "{n} failed",
   waiting: "{n} waiting",
+  outputStalled: "Alert output {n} is stalled: alerts wait, none delivered",
+  outputStalledSince: "Alert output {n} is stalled: alerts wait, none delivered since {at}",
+  sentenceGap: "; ",
   go: "Go to",
   go_map: "map",
   go_alerts: "alerts",
@@ -256,6 +262,7 @@ const states: Record<string, { zh: string; en: string }> = {
   draining: { zh: "追赶中", en: "catching up" },
   retrying: { zh: "重试中", en: "retrying" },
   held: { zh: "受阻", en: "held" },
+  stalled: { zh: "停滞", en: "stalled" },
   stopped: { zh: "已停止", en: "stopped" },
 };
 

@@ -74,6 +74,7 @@ impl Describer {
             },
             device: device.map(|device| registry.device(device).pseudonym.to_string()),
             agent,
+            output: None,
             class: class.map(|class| class.name.clone()),
             text,
             zone,

@@ -101,6 +101,9 @@ impl Answers {
         if self.journal.status().state != JournalState::Running {
             return missing("the journal takes nothing: it is at its limit or has failed, see the log");
         }
+        if self.alerting.figures.unfollowed.load(Ordering::Relaxed) {
+            return missing("the alert log cannot be read: page and lists show no newer alerts, see the log");
+        }
         if !self.sessions.all_ready() {
             return missing("not connected to the broker, or not subscribed yet");
         }

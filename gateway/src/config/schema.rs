@@ -268,6 +268,12 @@ section! {
         /// Bytes of the alert log, some 700 each alert's change. At the limit the oldest are gone, also for an output
         /// that could not be reached all the while.
         log_limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("67108864");
+        /// Seconds after which an output that delivers nothing, although alerts wait for it, is an alert of its own.
+        stalled_after_s: u32, Kind::Whole(1, 3_600), Unwritten::Is("30");
+        /// Address that gets a POST each ten seconds while the gateway works, for a service that raises the alarm when
+        /// they stop. Plain HTTP: keep it on this host, or let a local proxy do TLS. The broker gets the same on
+        /// hunhe/v1/gateway/heartbeat.
+        heartbeat_url: Option<String>, Kind::Url, Unwritten::Absent("\"http://127.0.0.1:9096/heartbeat\"");
     }
 }
 

@@ -175,7 +175,16 @@ impl Fake {
 
 fn output(name: &str, kind: OutputKind, state: OutputState, last_error: Option<&str>) -> OutputStatus {
     let last_error = last_error.map(str::to_owned);
-    OutputStatus { name: name.into(), kind, state, lag: 3, delivered: 21, failed: 0, last_error }
+    OutputStatus {
+        name: name.into(),
+        kind,
+        state,
+        stalled_since: None,
+        lag: 3,
+        delivered: 21,
+        failed: 0,
+        last_error,
+    }
 }
 
 fn firing() -> AlertCounts {
@@ -204,6 +213,7 @@ pub(crate) fn alert(sequence: u64) -> Alert {
         mode: if sequence == 5 { AlertMode::Retrospective } else { AlertMode::Live },
         device: Some("gas-leak-0001".into()),
         agent: "agent-0".into(),
+        output: None,
         class: Some("gas_leak".into()),
         zone: Some("zone-1".into()),
         zone_name: Some(two("1 号分区", "DMA 1")),

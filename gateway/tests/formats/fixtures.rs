@@ -41,7 +41,7 @@ fn a_journal_of_format_1_is_read_record_by_record() {
     let dir = fixture("journal-v1");
     let report = inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
     assert!(report.sound, "{report}");
-    assert_eq!((report.segments.len(), report.records, report.head), (2, Some(7), Lsn(7)));
+    assert_eq!((report.segments.len(), report.records, report.head), (2, Some(8), Lsn(8)));
     let found = records(dir.path());
     let written: Vec<_> =
         story::entering().iter().map(|entering| (entering.kind(), entering.parts().concat())).collect();
@@ -71,6 +71,7 @@ fn a_journal_of_format_1_is_read_record_by_record() {
     );
     assert!(matches!(read(5).event(), Event::Tick { lsn: 6, listened_ms: 2_000, .. }));
     assert!(matches!(read(6).event(), Event::WriteOff(found) if found == story::write_off()));
+    assert_eq!((read(7).at_ms, read(7).output), (NOW_MS + 34_000, Some(story::STALLED)));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use hunhe_gateway::{
     enrol::Pseudonyms,
     journal::{Entry, Lsn, Options, Writer},
     places::Places,
-    record::Entering,
+    record::{Entering, OutputChange},
     sinks::cursor::{Cursor, CursorFile},
     store::{self, Rollup, Rows, Store},
 };
@@ -109,9 +109,12 @@ pub(crate) fn report(seq: u64, ch4: &[i64]) -> Vec<u8> {
     out
 }
 
+/// An output of alerts that has stalled.
+pub(crate) const STALLED: OutputChange<'_> =
+    OutputChange { name: "duty", since_ms: NOW_MS + 4_000, stalled: true };
+
 /// The journal's records: a report, an alarm, the clock, a redrive, something large that is no report, the clock again, a
-/// write-off.
-/// The large one closes a segment.
+/// write-off, an output that has stalled. The large one closes a segment.
 pub(crate) fn entering() -> Vec<Entering> {
     let arrival = |alarm| Arrival { lsn: 0, at_ms: NOW_MS, live: true, alarm };
     let up = || topic::up(id("secret-7")).into();
@@ -129,6 +132,7 @@ pub(crate) fn entering() -> Vec<Entering> {
         Entering::message(arrival(false), "not/ours".into(), noise.into(), None),
         Entering::tick(NOW_MS + 3_000, 2_000),
         Entering::write_off(&write_off()),
+        Entering::output(NOW_MS + 34_000, STALLED),
     ]
 }
 
