@@ -14,6 +14,7 @@ mod ledger;
 mod live;
 mod quarantine;
 mod queries;
+mod series;
 mod sinks;
 mod status;
 mod view;
@@ -86,6 +87,7 @@ pub struct Answers {
     kept: tokio::sync::Mutex<Option<(Instant, Status)>>,
     rate: Mutex<status::Rate>,
     redriving: Mutex<HashSet<u64>>,
+    reads: series::Reads,
     kept_for_backup: Source,
     backing_up: Arc<tokio::sync::Mutex<()>>,
 }
@@ -125,6 +127,7 @@ impl Answers {
             kept: tokio::sync::Mutex::default(),
             rate: Mutex::default(),
             redriving: Mutex::default(),
+            reads: series::Reads::default(),
             kept_for_backup,
             backing_up: Arc::default(),
         }

@@ -11,6 +11,7 @@ use crate::{
     backup,
     clock::Clock,
     config::{Config, InfluxKind},
+    descriptors::Shares,
     intake::{self, Acknowledger, Role, Settler},
     journal::{Bounds, Committer, Intake, Lsn, Priority},
     lane::{
@@ -44,7 +45,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tokio::{net::TcpListener, sync::mpsc, sync::watch, task::JoinSet};
+use tokio::{sync::mpsc, sync::watch, task::JoinSet};
 
 /// What a caller may set beside the configuration.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,7 +84,8 @@ impl Gateway {
     /// # Errors
     /// What the machine refused, in words.
     pub async fn start(config: Config, registry: Registry, extras: Extras) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(config.http.listen).await.with_context(|| {
+        let files = Shares::of_process(config.http.connections_max)?;
+        let listener = api::bind(config.http.listen).with_context(|| {
             format!("cannot listen on {}: set http.listen to a free address", config.http.listen)
         })?;
         let address = listener.local_addr()?;
@@ -105,7 +107,7 @@ impl Gateway {
         }
         let confirmed = disk.confirmed.clone();
         let marks = Marks::of(&confirmed, &config.sink_of_record, disk.cause_max);
-        let store = Arc::new(open_store(&config)?);
+        let store = Arc::new(open_store(&config, files.tables)?);
         let decided_tail = disk.decided.subscribe();
         let embedded = embedded::start(
             embedded::Options {
@@ -286,7 +288,7 @@ impl Gateway {
             backup::Source::of(&config),
         ));
         let backend: Arc<dyn api::backend::Backend> = Arc::clone(&answers) as _;
-        let api = Api { backend: Arc::clone(&backend), hub: Arc::clone(&hub), limits: Limits::default() };
+        let api = page_and_api(&config, &files, address, Arc::clone(&backend), Arc::clone(&hub))?;
         tasks.spawn({
             let (hub, backend) = (Arc::clone(&hub), backend);
             async move {
@@ -305,7 +307,8 @@ impl Gateway {
         let mut stopped = stopped;
         tasks.spawn(async move {
             let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
-            Ok(api::serve(listener, api, shutdown).await?)
+            api::serve(listener, api, shutdown).await;
+            Ok(())
         });
         Ok(Self {
             address,
@@ -473,10 +476,27 @@ fn broker(config: &Config) -> anyhow::Result<intake::Broker> {
     })
 }
 
-fn open_store(config: &Config) -> anyhow::Result<Store> {
+fn page_and_api(
+    config: &Config,
+    files: &Shares,
+    address: SocketAddr,
+    backend: Arc<dyn api::backend::Backend>,
+    hub: Arc<live::Hub>,
+) -> anyhow::Result<Api> {
+    let connections = api::ConnectionLimits {
+        all: files.connections,
+        peer: usize::try_from(config.http.connections_per_peer_max)?,
+        ..api::ConnectionLimits::default()
+    };
+    let limits = Limits { connections, ..Limits::default() };
+    Ok(Api::new(backend, hub, limits, api::Hosts::new(address, &config.http.hosts)))
+}
+
+fn open_store(config: &Config, tables: usize) -> anyhow::Result<Store> {
     let mut options = crate::store::Options::new(config.data_dir.join("store"));
     options.retention_days = u32::try_from(config.embedded.retention.as_s().div_ceil(86_400))?;
     options.limit_bytes = config.embedded.limit_bytes;
+    options.open_tables = tables;
     options.quarantine_limit_records = usize::try_from(config.quarantine.limit_records)?;
     Ok(Store::open(options)?)
 }

@@ -15,6 +15,8 @@ export interface LedgerTotals {
   duplicates: number;
   readings: number;
   closed: boolean;
+  /** By reason: messages refused whole, whose samples are in none of the counts. */
+  messages_refused: Record<string, number>;
 }
 
 export const SEVERITIES = ["critical", "major", "warning", "info"] as const;

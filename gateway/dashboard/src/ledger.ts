@@ -1,4 +1,5 @@
-// The ledger: where every sample that a device took has gone. Five counts, which together are all of them.
+// The ledger: where every sample that a device took has gone. Five counts, which together are all of them; and apart
+// from them the messages that were refused whole.
 
 import type { LedgerTotals } from "./api.ts";
 import { el, mark, put } from "./dom.ts";
@@ -12,6 +13,7 @@ export class Ledger {
   private readonly state = el("span", { class: "state" });
   private readonly sampled = { label: el("dt"), value: el("dd") };
   private readonly counts = new Map(COUNTS.map((name) => [name, { label: el("dt"), value: el("dd") }]));
+  private readonly refused = { label: el("dt"), value: el("dd") };
   readonly element = el(
     "section", { class: "panel ledger", id: "ledger", tabindex: "-1" },
     el("div", { class: "head" }, this.title, this.state),
@@ -19,6 +21,7 @@ export class Ledger {
       "dl", { class: "counts scroll" },
       el("div", { "data-count": "sampled" }, this.sampled.label, this.sampled.value),
       ...[...this.counts].map(([name, { label, value }]) => el("div", { "data-count": name }, label, value)),
+      el("div", { "data-count": "messages_refused" }, this.refused.label, this.refused.value),
     ),
   );
   private totals: LedgerTotals | undefined;
@@ -32,6 +35,7 @@ export class Ledger {
     put(this.title, say("ledger"));
     put(this.sampled.label, say("sampled"));
     for (const [name, { label }] of this.counts) put(label, say(name));
+    put(this.refused.label, say("messages_refused"));
     this.draw();
   }
 
@@ -42,5 +46,8 @@ export class Ledger {
     mark(this.element, "data-closed", String(totals.closed));
     put(this.sampled.value, whole(totals.sampled));
     for (const [name, { value }] of this.counts) put(value, whole(totals[name]));
+    const refused = Object.entries(totals.messages_refused).sort(([, one], [, other]) => other - one);
+    put(this.refused.value, whole(refused.reduce((sum, [, count]) => sum + count, 0)));
+    mark(this.refused.value, "title", refused.map(([reason, count]) => `${reason} ${whole(count)}`).join(", "));
   }
 }

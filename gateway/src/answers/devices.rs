@@ -1,4 +1,4 @@
-//! Devices, what they belong to, and their series.
+//! Devices, and what they belong to.
 
 use super::{
     Answers,
@@ -11,20 +11,15 @@ use crate::{
     alerts::describe::{bilingual, shown_agent},
     api::{
         ApiError,
-        backend::{DeviceQuery, SeriesQuery},
+        backend::DeviceQuery,
         types::{
-            Channel, Class, Device, DevicePage, DeviceState, District, Instant, LatestValue, Position,
-            Series, SeriesKind, Zone,
+            Channel, Class, Device, DevicePage, DeviceState, District, Instant, LatestValue, Position, Zone,
         },
     },
     lane::published::Row,
-    store::DeviceKey,
 };
-use hunhe_gateway_core::{
-    event::{ABSENT, worse},
-    registry::DeviceIx,
-};
-use hunhe_proto::{class::Kind, id::Id, reading::Quality};
+use hunhe_gateway_core::{event::ABSENT, registry::DeviceIx};
+use hunhe_proto::{class::Kind, id::Id};
 use std::sync::Arc;
 
 fn kind_name(kind: Kind) -> &'static str {
@@ -121,111 +116,10 @@ impl Answers {
         Ok(describe(&self.view, self.find(&id)?, self.clock.now_ms()))
     }
 
-    fn find(&self, id: &str) -> Result<DeviceIx, ApiError> {
+    pub(super) fn find(&self, id: &str) -> Result<DeviceIx, ApiError> {
         let found = Id::new(id).ok().and_then(|id| self.registry.find_pseudonym(id));
         found.ok_or_else(|| ApiError::NotFound(format!("no device is called {}", id.escape_debug())))
     }
-
-    pub(super) async fn series_of(&self, query: SeriesQuery) -> Result<Series, ApiError> {
-        let device = self.find(&query.device)?;
-        let rules = self.registry.class_of(device);
-        let channel = rules.class.channel(&query.channel).ok_or_else(|| {
-            let names: Vec<&str> = rules.class.channels.iter().map(|channel| channel.name.as_str()).collect();
-            ApiError::NotFound(format!(
-                "class {} has no channel {}: it has {}",
-                rules.class.name,
-                query.channel.escape_debug(),
-                names.join(", ")
-            ))
-        })?;
-        let (name, number, range) = (query.device.clone(), channel.number, query.from_ms..query.to_ms);
-        let found = self
-            .read_store(move |store| {
-                let Some(key @ DeviceKey(_)) = store.find_device(&name) else { return Ok(None) };
-                store.scan(key, range, &[number]).map(Some)
-            })
-            .await?;
-        let mut series = Series {
-            device: query.device,
-            channel: query.channel,
-            unit: channel.unit.clone(),
-            kind: if query.step_s.is_some() { SeriesKind::Steps } else { SeriesKind::Samples },
-            step_s: query.step_s,
-            from: query.from_ms,
-            to: query.to_ms,
-            times: Vec::new(),
-            values: Vec::new(),
-            quality: Vec::new(),
-        };
-        let Some(found) = found else { return Ok(series) };
-        let value = |wire: i64| (wire != ABSENT).then(|| channel.value(wire));
-        let points = found.times_ms.iter().zip(found.column(0)).zip(&found.quality);
-        let points = points.map(|((&time, &wire), &quality)| (time, value(wire), quality));
-        match query.step_s {
-            None => {
-                for (time, value, quality) in points.take(query.limit_points.saturating_add(1)) {
-                    series.times.push(time);
-                    series.values.push(value);
-                    series.quality.push(quality);
-                }
-            }
-            Some(step_s) => {
-                let steps = Steps { step_ms: i64::from(step_s) * 1000, mean: channel.kind == Kind::Gauge };
-                steps.fill(points, query.limit_points.saturating_add(1), &mut series);
-            }
-        }
-        Ok(series)
-    }
-}
-
-/// Values by steps of equal length.
-struct Steps {
-    step_ms: i64,
-    mean: bool,
-}
-
-impl Steps {
-    fn fill(&self, points: impl Iterator<Item = (i64, Option<f64>, u8)>, limit: usize, series: &mut Series) {
-        let mut open: Option<(i64, f64, u32, Option<f64>, u8)> = None;
-        for (time, value, quality) in points {
-            let start = time - time.rem_euclid(self.step_ms);
-            if let Some((at, ..)) = open
-                && at != start
-            {
-                self.close(open.take(), series);
-                let mut gap = at + self.step_ms;
-                while gap < start && series.times.len() < limit {
-                    push(series, gap, None, Quality::Missing.code());
-                    gap += self.step_ms;
-                }
-                if series.times.len() >= limit {
-                    return;
-                }
-            }
-            let (_, sum, number, last, worst) =
-                open.get_or_insert((start, 0.0, 0, None, Quality::Final.code()));
-            if let Some(value) = value {
-                *sum += value;
-                *number += 1;
-                *last = Some(value);
-            }
-            let of = |code| Quality::from_code(code).unwrap_or(Quality::Suspect);
-            *worst = worse(of(*worst), of(quality)).code();
-        }
-        self.close(open, series);
-    }
-
-    fn close(&self, open: Option<(i64, f64, u32, Option<f64>, u8)>, series: &mut Series) {
-        let Some((start, sum, number, last, worst)) = open else { return };
-        let mean = (number > 0).then(|| sum / f64::from(number));
-        push(series, start, if self.mean { mean } else { last }, worst);
-    }
-}
-
-fn push(series: &mut Series, time: i64, value: Option<f64>, quality: u8) {
-    series.times.push(time);
-    series.values.push(value);
-    series.quality.push(quality);
 }
 
 /// A page of the devices that match.

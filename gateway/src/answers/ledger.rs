@@ -115,3 +115,38 @@ pub(super) fn plain_totals(ledger: &DeviceLedger, closed: bool) -> LedgerTotals 
         messages_refused: BTreeMap::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        answers::directory::Directory,
+        lane::published::{
+            Publisher,
+            tests::{city, report},
+        },
+    };
+    use std::time::Instant;
+
+    #[test]
+    fn each_row_of_the_ledger_has_the_values_of_its_devices() {
+        let (registry, mut lane) = city();
+        (0..3).for_each(|seq| report(&mut lane, &registry, seq));
+        let publisher = Publisher::new(&mut lane, &registry, Instant::now());
+        let view = View::new(Arc::clone(&registry), Directory::of(&registry), publisher.published());
+        let query = LedgerQuery { by: None, after: None, limit: 10 };
+        let seen = |rows: Rows| -> Vec<(String, u64, u64)> {
+            rows.rows.into_iter().map(|row| (row.key, row.totals.sampled, row.totals.readings)).collect()
+        };
+        // The second device has not reported.
+        let expected = [("shown-1".to_owned(), 3, 3)];
+        assert_eq!(seen(by_device(&view, &query)), expected);
+        assert_eq!(seen(by_agent(&view, &query)), expected);
+        let parts = view.parts();
+        for parts in [&parts.classes, &parts.districts, &parts.zones, &parts.operators] {
+            let readings: Vec<_> = parts.iter().flatten().map(|part| part.ledger.readings).collect();
+            assert_eq!(readings, [3]);
+        }
+        assert_eq!(totals_of(&view.published.overview()).readings, 3);
+    }
+}

@@ -3,8 +3,8 @@
 //! Invariants: a request whose client has gone starts nothing; an answer that all share ([`Fresh`]) is made once at a time,
 //! and once in [`FRESH`] at most, however many ask.
 //!
-//! Bounds: [`RUNNING`] queries run and [`WAITING`] more wait; a further one is refused at once (429,
-//! `hunhe_queries_refused_total`). Shared answers run beside them, one of each kind. `hunhe_queries_started_total` counts both.
+//! Bounds: [`RUNNING`] queries run and [`WAITING`] more wait; a further one is refused at once, and one that waited for
+//! [`PATIENCE`] then (429, `hunhe_queries_refused_total`): an answer is soon there, or the client knows. Shared answers run beside them, one of each kind. `hunhe_queries_started_total` counts both.
 
 use super::FRESH;
 use crate::api::ApiError;
@@ -13,21 +13,26 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::{
+    sync::{Semaphore, oneshot, watch},
+    time::timeout,
+};
 
 /// Queries that run at one time: the lane, the journal and the sinks want the processors more.
 const RUNNING: usize = 2;
 /// Queries that wait for one of them to end.
 const WAITING: usize = 30;
+/// How long one waits.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What the queries came to.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     /// Began on a blocking thread.
     pub(super) started: AtomicU64,
-    /// Refused since too many waited.
+    /// Refused since too many waited, or too long.
     pub(super) refused: AtomicU64,
 }
 
@@ -58,17 +63,19 @@ impl Queries {
     /// Runs `query` where it may take long. Dropped before it has begun, it never begins.
     ///
     /// # Errors
-    /// [`ApiError::Busy`] at once where too many wait.
+    /// [`ApiError::Busy`] where too many wait, or others take too long.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         query: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let Ok(_admitted) = self.admitted.try_acquire() else {
+        let refuse = || {
             self.figures.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(ApiError::Busy);
+            ApiError::Busy("too many queries at once: try again in a second".into())
         };
+        let _admitted = self.admitted.try_acquire().map_err(|_| refuse())?;
+        let running = timeout(PATIENCE, Arc::clone(&self.running).acquire_owned()).await;
         // It is never closed.
-        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| ApiError::Internal)?;
+        let running = running.map_err(|_| refuse())?.map_err(|_| ApiError::Internal)?;
         let (answer, answered) = oneshot::channel();
         let figures = Arc::clone(&self.figures);
         tokio::task::spawn_blocking(move || {

@@ -117,7 +117,7 @@ impl Answers {
             counter("hunhe_queries_started_total", "Queries begun on a blocking thread.", &figures.started),
             counter(
                 "hunhe_queries_refused_total",
-                "Queries refused because too many waited.",
+                "Queries refused because too many waited, or others took too long.",
                 &figures.refused,
             ),
             Metric::single(
@@ -217,6 +217,7 @@ impl Answers {
         metrics.extend(self.query_metrics());
         metrics.extend(sinks::metrics(&self.sinks));
         metrics.extend(self.alert_metrics());
+        metrics.extend(self.reads.metrics());
         Ok(metrics)
     }
 }

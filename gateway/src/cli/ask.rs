@@ -67,8 +67,46 @@ pub async fn ledger(asking: &Asking, out: &mut dyn Write) -> Result<bool, AskErr
         let count = totals.get(name).map_or_else(|| "-".into(), Value::to_string);
         writeln!(out, "{name:<14} {count:>14}")?;
     }
-    writeln!(out, "the ledger {}", if closed { "closes" } else { "does not close" })?;
+    writeln!(
+        out,
+        "the ledger {}{}",
+        if closed { "closes" } else { "does not close" },
+        refused_whole(totals)
+    )?;
     Ok(closed)
+}
+
+/// What the ledger's counts do not hold, in words: messages refused whole, the commonest reason first.
+fn refused_whole(totals: &Value) -> String {
+    let Some(by_reason) = totals.get("messages_refused").and_then(Value::as_object) else {
+        return String::new();
+    };
+    let mut reasons: Vec<(u64, String)> =
+        by_reason.iter().map(|(reason, count)| (count.as_u64().unwrap_or(0), plain(reason))).collect();
+    reasons.retain(|(count, _)| *count > 0);
+    if reasons.is_empty() {
+        return String::new();
+    }
+    reasons.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
+    let sum = reasons.iter().fold(0_u64, |sum, (count, _)| sum.saturating_add(*count));
+    let words: Vec<String> =
+        reasons.iter().map(|(count, reason)| format!("{reason} {}", grouped(*count))).collect();
+    let messages = if sum == 1 { "message was" } else { "messages were" };
+    let (sum, words) = (grouped(sum), words.join(", "));
+    format!("; {sum} {messages} refused whole ({words}): none of their samples is counted above")
+}
+
+/// `1,182`.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// Lists, exports or re-drives; writes to `out`. Records are re-driven in order, until one is refused.
@@ -259,6 +297,35 @@ mod tests {
             ledger(&asking, &mut out).await.unwrap();
             assert_eq!(serde_json::from_slice::<Value>(&out).unwrap()["totals"], totals(closed));
         }
+    }
+
+    #[tokio::test]
+    async fn the_ledger_names_the_messages_that_it_does_not_count() {
+        let text = async |closed: bool, refused: Value| {
+            let mut totals = totals(closed);
+            totals["messages_refused"] = refused;
+            let answer = json!({"totals": totals, "rows": []});
+            let router = axum::Router::new().route("/api/v1/ledger", get(async || Json(answer)));
+            let (asking, mut out) = (serve(router).await, Vec::new());
+            ledger(&asking, &mut out).await.unwrap();
+            let text = String::from_utf8(out).unwrap();
+            text.lines().last().unwrap().to_owned()
+        };
+        assert_eq!(
+            text(true, json!({"not_protobuf": 82, "unknown_device": 1_100, "oversize": 0})).await,
+            "the ledger closes; 1,182 messages were refused whole (unknown_device 1,100, not_protobuf 82): none of \
+             their samples is counted above"
+        );
+        assert_eq!(
+            text(false, json!({"a\u{1b}[2J": 1})).await,
+            "the ledger does not close; 1 message was refused whole (a\u{fffd}[2J 1): none of their samples is \
+             counted above"
+        );
+        assert_eq!(text(true, json!({})).await, "the ledger closes");
+        assert_eq!(
+            grouped(12_345_678) + " " + &grouped(999) + " " + &grouped(100_000),
+            "12,345,678 999 100,000"
+        );
     }
 
     #[tokio::test]

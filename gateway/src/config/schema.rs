@@ -81,6 +81,9 @@ pub(crate) static SECTIONS: &[Section] = &[
     LOG.named("log"),
 ];
 
+/// What `http.unprotected` must say.
+const UNPROTECTED: &str = "anyone who reaches this port may read and change everything";
+
 const SEGMENT_BYTES: Kind = Kind::Whole(1 << 20, 1 << 30);
 const LIMIT_BYTES: Kind = Kind::Whole(8 << 20, 1 << 50);
 
@@ -288,8 +291,19 @@ section! {
 section! {
     /// The page and the API. There is no log-in and no TLS here: a proxy in front does both.
     Http = HTTP {
-        /// Address to listen on.
+        /// Address to listen on: of loopback, since there is no log-in. Another one needs `unprotected`.
         listen: SocketAddr, Kind::Address, Unwritten::Is("\"127.0.0.1:8080\"");
+        /// Confirms in words that `listen` may be an address that others reach, the backup with all data included.
+        unprotected: Option<String>, Kind::OneOf(&[UNPROTECTED]),
+            Unwritten::Absent("\"anyone who reaches this port may read and change everything\"");
+        /// Host names and addresses under which requests are answered, beside those of loopback and `listen`: the
+        /// names of the proxy in front. Requests for other hosts are refused with 421.
+        hosts: Vec<String>, Kind::Hosts, Unwritten::Is("[]");
+        /// Connections at once. Beyond it the one that has been silent for longest is closed, or the new one. There
+        /// are fewer where the process may open too few files.
+        connections_max: u32, Kind::Whole(16, 10_000), Unwritten::Is("512");
+        /// Connections at once from one address (IPv6: from one /64). All behind a proxy are one address.
+        connections_per_peer_max: u32, Kind::Whole(8, 10_000), Unwritten::Is("256");
         /// Live streams at once; further ones are refused with 503.
         sse_clients_max: u32, Kind::Whole(1, 10_000), Unwritten::Is("64");
     }

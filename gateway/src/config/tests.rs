@@ -145,7 +145,7 @@ fn wrong_literal(kind: Kind) -> &'static str {
     match kind {
         Kind::Whole(..) => "1.5",
         Kind::Switch => "\"yes\"",
-        Kind::SeedPaths => "[1]",
+        Kind::SeedPaths | Kind::Hosts => "[1]",
         _ => "[true]",
     }
 }
@@ -178,6 +178,12 @@ fn each_kind_of_bad_value_is_told_apart() {
     let site = Site::new();
     for (text, key, what) in [
         ("[http]\nlisten = \"localhost\"", "http.listen", "is not an IP address with a port"),
+        ("[http]\nunprotected = \"yes\"", "http.unprotected", "is none of the words known here"),
+        (
+            "[http]\nhosts = [\"a.example\", \"http://b\"]",
+            "http.hosts",
+            "an item of the list is not a host's name or address",
+        ),
         ("[log]\nformat = \"xml\"", "log.format", "is none of the words known here"),
         ("[log]\nlevel = \"loud=very=much\"", "log.level", "is not a filter of log events"),
         ("[validate]\naccept_past = \"ten years\"", "validate.accept_past", "is not a length of time"),
@@ -225,6 +231,24 @@ fn rules_about_several_keys_name_what_clashes() {
         ("[broker]\npassword_file = \"gateway.toml\"", "broker.password_file", 4),
     ] {
         assert_eq!(spots(&site.faults(text)), [(key, Some(at))], "{text}");
+    }
+}
+
+#[test]
+fn an_address_that_others_reach_is_refused_with_the_remedy_until_it_is_confirmed_in_words() {
+    let site = Site::new();
+    for listen in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080", "[::ffff:192.0.2.1]:8080"] {
+        let text = format!("[http]\nlisten = \"{listen}\"");
+        let faults = site.faults(&text);
+        assert_eq!(spots(&faults), [("http.listen", Some(4))], "{text}");
+        let remedy = &faults[0].remedy;
+        assert!(remedy.contains("127.0.0.1:8080") && remedy.contains("http.unprotected"), "{remedy}");
+        let confirmed =
+            format!("{text}\nunprotected = \"anyone who reaches this port may read and change everything\"");
+        site.layers(&confirmed).load().unwrap();
+    }
+    for listen in ["127.0.0.1:8080", "[::1]:8080", "127.9.9.9:8080", "[::ffff:127.0.0.1]:8080"] {
+        site.layers(&format!("[http]\nlisten = \"{listen}\"")).load().unwrap();
     }
 }
 

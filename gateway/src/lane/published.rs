@@ -359,4 +359,4 @@ impl Publisher {
 
 #[cfg(test)]
 #[path = "published/tests.rs"]
-mod tests;
+pub(crate) mod tests;

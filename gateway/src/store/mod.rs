@@ -66,7 +66,7 @@ pub use hunhe_gateway_core::event::ABSENT;
 pub use quarantine::Discarded;
 pub use retain::Retained;
 pub use rollup::Rollup;
-pub use scan::Series;
+pub use scan::{Series, Stretch};
 
 use crate::formats::FormatError;
 use disk::Disk;
@@ -95,6 +95,8 @@ pub struct Options {
     pub dirty_limit_bytes: usize,
     /// For blocks read from disk.
     pub cache_bytes: u64,
+    /// Tables that are kept open.
+    pub open_tables: usize,
     /// At this many quarantine records the oldest is discarded.
     pub quarantine_limit_records: usize,
     /// Samples at which a block is closed, 2 to 4,096; other than [`BLOCK_ROWS`] in tests and measurements only.
@@ -104,7 +106,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults: 45 days, 20 GiB, 8 MiB unwritten, 16 MiB cached, 100,000 quarantine records.
+    /// The defaults: 45 days, 20 GiB, 8 MiB unwritten, 16 MiB cached, 900 tables open, 100,000 quarantine records.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -113,6 +115,7 @@ impl Options {
             limit_bytes: 20 << 30,
             dirty_limit_bytes: 8 << 20,
             cache_bytes: 16 << 20,
+            open_tables: 900,
             quarantine_limit_records: 100_000,
             block_rows: BLOCK_ROWS,
             lz4: false,

@@ -3,6 +3,7 @@
 mod model;
 
 use super::*;
+use std::ops::ControlFlow;
 use tempfile::TempDir;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -438,4 +439,59 @@ fn a_record_whose_sync_failed_is_not_kept_and_the_store_takes_no_more() {
     store.fail_next_sync.store(true, Ordering::Release);
     assert!(store.keep_quarantine([(1, vec![1])].into()).is_err());
     assert!(matches!(store.keep_quarantine([(1, vec![1])].into()), Err(StoreError::Poisoned)));
+}
+
+#[test]
+fn a_visit_hands_out_a_block_at_a_time_in_order_and_ends_where_it_is_told() {
+    let dir = folder();
+    let store = open(&dir);
+    let write = |batch: Batch| batch.write(&store, &mut vec![]).unwrap();
+    write(hourly(0, BASE_MS, 0, 500));
+    store.checkpoint(&[]).unwrap();
+    write(hourly(0, BASE_MS + 500 * HOUR_MS, 500, 500));
+    // Late ones, between those on disk.
+    write(hourly(0, BASE_MS + HOUR_MS / 2, 2_000, 300));
+    let key = store.find_device("device-0").unwrap();
+    let mut visited = Vec::new();
+    let end = store.visit(key, 0..i64::MAX, &[1], |stretch| {
+        assert!((1..=8).contains(&stretch.times_ms.len()), "a block has eight rows here");
+        assert_eq!(stretch.column(1).map(<[i64]>::len), Some(stretch.times_ms.len()));
+        assert_eq!(stretch.column(2), None);
+        visited.extend_from_slice(stretch.times_ms);
+        ControlFlow::<()>::Continue(())
+    });
+    assert!(end.unwrap().is_continue());
+    assert_eq!(visited, series(&store, 0, 0..i64::MAX).times_ms);
+    assert_eq!(visited.len(), 1_300);
+    assert!(visited.is_sorted());
+
+    let mut visits = 0;
+    let end = store.visit(key, 0..i64::MAX, &[1], |_| {
+        visits += 1;
+        if visits == 3 { ControlFlow::Break("enough") } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!((end.unwrap().break_value(), visits), (Some("enough"), 3));
+}
+
+#[test]
+fn a_read_keeps_its_moment_while_late_samples_revise_what_it_reads() {
+    let dir = folder();
+    let store = open(&dir);
+    let write = |batch: Batch| batch.write(&store, &mut vec![]).unwrap();
+    write(hourly(0, BASE_MS, 0, 100));
+    write(hourly(0, BASE_MS + HOUR_MS / 4, 1_000, 60));
+    let before = series(&store, 0, 0..i64::MAX);
+    let key = store.find_device("device-0").unwrap();
+    let mut visited = Vec::new();
+    let end = store.visit(key, 0..i64::MAX, &[1], |stretch| {
+        if visited.is_empty() {
+            write(hourly(0, BASE_MS + HOUR_MS / 2, 2_000, 90));
+            store.checkpoint(&[]).unwrap();
+        }
+        visited.extend_from_slice(stretch.times_ms);
+        ControlFlow::<()>::Continue(())
+    });
+    assert!(end.unwrap().is_continue());
+    assert_eq!(visited, before.times_ms);
+    assert_eq!(series(&store, 0, 0..i64::MAX).times_ms.len(), 250);
 }

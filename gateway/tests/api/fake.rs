@@ -49,6 +49,8 @@ pub(crate) struct Fake {
     pub(crate) ready: AtomicBool,
     /// Status waits for ever while this is set.
     pub(crate) stuck: AtomicBool,
+    /// Too many others ask for devices.
+    pub(crate) busy: AtomicBool,
     pub(crate) backing_up: AtomicBool,
     pub(crate) devices: usize,
 }
@@ -62,6 +64,7 @@ impl Fake {
             now_ms: AtomicI64::new(NOW_MS),
             ready: AtomicBool::new(true),
             stuck: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             backing_up: AtomicBool::new(false),
             devices,
         })
@@ -367,6 +370,9 @@ impl Backend for Fake {
     }
 
     fn devices(&self, query: DeviceQuery) -> Answer<'_, DevicePage> {
+        if self.busy.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(ApiError::Busy) });
+        }
         let text = query.text.map(|text| text.to_lowercase());
         let mut all: Vec<Device> = (0..self.devices)
             .map(|at| self.device_at(at))

@@ -220,6 +220,15 @@ async fn a_request_that_takes_too_long_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_query_too_many_is_refused_and_told_when_to_come_back() {
+    let served = Served::plain().await;
+    served.backend.busy.store(true, Ordering::Relaxed);
+    let refused = served.request("GET", "/api/v1/devices").send().await.unwrap();
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_eq!(crate::problem(refused, 429).await["type"], "urn:hunhe:problem:busy");
+}
+
+#[tokio::test]
 async fn a_redrive_is_accepted_from_here_and_refused_from_another_origin() {
     let served = Served::plain().await;
     let path = "/api/v1/quarantine/4/redrive";

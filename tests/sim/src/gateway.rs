@@ -19,7 +19,8 @@ use hunhe_gateway::{
         Settlement, Step, Tail,
     },
     lane::{
-        CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn, published::Publisher,
+        CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn,
+        published::{Published, Publisher},
     },
     places::Places,
     record::{Delivery, Entering},
@@ -179,6 +180,8 @@ pub struct Process {
     intake: Intake<Entering>,
     settle: Settle,
     running: Running,
+    /// What people see of the lane.
+    pub published: Arc<Published>,
     handle: LaneHandle,
     unfinished: Arc<Mutex<Vec<Unfinished>>>,
     outgoing: Outgoing,
@@ -243,6 +246,7 @@ impl Process {
         let releases: Arc<AtomicBool> = Arc::default();
         let now = nature.base + Duration::from_millis(now_ms);
         let publisher = Publisher::new(&mut core, registry, now);
+        let published = publisher.published();
         let driver = Driver {
             lane: core,
             registry: Arc::clone(registry),
@@ -294,6 +298,7 @@ impl Process {
             intake,
             settle,
             running,
+            published,
             handle,
             unfinished,
             outgoing,
@@ -604,6 +609,32 @@ mod tests {
             }
         }
         sent
+    }
+
+    #[test]
+    fn what_an_agent_is_told_people_can_see() {
+        let mut random = Random::new(1);
+        let fleet = Fleet::draw(&mut random.fork(), 60).unwrap();
+        let nature = Nature::draw(&mut random.fork(), BASE_MS, 60);
+        let mut process = Process::start(&nature, &fleet, &SimulatedDisk::new(), random.fork(), 0).unwrap();
+        connect(&mut process, 2_000);
+        let turn = |process: &mut Process, now_ms: u64| {
+            process.commit(|_, _| ()).unwrap();
+            let (_, acts) = process.decide(now_ms).unwrap();
+            acts.iter().any(|act| matches!(act, Act::Send(Client::Out, Packet::Publish { .. })))
+        };
+        assert!(!turn(&mut process, 3_950));
+        assert!(!turn(&mut process, 5_900));
+        let (device, _) = fleet.crews[0].devices[0];
+        let message = Message {
+            topic: topic::up(device).into(),
+            payload: Rc::from([0xff_u8].as_slice()),
+            retain: false,
+        };
+        process.take_packet(Client::Up, Packet::Publish { packet: 1, again: false, message }, 5_920);
+        // A publication was made 50 ms ago, and the watermark is due.
+        assert!(turn(&mut process, 5_950), "the agent is told");
+        assert_eq!(process.published.overview().counters.messages, 1);
     }
 
     #[test]

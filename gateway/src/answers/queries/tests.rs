@@ -5,6 +5,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+fn busy() -> ApiError {
+    ApiError::Busy("too many queries at once: try again in a second".into())
+}
+
 fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -15,7 +19,7 @@ fn started(figures: &Figures) -> u64 {
 
 /// Waits for what a blocking thread does.
 async fn until(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < deadline, "it does not come to that");
         tokio::task::yield_now().await;
@@ -59,7 +63,7 @@ async fn a_thousand_abandoned_requests_start_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_query_too_many_is_refused_at_once() {
+async fn a_query_too_many_is_refused_at_once_and_one_that_waits_too_long_then() {
     let queries = Arc::new(Queries::default());
     let (running, go) = occupy(&queries);
     until(|| started(queries.figures()) == RUNNING as u64).await;
@@ -68,12 +72,14 @@ async fn a_query_too_many_is_refused_at_once() {
         assert!(poll_once(query.as_mut()).is_pending());
     }
     let mut one_more = pin!(queries.run(|| ()));
-    assert_eq!(poll_once(one_more.as_mut()), Poll::Ready(Err(ApiError::Busy)));
+    assert_eq!(poll_once(one_more.as_mut()), Poll::Ready(Err(busy())));
     assert_eq!(queries.figures().refused.load(Ordering::Relaxed), 1);
-    drop(go);
+    // Nobody ends, so that those who wait are told as well, and leave the queue.
     for query in waiting {
-        query.await.unwrap();
+        assert_eq!(query.await, Err(busy()));
     }
+    assert_eq!(queries.figures().refused.load(Ordering::Relaxed), 1 + WAITING as u64);
+    drop(go);
     for task in running {
         task.await.unwrap().unwrap();
     }
@@ -115,7 +121,8 @@ async fn an_answer_is_made_anew_when_it_is_old_or_could_not_be_made() {
 
 #[test]
 fn a_query_that_waits_for_a_thread_and_is_abandoned_never_begins() {
-    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
     runtime.block_on(async {
         let queries = Queries::default();
         let (go, gone) = mpsc::channel::<()>();

@@ -22,11 +22,11 @@ pub struct LedgerTotals {
     pub unexplained: u64,
     /// Samples that came again; in none of the counts above.
     pub duplicates: u64,
-    /// Channel values in the stored samples.
+    /// Channel values in the accepted samples.
     pub readings: u64,
     /// True when `unexplained` is 0 for every device.
     pub closed: bool,
-    /// Messages that no device could be charged with, by reason.
+    /// Messages refused whole, by reason: none of their samples is in the counts above. Of the totals alone.
     pub messages_refused: BTreeMap<String, u64>,
 }
 

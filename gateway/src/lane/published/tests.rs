@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 const START_H: i64 = 1_785_513_600 / 3600;
 
 /// The hour's register of the first device, `seq` litres: its message's arrival and its number of values grow alike.
-fn report(lane: &mut Lane, registry: &Registry, seq: u64) {
+pub(crate) fn report(lane: &mut Lane, registry: &Registry, seq: u64) {
     let hours = i64::try_from(seq).unwrap();
     let columns = [ColumnDraft { channel: 1, values: &[10 * hours], quality: &[] }];
     let blocks = [BlockDraft { t0: START_H + hours, step: 0, dt: &[], samples: 1, columns: &columns }];
@@ -30,7 +30,8 @@ fn report(lane: &mut Lane, registry: &Registry, seq: u64) {
     assert_eq!(decisions.accepted.times_ms.len(), 1, "{decisions:?}");
 }
 
-fn city() -> (Arc<Registry>, Lane) {
+/// The households of `own_agents`, and their lane.
+pub(crate) fn city() -> (Arc<Registry>, Lane) {
     let registry = Arc::new(crate::alerts::describe::tests::own_agents());
     let lane = Lane::new(Arc::clone(&registry), Policy::default());
     (registry, lane)
