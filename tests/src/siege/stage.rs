@@ -107,7 +107,6 @@ impl Siege {
         let begun = Instant::now();
         self.pause(false);
         let (attempts, peak, cores, lasted) = self.attack(attackers, lasting);
-        self.pause(true);
         let raised: Raised =
             self.alarms.raised().into_iter().filter(|(device, _)| !before.contains_key(device)).collect();
         let ended = self.gateway.process.ended().map(|status| status.to_string());
@@ -172,6 +171,8 @@ impl Siege {
                 thread::sleep(LOOK);
             }
             let (cpu_after, lasted) = (cpu(), begun.elapsed());
+            // Some attackers wait for an answer before they see that it is over.
+            self.pause(true);
             cleared.store(true, Relaxed);
             let count =
                 |(name, thread): (_, thread::ScopedJoinHandle<'_, u64>)| (name, thread.join().unwrap_or(0));

@@ -27,7 +27,7 @@ mod wrong_shards;
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -64,7 +64,7 @@ pub(super) const ALL: [Attacker; 21] = [
 ];
 
 /// Longest wait for one answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(2);
 /// Behind by more than this, an attacker does not make up for it.
 const BEHIND: Duration = Duration::from_millis(500);
@@ -176,7 +176,8 @@ impl Field<'_> {
 
     /// A connection to the gateway's port.
     fn knock(&self) -> Option<TcpStream> {
-        let socket = TcpStream::connect(("127.0.0.1", self.http)).ok()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], self.http));
+        let socket = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).ok()?;
         socket.set_write_timeout(Some(PATIENCE)).ok()?;
         Some(socket)
