@@ -225,7 +225,7 @@ async fn a_query_too_many_is_refused_and_told_when_to_come_back() {
     served.backend.busy.store(true, Ordering::Relaxed);
     let refused = served.request("GET", "/api/v1/devices").send().await.unwrap();
     assert_eq!(refused.headers()["retry-after"], "1");
-    assert_eq!(crate::problem(refused, 429).await["type"], "urn:hunhe:problem:busy");
+    assert_eq!(problem(refused, 429).await["type"], "urn:hunhe:problem:busy");
 }
 
 #[tokio::test]
