@@ -10,7 +10,7 @@ use crate::{
     api::{self, Api, Limits, live},
     backup,
     clock::Clock,
-    config::{Config, InfluxKind},
+    config::{Config, InfluxKind, Period},
     intake::{self, Acknowledger, Role, Settler},
     journal::{Bounds, Committer, Intake, Lsn, Priority},
     lane::{
@@ -91,7 +91,8 @@ impl Gateway {
         let (fatal_said, fatal) = mpsc::unbounded_channel();
         let (lane, said) = LaneHandle::new();
 
-        let rules = fingerprint(&registry, config.validate.accept_past.as_ms());
+        let policy = policy(&config, extras);
+        let rules = fingerprint(&registry, &policy);
         let disk = Recovered::open(&hunhe_disk::real(), &Layout::of(&config), rules)?;
         lane.progress().unreadable.fetch_add(disk.gone, Ordering::Relaxed);
         // Behind the logs' locks: it is no other gateway's.
@@ -129,7 +130,7 @@ impl Gateway {
 
         let mut core = Lane::new(
             Arc::clone(&registry),
-            Policy { accept_past_ms: config.validate.accept_past.as_ms(), planted_drop: extras.planted_drop },
+            policy,
         );
         if let Some(snapshot) = disk.snapshot {
             let unregistered = core.restore(snapshot);
@@ -465,6 +466,20 @@ fn broker(config: &Config) -> anyhow::Result<intake::Broker> {
         keep_alive_s: config.broker.keep_alive_s,
         packet_bytes_max: usize::try_from(config.broker.packet_bytes_max)?,
     })
+}
+
+/// What decisions follow from beside registry and messages.
+fn policy(config: &Config, extras: Extras) -> Policy {
+    let database = config.influx.iter().find(|influx| influx.name == config.sink_of_record);
+    let retention = match database {
+        Some(database) => database.retention,
+        None => Some(config.embedded.retention),
+    };
+    Policy {
+        accept_past_ms: config.validate.accept_past.as_ms(),
+        retention_ms: retention.map_or(0, Period::as_ms),
+        planted_drop: extras.planted_drop,
+    }
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {

@@ -77,6 +77,8 @@ pub enum Reason {
     DedupWindow,
     /// Sampled before what `accept_past` allows.
     TooOld,
+    /// Sampled before what the sink of record keeps: it would be dropped soon after it was stored.
+    OlderThanRetention,
     /// Sampled more than a quarter of an hour ahead of arrival.
     InFuture,
     /// The sample has no value of a known channel.
@@ -100,6 +102,7 @@ impl Reason {
             Self::WrongClass => "wrong_class",
             Self::DedupWindow => "dedup_window",
             Self::TooOld => "too_old",
+            Self::OlderThanRetention => "older_than_retention",
             Self::InFuture => "in_future",
             Self::NoKnownChannel => "no_known_channel",
             Self::OutOfRange => "out_of_range",

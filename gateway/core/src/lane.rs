@@ -47,6 +47,8 @@ pub use crate::device::DeviceState;
 pub struct Policy {
     /// Samples this much older than their arrival are taken, even from before 2020; milliseconds.
     pub accept_past_ms: i64,
+    /// How long the sink of record keeps samples, by their time; older ones are refused. 0: for ever. Milliseconds.
+    pub retention_ms: i64,
     /// For tests of the ledger: the n-th accepted sample vanishes without a trace.
     pub planted_drop: Option<u64>,
 }
@@ -202,7 +204,8 @@ impl Lane {
             }
         }
         let wrong_class = report.header.class_version.is_some_and(|version| version != rules.class.version);
-        let window = TimeWindow::at(arrival.at_ms, self.policy.accept_past_ms);
+        let window = TimeWindow::at(arrival.at_ms, self.policy.accept_past_ms)
+            .kept_for(arrival.at_ms, self.policy.retention_ms);
         let counted = Counted::default();
         let mut judge =
             Judge { device, id, rules, arrival, report, window, doubt, state, decisions, counted };

@@ -200,7 +200,7 @@ section! {
     /// Which samples are taken.
     Validation = VALIDATE {
         /// How much older than its arrival a sample may be although it is from before 2020; younger samples are
-        /// taken at any age. Raise it to replay old recordings.
+        /// taken at any age that the sink of record keeps. Raise it to replay old recordings.
         accept_past: Period, Kind::Period(0, 73_000), Unwritten::Is("\"40d\"");
     }
 }
@@ -211,7 +211,8 @@ section! {
         /// Off only where an `[[influx]]` is the sink of record.
         enabled: bool, Kind::Switch, Unwritten::Is("true");
         /// How long history is kept: at least accept_past and 5 days, because a sample that is taken late must find
-        /// its window's other samples here for five more days of revisions.
+        /// its window's other samples here for five more days of revisions. Whole months go, so some of it stays longer.
+        /// As the sink of record, older samples are refused.
         retention: Period, Kind::Period(1, 73_000), Unwritten::Is("\"45d\"");
         /// Bytes on disk; the oldest history goes first.
         limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("21474836480");
@@ -236,6 +237,9 @@ section! {
         token: Option<Secret>, Kind::Secret, Unwritten::Absent("");
         /// File that holds the access token and nothing else.
         token_file: Option<PathBuf>, Kind::Path, Unwritten::Absent("\"/etc/hunhe/influx.token\"");
+        /// How long the database keeps samples: its bucket's retention, or VictoriaMetrics' -retentionPeriod. As the sink
+        /// of record, older samples are refused instead of being written and dropped there. Without this, none are.
+        retention: Option<Period>, Kind::Period(1, 73_000), Unwritten::Absent("\"365d\"");
         /// Lines of one request.
         batch_rows: u32, Kind::Whole(1, 100_000), Unwritten::Is("5000");
         /// Seconds after which a request without an answer is repeated.
