@@ -21,8 +21,8 @@ use crate::{
         },
         metrics::Metric,
         types::{
-            AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Rule, Series,
-            Status, Zone,
+            AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, QuarantineRecord,
+            Redriven, Rule, Series, Status, Zone,
         },
     },
     backup::Source,
@@ -38,7 +38,7 @@ use crate::{
 };
 use hunhe_gateway_core::{lane::Lane, registry::Registry};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -73,7 +73,6 @@ pub struct Answers {
     sessions: Acknowledger,
     kept: tokio::sync::Mutex<Option<(Instant, Status)>>,
     rate: Mutex<status::Rate>,
-    redriving: Mutex<HashSet<u64>>,
     kept_for_backup: Source,
     backing_up: Arc<tokio::sync::Mutex<()>>,
 }
@@ -108,7 +107,6 @@ impl Answers {
             sessions,
             kept: tokio::sync::Mutex::default(),
             rate: Mutex::default(),
-            redriving: Mutex::default(),
             kept_for_backup,
             backing_up: Arc::default(),
         }
@@ -193,7 +191,11 @@ impl Backend for Answers {
         Box::pin(self.quarantine_of(query))
     }
 
-    fn redrive(&self, id: u64) -> Answer<'_, Redriven> {
+    fn quarantined(&self, id: String, payload: bool) -> Answer<'_, QuarantineRecord> {
+        Box::pin(self.record_of(id, payload))
+    }
+
+    fn redrive(&self, id: String) -> Answer<'_, Redriven> {
         Box::pin(self.redrive_of(id))
     }
 

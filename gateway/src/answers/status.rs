@@ -1,6 +1,6 @@
 //! The gateway at this moment, the ledger, and figures for Prometheus.
 
-use super::{Answers, sinks};
+use super::{Answers, quarantine, sinks};
 use crate::{
     alerts::describe::shown_agent,
     api::{
@@ -104,6 +104,8 @@ impl Answers {
             sinks: self.sinks.iter().map(|sink| sinks::shown(&sink.snapshot())).collect(),
             ledger: seen.totals,
             quarantined_by_reason: seen.refused,
+            quarantine: self.quarantine_now(),
+            retired: self.retired_now(),
             alerts: self.alerting.book.firing(),
             outputs: self.outputs_now(),
         })
@@ -111,10 +113,11 @@ impl Answers {
 
     pub(super) async fn ledger_of(&self, query: LedgerQuery) -> Result<Ledger, ApiError> {
         let registry = Arc::clone(&self.registry);
+        let retired = self.retired_now();
         self.ask(move |lane| {
             let totals = totals_of(lane);
             let Some(by) = query.by else {
-                return Ledger { totals, by: None, rows: Vec::new(), next: None };
+                return Ledger { totals, retired, by: None, rows: Vec::new(), next: None };
             };
             let mut parts: BTreeMap<String, (Totals, bool)> = BTreeMap::new();
             for (device, state) in lane.states() {
@@ -133,7 +136,7 @@ impl Answers {
             let more = rows.len() > query.limit;
             rows.truncate(query.limit);
             let next = rows.last().filter(|_| more).map(|row| row.key.clone());
-            Ledger { totals, by: Some(by), rows, next }
+            Ledger { totals, retired, by: Some(by), rows, next }
         })
         .await
     }
@@ -222,6 +225,7 @@ impl Answers {
             ),
         ];
         metrics.extend(sinks::metrics(&self.sinks));
+        metrics.extend(quarantine::metrics(&status.quarantine, status.retired));
         metrics.extend(self.alert_metrics());
         Ok(metrics)
     }

@@ -254,9 +254,12 @@ section! {
 section! {
     /// What was refused, kept with its payload to be looked at and sent through again.
     QuarantineLimits = QUARANTINE {
-        /// Records kept; beyond it the oldest are discarded, and the ledger counts their samples as declared lost.
-        limit_records: u64, Kind::Whole(1, 100_000_000), Unwritten::Is("100000");
-        /// How long a record is kept.
+        /// Records kept. Beyond either limit the oldest record of the device with the largest share is discarded, records
+        /// without samples first; the ledger counts discarded samples as declared lost. Some 130 bytes of memory each.
+        limit_records: u64, Kind::Whole(1, 1_000_000), Unwritten::Is("100000");
+        /// Bytes kept, payloads included.
+        limit_bytes: u64, Kind::Whole(1 << 20, 1 << 40), Unwritten::Is("268435456");
+        /// How long a record is kept since it arrived, or was judged last.
         limit_age: Period, Kind::Period(1, 73_000), Unwritten::Is("\"90d\"");
     }
 }

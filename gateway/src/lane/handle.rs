@@ -1,6 +1,6 @@
 //! What others say to a lane's thread, and what they see of it.
 
-use crate::{checkpoint::Written, journal::Lsn, sinks::Confirmation};
+use crate::{checkpoint::Written, journal::Lsn, sinks::Confirmation, store::Discard};
 use hunhe_gateway_core::{lane::Lane, registry::Registry};
 use std::{
     collections::BTreeMap,
@@ -30,8 +30,8 @@ pub enum Said {
         /// What it did.
         rows: Vec<Confirmation>,
     },
-    /// Quarantined samples were discarded.
-    Discarded(Confirmation),
+    /// Quarantined samples were discarded, for good.
+    Discarded(Vec<Discard>),
     /// Someone asks.
     Ask(Question),
     /// A checkpoint is on disk, covering the journal up to here.
@@ -63,6 +63,8 @@ pub struct Progress {
     pub checkpoints: AtomicU64,
     /// Journal records that could not be read, each a possible loss.
     pub unreadable: AtomicU64,
+    /// Discards of the quarantine up to this number are counted in both checkpoints.
+    pub discards: AtomicU64,
 }
 
 /// Values accepted since this process began, by district; a replay counts them again.
