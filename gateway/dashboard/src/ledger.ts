@@ -1,6 +1,6 @@
 // The ledger: where every sample that a device took has gone. Five counts, which together are all of them.
 
-import type { LedgerTotals } from "./api.ts";
+import type { LedgerTotals, Retired } from "./api.ts";
 import { el, mark, put } from "./dom.ts";
 import { whole } from "./format.ts";
 import { say } from "./language.ts";
@@ -12,6 +12,8 @@ export class Ledger {
   private readonly state = el("span", { class: "state" });
   private readonly sampled = { label: el("dt"), value: el("dd") };
   private readonly counts = new Map(COUNTS.map((name) => [name, { label: el("dt"), value: el("dd") }]));
+  private readonly retired = { label: el("dt"), value: el("dd") };
+  private readonly retiredRow = el("div", { "data-count": "retired" }, this.retired.label, this.retired.value);
   readonly element = el(
     "section", { class: "panel ledger", id: "ledger", tabindex: "-1" },
     el("div", { class: "head" }, this.title, this.state),
@@ -19,18 +21,22 @@ export class Ledger {
       "dl", { class: "counts scroll" },
       el("div", { "data-count": "sampled" }, this.sampled.label, this.sampled.value),
       ...[...this.counts].map(([name, { label, value }]) => el("div", { "data-count": name }, label, value)),
+      this.retiredRow,
     ),
   );
   private totals: LedgerTotals | undefined;
+  private dropped = 0;
 
-  show(totals: LedgerTotals): void {
+  show(totals: LedgerTotals, retired: Retired): void {
     this.totals = totals;
+    this.dropped = retired.expired + retired.oversize;
     this.draw();
   }
 
   translate(): void {
     put(this.title, say("ledger"));
     put(this.sampled.label, say("sampled"));
+    put(this.retired.label, say("retired"));
     for (const [name, { label }] of this.counts) put(label, say(name));
     this.draw();
   }
@@ -42,5 +48,8 @@ export class Ledger {
     mark(this.element, "data-closed", String(totals.closed));
     put(this.sampled.value, whole(totals.sampled));
     for (const [name, { value }] of this.counts) put(value, whole(totals[name]));
+    // A part of what was stored, and no class of its own: spoken of only where there is any.
+    this.retiredRow.hidden = this.dropped === 0;
+    put(this.retired.value, whole(this.dropped));
   }
 }
