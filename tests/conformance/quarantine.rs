@@ -15,6 +15,7 @@ use hunhe_tests::{
     command_of,
     gateway::{Gateway, Setup},
     process::eventually,
+    procfs,
     publisher::Publisher,
     wire::{report, up_topic},
 };
@@ -187,4 +188,63 @@ fn what_is_older_than_the_retention_is_refused_and_stored_once_it_is_raised() {
         (counts(&ledger) == [Some(6), Some(6), Some(0), Some(0), Some(0)]).then_some(())
     });
     site.records("older_than_retention", 0);
+}
+
+/// What was listed whole once took 600 MiB.
+#[test]
+fn a_quarantine_full_of_large_messages_stays_within_its_bytes_and_is_listed_without_their_payloads() {
+    const LIMIT: u64 = 48 << 20;
+    const MESSAGES: u64 = 1_500;
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let list = dir.path().join("devices.csv");
+    register(&list, &["meter-1"]);
+    let setup = Setup {
+        broker: broker.port,
+        database: None,
+        registry: format!("devices = [{list:?}]"),
+        more: format!("[quarantine]\nlimit_bytes = {LIMIT}\n"),
+        sink_of_record: "embedded",
+    };
+    let gateway = Gateway::start(dir.path(), &setup, &[]);
+    let publisher = Publisher::connect(broker.port, "box", 16).expect("a connection");
+    let mut site = Site { gateway, publisher };
+    // Samples that only wait to be looked at: no junk makes them go.
+    site.send("meter-1", &three(0, 700 * DAY_H));
+    let junk = vec![0xff; 60_000];
+    for _ in 0..MESSAGES {
+        site.publisher.publish(up_topic("nobody").as_bytes(), &junk).expect("it is taken");
+    }
+    site.publisher.settle().expect("all of it");
+    let held = eventually(Duration::from_secs(60), "all of it was refused", || {
+        let status = site.gateway.http.json("/api/v1/status");
+        let refused = status["quarantined_by_reason"]["unknown_device"] == MESSAGES;
+        let held = status["quarantine"].clone();
+        let arrived = held["records"].as_u64()? + held["discarded"].as_u64()? == MESSAGES + 1;
+        (refused && arrived).then_some(held)
+    });
+    assert!(held["bytes"].as_u64().expect("bytes") <= LIMIT, "{held}");
+    assert!(held["discarded"].as_u64().expect("discarded") > 500, "{held}");
+
+    let rss = || procfs::rss_mib(site.gateway.process.id());
+    let before = rss();
+    let mut seen = 0;
+    for _ in 0..5 {
+        let (mut next, mut listed) = (String::new(), 0);
+        loop {
+            let page = site.page(&format!("limit=1000{next}"));
+            listed += page["items"].as_array().expect("items").len();
+            let Some(cursor) = page["next"].as_str() else { break };
+            next = format!("&before={cursor}");
+        }
+        seen = listed;
+    }
+    assert_eq!(Some(seen as u64), held["records"].as_u64(), "each record once");
+    // The store's cache of 16 MiB among it, and what the allocator keeps.
+    let grown = rss() - before;
+    assert!(grown < 64.0, "listing it took {grown} MiB, of {before}");
+    let old = &site.records("older_than_retention", 1)[0];
+    assert_eq!(old["samples"], 3, "the samples are still there: {old}");
+    let ledger = site.gateway.ledger();
+    assert_eq!(counts(&ledger), [Some(3), Some(0), Some(3), Some(0), Some(0)], "{ledger}");
 }
