@@ -33,8 +33,8 @@ use crate::{
         },
         metrics::Metric,
         types::{
-            AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Rule, Series,
-            Status, WriteOff, WriteOffOrder, WriteOffPage, Zone,
+            AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, QuarantineRecord,
+            Redriven, Rule, Series, Status, WriteOff, WriteOffOrder, WriteOffPage, Zone,
         },
     },
     backup::Source,
@@ -51,7 +51,6 @@ use crate::{
 use hunhe_gateway_core::registry::Registry;
 use queries::{Fresh, Queries};
 use std::{
-    collections::HashSet,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -88,7 +87,6 @@ pub struct Answers {
     sessions: Acknowledger,
     kept: tokio::sync::Mutex<Option<(Instant, Status)>>,
     rate: Mutex<status::Rate>,
-    redriving: Mutex<HashSet<u64>>,
     reads: series::Reads,
     writing_off: tokio::sync::Mutex<()>,
     kept_for_backup: Source,
@@ -129,7 +127,6 @@ impl Answers {
             sessions,
             kept: tokio::sync::Mutex::default(),
             rate: Mutex::default(),
-            redriving: Mutex::default(),
             reads: series::Reads::default(),
             writing_off: tokio::sync::Mutex::default(),
             kept_for_backup,
@@ -167,7 +164,7 @@ impl Answers {
     #[must_use]
     pub fn ledger_now(&self) -> Ledger {
         let totals = ledger::totals_of(&self.view.published.overview());
-        Ledger { totals, by: None, rows: Vec::new(), next: None }
+        Ledger { totals, retired: self.retired_now(), by: None, rows: Vec::new(), next: None }
     }
 }
 
@@ -220,7 +217,11 @@ impl Backend for Answers {
         Box::pin(self.quarantine_of(query))
     }
 
-    fn redrive(&self, id: u64) -> Answer<'_, Redriven> {
+    fn quarantined(&self, id: String, payload: bool) -> Answer<'_, QuarantineRecord> {
+        Box::pin(self.record_of(id, payload))
+    }
+
+    fn redrive(&self, id: String) -> Answer<'_, Redriven> {
         Box::pin(self.redrive_of(id))
     }
 

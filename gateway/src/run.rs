@@ -10,13 +10,13 @@ use crate::{
     api::{self, Api, Limits, live},
     backup,
     clock::Clock,
-    config::{Config, InfluxKind},
+    config::{Config, InfluxKind, Period},
     descriptors::Shares,
     heartbeat,
     intake::{self, Acknowledger, Role, Settler},
     journal::{Bounds, Committer, Intake, Lsn, Priority},
     lane::{
-        CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
+        CheckpointPolicy, DISCARDED, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
         published::Publisher,
     },
     notify::{self, watchdog},
@@ -25,11 +25,11 @@ use crate::{
     recover::{Layout, Recovered, bound_cursor, fingerprint},
     sinks::{
         embedded,
-        influx::{self, DeadLetter, NotKept, Report},
+        influx::{self, NotKept, Report, dead_letters},
         line_protocol::Dialect,
         status::SinkStatus,
     },
-    store::Store,
+    store::{self, Store},
     watermark,
 };
 use anyhow::Context;
@@ -80,6 +80,8 @@ pub struct Gateway {
 
 /// How often the store's memory goes to disk.
 const STORE_CHECKPOINT: Duration = Duration::from_secs(300);
+/// How often what is old goes from the store.
+const RETAIN_EVERY: Duration = Duration::from_secs(3600);
 
 impl Gateway {
     /// Starts everything.
@@ -101,7 +103,8 @@ impl Gateway {
         let (fatal_said, fatal) = mpsc::unbounded_channel();
         let (lane, said) = LaneHandle::new();
 
-        let rules = fingerprint(&registry, config.validate.accept_past.as_ms());
+        let policy = policy(&config, extras);
+        let rules = fingerprint(&registry, &policy);
         let disk = Recovered::open(&hunhe_disk::real(), &Layout::of(&config), rules)?;
         lane.progress().unreadable.fetch_add(disk.gone, Ordering::Relaxed);
         // Behind the logs' locks: it is no other gateway's.
@@ -119,7 +122,10 @@ impl Gateway {
                 confirmed: confirmed.get(embedded::NAME).copied().unwrap_or(0),
                 confirmed_of_record: marks.of_record,
                 cause_max: marks.cause_max,
+                discarded: confirmed.get(DISCARDED).copied().unwrap_or(0),
                 checkpoint_every: STORE_CHECKPOINT,
+                retain_every: RETAIN_EVERY,
+                quarantine_age_ms: config.quarantine.limit_age.as_ms(),
                 clock: extras.clock,
             },
             Arc::clone(&store),
@@ -130,17 +136,16 @@ impl Gateway {
         let mut influx = Vec::new();
         for database in &config.influx {
             let options = influx_options(database, &config, marks)?;
-            let reports = influx_reports(&database.name, Arc::clone(&store), lane.clone(), extras.clock);
+            let of_record = options.of_record;
+            let reports =
+                influx_reports(&database.name, of_record, Arc::clone(&store), lane.clone(), extras.clock);
             influx.push(influx::start(options, Arc::clone(&registry), decided_tail.clone(), reports)?);
         }
         let statuses: Vec<Arc<SinkStatus>> = std::iter::once(Arc::clone(&embedded.status))
             .chain(influx.iter().map(influx::Handle::status))
             .collect();
 
-        let mut core = Lane::new(
-            Arc::clone(&registry),
-            Policy { accept_past_ms: config.validate.accept_past.as_ms(), planted_drop: extras.planted_drop },
-        );
+        let mut core = Lane::new(Arc::clone(&registry), policy);
         if let Some(snapshot) = disk.snapshot {
             let unregistered = core.restore(snapshot);
             if unregistered > 0 {
@@ -532,12 +537,29 @@ fn page_and_api(
     Ok(Api::new(backend, hub, limits, api::Hosts::new(address, &config.http.hosts)))
 }
 
+/// What decisions follow from beside registry and messages.
+fn policy(config: &Config, extras: Extras) -> Policy {
+    let database = config.influx.iter().find(|influx| influx.name == config.sink_of_record);
+    let retention = match database {
+        Some(database) => database.retention,
+        None => Some(config.embedded.retention),
+    };
+    Policy {
+        accept_past_ms: config.validate.accept_past.as_ms(),
+        retention_ms: retention.map_or(0, Period::as_ms),
+        planted_drop: extras.planted_drop,
+    }
+}
+
 fn open_store(config: &Config, tables: usize) -> anyhow::Result<Store> {
-    let mut options = crate::store::Options::new(config.data_dir.join("store"));
+    let mut options = store::Options::new(config.data_dir.join("store"));
     options.retention_days = u32::try_from(config.embedded.retention.as_s().div_ceil(86_400))?;
     options.limit_bytes = config.embedded.limit_bytes;
     options.open_tables = tables;
-    options.quarantine_limit_records = usize::try_from(config.quarantine.limit_records)?;
+    options.quarantine = store::Limits {
+        records: usize::try_from(config.quarantine.limit_records)?,
+        bytes: config.quarantine.limit_bytes,
+    };
     Ok(Store::open(options)?)
 }
 
@@ -585,7 +607,13 @@ fn influx_options(
     Ok(options)
 }
 
-fn influx_reports(name: &str, store: Arc<Store>, lane: LaneHandle, clock: Clock) -> influx::Reports {
+fn influx_reports(
+    name: &str,
+    of_record: bool,
+    store: Arc<Store>,
+    lane: LaneHandle,
+    clock: Clock,
+) -> influx::Reports {
     let sink: Arc<str> = name.into();
     Box::new(move |report| match report {
         Report::Confirmed(rows) => {
@@ -598,41 +626,10 @@ fn influx_reports(name: &str, store: Arc<Store>, lane: LaneHandle, clock: Clock)
         }
         Report::DeadLetters(letters) => {
             let arrival_ms = clock.now_ms();
-            let records = letters.iter().map(|letter| (letter_id(letter), record_of(letter, arrival_ms)));
-            let discarded = store
-                .keep_quarantine(records.collect())
-                .map_err(|error| NotKept(format!("{:#}", anyhow::Error::from(error))))?;
-            for said in discarded.iter().filter_map(|record| embedded::discarded_samples(&record.bytes)) {
-                let _ = lane.say(Said::Discarded(said));
-            }
-            Ok(())
+            dead_letters::keep(&store, &sink, of_record, &letters, arrival_ms)
+                .map_err(|error| NotKept(format!("{:#}", anyhow::Error::from(error))))
         }
     })
-}
-
-/// A dead letter as quarantine keeps it.
-fn record_of(letter: &DeadLetter, arrival_ms: i64) -> Vec<u8> {
-    let parts = crate::decided::RefusedParts {
-        cause: letter.cause,
-        device: Some(letter.device),
-        arrival_ms,
-        boot: letter.boot,
-        redrive_of: None,
-        reason: "refused_by_database",
-        topic: letter.words.as_bytes(),
-        payload: letter.line.as_bytes(),
-    };
-    let ranges = [(letter.seq, u64::from(letter.samples), "refused_by_database")];
-    parts.to_record(ranges.into_iter())
-}
-
-/// The same letter has the same id, so that a batch repeated after a crash is quarantined once. Between the conflicts'
-/// ids and 2^53.
-fn letter_id(letter: &DeadLetter) -> u64 {
-    let identity =
-        crc32c::crc32c_append(crc32c::crc32c(letter.device.as_str().as_bytes()), letter.line.as_bytes());
-    let identity = crc32c::crc32c_append(identity, &letter.seq.to_le_bytes());
-    (3 << 51) | ((letter.cause & 0x7_ffff) << 32) | u64::from(identity)
 }
 
 /// Runs until SIGINT or SIGTERM.

@@ -177,7 +177,9 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
                     let again = decided::read_refused_record(&record).unwrap();
                     assert_eq!(again.ranges().collect::<Vec<_>>(), refused.ranges().collect::<Vec<_>>());
                     assert_eq!((again.topic, again.payload), (refused.topic, refused.payload));
+                    assert!(refused.announced && again.announced);
                 }
+                Decided::Judged { .. } => panic!("nothing was judged again"),
             }
         }
         assert!(current == 0 || records >= 3, "cause {current} has {records} records");
@@ -398,7 +400,7 @@ fn the_largest_decision_of_a_report_fits_and_comes_back() {
                 }
             }
             Decided::Window(_) => windows += 1,
-            Decided::Refused(_) => panic!("nothing was refused"),
+            Decided::Refused(_) | Decided::Judged { .. } => panic!("nothing was refused"),
         }
     }
     assert_eq!((next_row, windows), (rows, 4096));

@@ -99,6 +99,8 @@ pub enum Reason {
     ImplausibleSeq,
     /// Sampled before what `accept_past` allows.
     TooOld,
+    /// Sampled before what the sink of record keeps: it would be dropped soon after it was stored.
+    OlderThanRetention,
     /// Sampled more than a quarter of an hour ahead of arrival.
     InFuture,
     /// The sample has no value of a known channel.
@@ -123,6 +125,7 @@ impl Reason {
             Self::DedupWindow => "dedup_window",
             Self::ImplausibleSeq => "implausible_seq",
             Self::TooOld => "too_old",
+            Self::OlderThanRetention => "older_than_retention",
             Self::InFuture => "in_future",
             Self::NoKnownChannel => "no_known_channel",
             Self::OutOfRange => "out_of_range",

@@ -66,8 +66,11 @@ impl Judge<'_> {
         }
         let timely = self.window.within(&self.report.times_ms, rows.clone());
         self.refuse(seq0 + rows.start as u64, (timely.start - rows.start) as u64, Reason::TooOld);
-        if !timely.is_empty() {
-            self.timely(block, timely.clone());
+        let kept = self.window.kept(&self.report.times_ms, timely.clone());
+        let dropped = (kept.start - timely.start) as u64;
+        self.refuse(seq0 + timely.start as u64, dropped, Reason::OlderThanRetention);
+        if !kept.is_empty() {
+            self.timely(block, kept);
         }
         self.refuse(seq0 + timely.end as u64, (rows.end - timely.end) as u64, Reason::InFuture);
     }

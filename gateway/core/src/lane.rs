@@ -51,6 +51,8 @@ pub use crate::device::DeviceState;
 pub struct Policy {
     /// Samples this much older than their arrival are taken, even from before 2020; milliseconds.
     pub accept_past_ms: i64,
+    /// How long the sink of record keeps samples, by their time; older ones are refused. 0: for ever. Milliseconds.
+    pub retention_ms: i64,
     /// For tests of the ledger: the n-th accepted sample vanishes without a trace.
     pub planted_drop: Option<u64>,
 }
@@ -185,7 +187,8 @@ impl Lane {
         decisions: &mut Decisions,
     ) -> Result<(), Refusal> {
         let boot = report.header.boot;
-        let window = TimeWindow::at(arrival.at_ms, self.policy.accept_past_ms);
+        let window = TimeWindow::at(arrival.at_ms, self.policy.accept_past_ms)
+            .kept_for(arrival.at_ms, self.policy.retention_ms);
         self.books.note(device.0, || ledger_of(&self.devices, device.0));
         self.fresh.clear();
         let doubt = match redrive {

@@ -108,10 +108,10 @@ function countAlerts(): void {
 function take(status: Status): void {
   clockOffsetMs = Date.parse(status.now) - Date.now();
   strip.show(status);
-  ledger.show(status.ledger);
+  ledger.show(status.ledger, status.retired);
   gateway.show(status);
   banner.show(status.outputs ?? []);
-  quarantine.show(status.quarantined_by_reason);
+  quarantine.show(status.quarantine);
 }
 
 function show(batch: Batch, connection: Connection): void {

@@ -41,7 +41,7 @@ impl Answers {
             }
         };
         let next = rows.end();
-        Ok(Ledger { totals: whole.totals, by: Some(by), rows: rows.rows, next })
+        Ok(Ledger { totals: whole.totals, retired: whole.retired, by: Some(by), rows: rows.rows, next })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The gateway at this moment, and figures for Prometheus.
 
-use super::{Answers, ledger::totals_of, sinks};
+use super::{Answers, ledger::totals_of, quarantine, sinks};
 use crate::{
     api::{
         ApiError,
@@ -91,6 +91,8 @@ impl Answers {
             sinks: self.sinks.iter().map(|sink| sinks::shown(&sink.snapshot())).collect(),
             ledger: totals_of(&seen),
             quarantined_by_reason: refused_of(counters),
+            quarantine: self.quarantine_now(),
+            retired: self.retired_now(),
             alerts: self.alerting.book.firing(),
             outputs: self.outputs_now(),
         })
@@ -224,6 +226,7 @@ impl Answers {
         ];
         metrics.extend(self.query_metrics());
         metrics.extend(sinks::metrics(&self.sinks));
+        metrics.extend(quarantine::metrics(&status.quarantine, status.retired));
         metrics.extend(self.alert_metrics());
         metrics.extend(self.reads.metrics());
         Ok(metrics)

@@ -125,6 +125,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(routes::devices::device))
         .routes(routes!(routes::series::series))
         .routes(routes!(routes::quarantine::quarantine))
+        .routes(routes!(routes::quarantine::record))
         .routes(routes!(routes::quarantine::redrive))
         .routes(routes!(routes::alerts::alerts))
         .routes(routes!(routes::alerts::rules))

@@ -1,17 +1,14 @@
-//! `ledger` and `quarantine`: questions to a running gateway over its HTTP interface.
+//! `ledger`, and what every question to a running gateway over its HTTP interface needs.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Asking, LedgerOptions, QuarantineCommand, write_off};
+use super::{Asking, LedgerOptions, write_off};
 
 /// A whole city's ledger is answered well within this.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Records on one page of an export; the interface's own bound.
-const PAGE: u32 = 1_000;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +76,15 @@ async fn show_ledger(asking: &Asking, out: &mut dyn Write) -> Result<bool, AskEr
         }
         writeln!(out)?;
     }
+    let retired = |name: &str| answer["retired"][name].as_u64().unwrap_or(0);
+    let (expired, oversize) = (retired("expired"), retired("oversize"));
+    if expired + oversize > 0 {
+        writeln!(
+            out,
+            "retired        {:>14} of the stored samples: the embedded store dropped {expired} by age, {oversize} by size",
+            expired + oversize
+        )?;
+    }
     writeln!(
         out,
         "the ledger {}{}",
@@ -121,69 +127,8 @@ fn grouped(count: u64) -> String {
     text
 }
 
-/// Lists, exports or re-drives; writes to `out`. Records are re-driven in order, until one is refused.
-///
-/// # Errors
-/// [`AskError`].
-pub async fn quarantine(command: &QuarantineCommand, out: &mut dyn Write) -> Result<(), AskError> {
-    match command {
-        QuarantineCommand::List { asking, reason, limit } => {
-            let (url, page) = Gateway::at(asking).page(reason.as_deref(), None, *limit).await?;
-            if asking.json {
-                return Ok(writeln!(out, "{page:#}")?);
-            }
-            for record in items(&page, &url)? {
-                write_record(record, out)?;
-            }
-            Ok(writeln!(out, "{} records in all", page.get("total").unwrap_or(&Value::Null))?)
-        }
-        QuarantineCommand::Export { asking, reason } => export(asking, reason.as_deref(), out).await,
-        QuarantineCommand::Redrive { asking, ids } => {
-            let gateway = Gateway::at(asking);
-            for id in ids {
-                let (_, answer) = gateway.post(&format!("/api/v1/quarantine/{id}/redrive")).await?;
-                if asking.json {
-                    writeln!(out, "{answer}")?;
-                } else {
-                    let samples = answer.get("samples").unwrap_or(&Value::Null);
-                    writeln!(out, "record {id}: {samples} samples go through validation again")?;
-                }
-            }
-            Ok(())
-        }
-    }
-}
-
-async fn export(asking: &Asking, reason: Option<&str>, out: &mut dyn Write) -> Result<(), AskError> {
-    let gateway = Gateway::at(asking);
-    let mut before = None;
-    loop {
-        let (url, page) = gateway.page(reason, before, PAGE).await?;
-        for record in items(&page, &url)? {
-            writeln!(out, "{record}")?;
-        }
-        let next = page.get("next").and_then(Value::as_u64);
-        // Ids fall from page to page; one that does not would have us ask for ever.
-        match (before, next) {
-            (_, None) => return Ok(()),
-            (Some(before), Some(next)) if next >= before => return Err(AskError::Foreign { url }),
-            (_, next) => before = next,
-        }
-    }
-}
-
 pub(super) fn items<'a>(page: &'a Value, url: &str) -> Result<&'a Vec<Value>, AskError> {
     page.get("items").and_then(Value::as_array).ok_or_else(|| AskError::Foreign { url: url.into() })
-}
-
-fn write_record(record: &Value, out: &mut dyn Write) -> io::Result<()> {
-    let text = |name: &str| match record.get(name) {
-        None | Some(Value::Null) => "-".into(),
-        Some(Value::String(text)) => plain(text),
-        Some(other) => other.to_string(),
-    };
-    let fields = ["id", "arrival", "device", "reason", "samples", "detail"].map(text);
-    writeln!(out, "{}", fields.join("  "))
 }
 
 /// Text from outside must not steer a terminal.
@@ -199,18 +144,6 @@ pub(super) struct Gateway {
 impl Gateway {
     pub(super) fn at(asking: &Asking) -> Self {
         Self { client: reqwest::Client::new(), base: asking.url.trim_end_matches('/').into() }
-    }
-
-    async fn page(
-        &self,
-        reason: Option<&str>,
-        before: Option<u64>,
-        limit: u32,
-    ) -> Result<(String, Value), AskError> {
-        let mut query = vec![("limit", limit.to_string())];
-        query.extend(reason.map(|reason| ("reason", reason.to_owned())));
-        query.extend(before.map(|before| ("before", before.to_string())));
-        self.get("/api/v1/quarantine", &query).await
     }
 
     pub(super) async fn get(
@@ -258,7 +191,8 @@ impl Gateway {
         self.answer(url, request).await
     }
 
-    async fn post(&self, path: &str) -> Result<(String, Value), AskError> {
+    /// Asks for a change.
+    pub(super) async fn post(&self, path: &str) -> Result<(String, Value), AskError> {
         let url = format!("{}{path}", self.base);
         let request = self.client.post(&url);
         self.answer(url, request).await
@@ -288,11 +222,8 @@ impl Gateway {
 mod tests {
     use super::*;
     use axum::Json;
-    use axum::extract::{Path, Query};
-    use axum::http::StatusCode;
-    use axum::routing::{get, post};
+    use axum::routing::get;
     use serde_json::json;
-    use std::collections::HashMap;
 
     /// Serves `router` on a free loopback port.
     async fn serve(router: axum::Router) -> Asking {
@@ -367,51 +298,5 @@ mod tests {
 
         let stranger = serve(axum::Router::new().route("/api/v1/ledger", get(async || "hello"))).await;
         assert!(matches!(show_ledger(&stranger, &mut Vec::new()).await, Err(AskError::Foreign { .. })));
-    }
-
-    #[tokio::test]
-    async fn an_export_has_every_record_once_across_pages() {
-        let page = async |Query(asked): Query<HashMap<String, String>>| {
-            assert_eq!(asked["reason"], "a&b");
-            let before: u64 = asked.get("before").map_or(2_501, |before| before.parse().unwrap());
-            let limit: u64 = asked["limit"].parse().unwrap();
-            let first = before.saturating_sub(limit).max(1);
-            let items: Vec<_> =
-                (first..before).rev().map(|id| json!({"id": id, "detail": "x\u{1b}[2J"})).collect();
-            let next = (first > 1).then_some(first);
-            Json(json!({"items": items, "next": next, "total": 2_500}))
-        };
-        let asking = serve(axum::Router::new().route("/api/v1/quarantine", get(page))).await;
-        let mut out = Vec::new();
-        let export = QuarantineCommand::Export { asking: asking.clone(), reason: Some("a&b".into()) };
-        quarantine(&export, &mut out).await.unwrap();
-        let ids: Vec<u64> = String::from_utf8(out)
-            .unwrap()
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_u64().unwrap())
-            .collect();
-        assert!(ids.into_iter().eq((1..=2_500).rev()));
-
-        let mut out = Vec::new();
-        let list = QuarantineCommand::List { asking, reason: Some("a&b".into()), limit: 2 };
-        quarantine(&list, &mut out).await.unwrap();
-        let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().count(), 3);
-        assert!(!text.contains('\u{1b}'), "a control character reached the terminal");
-    }
-
-    #[tokio::test]
-    async fn a_refused_redrive_gives_the_gateways_reason() {
-        let redrive = async |Path(id): Path<u64>| match id {
-            1 => (StatusCode::ACCEPTED, Json(json!({"id": 1, "samples": 24}))),
-            _ => (StatusCode::NOT_FOUND, Json(json!({"detail": "no such record"}))),
-        };
-        let router = axum::Router::new().route("/api/v1/quarantine/{id}/redrive", post(redrive));
-        let asking = serve(router).await;
-        let mut out = Vec::new();
-        let command = QuarantineCommand::Redrive { asking, ids: vec![1, 2] };
-        let error = quarantine(&command, &mut out).await.unwrap_err().to_string();
-        assert!(error.ends_with("/api/v1/quarantine/2/redrive answered 404: no such record"), "{error}");
-        assert_eq!(out, b"record 1: 24 samples go through validation again\n");
     }
 }

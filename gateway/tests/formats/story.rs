@@ -14,7 +14,7 @@ use hunhe_gateway::{
     places::Places,
     record::{Entering, OutputChange},
     sinks::cursor::{Cursor, CursorFile},
-    store::{self, Rollup, Rows, Store},
+    store::{self, NewRecord, RecordId, Rollup, Rows, Store},
 };
 use hunhe_gateway_core::{
     alert::{Change, Mode, Phase, Subject},
@@ -326,12 +326,46 @@ pub(crate) fn open_store(dir: &Path) -> Result<Store, store::StoreError> {
     Store::open(store::Options { retention_days: 100_000, ..store::Options::new(dir) })
 }
 
+/// One record of each kind.
+pub(crate) fn records() -> [NewRecord<'static>; 3] {
+    let message = NewRecord {
+        id: RecordId::Message { cause: 44 },
+        arrival_ms: NOW_MS,
+        device: None,
+        boot: 0,
+        samples: 0,
+        reason: "truncated",
+        body: b"refused",
+    };
+    let conflict = NewRecord {
+        id: RecordId::Conflict { cause: 45, boot: BOOT, seq: 9 },
+        device: Some(id("secret-7")),
+        boot: BOOT,
+        samples: 1,
+        reason: "conflict",
+        ..message
+    };
+    let letter = NewRecord {
+        id: RecordId::DeadLetter { cause: 46, hash: 0x1234_5678_9abc_def0 },
+        arrival_ms: NOW_MS + 1,
+        reason: "refused_by_database",
+        ..conflict
+    };
+    [message, conflict, letter]
+}
+
 pub(crate) fn write_store(dir: &Path) {
     let store = open_store(dir).unwrap();
     let key = store.device("shown-7").unwrap();
     store.write(key, &rows(), &mut Vec::new()).unwrap();
     store.put_rollup(key, &rollup()).unwrap();
-    store.put_quarantine(44, b"refused").unwrap();
+    for record in records() {
+        store.put_record(&record).unwrap();
+    }
+    // One that is too old by now.
+    let old = NewRecord { id: RecordId::Message { cause: 40 }, arrival_ms: NOW_MS - 9, ..records()[1] };
+    store.put_record(&old).unwrap();
+    assert_eq!(store.expire_records(NOW_MS).unwrap(), 1);
     store.checkpoint(STORE_CURSOR).unwrap();
 }
 

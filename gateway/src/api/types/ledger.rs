@@ -34,6 +34,15 @@ pub struct LedgerTotals {
     pub messages_refused: BTreeMap<String, u64>,
 }
 
+/// Samples that are counted as stored, and that the embedded store has dropped since.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Retired {
+    /// Older than `embedded.retention`.
+    pub expired: u64,
+    /// Dropped sooner, at `embedded.limit_bytes`.
+    pub oversize: u64,
+}
+
 /// By what the ledger is split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -108,6 +117,8 @@ pub struct LedgerRow {
 pub struct Ledger {
     /// Over all devices.
     pub totals: LedgerTotals,
+    /// Of the samples that the embedded store was given, those that it holds no more.
+    pub retired: Retired,
     /// By what `rows` are split.
     pub by: Option<LedgerBy>,
     /// The parts, ordered by key; empty without `by`.
