@@ -136,8 +136,9 @@ impl Answers {
 
     /// All devices, counted within the last [`FRESH`].
     async fn census_now(&self) -> Result<Arc<view::Census>, ApiError> {
-        let (view, now_ms) = (Arc::clone(&self.view), self.clock.now_ms());
-        self.census.get(self.queries.figures(), move || view.census(now_ms)).await
+        let (view, book) = (Arc::clone(&self.view), Arc::clone(&self.alerting.book));
+        let now_ms = self.clock.now_ms();
+        self.census.get(self.queries.figures(), move || view.census(now_ms, book.by_district())).await
     }
 
     /// Work that reads the disk goes where it may block.
