@@ -9,7 +9,7 @@ REPORTS := target/report
 TESTS := $(CARGO) nextest run --cargo-profile $(PROFILE) --workspace --features hunhe-gateway/planted
 export HUNHE_RECORDINGS ?= $(CURDIR)/../shared/data
 
-.PHONY: help demo test bench sim alarms fleet acknowledgement kills overload faults power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
+.PHONY: help demo test bench sim alarms fleet acknowledgement kills overload faults siege power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,8 +64,9 @@ bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
 
-sim: build ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0; overnight SEEDS=1000000
+sim: ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0, PROFILE=ci or release; overnight SEEDS=1000000
 	mkdir -p $(REPORTS)
+	$(CARGO) build --profile $(PROFILE) --workspace --bins --examples --features hunhe-gateway/planted
 	$(BIN)/hunhe-sim --seeds $(or $(SEEDS),2000) $(if $(FROM),--from $(FROM)) --report $(REPORTS)/sim.json
 
 alarms: build ## from a detector's report to a webhook, with a backlog of forty days beside it, about 2 minutes
@@ -91,7 +92,11 @@ overload: build ## ten times the load for a minute in 256 MiB; needs to be root 
 
 faults: build ## each fault on the real programs, its figures in target/report/faults.json, about 9 minutes
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast \
-		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|backup)$$/)'
+		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|outputs|backup)$$/)'
+
+siege: build ## attackers one by one and all together beside honest readings and true alarms, about 5 minutes; ARGS="--only NAME"
+	mkdir -p $(REPORTS)
+	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-siege $(ARGS)
 
 IMAGES ?= 200000
 power: ## IMAGES=200000 power cuts of journal and outbox, with further cuts in recovery, about 2 minutes

@@ -130,6 +130,9 @@ struct Simulate {
     /// The broker
     #[arg(long, default_value = "127.0.0.1:1883", value_parser = broker)]
     broker: Broker,
+    /// A file that holds one password: each agent logs in with its own id as user name, and this
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
     /// Who holds a connection
     #[arg(long, default_value = "agent")]
     connections: ConnectionsFlag,
@@ -302,6 +305,10 @@ async fn simulate(flags: Simulate) -> Result<(), Failure> {
     }
     if let Some(folder) = &flags.recording {
         options.recording = replay::load(folder, &options.classes).map_err(usage)?;
+    }
+    if let Some(path) = &flags.password_file {
+        let read = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()));
+        options.password = Some(read.map_err(usage)?.trim_end().to_owned());
     }
     options.connections = match flags.connections {
         ConnectionsFlag::Agent => Connections::Agent,

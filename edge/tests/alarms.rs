@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use hunhe_proto::{class::Class, decode::decode, reading::Report, topic};
+use hunhe_tests::{
+    broker::{Agents, GATEWAY, Mosquitto, Saving},
+    mqtt::password_of,
+};
 use rumqttc::{AsyncClient, Broker, Event, MqttOptions, Packet, QoS};
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
-    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -51,6 +53,8 @@ per_agent = 1
 places = [{ district = 210102, zone = "z", lon = 123.4, lat = 41.8 }]
 "#;
 
+/// Every agent's.
+const PASSWORD: &str = "one for all";
 /// 2024-01-01T00:00:00Z
 const START_MS: i64 = 1_704_067_200_000;
 const SCENARIO: &str = r#"
@@ -82,27 +86,13 @@ impl Drop for Process {
     }
 }
 
-fn start_broker(folder: &Path, port: u16) -> Process {
-    let config = folder.join("mosquitto.conf");
-    fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
-    let mut command = Command::new("/usr/sbin/mosquitto");
-    let child = command.arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "the broker does not listen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Process(child)
-}
-
 /// A report as heard: its device, whether by the alarm topic, its samples as (seconds from the start, value).
 type Heard = (String, bool, Vec<(i64, i64)>);
 
 async fn listen(port: u16, class: &Class, mut done: impl FnMut(&[Heard]) -> bool) -> Vec<Heard> {
-    let (client, mut events) =
-        AsyncClient::builder(MqttOptions::new("gateway", Broker::tcp("127.0.0.1", port)))
-            .capacity(10)
-            .build();
+    let mut options = MqttOptions::new(GATEWAY, Broker::tcp("127.0.0.1", port));
+    options.set_credentials(GATEWAY, password_of(GATEWAY));
+    let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
     let (mut heard, mut report) = (Vec::new(), Report::default());
     let deadline = Instant::now() + Duration::from_secs(30);
     while !done(&heard) {
@@ -137,15 +127,21 @@ async fn a_leap_and_a_change_leave_at_once_and_an_outage_delivers_afterwards() {
     for (name, text) in [("classes/level.toml", CLASS), ("fleet.toml", FLEET), ("scenario.toml", SCENARIO)] {
         fs::write(path(name), text).unwrap();
     }
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let _broker = start_broker(folder.path(), port);
+    let agents = Agents { users: &["l-1", "l-2", "l-3"], password: Some(PASSWORD), own_lines: "" };
+    let broker = Mosquitto::start_as_shipped(folder.path(), Saving::EveryMinute, &agents);
+    fs::write(path("password"), PASSWORD).unwrap();
     let class: Class = toml::from_str(CLASS).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_hunhe-edge"));
     command.arg("simulate").arg("--fleet").arg(path("fleet.toml")).arg("--classes").arg(path("classes"));
-    command.arg("--scenario").arg(path("scenario.toml")).arg("--broker").arg(format!("127.0.0.1:{port}"));
+    command
+        .arg("--scenario")
+        .arg(path("scenario.toml"))
+        .arg("--broker")
+        .arg(format!("127.0.0.1:{}", broker.port));
+    command.arg("--password-file").arg(path("password"));
     // Ten minutes of event time a second.
     command.args(["--speed", "600", "--from", "2024-01-01T00:00:00Z", "--for", "6s", "--drain", "1s"]);
-    let listening = listen(port, &class, |heard| {
+    let listening = listen(broker.gateway_port, &class, |heard| {
         let ends = |device: &str| {
             let of = heard.iter().filter(|(name, ..)| name == device).flat_map(|(_, _, samples)| samples);
             of.map(|(time_s, _)| *time_s).max().unwrap_or(0)

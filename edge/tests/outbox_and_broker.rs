@@ -10,12 +10,15 @@ use hunhe_proto::{
     reading::{Drop, DropCause, Report},
     topic, v1,
 };
+use hunhe_tests::{
+    broker::{Agents, GATEWAY, Mosquitto, Saving},
+    mqtt::password_of,
+};
 use prost::Message;
 use rumqttc::{AsyncClient, Broker, Event, MqttOptions, Packet, PublishOptions, QoS};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -40,6 +43,11 @@ max = 10000
 simulate = { base = 500, daily = 100, noise = 20 }
 "#;
 
+/// The agent's two devices, as `hunhe-gateway registry acl` would name them.
+const BEHIND: &str = "user c-1\n\
+    topic write hunhe/v1/+/l-1/up\ntopic write hunhe/v1/+/l-1/alarm\n\
+    topic write hunhe/v1/+/l-2/up\ntopic write hunhe/v1/+/l-2/alarm\n";
+
 /// Killed by its process id when the test ends, however it ends.
 struct Process(Child);
 
@@ -58,42 +66,18 @@ impl std::ops::Drop for Process {
 
 struct Place {
     folder: tempfile::TempDir,
-    port: u16,
-    broker: Process,
-}
-
-fn start_broker(folder: &Path, port: u16) -> Process {
-    let config = folder.join("mosquitto.conf");
-    fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n"))
-        .unwrap();
-    let child = Command::new("/usr/sbin/mosquitto")
-        .arg("-c")
-        .arg(config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let process = Process(child);
-    until("the broker listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    process
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    broker: Mosquitto,
 }
 
 impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         fs::create_dir(folder.path().join("classes")).unwrap();
         fs::write(folder.path().join("classes/level.toml"), CLASS).unwrap();
-        let broker = start_broker(folder.path(), port);
-        Self { folder, port, broker }
+        let agents = Agents { users: &["c-1"], password: None, own_lines: BEHIND };
+        let broker = Mosquitto::start_as_shipped(folder.path(), Saving::Never, &agents);
+        fs::write(folder.path().join("password"), password_of("c-1")).unwrap();
+        Self { folder, broker }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -103,13 +87,15 @@ impl Place {
     /// One agent with two devices, a minute of event time every 20 ms.
     fn agent(&self) -> Process {
         let config = format!(
-            "agent = \"c-1\"\nclasses = {:?}\nstate_dir = {:?}\n[broker]\nport = {}\n[link]\nbackoff_ms_max = 1000\n\
+            "agent = \"c-1\"\nclasses = {:?}\nstate_dir = {:?}\n[broker]\nport = {}\n\
+             username = \"c-1\"\npassword_file = {:?}\n[link]\nbackoff_ms_max = 1000\n\
              [outbox]\nsamples_max = 100000\n[clock]\nspeed = 3000.0\nfrom = \"2024-01-01T00:00:00Z\"\n\
              [[devices]]\nid = \"l-1\"\nclass = \"level\"\ndriver = \"simulated\"\n\
              [[devices]]\nid = \"l-2\"\nclass = \"level\"\ndriver = \"simulated\"\n",
             self.path("classes"),
             self.path("state"),
-            self.port
+            self.broker.port,
+            self.path("password")
         );
         fs::write(self.path("edge.toml"), config).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_hunhe-edge"))
@@ -160,6 +146,7 @@ struct Gateway {
 impl Gateway {
     async fn connect(port: u16, id: &str) -> Self {
         let mut options = MqttOptions::new(id, Broker::tcp("127.0.0.1", port));
+        options.set_credentials(GATEWAY, password_of(GATEWAY));
         options.set_max_packet_size(1 << 20, 1 << 20);
         let (client, mut events) = AsyncClient::builder(options).capacity(100).build();
         let (sender, reports) = mpsc::unbounded_channel();
@@ -279,7 +266,7 @@ impl Gateway {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_holds_until_the_watermark_and_goes_on_after_a_kill() {
     let place = Place::new();
-    let mut gateway = Gateway::connect(place.port, "gateway").await;
+    let mut gateway = Gateway::connect(place.broker.gateway_port, GATEWAY).await;
     let mut agent = place.agent();
     gateway.hear_until(|gateway| gateway.next_seq("l-1") >= 50 && gateway.next_seq("l-2") >= 50).await;
     assert!(
@@ -321,11 +308,10 @@ async fn it_holds_until_the_watermark_and_goes_on_after_a_kill() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_dies_costs_nothing_and_a_refusal_is_declared() {
     let mut place = Place::new();
-    let mut gateway = Gateway::connect(place.port, "gateway").await;
+    let mut gateway = Gateway::connect(place.broker.gateway_port, GATEWAY).await;
     let _agent = place.agent();
     gateway.hear_until(|gateway| gateway.next_seq("l-1") >= 20).await;
-    place.broker.kill();
-    place.broker = start_broker(place.folder.path(), place.port);
+    place.broker.kill_and_restart();
     let before = gateway.next_seq("l-1");
     // What was on its way is lost with the broker, and so is all that came before the gateway was back.
     gateway
@@ -373,7 +359,7 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_whose_folder_is_restored_from_a_copy_gives_no_number_to_two_samples() {
     let place = Place::new();
-    let mut gateway = Gateway::connect(place.port, "gateway").await;
+    let mut gateway = Gateway::connect(place.broker.gateway_port, GATEWAY).await;
     let mut agent = place.agent();
     gateway.hear_until(|gateway| gateway.next_seq("l-1") >= 20 && gateway.next_seq("l-2") >= 20).await;
     agent.kill();
@@ -391,7 +377,9 @@ async fn an_agent_whose_folder_is_restored_from_a_copy_gives_no_number_to_two_sa
     let _agent = place.agent();
     gateway
         .hear_until(|gateway| {
-            gateway.devices.len() == 2 && gateway.devices.values().all(|known| known.next_seq > 30)
+            // What the agent had made when it sent its oldest is still on its way.
+            let whole = |known: &Known| known.next_seq > 30 && known.through() == known.next_seq;
+            gateway.devices.len() == 2 && gateway.devices.values().all(whole)
         })
         .await;
     for (id, known) in &gateway.devices {
@@ -403,13 +391,14 @@ async fn an_agent_whose_folder_is_restored_from_a_copy_gives_no_number_to_two_sa
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_broker_keeps_nothing_for_an_agent_that_is_away_but_its_newest_watermark() {
     let place = Place::new();
-    let mut gateway = Gateway::connect(place.port, "gateway").await;
+    let mut gateway = Gateway::connect(place.broker.gateway_port, GATEWAY).await;
     let mut agent = place.agent();
     gateway.hear_until(|gateway| gateway.next_seq("l-1") >= 5).await;
     agent.kill();
     gateway.publish_watermark(vec![]).await;
     gateway.publish_watermark(vec![7]).await;
-    let mut options = MqttOptions::new("hunhe-c-1", Broker::tcp("127.0.0.1", place.port));
+    let mut options = MqttOptions::new("hunhe-c-1", Broker::tcp("127.0.0.1", place.broker.port));
+    options.set_credentials("c-1", password_of("c-1"));
     options.set_clean_session(false);
     let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
     let topic = topic::durable(hunhe_proto::id::Id::new("c-1").unwrap());

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hunhe_gateway::api::{Api, Hub, HubLimits, Limits, live, serve};
+use hunhe_gateway::api::{Api, Hosts, Hub, HubLimits, Limits, bind, live, serve};
 
 fn wall_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -36,11 +36,12 @@ async fn main() -> std::io::Result<()> {
             }
         }
     });
-    let listener = tokio::net::TcpListener::bind(address).await?;
+    let listener = bind(address.parse().map_err(std::io::Error::other)?)?;
     println!("http://{}/", listener.local_addr()?);
-    let api = Api { backend, hub, limits: Limits::default() };
+    let api = Api::new(backend, hub, Limits::default(), Hosts::new(listener.local_addr()?, &[]));
     serve(listener, api, async {
         let _ = tokio::signal::ctrl_c().await;
     })
-    .await
+    .await;
+    Ok(())
 }

@@ -1,45 +1,57 @@
-//! Answers to the HTTP interface's questions, from the lane, the store and the threads' own counters.
+//! Answers to the HTTP interface's questions, from the lane's published view, the store and the threads' own counters.
 //!
-//! Questions to the lane are answered on its thread, between two records, so that a ledger is one instant's. Answers
-//! over all devices are kept for [`FRESH`]: a hundred open pages cost the lane no more than one.
+//! Nothing here runs on the lane's thread, and it waits for nothing here: see [`published`](crate::lane::published). What
+//! goes over many devices runs on blocking threads, within the bounds of `queries.rs`; what is the same for all who ask is
+//! made once in [`FRESH`].
 //! Devices are named by pseudonym; a household's position is not shown.
 
 mod alerts;
 mod backup;
 mod devices;
+mod directory;
+mod filter;
 mod intake;
+mod ledger;
 mod live;
 mod quarantine;
+mod queries;
+mod series;
 mod sinks;
 mod status;
+mod view;
+
+pub use directory::Directory;
+pub use view::View;
+mod write_offs;
 
 use crate::{
     alerts::{Book, log::Figures},
     api::{
         ApiError,
         backend::{
-            AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
+            AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery,
+            SeriesQuery, WriteOffQuery,
         },
         metrics::Metric,
         types::{
-            AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Rule, Series,
-            Status, Zone,
+            AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, QuarantineRecord,
+            Redriven, Rule, Series, Status, WriteOff, WriteOffOrder, WriteOffPage, Zone,
         },
     },
     backup::Source,
     clock::Clock,
     intake::Acknowledger,
     journal::{Intake, Tail},
-    lane::{DistrictReadings, LaneEnded, LaneHandle},
+    lane::LaneHandle,
     notify::status::OutputStatus,
     places::Places,
     record::Entering,
     sinks::status::SinkStatus,
     store::{Store, StoreError},
 };
-use hunhe_gateway_core::{lane::Lane, registry::Registry};
+use hunhe_gateway_core::registry::Registry;
+use queries::{Fresh, Queries};
 use std::{
-    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -55,13 +67,15 @@ pub struct Alerting {
     pub figures: Arc<Figures>,
     /// Where alerts are delivered.
     pub outputs: Vec<Arc<OutputStatus>>,
-    /// Values accepted, by district.
-    pub readings: Arc<DistrictReadings>,
 }
 
 /// The running gateway, as far as it is asked.
 pub struct Answers {
     registry: Arc<Registry>,
+    view: Arc<View>,
+    queries: Queries,
+    census: Fresh<view::Census>,
+    parts: Fresh<view::Parts>,
     places: Arc<Places>,
     alerting: Alerting,
     clock: Clock,
@@ -74,7 +88,8 @@ pub struct Answers {
     sessions: Acknowledger,
     kept: tokio::sync::Mutex<Option<(Instant, Status)>>,
     rate: Mutex<status::Rate>,
-    redriving: Mutex<HashSet<u64>>,
+    reads: series::Reads,
+    writing_off: tokio::sync::Mutex<()>,
     kept_for_backup: Source,
     backing_up: Arc<tokio::sync::Mutex<()>>,
 }
@@ -83,7 +98,7 @@ impl Answers {
     /// Answers for these parts.
     #[expect(clippy::too_many_arguments, reason = "it is asked about every part there is")]
     pub(crate) fn new(
-        registry: Arc<Registry>,
+        view: View,
         places: Arc<Places>,
         alerting: Alerting,
         clock: Clock,
@@ -96,7 +111,11 @@ impl Answers {
         kept_for_backup: Source,
     ) -> Self {
         Self {
-            registry,
+            registry: Arc::clone(&view.registry),
+            view: Arc::new(view),
+            queries: Queries::default(),
+            census: Fresh::default(),
+            parts: Fresh::default(),
             places,
             alerting,
             clock,
@@ -109,19 +128,18 @@ impl Answers {
             sessions,
             kept: tokio::sync::Mutex::default(),
             rate: Mutex::default(),
-            redriving: Mutex::default(),
+            reads: series::Reads::default(),
+            writing_off: tokio::sync::Mutex::default(),
             kept_for_backup,
             backing_up: Arc::default(),
         }
     }
 
-    async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Lane) -> T + Send + 'static,
-    ) -> Result<T, ApiError> {
-        self.lane.ask(question).await.map_err(|LaneEnded| {
-            ApiError::Unavailable("the lane does not answer: see readyz and the log".into())
-        })
+    /// All devices, counted within the last [`FRESH`].
+    async fn census_now(&self) -> Result<Arc<view::Census>, ApiError> {
+        let (view, book) = (Arc::clone(&self.view), Arc::clone(&self.alerting.book));
+        let now_ms = self.clock.now_ms();
+        self.census.get(self.queries.figures(), move || view.census(now_ms, book.by_district())).await
     }
 
     /// Work that reads the disk goes where it may block.
@@ -144,12 +162,11 @@ impl Answers {
         }
     }
 
-    /// The ledger's totals now, past any kept answer.
-    ///
-    /// # Errors
-    /// Where the lane has ended.
-    pub async fn ledger_now(&self) -> Result<Ledger, ApiError> {
-        self.ledger_of(LedgerQuery { by: None, after: None, limit: 0 }).await
+    /// The ledger's totals as the lane last published them.
+    #[must_use]
+    pub fn ledger_now(&self) -> Ledger {
+        let totals = ledger::totals_of(&self.view.published.overview());
+        Ledger { totals, retired: self.retired_now(), by: None, rows: Vec::new(), next: None }
     }
 }
 
@@ -164,6 +181,14 @@ impl Backend for Answers {
 
     fn ledger(&self, query: LedgerQuery) -> Answer<'_, Ledger> {
         Box::pin(self.ledger_of(query))
+    }
+
+    fn write_off(&self, order: WriteOffOrder) -> Answer<'_, WriteOff> {
+        Box::pin(self.write_off_now(order))
+    }
+
+    fn write_offs(&self, query: WriteOffQuery) -> Answer<'_, WriteOffPage> {
+        Box::pin(async move { Ok(self.write_offs_of(query)) })
     }
 
     fn classes(&self) -> Answer<'_, Vec<Class>> {
@@ -194,12 +219,20 @@ impl Backend for Answers {
         Box::pin(self.quarantine_of(query))
     }
 
-    fn redrive(&self, id: u64) -> Answer<'_, Redriven> {
+    fn quarantined(&self, id: String, payload: bool) -> Answer<'_, QuarantineRecord> {
+        Box::pin(self.record_of(id, payload))
+    }
+
+    fn redrive(&self, id: String) -> Answer<'_, Redriven> {
         Box::pin(self.redrive_of(id))
     }
 
     fn alerts(&self, query: AlertQuery) -> Answer<'_, AlertPage> {
-        Box::pin(async move { Ok(self.alerting.book.page(&query)) })
+        // Alerts are listed under the lock by which they enter the list: few at a time may.
+        Box::pin(async move {
+            let book = Arc::clone(&self.alerting.book);
+            self.queries.run(move || book.page(&query)).await
+        })
     }
 
     fn rules(&self) -> Answer<'_, Vec<Rule>> {
@@ -217,16 +250,4 @@ impl Backend for Answers {
     fn ready(&self) -> Answer<'_, ()> {
         Box::pin(async { self.ready_now() })
     }
-}
-
-/// Devices by some key of theirs.
-type Counts = BTreeMap<String, Count>;
-
-/// Devices that share a key.
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    devices: u64,
-    reporting: u64,
-    /// Heard once, and silent now.
-    silent: u64,
 }

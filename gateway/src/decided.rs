@@ -11,9 +11,10 @@
 //!                numbers varint… · starts: first signed, unit signed, numbers of units since the first, less the row · revisions
 //!                numbers · each channel: numbers of count, last, last − min, max − last · wide u8 · rest of the sum: numbers,
 //!                or i128… if wide
-//! 3 refused      arrival ms i64 · boot u32 · redriven u8, if 1: record u64 · reason text8 · reasons u8, each text8 · ranges varint,
-//!                each: gap << 4 | count u8, both from 1 to 15 and the reason as before, or
+//! 3 refused      arrival ms i64 · boot u32 · redriven u8, if 1: record u64 · announced u8 · reason text8 · reasons u8, each text8
+//!                · ranges varint, each: gap << 4 | count u8, both from 1 to 15 and the reason as before, or
 //!                0, gap varint, count varint, reason u8 · topic bytes32 · payload bytes32
+//! 4 judged       record u64: a quarantine record was judged again, and nothing of it was accepted or refused
 //! ```
 //! Little endian throughout; `numbers`, `signed` and `varint` as in [`numbers`]. Devices are named by id, so that a record
 //! outlives a change of registry.
@@ -33,7 +34,7 @@ pub use windows::{Window, Windows};
 
 use crate::journal::{AppendError, Writer};
 use hunhe_gateway_core::{
-    event::{Decisions, Refusal, RefusedRange},
+    event::{Decisions, Refusal},
     registry::Registry,
 };
 use hunhe_proto::id::Id;
@@ -48,6 +49,7 @@ pub const DECISION_BYTES_MAX: u64 = 8 << 20;
 const SAMPLES: u8 = 1;
 const WINDOWS: u8 = 2;
 const REFUSED: u8 = 3;
+const JUDGED: u8 = 4;
 
 /// A record is not one of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,13 @@ pub enum Decided<'a> {
     Windows(Windows<'a>),
     /// A message of which something was refused.
     Refused(Refused<'a>),
+    /// A quarantine record was judged again, and there is nothing left in it: all of it was known.
+    Judged {
+        /// The journal record that asked for it.
+        cause: u64,
+        /// The quarantine record: a refused message, by its cause.
+        record: u64,
+    },
 }
 
 impl Decided<'_> {
@@ -73,6 +82,7 @@ impl Decided<'_> {
             Self::Samples(samples) => samples.cause,
             Self::Windows(windows) => windows.cause,
             Self::Refused(refused) => refused.cause,
+            Self::Judged { cause, .. } => *cause,
         }
     }
 }
@@ -90,6 +100,8 @@ pub struct Refused<'a> {
     pub boot: u32,
     /// The quarantine record it is, where it was there before.
     pub redrive_of: Option<u64>,
+    /// Are its samples new to the ledger? Those that were in quarantine before are not.
+    pub announced: bool,
     /// Why.
     pub reason: &'a str,
     /// As delivered.
@@ -149,8 +161,9 @@ impl<'a> Refused<'a> {
     /// As a record of the quarantine; [`read_refused_record`] reads it.
     #[must_use]
     pub fn to_record(&self) -> Vec<u8> {
-        let Self { cause, arrival_ms, device, boot, redrive_of, reason, topic, payload, .. } = *self;
-        RefusedParts { cause, device, arrival_ms, boot, redrive_of, reason, topic, payload }
+        let Self { cause, arrival_ms, device, boot, redrive_of, announced, reason, topic, payload, .. } =
+            *self;
+        RefusedParts { cause, device, arrival_ms, boot, redrive_of, announced, reason, topic, payload }
             .to_record(self.ranges())
     }
 }
@@ -168,6 +181,8 @@ pub struct RefusedParts<'a> {
     pub boot: u32,
     /// See [`Refused`].
     pub redrive_of: Option<u64>,
+    /// See [`Refused`].
+    pub announced: bool,
     /// See [`Refused`].
     pub reason: &'a str,
     /// See [`Refused`].
@@ -190,6 +205,7 @@ impl RefusedParts<'_> {
         out.extend_from_slice(&self.arrival_ms.to_le_bytes());
         out.extend_from_slice(&self.boot.to_le_bytes());
         put_redrive(out, self.redrive_of);
+        out.push(self.announced.into());
         put_text(out, self.reason);
         put_ranges(out, ranges);
         put_bytes(out, self.topic);
@@ -243,8 +259,12 @@ impl Encoder {
             records.push((WINDOWS, bytes.len()));
         });
         if let Some(refusal) = &decisions.refusal {
-            put_refused(bytes, registry, &message, refusal, &decisions.refused);
+            put_refused(bytes, registry, &message, refusal, decisions);
             records.push((REFUSED, bytes.len()));
+        } else if let Some(record) = message.redrive_of.filter(|_| decisions.accepted.sets.is_empty()) {
+            put_head(bytes, message.cause, "");
+            bytes.extend_from_slice(&record.to_le_bytes());
+            records.push((JUDGED, bytes.len()));
         }
     }
 
@@ -319,7 +339,7 @@ fn put_refused(
     registry: &Registry,
     message: &Message<'_>,
     refusal: &Refusal,
-    refused: &[RefusedRange],
+    decisions: &Decisions,
 ) {
     let parts = RefusedParts {
         cause: message.cause,
@@ -327,11 +347,12 @@ fn put_refused(
         arrival_ms: message.arrival_ms,
         boot: refusal.boot,
         redrive_of: message.redrive_of,
+        announced: !decisions.redriven,
         reason: refusal.reason.name(),
         topic: message.topic,
         payload: message.payload,
     };
-    parts.put(out, refused.iter().map(|range| (range.seq, range.count, range.reason.name())));
+    parts.put(out, decisions.refused.iter().map(|range| (range.seq, range.count, range.reason.name())));
 }
 
 /// Where records are decoded to, kept for its memory.
@@ -351,6 +372,7 @@ pub fn read<'a>(kind: u8, payload: &'a [u8], buffers: &'a mut Buffers) -> Result
         SAMPLES => samples::read(fields, &mut buffers.rows).map(Decided::Samples),
         WINDOWS => windows::read(fields, &mut buffers.windows).map(Decided::Windows),
         REFUSED => read_refused(fields).map(Decided::Refused),
+        JUDGED => read_judged(fields),
         _ => None,
     };
     read.ok_or(Unreadable(kind))
@@ -363,6 +385,7 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
     let arrival_ms = fields.i64()?;
     let boot = fields.u32()?;
     let redrive_of = fields.redrive()?;
+    let announced = fields.u8()? != 0;
     let reason = fields.text()?;
     let reasons = fields.u8()?;
     let texts = fields;
@@ -379,5 +402,23 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
     fields = rest.fields;
     let topic = fields.bytes()?;
     let payload = fields.bytes()?;
-    Some(Refused { cause, arrival_ms, device, boot, redrive_of, reason, topic, payload, ranges, count })
+    Some(Refused {
+        cause,
+        arrival_ms,
+        device,
+        boot,
+        redrive_of,
+        announced,
+        reason,
+        topic,
+        payload,
+        ranges,
+        count,
+    })
+}
+
+fn read_judged(mut fields: Fields<'_>) -> Option<Decided<'_>> {
+    let cause = fields.u64()?;
+    fields.text()?;
+    Some(Decided::Judged { cause, record: fields.u64()? })
 }

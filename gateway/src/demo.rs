@@ -306,7 +306,7 @@ mod city {
     async fn settle(gateway: &Gateway) -> anyhow::Result<Ledger> {
         let deadline = Instant::now() + DRAIN;
         loop {
-            let ledger = gateway.answers.ledger_now().await?;
+            let ledger = gateway.answers.ledger_now();
             if ledger.totals.outstanding == 0 || Instant::now() > deadline {
                 return Ok(ledger);
             }

@@ -5,6 +5,7 @@
 //! a file of its own, so that a change of ids or keys leaves the series as they are. Nothing here runs once the
 //! gateway has started: a changed registry takes a restart.
 
+pub mod acl;
 mod classes;
 mod devices;
 mod locate;

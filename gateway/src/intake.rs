@@ -8,7 +8,8 @@
 //! - At the bound of the journal's queue nothing more is read, so that TCP holds the broker back; after half a keep-alive
 //!   without room the connection is closed unacknowledged, and the broker, whose session persists, delivers again.
 //! - Subscriptions are renewed after every CONNACK and every SUBACK is checked.
-//!
+//! - A retained report is old news at every subscription: it is acknowledged in its turn, counted, and never journaled.
+//!   Only agents' states are retained by contract.
 //! - What a device or an agent sends beyond its share (`share.rs`) is acknowledged in its turn and not taken, counted by reason.
 //!
 //! While the lane is behind (`journal::Bounds::lag_cost`) ordinary messages wait in the queue, unacknowledged: at the broker's
@@ -30,6 +31,7 @@ use crate::{
     record::{Delivery, Entering},
 };
 use hunhe_gateway_core::event::Arrival;
+use hunhe_proto::topic::{self, Topic};
 use rumqttc::{
     AckMode, AsyncClient, ConnectionError, Event, EventLoop, Incoming, ManualAck, MqttOptions,
     NetworkOptions, PubAck, QoS, StateError, SubscribeReasonCode, mqttbytes,
@@ -78,7 +80,9 @@ impl Role {
     /// The sessions that receive, by index.
     pub const ALL: [Self; 2] = [Self::Up, Self::Alarm];
 
-    pub(crate) fn suffix(self) -> &'static str {
+    /// What the session's client id ends with.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Alarm => "alarm",
@@ -87,8 +91,8 @@ impl Role {
 
     fn filters(self) -> &'static [&'static str] {
         match self {
-            Self::Up => &[hunhe_proto::topic::UP_FILTER, hunhe_proto::topic::STATE_FILTER],
-            Self::Alarm => &[hunhe_proto::topic::ALARM_FILTER],
+            Self::Up => &[topic::UP_FILTER, topic::STATE_FILTER],
+            Self::Alarm => &[topic::ALARM_FILTER],
         }
     }
 }
@@ -106,6 +110,8 @@ pub struct SessionStatus {
     pub connections: AtomicU64,
     /// Connections closed because the journal's queue was full.
     pub shed: AtomicU64,
+    /// Retained reports refused.
+    pub retained_refused: AtomicU64,
     /// Messages that were not taken, over somebody's share.
     pub over_share: OverShare,
 }
@@ -371,6 +377,11 @@ fn is_closed_by_peer(error: &ConnectionError) -> bool {
     )
 }
 
+/// Whether the broker kept this report for whoever subscribes.
+fn is_retained_report(publish: &rumqttc::Publish) -> bool {
+    publish.retain && !matches!(topic::parse(&publish.topic), Ok(Topic::State(_)))
+}
+
 enum Ended {
     Lost(Box<ConnectionError>),
     Shed,
@@ -455,19 +466,17 @@ impl Connection<'_> {
         if acknowledged {
             self.held.came(publish_id);
         }
+        let delivery = acknowledged.then_some(delivery);
         let now_ns = self.clock.event_ns(self.begun.elapsed());
-        let mut entering = match self.shares.take(&publish.topic, &publish.payload, now_ns) {
-            Ok(()) => {
-                let delivery = acknowledged.then_some(delivery);
-                Entering::message(arrival, publish.topic, publish.payload, delivery)
-            }
-            Err(over) => {
-                self.acknowledger.status[self.session].over_share.note(over);
-                if !acknowledged {
-                    return None;
-                }
-                Entering::passed_over(delivery)
-            }
+        let status = &self.acknowledger.status[self.session];
+        let mut entering = if is_retained_report(&publish) {
+            status.retained_refused.fetch_add(1, Ordering::Relaxed);
+            Entering::unrecorded(delivery?)
+        } else if let Err(over) = self.shares.take(&publish.topic, &publish.payload, now_ns) {
+            status.over_share.note(over);
+            Entering::unrecorded(delivery?)
+        } else {
+            Entering::message(arrival, publish.topic, publish.payload, delivery)
         };
         let priority = if alarm { Priority::Urgent } else { Priority::Normal };
         loop {

@@ -16,21 +16,28 @@
 //! intake stops acknowledging; alerts of later records wait as well. Confirmations go on meanwhile, and checkpoints follow
 //! them at once, since together they make room. A decision larger than the room kept for it (a quarter of a small log) leaves
 //! the lane ahead of its log: then no checkpoint is taken until it fits, and sinks alone make room.
+//!
+//! Nobody can run anything on this thread: people see what it has [`published`].
 
+mod discards;
 mod handle;
+pub mod published;
 
-pub use handle::{DistrictReadings, LaneEnded, LaneHandle, Progress, Question, Said};
+pub use handle::{LaneEnded, LaneHandle, Progress, Said};
 
 use crate::{
     alerts::{self, AlertLog},
     checkpoint::{Checkpoint, CheckpointError, Checkpoints, Unfinished, Written},
     decided::{self, Message},
     journal::{AppendError, Error as JournalError, Lsn, Next, ReadError, Reader, Tail, Writer},
-    record, watermark,
+    record,
+    store::Discard,
+    watermark,
 };
 use hunhe_gateway_core::{alert::Phase, event::Decisions, lane::Lane, registry::Registry};
 use hunhe_proto::v1::Durable;
 use prost::Message as _;
+use published::Publisher;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -47,6 +54,8 @@ const RECORDS_PER_TURN: usize = 2048;
 const RECORDS_PER_WORD: u64 = 32;
 /// In a checkpoint's marks: how far whoever was of record then had confirmed. No sink can be named so.
 pub const OF_RECORD: &str = "of record";
+/// There as well: the last discard of the quarantine that is counted.
+pub const DISCARDED: &str = "discarded from quarantine";
 /// How long the lane sleeps when nobody has anything to say.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -76,8 +85,8 @@ pub struct Driver {
     /// Alerts that receivers were told of and that the lane may not know: closed once the replay is over, but for those
     /// that it has made again.
     pub withdrawn: alerts::ById,
-    /// Values accepted, by district.
-    pub readings: Arc<DistrictReadings>,
+    /// What people see of the lane.
+    pub publisher: Publisher,
     /// Where checkpoints go.
     pub checkpoints: Checkpoints,
     /// When they go there.
@@ -207,6 +216,8 @@ struct Covered {
     journal: Lsn,
     /// Decided records up to here are done, and all that sinks said of them is in it.
     decided: Lsn,
+    /// Discards up to this number are counted in it.
+    discards: u64,
 }
 
 /// The bookkeeping of turns.
@@ -256,7 +267,7 @@ impl Running {
         self.work.turn(&mut self.reader, now)
     }
 
-    /// The core, to be asked between two turns.
+    /// The core, between two turns.
     #[must_use]
     pub fn lane(&self) -> &Lane {
         &self.work.driver.lane
@@ -279,11 +290,15 @@ impl Work {
         let more = self.append_waiting()? && self.take_records(reader)?;
         self.driver.decided.flush()?;
         self.note_progress();
+        if self.driver.publisher.is_due(now) {
+            self.publish(now);
+        }
         let full = self.turns.full || self.turns.without_room.is_some();
         if !full {
             self.driver.handle.progress.waiting.store(false, Ordering::Relaxed);
         }
         if self.turns.stopping && !more {
+            self.publish(now);
             self.send_watermarks();
             if self.turns.checkpoint_running {
                 // It is being made valid: the last one must not be written over it.
@@ -388,22 +403,24 @@ impl Work {
     }
 
     fn decide(&mut self, lsn: Lsn, entry: &record::Journaled<'_>) -> Result<(), LaneError> {
+        if let Some(change) = entry.output {
+            // What is closed for want of a reason waits for a cause without a change of its own: the next tick.
+            if let Some(ended) = self.driver.alerts.write_output(lsn.0, entry.at_ms, change)? {
+                self.driver.withdrawn.remove(&ended);
+            }
+            return Ok(());
+        }
         self.decisions.clear();
-        let readings_before = self.driver.lane.counters().readings;
         self.driver.lane.handle(entry.event(), &mut self.decisions);
         if !self.driver.withdrawn.is_empty() {
             self.withdraw(lsn, entry.at_ms)?;
         }
-        if self.decisions.is_empty() {
+        // A record that is judged again is waited for, whatever comes of it.
+        if self.decisions.is_empty() && entry.redrive_of.is_none() {
             return Ok(());
         }
         if !self.decisions.alerts.is_empty() {
             self.driver.alerts.write(lsn.0, &self.decisions.alerts)?;
-        }
-        // A message is about one device.
-        if let Some(set) = self.decisions.accepted.sets.first() {
-            let readings = self.driver.lane.counters().readings - readings_before;
-            self.driver.readings.add(self.driver.registry.device(set.device).district, readings);
         }
         let message = Message {
             cause: lsn.0,
@@ -427,7 +444,8 @@ impl Work {
             return Ok(());
         }
         let mut withdrawn = std::mem::take(withdrawn);
-        for id in self.driver.lane.open_alerts() {
+        let own = self.driver.alerts.stalled_outputs().ids();
+        for id in self.driver.lane.open_alerts().chain(own) {
             withdrawn.remove(&id);
         }
         if withdrawn.is_empty() {
@@ -475,15 +493,20 @@ impl Work {
                 }
                 self.driver.confirmed.insert(sink.as_ref().to_owned(), cause);
             }
-            Said::Discarded(row) => {
-                self.driver.lane.discarded_of(row.device, row.boot, row.confirmed.quarantined);
-            }
-            Said::Ask(question) => {
-                self.driver.lane.balance();
-                question(&self.driver.lane);
-            }
+            Said::Discarded(discards) => self.count_discards(&discards),
             Said::Checkpointed(outcome) => self.checkpointed(outcome),
             Said::Stop => self.turns.stopping = true,
+        }
+    }
+
+    fn publish(&mut self, now: Instant) -> bool {
+        self.driver.publisher.publish(&mut self.driver.lane, now)
+    }
+
+    fn count_discards(&mut self, discards: &[Discard]) {
+        let counted = self.driver.confirmed.entry(DISCARDED.to_owned()).or_default();
+        for discard in discards::uncounted(discards, counted) {
+            self.driver.lane.discarded_of(discard.device, discard.boot, discard.samples.into());
         }
     }
 
@@ -497,7 +520,8 @@ impl Work {
     }
 
     fn housekeeping(&mut self, now: Instant) -> Result<(), LaneError> {
-        if now - self.turns.watermarks_at >= watermark::EVERY {
+        // What an agent is told is durable, the ledger shows.
+        if now - self.turns.watermarks_at >= watermark::EVERY && self.publish(now) {
             self.turns.watermarks_at = now;
             self.send_watermarks();
         }
@@ -523,7 +547,11 @@ impl Work {
         let alerts = self.driver.alerts.sync()?;
         self.turns.bytes = 0;
         self.turns.checkpoint_at = now;
-        self.turns.begun_checkpoint = Covered { journal: self.turns.handled, decided: self.turns.done };
+        self.turns.begun_checkpoint = Covered {
+            journal: self.turns.handled,
+            decided: self.turns.done,
+            discards: self.driver.confirmed.get(DISCARDED).copied().unwrap_or(0),
+        };
         // The broker has not taken these yet: after a crash they are to be sent again.
         for agent in self.driver.outgoing.unacknowledged() {
             if let Some(agent) = self.driver.registry.find_agent(agent) {
@@ -548,6 +576,8 @@ impl Work {
                 self.driver.handle.progress.checkpoints.fetch_add(1, Ordering::Relaxed);
                 (self.driver.release)(self.turns.older_checkpoint.journal);
                 self.turns.releasable = self.turns.older_checkpoint.decided;
+                let discards = &self.driver.handle.progress.discards;
+                discards.store(self.turns.older_checkpoint.discards, Ordering::Relaxed);
                 self.turns.older_checkpoint = self.turns.begun_checkpoint;
             }
             Err(error) => tracing::error!(

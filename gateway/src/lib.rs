@@ -11,8 +11,9 @@
 //! - [`alerts`], [`notify`]: what is wrong, as a third log, and from there to who should hear of it
 //! - [`watermark`]: back to the edge, what it may forget
 //! - [`api`], [`answers`]: what people and programs ask
-//! - [`observe`]: what the gateway says of itself
+//! - [`observe`], [`heartbeat`]: what the gateway says of itself
 //! - [`formats`]: what of it a newer Hunhe wrote, which is refused
+//! - [`descriptors`]: who may have how many files open
 //! - [`recover`]: what a start makes of what is on disk; [`backup`]: a copy of that, and back
 //! - [`run`]: all of it put together; [`demo`]: with a city and a broker around it
 
@@ -26,8 +27,10 @@ pub mod clock;
 pub mod config;
 pub mod decided;
 pub mod demo;
+mod descriptors;
 pub mod enrol;
 pub mod formats;
+pub mod heartbeat;
 pub mod intake;
 pub mod journal;
 pub mod lane;

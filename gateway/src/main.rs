@@ -12,6 +12,8 @@ use hunhe_gateway::journal::inspect;
 use hunhe_gateway::{api, demo, observe, run};
 
 fn main() -> ExitCode {
+    // Whatever is written tells who lives where: nobody but the gateway's user reads it, whoever starts the gateway.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     match execute(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => report(&error),
@@ -34,15 +36,13 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Check(options) => Ok(ExitCode::from(cli::check(&options, &mut out)?)),
         Command::Ledger(asking) => Ok(exit_code(wait(cli::ledger(&asking, &mut out))??)),
-        Command::Quarantine(command) => {
-            wait(cli::quarantine(&command, &mut out))??;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Quarantine(command) => Ok(exit_code(wait(cli::quarantine(&command, &mut out))??)),
         Command::Backup(options) => {
             wait(cli::backup(&options, &mut out))??;
             Ok(ExitCode::SUCCESS)
         }
         Command::Restore(options) => cli::restore(&options, &mut out).map(|()| ExitCode::SUCCESS),
+        Command::Registry(command) => cli::registry(&command, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Journal(command) => journal(&command, &mut out),
         Command::Openapi => {
             writeln!(out, "{}", api::openapi())?;

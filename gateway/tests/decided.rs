@@ -106,7 +106,7 @@ impl Desk {
         let reader = Reader::open(log.subscribe(), Lsn::FIRST).unwrap();
         let lane = Lane::new(
             Arc::clone(&registry),
-            Policy { accept_past_ms: 40 * 365 * 86_400_000, planted_drop: None },
+            Policy { accept_past_ms: 40 * 365 * 86_400_000, ..Policy::default() },
         );
         Self { registry, lane, encoder: Encoder::default(), log, reader, cause: 0, _dir: dir }
     }
@@ -133,7 +133,7 @@ impl Desk {
                     bytes.rows += sets.iter().map(|samples| samples.rows).sum::<usize>();
                 }
                 Decided::Windows(_) => bytes.windows += length,
-                Decided::Refused(_) => bytes.refused += length,
+                Decided::Refused(_) | Decided::Judged { .. } => bytes.refused += length,
             }
         }
         bytes

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let webhook = Webhook::start();
-    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.port, &webhook), &[]);
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.gateway_port, &webhook), &[]);
     let page = events::alerts_of(gateway.port);
 
     // What is older than a device's newest sample is a backlog: so each has a newest one.

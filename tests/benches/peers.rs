@@ -8,8 +8,9 @@ use std::{
 };
 
 use hunhe_tests::{
-    broker::{Mosquitto, Saving},
+    broker::{GATEWAY, Mosquitto, Saving},
     database::VictoriaMetrics,
+    mqtt::password_of,
     process::{Process, eventually},
     procfs, project_dir,
     wire::GAS_SAMPLES,
@@ -48,7 +49,9 @@ fn one(messages: &Messages, name: &str, mut command: Command) -> (f64, f64) {
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let database = VictoriaMetrics::start(dir.path());
     let said = dir.path().join("said");
-    command.arg(broker.port.to_string()).arg(database.port.to_string());
+    command.arg(broker.gateway_port.to_string()).arg(database.port.to_string());
+    // It takes the gateway's place, and so its user.
+    command.env("BROKER_USER", GATEWAY).env("BROKER_PASSWORD", password_of(GATEWAY));
     let mut process = Process::spawn(name, command, &dir.path().join("log"), Some(&said));
     eventually(READY, &format!("{name} subscribes"), || {
         assert!(process.ended().is_none(), "the {name} pipeline ended at once");

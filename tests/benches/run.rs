@@ -37,7 +37,7 @@ pub(crate) fn gateway(messages: &Messages, meters: u64, embedded: bool) -> Figur
     let list = dir.path().join("devices.csv");
     fs::write(&list, wire::gas_meter_list(messages.meters, 1000)).expect("a list");
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: Some(database.port),
         registry: format!("devices = [{list:?}]"),
         more: format!("[embedded]\nenabled = {embedded}\n"),

@@ -120,7 +120,7 @@ fn each_bad_input_is_refused_with_its_own_reason_and_the_connection_lives_on() {
     }
     fs::write(&list, text).expect("a list");
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: None,
         registry: format!("devices = [{list:?}]"),
         more: String::new(),
@@ -177,7 +177,7 @@ fn each_bad_input_is_refused_with_its_own_reason_and_the_connection_lives_on() {
     refused_again(&gateway, "out_of_range", quarantined);
 }
 
-/// What a record must tell, and never the payload or raw text of the device.
+/// What a record must tell, and never the payload, raw text of the device, or the id of a household's device.
 fn assert_listed(page: &Value, case: &Case) {
     let record = &page["items"][0];
     assert_eq!(record["reason"], case.reason, "{record}");
@@ -185,13 +185,14 @@ fn assert_listed(page: &Value, case: &Case) {
     assert_eq!(record["samples"], case.samples, "{record}");
     let text = record.to_string();
     assert!(!text.chars().any(|c| c.is_control()), "{text}");
+    assert!(!text.contains("meter-"), "a household's id is shown: {text}");
 }
 
 /// A record sent through validation again, with nothing corrected, is refused again and the ledger stands as it did.
 fn refused_again(gateway: &Gateway, reason: &str, quarantined: u64) {
     let page = gateway.http.json(&format!("/api/v1/quarantine?reason={reason}"));
     let before = &page["items"][0];
-    let id = before["id"].as_u64().expect("an id");
+    let id = before["id"].as_str().expect("an id");
     let answer = gateway.http.ask(Method::POST, &format!("/api/v1/quarantine/{id}/redrive"));
     assert_eq!(answer.map(|(status, _)| status), Some(202));
     // The record keeps its id and has arrived once more.

@@ -16,7 +16,7 @@ fn of_two_gateways_with_one_client_id_one_ends_and_says_why() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
     let broker = Mosquitto::start(dirs[0].path(), Saving::EveryMinute);
     let mut gateways = dirs.each_ref().map(|dir| {
-        let setup = Meters::new(10, 10).setup(dir.path(), broker.port, "");
+        let setup = Meters::new(10, 10).setup(dir.path(), broker.gateway_port, "");
         Gateway::launch(dir.path(), &setup, &[], &[])
     });
     let (loser, ended) = eventually(WITHIN, "one gateway ends", || {

@@ -20,7 +20,8 @@ fn no_acknowledgement_leaves_before_its_sync_returned() {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     // Segments of a megabyte, so that some acknowledgements fall beside the change of one.
-    let setup = Meters::new(1, 1).setup(dir.path(), broker.port, "[journal]\nsegment_bytes = 1048576\n");
+    let setup =
+        Meters::new(1, 1).setup(dir.path(), broker.gateway_port, "[journal]\nsegment_bytes = 1048576\n");
     let trace = dir.path().join("trace");
     let mut gateway = Gateway::start_under(dir.path(), &setup, &[], &trace::wrapper(&trace, ""));
     let mut publisher = Publisher::connect(broker.port, "load", 64).expect("a connection");

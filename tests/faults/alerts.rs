@@ -39,7 +39,7 @@ fn setup(dir: &Path, broker: &Mosquitto, detectors: usize, more: &str) -> Setup 
     fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
     fs::write(&list, detectors::list(detectors)).expect("a list");
     Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: None,
         registry: format!("rules = {rules:?}\ndevices = [{list:?}]"),
         // Checkpoints often, so that kills fall before, into and after them.

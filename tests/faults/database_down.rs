@@ -42,10 +42,11 @@ fn a_minute_without_the_database_stops_nothing_and_drains_at_least_three_times_f
     let list = dir.path().join("devices.csv");
     std::fs::write(&list, wire::gas_meter_list(METERS, 1000)).expect("a list");
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: Some(database.port),
         registry: format!("devices = [{list:?}]"),
-        more: String::new(),
+        // The load is of January 2026.
+        more: "[embedded]\nretention = \"20y\"\n".into(),
         sink_of_record: "embedded",
     };
     let gateway = Gateway::start(dir.path(), &setup, &[]);

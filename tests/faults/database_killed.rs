@@ -48,7 +48,7 @@ fn a_database_killed_under_load_loses_nothing_for_good() {
     let list = dir.path().join("devices.csv");
     std::fs::write(&list, wire::gas_meter_list(METERS, 1000)).expect("a list");
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: Some(database.port),
         registry: format!("devices = [{list:?}]"),
         more: "[embedded]\nenabled = false\n".into(),

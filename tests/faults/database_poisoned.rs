@@ -36,7 +36,7 @@ fn one_refused_point_is_kept_for_good_before_the_cursor_passes_it() {
     let list = dir.path().join("devices.csv");
     std::fs::write(&list, wire::gas_meter_list(METERS, 1000)).expect("a list");
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: None,
         registry: format!("devices = [{list:?}]"),
         more: format!(
@@ -78,12 +78,14 @@ fn one_refused_point_is_kept_for_good_before_the_cursor_passes_it() {
     let list = gateway.http.json("/api/v1/quarantine?reason=refused_by_database");
     let kept = list["items"].as_array().expect("records");
     let kept = kept.iter().filter(|record| record["reason"] == "refused_by_database").count();
+    let stored = database.stored("gas_meter");
     report::write(
         "faults",
         Some("database_poisoned"),
-        &json!({"points": samples, "stored": samples - 1, "requests": requests, "kept_after_kill": kept,
-            "lost": 1 - kept.min(1), "doubled": 0}),
+        &json!({"points": samples, "stored": stored, "requests": requests, "kept_after_kill": kept,
+            "lost": samples.saturating_sub((stored + kept) as u64), "doubled": database.doubled()}),
     );
-    assert_eq!(kept, 1, "{list}");
+    assert_eq!((stored as u64, kept), (samples - 1, 1), "{list}");
+    assert_eq!(database.doubled(), 0, "points were stored twice");
     assert!(database.poison().is_some());
 }

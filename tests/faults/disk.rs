@@ -101,11 +101,20 @@ fn a_full_disk_stops_acknowledgements_and_room_brings_them_back() {
     let mut gateway = Gateway::start(dir.path(), &setup, &[]);
     broker.offer(UP, (0..SAMPLES / 2).map(|number| meters.message(number)));
     broker.await_all_acknowledged(UP, WITHIN);
-    disk.fill(1 << 20);
+    const ROOM_BYTES: u64 = 1 << 20;
+    const FILLINGS: u64 = 200;
+    disk.fill(ROOM_BYTES);
     broker.offer(UP, (SAMPLES / 2..SAMPLES).map(|number| meters.message(number)));
-    offer_filling(&broker, 0..200);
+    offer_filling(&broker, 0..FILLINGS);
     assert_ended_in_words(&mut gateway, dir.path(), "disk full");
-    let acknowledged = broker.acknowledged(UP);
+    let within_the_room = |when: &str| {
+        let acknowledged = broker.acknowledged(UP);
+        let filling = u64::try_from(acknowledged).expect("a count").saturating_sub(SAMPLES);
+        assert!(filling < FILLINGS, "{when}: all was acknowledged on a full disk");
+        assert!(filling * FILLING_BYTES as u64 <= ROOM_BYTES, "{when}: {acknowledged} acknowledged");
+        acknowledged
+    };
+    let acknowledged = within_the_room("as it ended");
     // As often as a service manager would, with the disk as full as before.
     for _ in 0..3 {
         gateway.relaunch(&[]);
@@ -113,7 +122,8 @@ fn a_full_disk_stops_acknowledgements_and_room_brings_them_back() {
         while begun.elapsed() < Duration::from_secs(3) && gateway.process.ended().is_none() {
             std::thread::sleep(Duration::from_millis(50));
         }
-        println!("on the full disk: {:?}, acknowledged {}", gateway.process.ended(), broker.acknowledged(UP));
+        let ended = gateway.process.ended();
+        println!("on the full disk: {ended:?}, acknowledged {}", within_the_room("as it was tried again"));
         gateway.process.kill();
     }
     println!("acknowledged before {acknowledged}, on the full disk {}", broker.acknowledged(UP));
@@ -175,6 +185,7 @@ fn no_acknowledgement_follows_a_sync_that_failed() {
             verdict.delivered.len()
         );
         assert!(nth < 10 || verdict.failed_syncs > 0, "{name}: no sync of the journal failed");
+        assert!(nth < 10 || !verdict.acknowledged.is_empty(), "{name}: nothing was acknowledged before");
         assert_eq!(verdict.early, BTreeSet::new(), "{name}: acknowledged without a sync");
         gateway.relaunch(&[]);
         assert_complete(&mut gateway, &broker, &name);

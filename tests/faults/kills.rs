@@ -39,7 +39,7 @@ fn ten_kills_lose_nothing_and_double_nothing() {
     let list = dir.path().join("devices.csv");
     fs::write(&list, recording.device_list(agent::ID)).expect("a list");
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: Some(database.port),
         registry: format!("devices = [{list:?}]"),
         // Checkpoints often, so that kills fall before, into and after them.

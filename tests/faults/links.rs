@@ -26,7 +26,7 @@ fn bad_links_lose_nothing_and_double_nothing() {
     let mut recording = Recording::read();
     recording.keep_devices(DEVICES);
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
-    let (of_agent, of_gateway) = (Proxy::to(broker.port), Proxy::to(broker.port));
+    let (of_agent, of_gateway) = (Proxy::to(broker.port), Proxy::to(broker.gateway_port));
     let list = dir.path().join("devices.csv");
     fs::write(&list, recording.device_list(agent::ID)).expect("a list");
     let setup = Setup {

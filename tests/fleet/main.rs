@@ -30,6 +30,8 @@ const WITHIN: Duration = Duration::from_secs(600);
 const REGISTRY_LOAD_S_MAX: f64 = 2.0;
 const STATE_BYTES_MAX: u64 = 1200;
 const RSS_MIB_MAX: f64 = 400.0;
+/// Every agent's.
+const PASSWORD: &str = "one for all";
 
 /// A day of the whole city: `target/report/fleet.json` and a table.
 #[derive(Debug, Parser)]
@@ -85,7 +87,7 @@ fn day(options: &Options, run_s: u32) -> (Value, Vec<String>) {
     let embedded = options.embedded;
     let database = (!embedded).then(|| VictoriaMetrics::start(dir.path()));
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: database.as_ref().map(|database| database.port),
         registry: format!("fleets = [{fleet:?}]"),
         more: format!("[embedded]\nenabled = {embedded}\nretention = \"400d\"\n"),
@@ -93,13 +95,22 @@ fn day(options: &Options, run_s: u32) -> (Value, Vec<String>) {
     };
     let gateway = Gateway::start(dir.path(), &setup, &[]);
     let registry_load_s = gateway.ready_after.as_secs_f64();
+    broker.admit_registry_of(&gateway, "", Some(PASSWORD));
+    let password = dir.path().join("password");
+    fs::write(&password, PASSWORD).expect("a password");
     let rss_mib_empty = procfs::rss_mib(gateway.process.id());
 
     let said = dir.path().join("edge.json");
     let mut command = command_of("hunhe-edge");
     command.args(["simulate", "--past", "part", "--drain", "300s", "--json", "--fleet"]).arg(&fleet);
     command.arg("--classes").arg(seeds("classes")).arg("--broker").arg(format!("127.0.0.1:{}", broker.port));
-    command.arg("--speed").arg(options.speed.to_string()).arg("--for").arg(format!("{run_s}s"));
+    command
+        .arg("--password-file")
+        .arg(password)
+        .arg("--speed")
+        .arg(options.speed.to_string())
+        .arg("--for")
+        .arg(format!("{run_s}s"));
     command.arg("--from").arg(autumn_midnight());
     let begun = Instant::now();
     let mut edge = Process::spawn("hunhe-edge", command, &dir.path().join("edge.log"), Some(&said));

@@ -33,7 +33,7 @@ fn replayed(environment: &[(&str, &str)]) -> Replayed {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let database = VictoriaMetrics::start(dir.path());
-    let setup = setup(dir.path(), &recording, broker.port, database.port);
+    let setup = setup(dir.path(), &recording, broker.gateway_port, database.port);
     let gateway = Gateway::start(dir.path(), &setup, environment);
     let mut agent = Agent::start(dir.path(), broker.port, &recording, 100_000);
     let ended = agent.process.wait(REPLAY);

@@ -3,11 +3,16 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
+
+use crate::mqtt;
 
 /// What came, with its time.
 pub type Events = Arc<Mutex<Vec<(Instant, Value)>>>;
@@ -18,7 +23,8 @@ pub fn so_far(events: &Events) -> Vec<(Instant, Value)> {
     events.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn keep(events: &Events, value: Value) {
+/// Keeps something that came now.
+pub fn keep(events: &Events, value: Value) {
     events.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), value));
 }
 
@@ -53,6 +59,48 @@ pub fn alerts_of(port: u16) -> Events {
     events
 }
 
+/// What the page reads where the stream goes on behind a gap.
+const LIST: &str = "/api/v1/alerts?severity=critical&limit=1000";
+
+/// Follows a gateway's live stream from behind `last_id`, which it moves on, until the stream ends, as the page does; counts a
+/// stream that was begun.
+pub async fn follow(port: u16, last_id: &mut String, mut each: impl FnMut(Value), begun: &AtomicU64) {
+    let (client, base) = (reqwest::Client::new(), format!("http://127.0.0.1:{port}"));
+    let mut request = client.get(format!("{base}/api/v1/live"));
+    if !last_id.is_empty() {
+        request = request.header("last-event-id", last_id.as_str());
+    }
+    let Ok(mut response) = request.send().await else { return };
+    if !response.status().is_success() {
+        return;
+    }
+    begun.fetch_add(1, Ordering::Relaxed);
+    let mut text = String::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        text.push_str(&String::from_utf8_lossy(&chunk));
+        while let Some(end) = text.find("\n\n") {
+            let event: String = text.drain(..end + 2).collect();
+            let line = |key: &str| event.lines().find_map(|line| line.strip_prefix(key));
+            if let Some(id) = line("id: ") {
+                id.clone_into(last_id);
+            }
+            match (line("event: "), line("data: ")) {
+                (Some("alert"), Some(data)) => serde_json::from_str(data).into_iter().for_each(&mut each),
+                (Some("reset"), _) => {
+                    listed(&client, &format!("{base}{LIST}")).await.into_iter().for_each(&mut each)
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn listed(client: &reqwest::Client, url: &str) -> Vec<Value> {
+    let Ok(answer) = client.get(url).send().await else { return Vec::new() };
+    let page: Value = answer.json().await.unwrap_or_default();
+    page["items"].as_array().cloned().unwrap_or_default()
+}
+
 /// Keeps what is published on `filter`, as JSON; ends with the broker.
 ///
 /// # Panics
@@ -61,25 +109,10 @@ pub fn alerts_of(port: u16) -> Events {
 pub fn published(port: u16, client_id: &str, filter: &str) -> Events {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
     socket.set_read_timeout(Some(Duration::from_secs(600))).expect("a timeout");
-    let text = |out: &mut Vec<u8>, text: &str| {
-        out.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
-        out.extend_from_slice(text.as_bytes());
-    };
-    let mut connect = Vec::new();
-    text(&mut connect, "MQTT");
-    // Level 4, clean session, no keep-alive.
-    connect.extend_from_slice(&[4, 2, 0, 0]);
-    text(&mut connect, client_id);
-    // Packet 1, QoS 1.
-    let mut subscribe = vec![0, 1];
-    text(&mut subscribe, filter);
-    subscribe.push(1);
-    for (kind, body) in [(0x10, connect), (0x82, subscribe)] {
-        let length = u8::try_from(body.len()).ok().filter(|length| *length < 128).expect("short");
-        socket.write_all(&[kind, length]).expect("the broker reads");
-        socket.write_all(&body).expect("the broker reads");
-        let (answer, _) = packet(&mut socket).expect("the broker answers");
-        assert!(matches!(answer, 0x20 | 0x90), "{answer:#x}");
+    for request in [mqtt::connect(client_id, true), mqtt::subscribe(1, filter)] {
+        socket.write_all(&request).expect("the broker reads");
+        let (answer, body) = packet(&mut socket).expect("the broker answers");
+        assert!(matches!((answer, body.last()), (0x20, Some(0)) | (0x90, Some(1))), "{answer:#x} {body:?}");
     }
     let events = Events::default();
     let kept = Arc::clone(&events);

@@ -9,10 +9,12 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    command_of,
+    broker::GATEWAY as USER,
+    command_of, command_under,
     http::Http,
+    mqtt::password_of,
     process::{Process, eventually, free_port},
-    program, seeds, without_settings,
+    seeds,
 };
 
 const READY: Duration = Duration::from_secs(30);
@@ -39,7 +41,7 @@ pub struct Gateway {
 /// The configuration of one gateway; the rest are defaults.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// The broker's port.
+    /// The port of the broker's listener for the gateway.
     pub broker: u16,
     /// The database's port.
     pub database: Option<u16>,
@@ -60,10 +62,12 @@ impl Setup {
             )
         });
         format!(
-            "data_dir = {:?}\nseeds_dir = {:?}\nsink_of_record = {sink_of_record:?}\n\n[broker]\nport = {broker}\n\n\
+            "data_dir = {:?}\nseeds_dir = {:?}\nsink_of_record = {sink_of_record:?}\n\n[broker]\nport = {broker}\nusername = {USER:?}\n\
+             password_file = {:?}\n\n\
              [http]\nlisten = \"127.0.0.1:{port}\"\n\n[registry]\n{registry}\n{database}\n{more}\n",
             dir.join("data"),
             seeds(""),
+            dir.join("broker.password"),
         )
     }
 }
@@ -89,6 +93,7 @@ impl Gateway {
         let dir = dir.join("gateway");
         fs::create_dir_all(&dir).expect("folder");
         let port = free_port();
+        fs::write(dir.join("broker.password"), password_of(USER)).expect("a password");
         fs::write(dir.join("gateway.toml"), setup.to_toml(&dir, port)).expect("configuration");
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
@@ -116,6 +121,12 @@ impl Gateway {
     pub fn relaunch(&mut self, wrapper: &[String]) {
         self.begun = Instant::now();
         self.process = spawn(&self.dir, &self.environment, wrapper);
+    }
+
+    /// Its configuration's file.
+    #[must_use]
+    pub fn configuration(&self) -> PathBuf {
+        self.dir.join("gateway.toml")
     }
 
     /// What it has said so far.
@@ -204,14 +215,7 @@ pub fn sinks_idle(status: &Value) -> bool {
 }
 
 fn spawn(dir: &Path, environment: &[(String, String)], wrapper: &[String]) -> Process {
-    let mut command = match wrapper {
-        [] => command_of("hunhe-gateway"),
-        [first, rest @ ..] => {
-            let mut command = without_settings(first);
-            command.args(rest).arg(program("hunhe-gateway"));
-            command
-        }
-    };
+    let mut command = command_under("hunhe-gateway", wrapper);
     command.arg("run").arg("--config").arg(dir.join("gateway.toml"));
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     Process::spawn("hunhe-gateway", command, &dir.join("gateway.log"), None)

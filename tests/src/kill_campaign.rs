@@ -70,7 +70,7 @@ pub fn run(plan: &Plan) -> Value {
     recording.keep_devices(4);
     let meters = Meters::new(METERS, 100);
     let mut broker = Mosquitto::start(dir.path(), plan.saving);
-    let mut setup = meters.setup(dir.path(), broker.port, MORE);
+    let mut setup = meters.setup(dir.path(), broker.gateway_port, MORE);
     let list = dir.path().join("recorded.csv");
     fs::write(&list, recording.device_list(agent::ID)).expect("a list");
     setup.registry = format!("devices = [{:?}, {list:?}]", dir.path().join("devices.csv"));

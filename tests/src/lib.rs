@@ -35,6 +35,7 @@ pub mod proxy;
 pub mod publisher;
 pub mod recording;
 pub mod report;
+pub mod siege;
 pub mod signals;
 pub mod stored;
 pub mod trace;
@@ -79,7 +80,16 @@ pub fn command_of(name: &str) -> Command {
     without_settings(program(name))
 }
 
-pub(crate) fn without_settings(program: impl AsRef<std::ffi::OsStr>) -> Command {
+/// The same by a program that ends up as this one: a shell that sets limits, a tracer that detaches.
+#[must_use]
+pub fn command_under(name: &str, wrapper: &[String]) -> Command {
+    let [first, rest @ ..] = wrapper else { return command_of(name) };
+    let mut command = without_settings(first);
+    command.args(rest).arg(program(name));
+    command
+}
+
+fn without_settings(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("HUNHE_") {

@@ -160,14 +160,29 @@ pub fn with_id(first: u8, id: u16) -> [u8; 4] {
     [first, 2, high, low]
 }
 
-/// A CONNECT without keep-alive.
+/// A CONNECT without keep-alive, as the tests' own user of that name.
 #[must_use]
 pub fn connect(client_id: &str, clean: bool) -> Vec<u8> {
+    connect_as(client_id, &password_of(client_id), client_id, clean)
+}
+
+/// A CONNECT without keep-alive: a user who calls its client as it likes.
+#[must_use]
+pub fn connect_as(user: &str, password: &str, client_id: &str, clean: bool) -> Vec<u8> {
     let mut body = vec![0, 4];
     body.extend_from_slice(b"MQTT");
-    body.extend_from_slice(&[4, u8::from(clean) << 1, 0, 0]);
-    push_text(&mut body, client_id.as_bytes());
+    // A user name and a password follow.
+    body.extend_from_slice(&[4, 0xc0 | u8::from(clean) << 1, 0, 0]);
+    for text in [client_id, user, password] {
+        push_text(&mut body, text.as_bytes());
+    }
     packet(0x10, &body)
+}
+
+/// The password of a user of the tests' broker.
+#[must_use]
+pub fn password_of(user: &str) -> String {
+    format!("the password of {user}")
 }
 
 /// A SUBSCRIBE at QoS 1.

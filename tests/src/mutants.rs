@@ -61,6 +61,10 @@ pub fn faults(project: &Path, list: &[Mutant]) -> Vec<String> {
         if mutant.seeds.is_none() && (mutant.binary.is_empty() || mutant.test.is_empty()) {
             faults.push(format!("{name}: no test is named"));
         }
+        let folder = project.join(folder_of(&mutant.package));
+        if mutant.seeds.is_none() && !has_test(&folder, &mutant.test) {
+            faults.push(format!("{name}: {} has no test like {}", mutant.package, mutant.test));
+        }
         match fs::read_to_string(project.join(&mutant.file)) {
             Err(error) => faults.push(format!("{name}: {}: {error}", mutant.file)),
             Ok(text) => {
@@ -72,6 +76,40 @@ pub fn faults(project: &Path, list: &[Mutant]) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Where a package lies, from the project's folder.
+fn folder_of(package: &str) -> &'static str {
+    match package {
+        "hunhe-edge" => "edge",
+        "hunhe-edge-core" => "edge/core",
+        "hunhe-gateway" => "gateway",
+        "hunhe-gateway-core" => "gateway/core",
+        "hunhe-proto" => "proto",
+        "hunhe-disk" => "proto/disk",
+        _ => "tests",
+    }
+}
+
+/// Is there a function below the folder whose name has `test` in it, right behind `#[test]` or another attribute of one?
+fn has_test(folder: &Path, test: &str) -> bool {
+    let name = test.rsplit("::").next().unwrap_or(test);
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return !path.ends_with("target") && !path.ends_with("node_modules") && has_test(&path, test);
+        }
+        path.extension().is_some_and(|extension| extension == "rs")
+            && fs::read_to_string(&path).is_ok_and(|text| names_test(&text, name))
+    })
+}
+
+fn names_test(text: &str, name: &str) -> bool {
+    text.split("#[test]").skip(1).chain(text.split("::test").skip(1)).any(|behind| {
+        let function = behind.split_once("fn ").and_then(|(_, rest)| rest.split_once('('));
+        function.is_some_and(|(function, _)| function.contains(name))
+    })
 }
 
 impl Mutant {

@@ -1,7 +1,7 @@
 //! A database that speaks InfluxDB 2's write API, and refuses every batch that holds one line: the first it ever saw.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,7 +10,8 @@ use std::{
 #[derive(Debug, Default)]
 struct State {
     poison: Option<String>,
-    stored: BTreeSet<String>,
+    /// What a point holds, by its series and time.
+    stored: BTreeMap<String, BTreeSet<String>>,
     requests: u64,
 }
 
@@ -45,10 +46,17 @@ impl Poisoned {
         self.state().poison.clone()
     }
 
-    /// Different lines that it stored.
+    /// Points of a measurement that it stored, each a series at a time.
     #[must_use]
-    pub fn stored(&self) -> usize {
-        self.state().stored.len()
+    pub fn stored(&self, measurement: &str) -> usize {
+        let of = |point: &&String| point.split(',').next() == Some(measurement);
+        self.state().stored.keys().filter(of).count()
+    }
+
+    /// Points that it stored more than once with different fields: a repeat of the same line replaces itself.
+    #[must_use]
+    pub fn doubled(&self) -> usize {
+        self.state().stored.values().map(|fields| fields.len() - 1).sum()
     }
 
     /// Requests so far.
@@ -101,8 +109,18 @@ impl Poisoned {
         }
         let good = text.lines().all(|line| Some(line) != state.poison.as_deref());
         if good {
-            state.stored.extend(text.lines().map(str::to_owned));
+            for line in text.lines() {
+                let (point, fields) = point_of(line);
+                state.stored.entry(point).or_default().insert(fields);
+            }
         }
         good
     }
+}
+
+/// A line's series with its time, and its fields. No tag or field of these tests holds a space.
+fn point_of(line: &str) -> (String, String) {
+    let mut parts = line.splitn(3, ' ').map(str::to_owned);
+    let (series, fields) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    (format!("{series} {}", parts.next().unwrap_or_default()), fields)
 }

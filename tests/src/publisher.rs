@@ -16,6 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNACK: u8 = 0x20;
 const PUBACK: u8 = 0x40;
 const PUBLISH_QOS1: u8 = 0x32;
+const RETAIN: u8 = 1;
 
 /// One connection.
 #[derive(Debug)]
@@ -36,11 +37,26 @@ impl Publisher {
     /// # Errors
     /// No connection, or not accepted.
     pub fn connect(port: u16, client_id: &str, window: u16) -> std::io::Result<Self> {
+        Self::connect_with(port, client_id, None, window)
+    }
+
+    /// The same with another password than the tests' own.
+    ///
+    /// # Errors
+    /// No connection, or not accepted.
+    pub fn connect_with(
+        port: u16,
+        client_id: &str,
+        password: Option<&str>,
+        window: u16,
+    ) -> std::io::Result<Self> {
+        let own = mqtt::password_of(client_id);
+        let connect = mqtt::connect_as(client_id, password.unwrap_or(&own), client_id, true);
         let mut socket = TcpStream::connect(("127.0.0.1", port))?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(TIMEOUT))?;
         socket.set_write_timeout(Some(TIMEOUT))?;
-        socket.write_all(&mqtt::connect(client_id, true))?;
+        socket.write_all(&connect)?;
         let mut answer = [0; 4];
         socket.read_exact(&mut answer)?;
         if answer[0] != CONNACK || answer[3] != 0 {
@@ -61,6 +77,18 @@ impl Publisher {
     /// # Errors
     /// The broker ended the connection.
     pub fn publish(&mut self, topic: &[u8], payload: &[u8]) -> std::io::Result<()> {
+        self.push(PUBLISH_QOS1, topic, payload)
+    }
+
+    /// The same, to be kept by the broker for whoever subscribes later.
+    ///
+    /// # Errors
+    /// The broker ended the connection.
+    pub fn publish_retained(&mut self, topic: &[u8], payload: &[u8]) -> std::io::Result<()> {
+        self.push(PUBLISH_QOS1 | RETAIN, topic, payload)
+    }
+
+    fn push(&mut self, first: u8, topic: &[u8], payload: &[u8]) -> std::io::Result<()> {
         if self.unanswered == self.window {
             self.send()?;
             // Down to half, so that neither side works message by message.
@@ -69,7 +97,7 @@ impl Publisher {
             }
         }
         self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
-        self.out.push(PUBLISH_QOS1);
+        self.out.push(first);
         push_length(&mut self.out, 2 + topic.len() + 2 + payload.len());
         push_text(&mut self.out, topic);
         self.out.extend_from_slice(&self.packet_id.to_be_bytes());

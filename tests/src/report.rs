@@ -27,6 +27,7 @@ pub fn write(name: &str, key: Option<&str>, figures: &Value) {
         "kills" => "make kills",
         "mutants" => "make mutants",
         "overload" => "make overload",
+        "siege" => "make siege",
         _ => "make pipeline",
     };
     all.insert("command".into(), json!(command));

@@ -12,7 +12,11 @@ pub fn pause(pid: u32, lasting: Duration) {
     signal(pid, "-CONT");
 }
 
-fn signal(pid: u32, signal: &str) {
+/// Sends one, named as `kill` names it.
+///
+/// # Panics
+/// The process is gone.
+pub fn signal(pid: u32, signal: &str) {
     let sent = Command::new("kill").arg(signal).arg(pid.to_string()).status();
     assert!(sent.expect("kill runs").success(), "process {pid} is gone");
 }

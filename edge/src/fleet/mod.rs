@@ -72,6 +72,8 @@ pub struct Options {
     pub recording: Vec<Arc<Series>>,
     /// Where to publish.
     pub broker: Broker,
+    /// Every agent's password, with its id as user name; absent: as `broker` says.
+    pub password: Option<String>,
     /// Over how many connections.
     pub connections: Connections,
     /// Event seconds per real second.
@@ -114,6 +116,7 @@ impl Options {
             fleet: None,
             recording: Vec::new(),
             broker,
+            password: None,
             connections: Connections::Agent,
             speed: 1.0,
             recording_speed: None,
@@ -321,7 +324,13 @@ fn setups(options: &Options) -> Result<Vec<Setup>, FleetError> {
             Setup {
                 id,
                 equipment,
-                broker: options.broker.clone(),
+                broker: options.password.as_ref().map_or_else(
+                    || options.broker.clone(),
+                    |password| Broker {
+                        credentials: Some((id.to_string(), password.clone())),
+                        ..options.broker.clone()
+                    },
+                ),
                 link: link::Policy {
                     sleeping,
                     window: options.window,

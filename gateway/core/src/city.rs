@@ -23,6 +23,8 @@ pub struct City {
     pub listened_ms: u64,
     agents: Vec<Agent>,
     touched: Vec<AgentIx>,
+    /// Devices behind agents that say they are connected.
+    devices_online: usize,
 }
 
 /// What a restart needs of it, by agent id: the watermark names the refused payloads and nobody would tell them again.
@@ -55,17 +57,23 @@ impl City {
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         let agents = alloc::vec![Agent::default(); registry.agents().len()];
-        Self { now_ms: 0, listened_ms: 0, agents, touched: Vec::new() }
+        Self { now_ms: 0, listened_ms: 0, agents, touched: Vec::new(), devices_online: 0 }
     }
 
     /// Takes an agent's state or last will.
     ///
     /// # Errors
     /// Where the payload is no state.
-    pub fn agent_state(&mut self, agent: AgentIx, payload: &[u8]) -> Result<(), Reason> {
+    pub fn agent_state(&mut self, registry: &Registry, agent: AgentIx, payload: &[u8]) -> Result<(), Reason> {
         let state = AgentState::decode(payload).map_err(|_| Reason::Undecodable(DecodeError::NotProtobuf))?;
+        let devices = registry.agent(agent).devices.len();
         let known = &mut self.agents[agent.at()];
-        known.online = Some(state.online);
+        let before = known.online.replace(state.online) == Some(true);
+        match (before, state.online) {
+            (false, true) => self.devices_online += devices,
+            (true, false) => self.devices_online -= devices,
+            _ => {}
+        }
         known.since_ms = state.since_ms;
         Ok(())
     }
@@ -85,10 +93,8 @@ impl City {
 
     /// How many devices are behind agents that say they are connected.
     #[must_use]
-    pub fn devices_online(&self, registry: &Registry) -> usize {
-        let online =
-            self.agents.iter().zip(registry.agents()).filter(|(agent, _)| agent.online == Some(true));
-        online.map(|(_, known)| known.devices.len()).sum()
+    pub fn devices_online(&self) -> usize {
+        self.devices_online
     }
 
     /// The alert that says that most of the agent's devices are silent, where it stands.
@@ -156,6 +162,9 @@ impl City {
             let exists =
                 |standing: &Standing| registry.shares.iter().any(|share| share.key == standing.episode.key);
             agent.silence = agent.silence.filter(exists);
+            if agent.online == Some(true) {
+                self.devices_online += registry.agent(at).devices.len();
+            }
             self.agents[at.at()] = agent;
         }
     }

@@ -1,12 +1,9 @@
 //! The live stream's source: what changed since the last look, twice a second, while somebody listens.
 
-use super::{Answers, quarantine};
-use crate::{
-    api::{
-        live::{FLUSH_INTERVAL, Hub},
-        types::Latest,
-    },
-    decided,
+use super::{Answers, View, quarantine};
+use crate::api::{
+    live::{FLUSH_INTERVAL, Hub},
+    types::Latest,
 };
 use hunhe_gateway_core::event::ABSENT;
 use std::sync::Arc;
@@ -20,7 +17,8 @@ const RECORDS_AT_ONCE: usize = 50;
 impl Answers {
     /// Feeds the hub until `stopped`.
     pub(crate) async fn publish_live(&self, hub: Arc<Hub>, mut stopped: watch::Receiver<bool>) {
-        let mut since_ms = self.clock.now_ms();
+        let published = &self.view.published;
+        let mut since = published.number();
         let mut announced = u64::MAX;
         let mut every = tokio::time::interval(FLUSH_INTERVAL);
         loop {
@@ -29,57 +27,60 @@ impl Answers {
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
             if !hub.awake() {
-                since_ms = self.clock.now_ms();
+                since = published.number();
                 announced = u64::MAX;
                 continue;
             }
-            let from_ms = std::mem::replace(&mut since_ms, self.clock.now_ms());
-            let Ok(changed) = self.changed_since(from_ms).await else { return };
-            hub.note(changed);
+            // What is published meanwhile is noted once more by the next look.
+            let before = std::mem::replace(&mut since, published.number());
+            hub.note(self.changed_since(before).await);
             announced = self.announce_refused(&hub, announced).await;
         }
     }
 
-    async fn changed_since(&self, from_ms: i64) -> Result<Vec<Latest>, crate::api::ApiError> {
-        let registry = Arc::clone(&self.registry);
-        self.ask(move |lane| {
-            let mut changed = Vec::new();
-            let recent =
-                lane.states().filter(|(_, state)| state.arrival_ms >= from_ms && state.last_ms != i64::MIN);
-            for (device, state) in recent.take(DEVICES_AT_ONCE) {
-                let channels = &registry.class_of(device).class.channels;
-                let name: Arc<str> = registry.device(device).pseudonym.as_str().into();
-                for (channel, &wire) in channels.iter().zip(&state.last).filter(|(_, wire)| **wire != ABSENT)
-                {
-                    changed.push(Latest {
-                        device: Arc::clone(&name),
-                        channel: channel.name.as_str().into(),
-                        time: state.last_ms,
-                        value: Some(channel.value(wire)),
-                        quality: state.last_quality,
-                    });
-                }
-            }
-            changed
-        })
-        .await
+    async fn changed_since(&self, publication: u64) -> Vec<Latest> {
+        let view = Arc::clone(&self.view);
+        // Only a panic leaves it without an answer, and that is in the log.
+        tokio::task::spawn_blocking(move || changed(&view, publication)).await.unwrap_or_default()
     }
 
-    /// Returns the newest id that was announced or was there before.
-    async fn announce_refused(&self, hub: &Hub, announced: u64) -> u64 {
-        let after = (announced != u64::MAX).then_some(announced);
-        let limit = if after.is_some() { RECORDS_AT_ONCE } else { usize::MAX };
-        let Ok(records) = self.read_store(move |store| store.list_quarantine(after, limit)).await else {
-            return announced;
-        };
-        let newest = records.last().map_or(if after.is_some() { announced } else { 0 }, |(id, _)| *id);
-        if after.is_some() {
-            for (id, bytes) in &records {
-                if let Ok(refused) = decided::read_refused_record(bytes) {
-                    hub.quarantined(&quarantine::describe(&self.registry, *id, &refused));
+    /// Announces the records that came behind the `since`-th, the newest where there are too many; `u64::MAX`: none.
+    /// Returns how many came by now.
+    async fn announce_refused(&self, hub: &Hub, since: u64) -> u64 {
+        let registry = Arc::clone(&self.registry);
+        let read = self.read_store(move |store| {
+            let (ids, came) = store.records_since(since, RECORDS_AT_ONCE);
+            let mut records = Vec::new();
+            for id in ids {
+                // One that is gone by now was not worth a word.
+                if let Some(record) = store.record(id)? {
+                    records.push(quarantine::describe(&registry, store, id, &record)?);
                 }
             }
-        }
-        newest
+            Ok((records, came))
+        });
+        let Ok((records, came)) = read.await else { return since };
+        records.iter().for_each(|record| hub.quarantined(record));
+        came
     }
+}
+
+/// The newest values of devices that have reported since that publication.
+fn changed(view: &View, publication: u64) -> Vec<Latest> {
+    let mut changed = Vec::new();
+    for device in view.published.reported_since(publication).take(DEVICES_AT_ONCE) {
+        let Some(row) = view.published.row(device).filter(|row| row.last_ms != i64::MIN) else { continue };
+        let channels = &view.registry.class_of(device).class.channels;
+        let name: Arc<str> = view.registry.device(device).pseudonym.as_str().into();
+        for (channel, &wire) in channels.iter().zip(&row.last).filter(|(_, wire)| **wire != ABSENT) {
+            changed.push(Latest {
+                device: Arc::clone(&name),
+                channel: channel.name.as_str().into(),
+                time: row.last_ms,
+                value: Some(channel.value(wire)),
+                quality: row.last_quality,
+            });
+        }
+    }
+    changed
 }

@@ -1,26 +1,22 @@
-//! The gateway at this moment, the ledger, and figures for Prometheus.
+//! The gateway at this moment, and figures for Prometheus.
 
-use super::{Answers, sinks};
+use super::{Answers, ledger::totals_of, quarantine, sinks};
 use crate::{
-    alerts::describe::shown_agent,
     api::{
         ApiError,
-        backend::LedgerQuery,
         metrics::{Figure, FigureValue, Metric, MetricKind},
-        types::{
-            Instant as At, JournalStatus, LaneStatus, Ledger, LedgerBy, LedgerRow, LedgerTotals, Status,
-        },
+        types::{Instant as At, JournalStatus, LaneStatus, Status},
     },
+    intake::Role,
     journal::State as JournalState,
 };
-use hunhe_gateway_core::{
-    lane::Lane,
-    ledger::Totals,
-    registry::{DeviceIx, Registry},
-};
+use hunhe_gateway_core::lane::Counters;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{
+        PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -51,16 +47,6 @@ pub(super) fn count(number: u64) -> f64 {
     number as f64
 }
 
-struct Seen {
-    totals: LedgerTotals,
-    messages: u64,
-    samples: u64,
-    readings: u64,
-    online: u64,
-    reporting: u64,
-    refused: BTreeMap<String, u64>,
-}
-
 impl Answers {
     pub(super) async fn status_kept(&self) -> Result<Status, ApiError> {
         let mut kept = self.kept.lock().await;
@@ -75,25 +61,26 @@ impl Answers {
     }
 
     async fn status_now(&self) -> Result<Status, ApiError> {
-        let registry = Arc::clone(&self.registry);
         let now_ms = self.clock.now_ms();
-        let seen = self.ask(move |lane| look(lane, &registry, now_ms)).await?;
+        let census = self.census_now().await?;
+        let seen = self.view.published.overview();
+        let counters = &seen.counters;
         let progress = self.lane.progress();
         let handled = progress.handled.load(Ordering::Relaxed);
         let head = self.journal_tail.head().0;
         let readings_per_s =
-            self.rate.lock().unwrap_or_else(PoisonError::into_inner).note(Instant::now(), seen.readings);
+            self.rate.lock().unwrap_or_else(PoisonError::into_inner).note(Instant::now(), counters.readings);
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             started_at: At(self.started_ms),
             uptime_s: u64::try_from(now_ms.saturating_sub(self.started_ms)).unwrap_or(0) / 1000,
             now: At(now_ms),
             readings_per_s,
-            samples_total: seen.samples,
-            messages_total: seen.messages,
+            samples_total: counters.samples,
+            messages_total: counters.messages,
             devices_known: self.registry.devices().len() as u64,
-            devices_online: seen.online,
-            devices_reporting: seen.reporting,
+            devices_online: seen.devices_online,
+            devices_reporting: census.all.reporting,
             lanes: vec![LaneStatus {
                 lane: 0,
                 devices: self.registry.devices().len() as u64,
@@ -102,41 +89,14 @@ impl Answers {
             }],
             journal: JournalStatus { bytes: self.journal_tail.bytes(), head: head + 1, durable: head },
             sinks: self.sinks.iter().map(|sink| sinks::shown(&sink.snapshot())).collect(),
-            ledger: seen.totals,
-            quarantined_by_reason: seen.refused,
+            ledger: totals_of(&seen),
+            quarantined_by_reason: refused_of(counters),
+            quarantine: self.quarantine_now(),
+            retired: self.retired_now(),
             alerts: self.alerting.book.firing(),
             outputs: self.outputs_now(),
             over_share: self.over_share_now(),
         })
-    }
-
-    pub(super) async fn ledger_of(&self, query: LedgerQuery) -> Result<Ledger, ApiError> {
-        let registry = Arc::clone(&self.registry);
-        self.ask(move |lane| {
-            let totals = totals_of(lane);
-            let Some(by) = query.by else {
-                return Ledger { totals, by: None, rows: Vec::new(), next: None };
-            };
-            let mut parts: BTreeMap<String, (Totals, bool)> = BTreeMap::new();
-            for (device, state) in lane.states() {
-                let (sum, closed) =
-                    parts.entry(key_of(&registry, device, by)).or_insert((Totals::default(), true));
-                let one = state.outboxes.totals();
-                *closed &= one.unexplained() == 0;
-                sum.add(&one);
-            }
-            let mut rows: Vec<LedgerRow> = parts
-                .into_iter()
-                .filter(|(key, _)| query.after.as_ref().is_none_or(|after| key > after))
-                .take(query.limit.saturating_add(1))
-                .map(|(key, (sum, closed))| LedgerRow { key, totals: plain_totals(&sum, closed) })
-                .collect();
-            let more = rows.len() > query.limit;
-            rows.truncate(query.limit);
-            let next = rows.last().filter(|_| more).map(|row| row.key.clone());
-            Ledger { totals, by: Some(by), rows, next }
-        })
-        .await
     }
 
     pub(super) fn ready_now(&self) -> Result<(), ApiError> {
@@ -144,10 +104,35 @@ impl Answers {
         if self.journal.status().state != JournalState::Running {
             return missing("the journal takes nothing: it is at its limit or has failed, see the log");
         }
+        if self.alerting.figures.unfollowed.load(Ordering::Relaxed) {
+            return missing("the alert log cannot be read: page and lists show no newer alerts, see the log");
+        }
         if !self.sessions.all_ready() {
             return missing("not connected to the broker, or not subscribed yet");
         }
         Ok(())
+    }
+
+    fn query_metrics(&self) -> Vec<Metric> {
+        let figures = self.queries.figures();
+        let counter = |name, help, value: &AtomicU64| {
+            Metric::single(name, help, MetricKind::Counter, count(value.load(Ordering::Relaxed)))
+        };
+        let age = self.view.published.age(Instant::now());
+        vec![
+            counter("hunhe_queries_started_total", "Queries begun on a blocking thread.", &figures.started),
+            counter(
+                "hunhe_queries_refused_total",
+                "Queries refused because too many waited, or others took too long.",
+                &figures.refused,
+            ),
+            Metric::single(
+                "hunhe_published_age_seconds",
+                "Time since the lane last published what people see of it.",
+                MetricKind::Gauge,
+                age.as_secs_f64(),
+            ),
+        ]
     }
 
     pub(super) async fn metrics_now(&self) -> Result<Vec<Metric>, ApiError> {
@@ -189,6 +174,11 @@ impl Answers {
                     .map(|&(class, value)| labelled("class", class, count(value)))
                     .collect(),
             },
+            gauge(
+                "hunhe_ledger_written_off_samples",
+                "Samples that operators wrote off, part of those declared lost.",
+                count(ledger.written_off),
+            ),
             Metric {
                 name: "hunhe_refused_total",
                 help: "Samples and messages refused, by reason.",
@@ -221,74 +211,35 @@ impl Answers {
                 "Connections closed because the journal's queue was full.",
                 shed,
             ),
+            Metric {
+                name: "hunhe_mqtt_retained_refused_total",
+                help: "Retained reports refused, by session: nothing of them is journaled or counted as data.",
+                kind: MetricKind::Counter,
+                figures: Role::ALL
+                    .iter()
+                    .zip(sessions)
+                    .map(|(role, session)| {
+                        let refused = session.retained_refused.load(Ordering::Relaxed);
+                        labelled("session", role.suffix(), count(refused))
+                    })
+                    .collect(),
+            },
         ];
         metrics.extend(self.intake_metrics());
+        metrics.extend(self.query_metrics());
         metrics.extend(sinks::metrics(&self.sinks));
+        metrics.extend(quarantine::metrics(&status.quarantine, status.retired));
         metrics.extend(self.alert_metrics());
+        metrics.extend(self.reads.metrics());
         Ok(metrics)
     }
 }
 
-fn look(lane: &Lane, registry: &Registry, now_ms: i64) -> Seen {
-    let counters = lane.counters();
+/// What was refused, by reason: whole messages and samples.
+fn refused_of(counters: &Counters) -> BTreeMap<String, u64> {
     let mut refused = counters.messages_refused.clone();
     for (reason, number) in &counters.samples_refused {
         *refused.entry(reason.clone()).or_default() += number;
     }
-    Seen {
-        totals: totals_of(lane),
-        messages: counters.messages,
-        samples: counters.samples,
-        readings: counters.readings,
-        online: lane.city().devices_online(registry) as u64,
-        reporting: lane
-            .states()
-            .filter(|(device, state)| heard(registry, *device, state.arrival_ms, now_ms))
-            .count() as u64,
-        refused,
-    }
-}
-
-/// Heard within what its class calls silence.
-pub(super) fn heard(registry: &Registry, device: DeviceIx, arrival_ms: i64, now_ms: i64) -> bool {
-    let silent_ms = i64::from(registry.class_of(device).class.report.silent_after_s) * 1000;
-    now_ms - arrival_ms <= silent_ms
-}
-
-fn totals_of(lane: &Lane) -> LedgerTotals {
-    let (sum, closed) = lane.totals();
-    let counters = lane.counters();
-    LedgerTotals {
-        readings: counters.readings,
-        messages_refused: counters.messages_refused.clone().into_iter().collect(),
-        ..plain_totals(&sum, closed)
-    }
-}
-
-pub(super) fn plain_totals(sum: &Totals, closed: bool) -> LedgerTotals {
-    LedgerTotals {
-        sampled: sum.sampled,
-        stored: sum.stored,
-        quarantined: sum.quarantined,
-        declared_lost: sum.declared_lost,
-        outstanding: sum.outstanding,
-        // A sample in two classes shows as not closed.
-        unexplained: u64::try_from(sum.unexplained()).unwrap_or(0),
-        duplicates: sum.duplicates,
-        readings: 0,
-        closed,
-        messages_refused: BTreeMap::new(),
-    }
-}
-
-fn key_of(registry: &Registry, device: DeviceIx, by: LedgerBy) -> String {
-    let known = registry.device(device);
-    match by {
-        LedgerBy::Device => known.pseudonym.to_string(),
-        LedgerBy::Agent => shown_agent(registry, Some(device), known.agent),
-        LedgerBy::Operator => known.operator.to_string(),
-        LedgerBy::Zone => known.zone.to_string(),
-        LedgerBy::District => known.district.to_string(),
-        LedgerBy::Class => registry.class_of(device).class.name.clone(),
-    }
+    refused
 }

@@ -3,18 +3,20 @@
 //!
 //! There is no authentication here: the gateway binds to loopback unless told otherwise, and a proxy stands in front
 //! of anything wider. What a browser on the same machine could be tricked into is refused: a page of another origin
-//! changes nothing (`Sec-Fetch-Site`, `Origin`), and reads nothing, since no answer carries a CORS header.
+//! changes nothing (`Sec-Fetch-Site`, `Origin`), and reads nothing, since no answer carries a CORS header. One that has
+//! its own name point to this machine is refused by that name ([`super::hosts`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::Limits;
 use super::problem::ApiError;
+use super::{Api, Figures, Hosts, Limits};
 
 /// Header that names a request in answers and logs.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,15 +30,18 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 #[derive(Debug)]
 pub(super) struct Guard {
     limits: Limits,
+    hosts: Arc<Hosts>,
+    figures: Arc<Figures>,
     /// Tells the ids of this process from those of the one before.
     prefix: u32,
     next: AtomicU64,
 }
 
 impl Guard {
-    pub(super) fn new(limits: Limits, started_ms: i64) -> Self {
-        let prefix = crc32c::crc32c(&started_ms.to_le_bytes()) ^ std::process::id();
-        Self { limits, prefix, next: AtomicU64::new(1) }
+    pub(super) fn new(api: &Api) -> Self {
+        let prefix = crc32c::crc32c(&api.backend.now_ms().to_le_bytes()) ^ std::process::id();
+        let (hosts, figures) = (Arc::clone(&api.hosts), Arc::clone(&api.figures));
+        Self { limits: api.limits, hosts, figures, prefix, next: AtomicU64::new(1) }
     }
 
     /// The caller's id where it is harmless to log and echo, else a new one.
@@ -55,6 +60,10 @@ impl Guard {
     }
 
     fn refuse(&self, request: &Request) -> Option<ApiError> {
+        if !self.hosts.allow(request.uri(), request.headers()) {
+            self.figures.misdirected();
+            return Some(ApiError::Misdirected);
+        }
         let limit_bytes = self.limits.address_bytes;
         let address_bytes = request.uri().path_and_query().map_or(0, |whole| whole.as_str().len());
         if address_bytes > limit_bytes {
@@ -62,6 +71,30 @@ impl Guard {
         }
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         (changes && foreign(request.headers())).then_some(ApiError::ForeignOrigin)
+    }
+
+    /// An answer that can be taken without too many others waiting to be.
+    fn weigh(&self, response: Response, id: &str) -> Response {
+        let (head, body) = response.into_parts();
+        match self.figures.weights().weigh(body) {
+            Some(body) => Response::from_parts(head, body),
+            None => {
+                self.figures.too_heavy();
+                ApiError::Busy("answers to others are not yet taken: try again in a second".into()).render(id)
+            }
+        }
+    }
+
+    /// Tells the operator, by the route's pattern: the path itself is the caller's text.
+    fn log_failure(&self, pattern: &str, status: u16, id: &str) {
+        if self.figures.failures().note(Instant::now(), pattern, status) {
+            tracing::warn!(
+                request_id = id,
+                path = pattern,
+                status,
+                "request not answered; further ones are counted and logged once a minute"
+            );
+        }
     }
 }
 
@@ -77,24 +110,24 @@ pub(super) fn foreign(headers: &HeaderMap) -> bool {
 }
 
 /// The layer around all routes.
-pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let id = guard.request_id(request.headers());
     let id_text = id.to_str().unwrap_or("unnamed").to_owned();
-    let path = request.uri().path().to_owned();
+    // Without one it is a file of the page, or nothing.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    // A route that logs what was asked for names the request.
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = match guard.refuse(&request) {
         Some(error) => error.render(&id_text),
         None => match tokio::time::timeout(guard.limits.request, next.run(request)).await {
-            Ok(response) => shape(response, &id_text),
+            Ok(response) if route.is_none() => shape(response, &id_text),
+            Ok(response) => guard.weigh(shape(response, &id_text), &id_text),
             Err(_) => ApiError::TimedOut { limit_s: guard.limits.request.as_secs() }.render(&id_text),
         },
     };
     if response.status().is_server_error() {
-        tracing::warn!(
-            request_id = id_text,
-            path,
-            status = response.status().as_u16(),
-            "request not answered"
-        );
+        let pattern = route.as_ref().map_or("page", MatchedPath::as_str);
+        guard.log_failure(pattern, response.status().as_u16(), &id_text);
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);

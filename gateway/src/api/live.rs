@@ -23,8 +23,8 @@ use super::types::{Latest, QuarantineRecord, Samples, Status};
 /// Time between two flushes: a screen that changes more often cannot be read.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Events handed to a client at once.
-const BATCH_EVENTS: usize = 64;
+/// Events handed to a client at once: what a client that does not read keeps in memory, in JSON.
+const BATCH_EVENTS: usize = 8;
 
 /// The hub's bounds.
 #[derive(Debug, Clone, Copy)]

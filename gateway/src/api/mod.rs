@@ -5,21 +5,24 @@
 //! registered together with its description, so the document lists what is mounted. Every failure is a
 //! `problem+json` with a request id, every bound is in [`Limits`] or [`HubLimits`] and answered in words.
 //!
-//! It does not authenticate and does not speak TLS: it serves the listener that it is given, on loopback by default,
-//! and a proxy in front of it does both.
+//! It does not authenticate and does not speak TLS: it serves the listener that it is given, on loopback unless the
+//! operator confirms in words that it may be another, and a proxy in front of it does both.
 
 pub mod backend;
+mod failures;
 mod guard;
+mod hosts;
 pub mod live;
 pub mod metrics;
 mod page;
 mod problem;
 mod query;
 mod routes;
+mod server;
 pub mod types;
+mod weight;
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,11 +36,14 @@ use utoipa_axum::routes;
 
 pub use backend::Backend;
 pub use guard::REQUEST_ID;
+pub use hosts::Hosts;
 pub use live::{Hub, HubLimits};
 pub use problem::{ApiError, Problem};
+use server::Figures;
+pub use server::{ConnectionLimits, Patience, bind};
 
-/// How long streams and answers under way may take to end at shutdown.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+/// Bytes of a request's body that a route may read: no route has a long one.
+const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Bounds of the routes; what happens at each is an answer in words.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +60,8 @@ pub struct Limits {
     pub request: Duration,
     /// Devices named by one live stream; more are refused (400).
     pub live_devices: usize,
+    /// Connections, and how long each step of one may take.
+    pub connections: ConnectionLimits,
 }
 
 impl Default for Limits {
@@ -65,6 +73,7 @@ impl Default for Limits {
             address_bytes: 8_192,
             request: Duration::from_secs(10),
             live_devices: 200,
+            connections: ConnectionLimits::default(),
         }
     }
 }
@@ -78,6 +87,16 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// Bounds.
     pub limits: Limits,
+    hosts: Arc<Hosts>,
+    figures: Arc<Figures>,
+}
+
+impl Api {
+    /// The interface to a backend, asked for under `hosts`.
+    #[must_use]
+    pub fn new(backend: Arc<dyn Backend>, hub: Arc<Hub>, limits: Limits, hosts: Hosts) -> Self {
+        Self { backend, hub, limits, hosts: Arc::new(hosts), figures: Arc::default() }
+    }
 }
 
 #[derive(OpenApi)]
@@ -97,6 +116,8 @@ fn described() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(routes::status::status))
         .routes(routes!(routes::ledger::ledger))
+        .routes(routes!(routes::ledger::write_off))
+        .routes(routes!(routes::ledger::write_offs))
         .routes(routes!(routes::catalogue::classes))
         .routes(routes!(routes::catalogue::districts))
         .routes(routes!(routes::catalogue::zones))
@@ -104,6 +125,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(routes::devices::device))
         .routes(routes!(routes::series::series))
         .routes(routes!(routes::quarantine::quarantine))
+        .routes(routes!(routes::quarantine::record))
         .routes(routes!(routes::quarantine::redrive))
         .routes(routes!(routes::alerts::alerts))
         .routes(routes!(routes::alerts::rules))
@@ -121,7 +143,7 @@ pub fn openapi() -> String {
 
 /// All routes, the document and the dashboard, inside the guard.
 pub fn router(api: Api) -> Router {
-    let guard = Arc::new(guard::Guard::new(api.limits, api.backend.now_ms()));
+    let guard = Arc::new(guard::Guard::new(&api));
     let (routes, document) = described().split_for_parts();
     let document: Arc<str> = document.to_json().unwrap_or_default().into();
     let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
@@ -134,29 +156,19 @@ pub fn router(api: Api) -> Router {
         )
         .fallback(page::file)
         .with_state(api)
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(guard, guard::guard))
 }
 
 /// Serves until `shutdown` is ready, then ends the live streams, lets answers under way finish for a moment, and
-/// returns.
-///
-/// # Errors
-/// When the listener cannot be used.
-pub async fn serve(
-    listener: TcpListener,
-    api: Api,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+/// returns. Nothing that clients do ends it.
+pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()> + Send) {
     let hub = Arc::clone(&api.hub);
-    let (ending, ended) = tokio::sync::oneshot::channel::<()>();
-    let signal = async move {
+    let (limits, figures) = (api.limits.connections, Arc::clone(&api.figures));
+    let server = server::Server::new(router(api), limits, figures);
+    let shutdown = async move {
         shutdown.await;
         hub.close();
-        drop(ending);
     };
-    let server = axum::serve(listener, router(api)).with_graceful_shutdown(signal);
-    tokio::select! {
-        result = async { server.await } => result,
-        () = async { let _ = ended.await; tokio::time::sleep(SHUTDOWN_GRACE).await; } => Ok(()),
-    }
+    server.serve(listener, shutdown).await;
 }

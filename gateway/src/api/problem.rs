@@ -41,6 +41,14 @@ pub enum ApiError {
         /// The bound.
         limit: usize,
     },
+    /// Too much of this is under way.
+    #[error("{0}")]
+    Busy(String),
+    /// The request is for a host that this is not: a page elsewhere may have had its name point here.
+    #[error(
+        "the gateway does not answer under this host name: ask 127.0.0.1 or localhost, or name it in http.hosts"
+    )]
+    Misdirected,
     /// Cannot be answered now.
     #[error("{0}")]
     Unavailable(String),
@@ -65,6 +73,8 @@ impl ApiError {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::LiveFull { .. } | Self::Unavailable(_) | Self::TimedOut { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -83,6 +93,8 @@ impl ApiError {
             Self::ForeignOrigin => ("foreign-origin", "The request comes from another origin"),
             Self::Conflict(_) => ("conflict", "The state does not allow this"),
             Self::LiveFull { .. } => ("live-full", "The live stream is full"),
+            Self::Busy(_) => ("busy", "Too many such requests at once"),
+            Self::Misdirected => ("misdirected", "The host name is not the gateway's"),
             Self::Unavailable(_) => ("unavailable", "Not available now"),
             Self::TimedOut { .. } => ("timed-out", "The answer took too long"),
             Self::Internal => ("internal", "The gateway failed"),
@@ -116,8 +128,13 @@ impl ApiError {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        let retry_after = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Some("5"),
+            StatusCode::TOO_MANY_REQUESTS => Some("1"),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         response
     }

@@ -128,6 +128,9 @@ impl Contents {
                     let mut rest = payload;
                     while !rest.is_empty() {
                         let entry = split_entry(&mut rest).ok_or_else(|| malformed("half an entry"))?;
+                        if !store::is_key(entry.0) {
+                            return Err(malformed("an entry whose key no store takes"));
+                        }
                         count(totals, space, entry.1).map_err(BackupError::from)?;
                         take(Item::Entry(entry.0, entry.1))?;
                     }
@@ -200,11 +203,17 @@ fn part_of(name: &str) -> &'static str {
     folders.into_iter().find(|known| *known == folder).unwrap_or("cursors")
 }
 
+/// What a terminal would not show as it stands: control characters, marks that turn the direction of text, the backslash.
+fn is_hidden(letter: char) -> bool {
+    let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    letter.is_control() || turns || letter == '\\'
+}
+
 /// Where a file of this name belongs; `None`: no backup has it.
 pub(super) fn place_of(name: &str) -> Option<Place> {
     let parts: Vec<&str> = name.split('/').collect();
     let plain = |part: &&str| {
-        !part.is_empty() && !part.starts_with('.') && part.len() <= 255 && !part.contains(['\0', '\\'])
+        !part.is_empty() && !part.starts_with('.') && part.len() <= 255 && !part.contains(is_hidden)
     };
     if !parts.iter().all(plain) {
         return None;
@@ -303,6 +312,22 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_no_store_takes_is_refused_and_ends_no_program() {
+        let entry = |key: &[u8]| {
+            let mut payload = Vec::new();
+            push_entry(&mut payload, key, b"value");
+            (Kind::Entries, payload)
+        };
+        let meta = (Kind::Space, b"meta".to_vec());
+        for (key, taken) in [(&[7; 1][..], true), (&[7; 65_535], true), (&[], false), (&[7; 65_536], false)] {
+            let said = end(Totals { entries: 1, ..Totals::default() });
+            let words = refusal(&[begin(Formats::known()), meta.clone(), entry(key), said]);
+            assert_eq!(words.is_none(), taken, "{} bytes: {words:?}", key.len());
+            assert!(words.is_none_or(|words| words.contains("whose key no store takes")));
+        }
+    }
+
+    #[test]
     fn a_name_leads_nowhere_but_where_it_belongs() {
         for name in [
             "journal/00000000000000000001.seg",
@@ -328,6 +353,10 @@ mod tests {
             "restored.json",
             "checkpoint/checkpoint-2",
             "journal/x/00000000000000000001.seg",
+            "main\n.cursor",
+            "main\u{1b}[2J.cursor",
+            "registry/rules/gas\u{7f}.toml",
+            "registry/rules/\u{202e}lmot.sag.toml",
         ] {
             assert_eq!(place_of(name), None, "{name}");
         }

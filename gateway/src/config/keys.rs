@@ -56,6 +56,10 @@ pub(crate) enum Kind {
     SeedPath,
     /// Paths, relative to `seeds_dir`.
     SeedPaths,
+    /// A host's name or address, without a port.
+    Host,
+    /// Several of them.
+    Hosts,
     /// A password or token: never in a file that is shown around, nor on a command line.
     Secret,
 }
@@ -100,8 +104,8 @@ impl Raw {
         match kind {
             Kind::Whole(..) => text.replace('_', "").parse().map_or_else(|_| as_text(), Self::Whole),
             Kind::Switch => text.parse().map_or_else(|_| as_text(), Self::Switch),
-            Kind::SeedPaths if text.is_empty() => Self::List(Vec::new()),
-            Kind::SeedPaths => {
+            Kind::SeedPaths | Kind::Hosts if text.is_empty() => Self::List(Vec::new()),
+            Kind::SeedPaths | Kind::Hosts => {
                 Self::List(text.split(',').map(|item| Self::Text(item.trim().into())).collect())
             }
             _ => as_text(),
@@ -133,13 +137,13 @@ impl Kind {
             }
             (Self::Whole(..), Raw::Whole(value)) => Ok(value.into()),
             (Self::Switch, Raw::Switch(value)) => Ok(value.into()),
-            (Self::SeedPaths, Raw::List(items)) => items
+            (Self::SeedPaths | Self::Hosts, Raw::List(items)) => items
                 .into_iter()
-                .map(|item| Self::SeedPath.check(item).map(|kind| config::Value::new(None, kind)))
+                .map(|item| self.item().check(item).map(|kind| config::Value::new(None, kind)))
                 .collect::<Result<Vec<_>, _>>()
                 .map(Into::into)
                 .or_else(|inner| wrong(format!("an item of the list {}", inner.what))),
-            (Self::Whole(..) | Self::Switch | Self::SeedPaths, other) => {
+            (Self::Whole(..) | Self::Switch | Self::SeedPaths | Self::Hosts, other) => {
                 wrong(format!("is {}", other.named()))
             }
             (_, Raw::Text(text)) => match self.text_fault(&text) {
@@ -147,6 +151,15 @@ impl Kind {
                 None => Ok(text.into()),
             },
             (_, other) => wrong(format!("is {}", other.named())),
+        }
+    }
+
+    /// What the items of a list are.
+    const fn item(self) -> Self {
+        match self {
+            Self::SeedPaths => Self::SeedPath,
+            Self::Hosts => Self::Host,
+            single => single,
         }
     }
 
@@ -169,6 +182,7 @@ impl Kind {
                 text.parse::<std::net::SocketAddr>().err().map(|_| "is not an IP address with a port".into())
             }
             Self::Url => url_fault(text),
+            Self::Host => (!is_host(text)).then(|| "is not a host's name or address".into()),
             Self::Filter => {
                 let filter = tracing_subscriber::EnvFilter::builder().parse(text);
                 filter.err().map(|_| "is not a filter of log events".into())
@@ -199,6 +213,9 @@ impl Kind {
                 .into(),
             Self::Path | Self::SeedPath => "a path in quotes".into(),
             Self::SeedPaths => "a list of paths, as [\"fleets/city.toml\"]".into(),
+            Self::Host | Self::Hosts => {
+                "a list of names or IP addresses without ports, as [\"hunhe.example.org\"]".into()
+            }
             Self::Secret => {
                 "it into a file of its own and name that with the key ending in `_file`, or set the \
                  environment variable"
@@ -206,6 +223,14 @@ impl Kind {
             }
         }
     }
+}
+
+/// A name of letters, digits, hyphens and dots, or an IP address.
+fn is_host(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    text.parse::<std::net::IpAddr>().is_ok() || text.split('.').all(label)
 }
 
 fn url_fault(text: &str) -> Option<String> {

@@ -30,6 +30,7 @@ pub(crate) fn complete(config: &mut Config, written: &mut Written) {
     judge.sinks(config);
     judge.outputs(config);
     judge.limits(config);
+    judge.http(config);
     judge.paths(config);
     judge.secrets(config);
 }
@@ -128,6 +129,21 @@ impl<'a> Judge<'a> {
             let remedy = format!("write at most {}", config.journal.limit_bytes / 2);
             self.fault(&["checkpoint.every_journal_bytes", "journal.limit_bytes"], what, remedy);
         }
+    }
+
+    /// Until there is a log-in, whoever reaches the port may do everything.
+    fn http(&mut self, config: &Config) {
+        let listen = config.http.listen;
+        if listen.ip().to_canonical().is_loopback() || config.http.unprotected.is_some() {
+            return;
+        }
+        let what = format!("{listen} is not an address of loopback, and there is no log-in");
+        let remedy = format!(
+            "listen on \"127.0.0.1:{}\" behind a proxy that asks who it is; where nobody else reaches the port, \
+             say so with http.unprotected",
+            listen.port()
+        );
+        self.fault(&["http.listen"], what, remedy);
     }
 
     fn paths(&mut self, config: &Config) {

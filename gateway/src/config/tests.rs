@@ -145,7 +145,7 @@ fn wrong_literal(kind: Kind) -> &'static str {
     match kind {
         Kind::Whole(..) => "1.5",
         Kind::Switch => "\"yes\"",
-        Kind::SeedPaths => "[1]",
+        Kind::SeedPaths | Kind::Hosts => "[1]",
         _ => "[true]",
     }
 }
@@ -178,6 +178,12 @@ fn each_kind_of_bad_value_is_told_apart() {
     let site = Site::new();
     for (text, key, what) in [
         ("[http]\nlisten = \"localhost\"", "http.listen", "is not an IP address with a port"),
+        ("[http]\nunprotected = \"yes\"", "http.unprotected", "is none of the words known here"),
+        (
+            "[http]\nhosts = [\"a.example\", \"http://b\"]",
+            "http.hosts",
+            "an item of the list is not a host's name or address",
+        ),
         ("[log]\nformat = \"xml\"", "log.format", "is none of the words known here"),
         ("[log]\nlevel = \"loud=very=much\"", "log.level", "is not a filter of log events"),
         ("[validate]\naccept_past = \"ten years\"", "validate.accept_past", "is not a length of time"),
@@ -229,6 +235,24 @@ fn rules_about_several_keys_name_what_clashes() {
 }
 
 #[test]
+fn an_address_that_others_reach_is_refused_with_the_remedy_until_it_is_confirmed_in_words() {
+    let site = Site::new();
+    for listen in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080", "[::ffff:192.0.2.1]:8080"] {
+        let text = format!("[http]\nlisten = \"{listen}\"");
+        let faults = site.faults(&text);
+        assert_eq!(spots(&faults), [("http.listen", Some(4))], "{text}");
+        let remedy = &faults[0].remedy;
+        assert!(remedy.contains("127.0.0.1:8080") && remedy.contains("http.unprotected"), "{remedy}");
+        let confirmed =
+            format!("{text}\nunprotected = \"anyone who reaches this port may read and change everything\"");
+        site.layers(&confirmed).load().unwrap();
+    }
+    for listen in ["127.0.0.1:8080", "[::1]:8080", "127.9.9.9:8080", "[::ffff:127.0.0.1]:8080"] {
+        site.layers(&format!("[http]\nlisten = \"{listen}\"")).load().unwrap();
+    }
+}
+
+#[test]
 fn a_rule_keeps_quiet_about_a_key_already_reported() {
     let site = Site::new();
     let faults = site.faults("[validate]\naccept_past = \"10y\"\n[embedded]\nretention = \"always\"");
@@ -263,7 +287,7 @@ fn each_layer_covers_the_one_below() {
     let site = Site::new();
     let mut layers = site.layers("");
     let port = |layers: &Layers| layers.load().unwrap().config.broker.port;
-    assert_eq!(port(&layers), 1883);
+    assert_eq!(port(&layers), 1884);
     layers = site.layers("[broker]\nport = 1884");
     assert_eq!(port(&layers), 1884);
     layers.environment = pairs(&[("HUNHE_BROKER_PORT", "1885"), ("HUNHE_EMBEDDED_ENABLED", "true")]);
@@ -369,7 +393,7 @@ fn what_is_shown_loads_again_to_the_same() {
     fs::write(&file, loaded.to_toml()).unwrap();
     let again = Layers { file: Some(file), ..Layers::default() }.load().unwrap();
     assert_eq!(again.config, loaded.config);
-    assert!(loaded.to_toml().contains("port = 1883  # default"), "{}", loaded.to_toml());
+    assert!(loaded.to_toml().contains("port = 1884  # default"), "{}", loaded.to_toml());
 }
 
 #[test]

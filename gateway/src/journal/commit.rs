@@ -25,8 +25,8 @@ pub trait Entry: Send + 'static {
     fn cost(&self) -> u64 {
         0
     }
-    /// Is it to be written? Else it is only settled, in its place.
-    fn is_record(&self) -> bool {
+    /// Whether it becomes a record. Another one only keeps its place among the acknowledgements.
+    fn is_recorded(&self) -> bool {
         true
     }
 }
@@ -36,7 +36,7 @@ pub trait Entry: Send + 'static {
 pub struct Settled<T> {
     /// The entry.
     pub item: T,
-    /// Its durable record, or why it can never be one ([`AppendError::TooLarge`]); [`Lsn::NONE`] where it was not to be one.
+    /// Its durable record, or why it can never be one ([`AppendError::TooLarge`]); [`Lsn::NONE`] where none was wanted.
     pub outcome: Result<Lsn, AppendError>,
 }
 
@@ -185,8 +185,10 @@ impl<T: Entry, S: Settlement<T>> Worker<T, S> {
     /// Appends the batch in order; true if the log is full, and the rest stays in the batch.
     fn append(&mut self, batch: &mut Batch<T>) -> Result<bool, Error> {
         while let Some(item) = batch.front() {
-            let appended =
-                if item.is_record() { self.writer.append(item.kind(), &item.parts()) } else { Ok(Lsn::NONE) };
+            let appended = match item.is_recorded() {
+                true => self.writer.append(item.kind(), &item.parts()),
+                false => Ok(Lsn::NONE),
+            };
             let outcome = match appended {
                 Err(AppendError::Full { .. }) => return Ok(true),
                 Err(AppendError::Log(error)) => return Err(error),

@@ -252,7 +252,7 @@ impl<T: Entry> Queue<T> {
     /// Counts what a commit made durable, until it is decided.
     pub(super) fn committed(&self, done: &[Settled<T>]) {
         let mut lanes = self.lock();
-        for settled in done.iter().filter(|settled| settled.item.is_record()) {
+        for settled in done.iter().filter(|settled| settled.item.is_recorded()) {
             lanes.lag.commit(settled.outcome.as_ref().ok().copied(), settled.item.cost());
         }
     }
@@ -326,7 +326,7 @@ impl<T: Entry> Queue<T> {
                 let bytes = payload_bytes(&item);
                 lane.bytes = lane.bytes.saturating_sub(bytes);
                 batch.bytes += bytes;
-                if item.is_record() {
+                if item.is_recorded() {
                     lanes.lag.take(item.cost());
                 }
                 match priority {

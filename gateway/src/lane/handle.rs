@@ -1,21 +1,15 @@
-//! What others say to a lane's thread, and what they see of it.
+//! What others say to a lane's thread, and how far it is. Nobody can ask it anything: what people see is
+//! [`published`](super::published).
 
-use crate::{checkpoint::Written, journal::Lsn, sinks::Confirmation};
-use hunhe_gateway_core::{lane::Lane, registry::Registry};
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
+use crate::{checkpoint::Written, journal::Lsn, sinks::Confirmation, store::Discard};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+    mpsc::{Receiver, SyncSender, sync_channel},
 };
 
 /// Messages to the lane that may wait.
 const WAITING_MAX: usize = 4096;
-
-/// A question, asked and answered on the lane's thread, between two records.
-pub type Question = Box<dyn FnOnce(&Lane) + Send>;
 
 /// What others tell the lane's thread.
 pub enum Said {
@@ -30,10 +24,8 @@ pub enum Said {
         /// What it did.
         rows: Vec<Confirmation>,
     },
-    /// Quarantined samples were discarded.
-    Discarded(Confirmation),
-    /// Someone asks.
-    Ask(Question),
+    /// Quarantined samples were discarded, for good.
+    Discarded(Vec<Discard>),
     /// A checkpoint is on disk, covering the journal up to here.
     Checkpointed(Result<Written, String>),
     /// The end: what the journal holds, a last checkpoint, then return.
@@ -63,30 +55,8 @@ pub struct Progress {
     pub checkpoints: AtomicU64,
     /// Journal records that could not be read, each a possible loss.
     pub unreadable: AtomicU64,
-}
-
-/// Values accepted since this process began, by district; a replay counts them again.
-#[derive(Debug, Default)]
-pub struct DistrictReadings(BTreeMap<u32, AtomicU64>);
-
-impl DistrictReadings {
-    /// None yet, for each district of a registry.
-    #[must_use]
-    pub fn new(registry: &Registry) -> Self {
-        Self(registry.devices().iter().map(|device| (device.district, AtomicU64::new(0))).collect())
-    }
-
-    /// A district's.
-    #[must_use]
-    pub fn of(&self, district: u32) -> u64 {
-        self.0.get(&district).map_or(0, |readings| readings.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn add(&self, district: u32, readings: u64) {
-        if let Some(sum) = self.0.get(&district) {
-            sum.fetch_add(readings, Ordering::Relaxed);
-        }
-    }
+    /// Discards of the quarantine up to this number are counted in both checkpoints.
+    pub discards: AtomicU64,
 }
 
 /// A lane's thread has ended.
@@ -116,23 +86,6 @@ impl LaneHandle {
     /// [`LaneEnded`].
     pub fn say(&self, said: Said) -> Result<(), LaneEnded> {
         self.said.send(said).map_err(|_| LaneEnded)
-    }
-
-    /// Asks something without blocking.
-    ///
-    /// # Errors
-    /// [`LaneEnded`], also where too much waits.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Lane) -> T + Send + 'static,
-    ) -> Result<T, LaneEnded> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let question: Question = Box::new(move |lane| {
-            // Nobody may be waiting any more.
-            let _ = answer.send(question(lane));
-        });
-        self.said.try_send(Said::Ask(question)).map_err(|_| LaneEnded)?;
-        answered.await.map_err(|_| LaneEnded)
     }
 
     /// Is the lane on its way to that record, without having to wait for others?

@@ -4,7 +4,7 @@
 //! quarantine and a small `meta` (format version, cursor) stand beside them.
 //!
 //! Bounds: 128 months (more is refused); 4 MiB a memtable, and all memtables together about as much as the 64 MiB
-//! that fjall's own journal may take before it flushes the stragglers; block cache as configured; 900 open files.
+//! that fjall's own journal may take before it flushes the stragglers; block cache and open tables as configured.
 
 use super::{
     Options, StoreError,
@@ -23,6 +23,7 @@ use jiff::{
 use std::{
     collections::BTreeMap,
     fmt,
+    ops::Range,
     sync::{PoisonError, RwLock},
 };
 
@@ -105,6 +106,7 @@ impl Disk {
         let db = Database::builder(&options.dir)
             .worker_threads(1)
             .cache_size(options.cache_bytes)
+            .max_cached_files(Some(options.open_tables))
             .journal_compression(CompressionType::None)
             .max_journaling_size(JOURNAL_BYTES)
             .open()?;
@@ -167,6 +169,13 @@ impl Disk {
     pub(super) fn months(&self) -> Vec<(Month, MonthSpaces)> {
         let months = self.months.read().unwrap_or_else(PoisonError::into_inner);
         months.iter().map(|(&month, spaces)| (month, spaces.clone())).collect()
+    }
+
+    /// The months that a range which is not empty touches, oldest first.
+    pub(super) fn months_within(&self, range_ms: &Range<i64>) -> Vec<MonthSpaces> {
+        let months = self.months.read().unwrap_or_else(PoisonError::into_inner);
+        let touched = Month::of(range_ms.start)..=Month::of(range_ms.end - 1);
+        months.range(touched).map(|(_, spaces)| spaces.clone()).collect()
     }
 
     /// Deletes a month's keyspaces; their files go once the last reader is done.

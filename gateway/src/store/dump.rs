@@ -82,6 +82,12 @@ pub fn is_space(name: &str) -> bool {
     [META, CATALOG, QUARANTINE].contains(&name) || month_of(name).is_some()
 }
 
+/// Whether the database takes a key of this length; it panics at others.
+#[must_use]
+pub fn is_key(key: &[u8]) -> bool {
+    !key.is_empty() && key.len() <= usize::from(u16::MAX)
+}
+
 fn month_of(name: &str) -> Option<Month> {
     let month = name.strip_prefix(BLOCKS).or_else(|| name.strip_prefix(ROLLUPS))?;
     // One name a month, and no other.
@@ -143,6 +149,9 @@ impl Filling {
     /// [`StoreError`].
     pub fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         let space = self.space.as_ref().ok_or(StoreError::Corrupt { what: "part" })?;
+        if !is_key(key) {
+            return Err(StoreError::Corrupt { what: "key" });
+        }
         self.batch.insert(space, key, value);
         self.bytes += key.len() + value.len();
         if self.bytes >= BATCH_BYTES {

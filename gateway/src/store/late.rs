@@ -11,7 +11,7 @@ use super::{
     memory::{Dirty, Memory},
     table::Table,
 };
-use std::ops::Bound;
+use std::{ops::Bound, sync::Arc};
 
 /// A closed block, wherever it is.
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +118,7 @@ impl Memory {
         }
         for part in table.into_parts(self.block_rows) {
             if let Some(first_ms) = part.first_ms() {
-                self.put_block(device, first_ms, Dirty::Rows(part));
+                self.put_block(device, first_ms, Dirty::Rows(part.into()));
             }
         }
         Ok(done)
@@ -192,7 +192,7 @@ impl Memory {
         let table = match self.blocks.get_mut(&(device, first_ms)) {
             Some(Dirty::Rows(table)) => {
                 self.bytes = self.bytes.saturating_sub(table.bytes());
-                std::mem::take(table)
+                Arc::unwrap_or_clone(std::mem::take(table))
             }
             Some(Dirty::Encoded(bytes)) => block::decode(bytes, first_ms, None)?,
             Some(Dirty::Removed) | None => {

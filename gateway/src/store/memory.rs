@@ -11,7 +11,7 @@ use super::{
 };
 use fjall::Slice;
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A closed block that differs from what is on disk.
 #[derive(Debug, Clone)]
@@ -19,8 +19,9 @@ pub(super) enum Dirty {
     /// To be deleted.
     Removed,
     Encoded(Slice),
-    /// Late samples go here, so that the next of them does not decode it again.
-    Rows(Table),
+    /// Late samples go here, so that the next of them does not decode it again. Shared with readers, so that they copy
+    /// nothing; the writer copies a table only while one of them holds it.
+    Rows(Arc<Table>),
 }
 
 impl Dirty {
@@ -130,7 +131,7 @@ impl Memory {
             bytes: 0,
             catalog,
             rollups: Rollups::default(),
-            quarantine: Quarantine::load(disk, options.quarantine_limit_records)?,
+            quarantine: Quarantine::load(disk, options.quarantine)?,
         })
     }
 

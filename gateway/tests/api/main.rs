@@ -1,6 +1,7 @@
 //! The HTTP interface over an invented backend, on a real loopback port.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, in its helpers too")]
 
+mod connections;
 mod fake;
 mod routes;
 mod stream;
@@ -8,7 +9,7 @@ mod stream;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hunhe_gateway::api::{Api, Hub, HubLimits, Limits, router};
+use hunhe_gateway::api::{Api, Hosts, Hub, HubLimits, Limits, serve};
 use serde_json::Value;
 
 /// A served interface; it ends with the test's runtime.
@@ -23,10 +24,10 @@ impl Served {
     pub(crate) async fn start(limits: Limits, hub_limits: HubLimits) -> Self {
         let backend = fake::Fake::new(40);
         let hub = Hub::new(hub_limits, fake::NOW_MS);
-        let api = Api { backend: backend.clone(), hub: Arc::clone(&hub), limits };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = hunhe_gateway::api::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router(api)).await });
+        let api = Api::new(backend.clone(), Arc::clone(&hub), limits, Hosts::new(address, &[]));
+        tokio::spawn(serve(listener, api, std::future::pending()));
         Self { address, backend, hub, client: reqwest::Client::new() }
     }
 

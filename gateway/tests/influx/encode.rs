@@ -37,7 +37,7 @@ fn encode(registry: &Arc<Registry>, style: Style, decisions: &[Decisions]) -> Re
             Decided::Windows(windows) => {
                 windows.iter().try_for_each(|window| encoder.window(&mut body, &window))?;
             }
-            Decided::Refused(_) => {}
+            Decided::Refused(_) | Decided::Judged { .. } => {}
         }
     }
     Ok(body)

@@ -33,7 +33,7 @@ impl Entry for Message {
         self.text.len() as u64
     }
 
-    fn is_record(&self) -> bool {
+    fn is_recorded(&self) -> bool {
         !self.text.is_empty()
     }
 }
@@ -194,22 +194,6 @@ fn ordinary_entries_wait_while_the_lane_is_behind_and_urgent_ones_do_not() {
 }
 
 #[test]
-fn an_entry_that_is_not_to_be_written_is_settled_in_its_turn() {
-    let dir = folder();
-    let (go, gate) = mpsc::channel();
-    let (committer, intake, told) = start(open(dir.path()).0, Bounds::default(), Some(gate));
-    intake.try_push(Priority::Normal, message(0, 1)).unwrap();
-    one_commit(&told);
-    for (id, bytes) in [(1, 10), (2, 0), (3, 10)] {
-        intake.try_push(Priority::Normal, message(id, bytes)).unwrap();
-    }
-    drop(go);
-    assert_eq!(one_commit(&told), [(1, Ok(2)), (2, Ok(0)), (3, Ok(3))]);
-    intake.close();
-    assert_eq!(committer.join().unwrap().head(), Lsn(3));
-}
-
-#[test]
 fn an_entry_too_large_is_settled_in_its_turn_as_refused() {
     let dir = folder();
     let (go, gate) = mpsc::channel();
@@ -223,6 +207,22 @@ fn an_entry_too_large_is_settled_in_its_turn_as_refused() {
     assert_eq!(one_commit(&told), [(1, Ok(2)), (2, Err(())), (3, Ok(3))]);
     intake.close();
     committer.join().unwrap();
+}
+
+#[test]
+fn an_entry_without_a_record_is_settled_in_its_turn_and_takes_no_number() {
+    let dir = folder();
+    let (go, gate) = mpsc::channel();
+    let (committer, intake, told) = start(open(dir.path()).0, Bounds::default(), Some(gate));
+    intake.try_push(Priority::Normal, message(0, 1)).unwrap();
+    one_commit(&told);
+    for (id, bytes) in [(1, 10), (2, 0), (3, 10)] {
+        intake.try_push(Priority::Normal, message(id, bytes)).unwrap();
+    }
+    drop(go);
+    assert_eq!(one_commit(&told), [(1, Ok(2)), (2, Ok(0)), (3, Ok(3))]);
+    intake.close();
+    assert_eq!(committer.join().unwrap().durable(), Lsn(3));
 }
 
 #[test]

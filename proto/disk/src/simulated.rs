@@ -224,6 +224,7 @@ impl Disk for SimulatedDisk {
             disk: self.clone(),
             path: path.to_owned(),
             number,
+            handle: state.number_handle(),
             epoch,
             reads_only: how == Open::Read,
         }))
@@ -255,6 +256,8 @@ struct Handle {
     disk: SimulatedDisk,
     path: PathBuf,
     number: u64,
+    /// Distinguishes the handles of one file.
+    handle: u64,
     epoch: u64,
     reads_only: bool,
 }
@@ -273,11 +276,6 @@ impl Handle {
         } else {
             Err(io::Error::other("the process of this handle has ended"))
         }
-    }
-
-    /// Tells handles of one file apart, as long as they live.
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
     }
 
     fn writable(&self) -> io::Result<()> {
@@ -340,14 +338,14 @@ impl File for Handle {
 
     fn try_lock(&self, kind: crate::Lock) -> io::Result<bool> {
         self.disk.permitted(Action::Lock, &self.path)?;
-        Ok(self.state()?.inode_mut(self.number)?.try_lock(self, kind))
+        Ok(self.state()?.inode_mut(self.number)?.try_lock(self.handle, kind))
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         if let Ok(mut state) = self.state() {
-            state.close(self.number, self.address());
+            state.close(self.number, self.handle);
         }
     }
 }

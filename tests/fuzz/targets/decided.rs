@@ -39,7 +39,7 @@ fn records() -> Vec<Vec<u8>> {
         let ranges: &[&[u8]] = &[&[1], reason, &[3, 0, 3, 2, 0, 0x41, 0, 0xff, 0xff, 3, 1, 0]];
         let boot: &[u8] = &9_u32.to_le_bytes();
         let bodies: &[u8] = b"\x03\0\0\0a/b\x02\0\0\0\xff\x00";
-        [&*head(3), &le([1_000]), boot, &[0], reason, &ranges.concat(), bodies].concat()
+        [&*head(3), &le([1_000]), boot, &[0, 1], reason, &ranges.concat(), bodies].concat()
     };
     let uneven = [rows, sparse].concat();
     vec![samples(&[0], even), samples(again, &[even, &uneven].concat()), window, refused]
@@ -77,6 +77,10 @@ fn walk(read: Decided<'_>) {
                 (refused.device, refused.boot, refused.reason)
             );
             assert_eq!((again.topic, again.payload), (refused.topic, refused.payload));
+            assert_eq!(again.announced, refused.announced);
+        }
+        Decided::Judged { record, .. } => {
+            black_box(record);
         }
     }
 }

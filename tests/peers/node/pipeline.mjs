@@ -31,6 +31,8 @@ function write(topic, payload) {
   }
 }
 
-const client = mqtt.connect(`mqtt://127.0.0.1:${brokerPort}`, { clientId: "peer-node", clean: true });
+const { BROKER_USER: username, BROKER_PASSWORD: password } = process.env;
+const options = { clientId: "peer-node", clean: true, username, password };
+const client = mqtt.connect(`mqtt://127.0.0.1:${brokerPort}`, options);
 client.on("message", write);
 client.on("connect", () => client.subscribe("hunhe/v1/+/+/up", { qos: 1 }, () => console.log("ready")));

@@ -3,6 +3,7 @@
 It says "ready" when it has subscribed, and runs until it is stopped.
 """
 
+import os
 import sys
 
 import paho.mqtt.client as mqtt
@@ -36,6 +37,7 @@ def main() -> None:
 
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="peer-python")
     client.on_connect, client.on_subscribe, client.on_message = on_connect, on_subscribe, on_message
+    client.username_pw_set(os.environ["BROKER_USER"], os.environ["BROKER_PASSWORD"])
     client.connect("127.0.0.1", broker_port)
     client.loop_forever()
 

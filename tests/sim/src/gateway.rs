@@ -19,7 +19,8 @@ use hunhe_gateway::{
         Settlement, Step, Tail,
     },
     lane::{
-        CheckpointPolicy, DistrictReadings, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn,
+        CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn,
+        published::{Published, Publisher},
     },
     places::Places,
     record::{Delivery, Entering},
@@ -179,6 +180,8 @@ pub struct Process {
     intake: Intake<Entering>,
     settle: Settle,
     running: Running,
+    /// What people see of the lane.
+    pub published: Arc<Published>,
     handle: LaneHandle,
     unfinished: Arc<Mutex<Vec<Unfinished>>>,
     outgoing: Outgoing,
@@ -209,7 +212,8 @@ impl Process {
         now_ms: u64,
     ) -> Result<Self, Death> {
         let registry = &fleet.registry;
-        let rules = fingerprint(registry, ACCEPT_PAST_MS);
+        let policy = Policy { accept_past_ms: ACCEPT_PAST_MS, ..Policy::default() };
+        let rules = fingerprint(registry, &policy);
         let handle_of_disk = disk.handle();
         let recovered = Recovered::open(&handle_of_disk, &nature.layout, rules).map_err(Death::Start)?;
         let confirmed = recovered.confirmed.clone();
@@ -221,7 +225,6 @@ impl Process {
         let recorder =
             Recorder::open(&*handle_of_disk, Path::new(&cursor), tail.clone(), registry, of(OF_RECORD))?;
         let keeper = Keeper::open(tail, of(KEEPER))?;
-        let policy = Policy { accept_past_ms: ACCEPT_PAST_MS, planted_drop: None };
         let mut core = Lane::new(Arc::clone(registry), policy);
         if let Some(snapshot) = recovered.snapshot {
             core.restore(snapshot);
@@ -241,6 +244,9 @@ impl Process {
         let unfinished: Arc<Mutex<Vec<Unfinished>>> = Arc::default();
         let outgoing = Outgoing::default();
         let releases: Arc<AtomicBool> = Arc::default();
+        let now = nature.base + Duration::from_millis(now_ms);
+        let publisher = Publisher::new(&mut core, registry, now);
+        let published = publisher.published();
         let driver = Driver {
             lane: core,
             registry: Arc::clone(registry),
@@ -249,7 +255,7 @@ impl Process {
             decided_limit_bytes: nature.layout.decided.limit_bytes,
             alerts,
             withdrawn: recovered.raised,
-            readings: Arc::new(DistrictReadings::new(registry)),
+            publisher,
             checkpoints: recovered.checkpoints,
             policy: nature.policy,
             finish: Box::new({
@@ -279,7 +285,7 @@ impl Process {
             said,
             handle: handle.clone(),
         };
-        let running = driver.start(nature.base + Duration::from_millis(now_ms))?;
+        let running = driver.start(now)?;
         let sessions = CLIENTS.map(|client| Session {
             client,
             state: State::Down { until_ms: now_ms + random.below(1_000) },
@@ -296,6 +302,7 @@ impl Process {
             intake,
             settle,
             running,
+            published,
             handle,
             unfinished,
             outgoing,
@@ -606,6 +613,32 @@ mod tests {
             }
         }
         sent
+    }
+
+    #[test]
+    fn what_an_agent_is_told_people_can_see() {
+        let mut random = Random::new(1);
+        let fleet = Fleet::draw(&mut random.fork(), 60).unwrap();
+        let nature = Nature::draw(&mut random.fork(), BASE_MS, 60);
+        let mut process = Process::start(&nature, &fleet, &SimulatedDisk::new(), random.fork(), 0).unwrap();
+        connect(&mut process, 2_000);
+        let turn = |process: &mut Process, now_ms: u64| {
+            process.commit(|_, _| ()).unwrap();
+            let (_, acts) = process.decide(now_ms).unwrap();
+            acts.iter().any(|act| matches!(act, Act::Send(Client::Out, Packet::Publish { .. })))
+        };
+        assert!(!turn(&mut process, 3_950));
+        assert!(!turn(&mut process, 5_900));
+        let (device, _) = fleet.crews[0].devices[0];
+        let message = Message {
+            topic: topic::up(device).into(),
+            payload: Rc::from([0xff_u8].as_slice()),
+            retain: false,
+        };
+        process.take_packet(Client::Up, Packet::Publish { packet: 1, again: false, message }, 5_920);
+        // A publication was made 50 ms ago, and the watermark is due.
+        assert!(turn(&mut process, 5_950), "the agent is told");
+        assert_eq!(process.published.overview().counters.messages, 1);
     }
 
     #[test]

@@ -40,6 +40,9 @@ struct Arguments {
     report: Option<PathBuf>,
 }
 
+/// One seed in so many runs twice.
+const REPEAT_EVERY: u64 = 10;
+
 #[derive(Default)]
 struct Figures {
     histories: u64,
@@ -53,6 +56,9 @@ struct Figures {
     quarantined: u64,
     dropped: u64,
     displaced: u64,
+    repeats: u64,
+    /// The sum of all histories' hashes: every profile must come to the same one.
+    fingerprint: u64,
     lost: u64,
     doubled: u64,
     invented: u64,
@@ -74,6 +80,8 @@ impl Figures {
         self.quarantined += tally.quarantined;
         self.dropped += tally.dropped;
         self.displaced += tally.displaced;
+        self.fingerprint = self.fingerprint.wrapping_add(outcome.hash);
+        self.repeats += u64::from(outcome.repeated);
         self.lost += tally.lost;
         self.doubled += tally.doubled;
         self.invented += tally.invented;
@@ -97,6 +105,8 @@ impl Figures {
             "quarantined": self.quarantined,
             "declared_lost": self.dropped,
             "displaced": self.displaced,
+            "repeats": self.repeats,
+            "fingerprint": format!("{:016x}", self.fingerprint),
             "lost": self.lost,
             "doubled": self.doubled,
             "invented": self.invented,
@@ -161,10 +171,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     Ok(figures.failing.is_empty())
 }
 
-/// One seed in forty runs twice: the same seed must be the same history.
+/// One seed in ten runs twice: the same seed must be the same history.
 fn judge(seed: u64, shown: bool) -> anyhow::Result<Outcome> {
     let mut outcome = world::run(seed, shown)?;
-    if seed.is_multiple_of(40) || shown {
+    if seed.is_multiple_of(REPEAT_EVERY) || shown {
+        outcome.repeated = true;
         let again = world::run(seed, false)?;
         if again.hash != outcome.hash {
             let words = format!("two runs differ: {:016x} and {:016x}", outcome.hash, again.hash);

@@ -212,7 +212,7 @@ impl Recorder {
                                 }
                             }
                         }
-                        Decided::Refused(_) => {}
+                        Decided::Refused(_) | Decided::Judged { .. } => {}
                     }
                 }
             }

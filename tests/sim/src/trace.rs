@@ -1,4 +1,9 @@
 //! What happened, as a hash that two runs of one seed must share, and in words where someone looks.
+//!
+//! Words are part of the hash, so nothing in them may come from the process: no address, no clock, no backtrace. Errors are
+//! noted by [`words`], since the `Debug` form of some carries a backtrace, which names the line that ran the history.
+
+use std::error::Error;
 
 /// Collects events.
 #[derive(Debug)]
@@ -45,7 +50,33 @@ impl Trace {
     }
 }
 
+/// An error and its sources, without a backtrace.
+#[must_use]
+pub fn words(error: &(dyn Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::Death;
+
+    #[test]
+    fn words_of_an_error_hold_its_causes_and_no_backtrace() {
+        let start = || {
+            let refused = std::io::Error::other("no room");
+            Death::Start(anyhow::Error::new(refused).context("cannot open the journal"))
+        };
+        // Two lines, as two runs of a seed begin on two lines.
+        let first = words(&start());
+        let second = words(&start());
+        assert_eq!(first, "start: cannot open the journal: no room");
+        assert_eq!(first, second);
+    }
 }

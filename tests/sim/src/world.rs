@@ -15,7 +15,7 @@ use crate::{
     plan::{CRASHES_MIN, Fault, KINDS_MIN, Kind, Plan},
     random::Random,
     sink::Refused,
-    trace::Trace,
+    trace::{self, Trace},
 };
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::spool::Limits;
@@ -59,6 +59,8 @@ pub struct Outcome {
     pub edge_crashes: u64,
     /// Kinds of fault that happened.
     pub kinds: usize,
+    /// The seed ran a second time, and the two runs were compared.
+    pub repeated: bool,
 }
 
 /// Something due.
@@ -392,7 +394,13 @@ impl World {
             Ok(process) => process,
             Err(error) => {
                 let power = site.dead.load(Ordering::Relaxed);
-                self.trace.note(self.now_ms, "gateway", &format!("does not start: {error:?}"), 0, 0);
+                self.trace.note(
+                    self.now_ms,
+                    "gateway",
+                    &format!("does not start: {}", trace::words(&error)),
+                    0,
+                    0,
+                );
                 self.failures += u32::from(!power);
                 return self.end_gateway(
                     power,
@@ -521,7 +529,7 @@ impl World {
             if !self.gateway.full {
                 self.kinds.insert(Kind::GatewayDiskFails);
             }
-            self.trace.note(self.now_ms, "gateway", &format!("fails: {death:?}"), 0, 0);
+            self.trace.note(self.now_ms, "gateway", &format!("fails: {}", trace::words(&death)), 0, 0);
             self.failures += 1;
             self.end_gateway(false, 3_000 << self.failures.min(7), None);
             return false;
@@ -602,6 +610,7 @@ impl World {
             crashes: self.crashes,
             edge_crashes: self.edge_crashes,
             kinds: self.kinds.len(),
+            repeated: false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Everything the gateway keeps, as one stream.
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -9,7 +10,9 @@ use std::convert::Infallible;
 
 use crate::api::guard::foreign;
 use crate::api::query::{Asked, Nothing};
+use crate::api::server::Patient;
 use crate::api::{Api, ApiError, Problem};
+use crate::backup::PATIENCE;
 
 /// A backup of everything, for `hunhe-gateway restore`, taken while the gateway runs; one at a time. It ends with a frame that
 /// says that it is complete: what has none was cut short. It holds raw payloads and who is behind a pseudonym.
@@ -36,5 +39,7 @@ pub(in crate::api) async fn backup(
         (header::CONTENT_TYPE, "application/octet-stream"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"hunhe.backup\""),
     ];
-    Ok((kind, Body::from_stream(pieces)).into_response())
+    // Whoever keeps it on a busy disk may need a moment.
+    let patient = Extension(Patient(PATIENCE));
+    Ok((kind, patient, Body::from_stream(pieces)).into_response())
 }

@@ -16,6 +16,7 @@ use crate::api::{Api, ApiError, Problem};
 pub(in crate::api) async fn metrics(State(api): State<Api>, _: Asked<Nothing>) -> Result<Response, ApiError> {
     let mut metrics = api.backend.metrics().await?;
     metrics.extend(api.hub.metrics());
+    metrics.extend(api.figures.metrics());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, render(&metrics)).into_response())
 }

@@ -129,7 +129,7 @@ impl Sink {
                         Ok(decided) if decided.cause() <= from.cause => {}
                         Ok(Decided::Samples(sets)) => batch.add_samples(&mut self.encoder, &sets),
                         Ok(Decided::Windows(windows)) => batch.add_windows(&self.encoder, &windows),
-                        Ok(Decided::Refused(_)) | Err(_) => {}
+                        Ok(Decided::Refused(_) | Decided::Judged { .. }) | Err(_) => {}
                     },
                 }
             }

@@ -294,7 +294,7 @@ impl Sink {
                     Decided::Samples(sets) => self.batch.add_samples(&mut self.encoder, &sets),
                     Decided::Windows(windows) => self.batch.add_windows(&self.encoder, &windows),
                     // Quarantine's.
-                    Decided::Refused(_) => {}
+                    Decided::Refused(_) | Decided::Judged { .. } => {}
                 }
             }
             if let Some(sealed) = sealed {

@@ -48,6 +48,7 @@ pub(super) struct State {
     directories: BTreeMap<PathBuf, Directory>,
     inodes: BTreeMap<u64, Inode>,
     last_inode: u64,
+    last_handle: u64,
     random: Random,
     /// Handles of an earlier epoch belong to a process that has ended.
     pub(super) epoch: u64,
@@ -61,6 +62,7 @@ impl State {
             directories: BTreeMap::new(),
             inodes: BTreeMap::new(),
             last_inode: 0,
+            last_handle: 0,
             random: Random(0),
             epoch: 0,
             calls: 0,
@@ -149,9 +151,15 @@ impl State {
         Ok(number)
     }
 
-    pub(super) fn close(&mut self, number: u64, address: usize) {
+    /// A number that no other handle of this disk has.
+    pub(super) fn number_handle(&mut self) -> u64 {
+        self.last_handle += 1;
+        self.last_handle
+    }
+
+    pub(super) fn close(&mut self, number: u64, handle: u64) {
         if let Some(inode) = self.inodes.get_mut(&number) {
-            inode.unlock(address);
+            inode.unlock(handle);
             inode.open = inode.open.saturating_sub(1);
         }
     }

@@ -1,6 +1,6 @@
 //! A file's content as processes see it, and as a power cut leaves it.
 
-use super::{BLOCK_BYTES, Handle};
+use super::BLOCK_BYTES;
 use crate::Lock;
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -36,8 +36,8 @@ pub(super) struct Inode {
     dirty: BTreeSet<usize>,
     /// The length was changed since the last sync.
     resized: bool,
-    /// Locks, by the addresses of the handles that have them.
-    locks: Vec<(usize, Lock)>,
+    /// Locks, by the numbers of the handles that have them.
+    locks: Vec<(u64, Lock)>,
     pub(super) open: u32,
 }
 
@@ -131,19 +131,18 @@ impl Inode {
         self.resized = false;
     }
 
-    pub(super) fn try_lock(&mut self, handle: &Handle, kind: Lock) -> bool {
-        let address = handle.address();
-        let others = self.locks.iter().filter(|(other, _)| *other != address);
+    pub(super) fn try_lock(&mut self, handle: u64, kind: Lock) -> bool {
+        let others = self.locks.iter().filter(|(other, _)| *other != handle);
         if others.into_iter().any(|(_, lock)| *lock == Lock::Exclusive || kind == Lock::Exclusive) {
             return false;
         }
-        self.unlock(address);
-        self.locks.push((address, kind));
+        self.unlock(handle);
+        self.locks.push((handle, kind));
         true
     }
 
-    pub(super) fn unlock(&mut self, address: usize) {
-        self.locks.retain(|(other, _)| *other != address);
+    pub(super) fn unlock(&mut self, handle: u64) {
+        self.locks.retain(|(other, _)| *other != handle);
     }
 
     /// Its processes have ended.

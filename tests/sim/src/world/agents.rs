@@ -5,6 +5,7 @@ use crate::{
     broker::Client,
     edge::{self, Moment},
     plan::Kind,
+    trace,
 };
 use hunhe_edge_core::Now;
 use std::sync::atomic::Ordering;
@@ -46,7 +47,13 @@ impl World {
             }
             Ok(_) => self.end_edge(agent, true, 500, None),
             Err(error) => {
-                self.trace.note(self.now_ms, "edge", &format!("does not start: {error:?}"), agent as u64, 0);
+                self.trace.note(
+                    self.now_ms,
+                    "edge",
+                    &format!("does not start: {}", trace::words(&error)),
+                    agent as u64,
+                    0,
+                );
                 self.edge_fails(agent, power);
             }
         }
@@ -86,7 +93,13 @@ impl World {
                 }
             }
             Err(error) => {
-                self.trace.note(self.now_ms, "edge", &format!("fails: {error:?}"), agent as u64, 0);
+                self.trace.note(
+                    self.now_ms,
+                    "edge",
+                    &format!("fails: {}", trace::words(&error)),
+                    agent as u64,
+                    0,
+                );
                 let power = self.edges[agent].dead.load(Ordering::Relaxed);
                 self.edge_fails(agent, power);
             }

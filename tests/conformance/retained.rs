@@ -1,0 +1,94 @@
+//! Retained reports come again at each subscription: they are refused, named in metrics, and are no data.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a step of a test that cannot be done is a failed test"
+)]
+
+use std::{fs, path::Path, time::Duration};
+
+use hunhe_proto::{reading::Header, v1};
+use hunhe_tests::{
+    broker::{Agents, Mosquitto, Saving},
+    gateway::{Gateway, Setup},
+    process::eventually,
+    publisher::Publisher,
+    wire::{report, up_topic},
+};
+use prost::Message;
+
+const WITHIN: Duration = Duration::from_secs(30);
+const METER: &str = "meter-1";
+/// Half an hour ago, in hours since 1970.
+fn recent_hour() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(now.as_secs() / 3600).expect("a year of this age") - 1
+}
+
+fn setup(dir: &Path, broker: u16) -> Setup {
+    let list = dir.join("devices.csv");
+    let text = format!(
+        "device,class,serial,operator,district,zone,agent,lon,lat\n\
+         {METER},gas_meter,,gas,210102,gas-heping,{METER},123.4,41.8\n"
+    );
+    fs::write(&list, text).expect("a list");
+    Setup {
+        broker,
+        database: None,
+        registry: format!("devices = [{list:?}]"),
+        more: String::new(),
+        sink_of_record: "embedded",
+    }
+}
+
+fn sample(seq: u64) -> Vec<u8> {
+    report(Header { boot: 7, seq, ..Header::default() }, recent_hour(), 1, &[1_000_000])
+}
+
+/// A figure of `/metrics`.
+fn metric(gateway: &Gateway, name: &str) -> f64 {
+    let text = gateway.http.text("/metrics");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
+}
+
+#[test]
+fn a_retained_report_is_refused_at_every_start_and_a_retained_state_is_not() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &Agents::named(&[METER]));
+    let mut publisher = Publisher::connect(broker.port, METER, 16).expect("a connection");
+    let up = up_topic(METER);
+    let alarm = up.replace("/up", "/alarm");
+    let state = v1::AgentState { online: true, since_ms: 1, version: "1".into() }.encode_to_vec();
+    publisher.publish_retained(up.as_bytes(), &sample(0)).expect("it is sent");
+    publisher.publish_retained(alarm.as_bytes(), &sample(1)).expect("it is sent");
+    publisher
+        .publish_retained(format!("hunhe/v1/agents/{METER}/state").as_bytes(), &state)
+        .and_then(|()| publisher.settle())
+        .expect("it is taken");
+
+    let mut gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.gateway_port), &[]);
+    for start in 1..=3 {
+        for session in ["up", "alarm"] {
+            let name = format!("hunhe_mqtt_retained_refused_total{{session=\"{session}\"}}");
+            eventually(WITHIN, &format!("{session} names it at start {start}"), || {
+                (metric(&gateway, &name) >= 1.0).then_some(())
+            });
+        }
+        // A state at each start, and nothing else, is a message.
+        eventually(WITHIN, "the agent is known to be online", || {
+            (metric(&gateway, "hunhe_devices_online") >= 1.0).then_some(())
+        });
+        assert_eq!(metric(&gateway, "hunhe_messages_total"), f64::from(start), "start {start}");
+        let ledger = gateway.ledger();
+        assert_eq!(ledger["sampled"], 0, "{ledger}");
+        if start < 3 {
+            gateway.kill_and_restart();
+        }
+    }
+    // What was refused was acknowledged, so that nothing stands before what follows.
+    publisher.publish(up.as_bytes(), &sample(0)).and_then(|()| publisher.settle()).expect("it is taken");
+    let ledger = gateway.await_settled(1, WITHIN);
+    assert_eq!((&ledger["stored"], &ledger["closed"]), (&1.into(), &true.into()), "{ledger}");
+}

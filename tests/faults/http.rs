@@ -1,0 +1,346 @@
+//! What clients of page and API can do to the rest: too many connections, too large questions, other hosts' names, an open
+//! port, and failures by the thousand. On the real programs; connections and streams in detail are in
+//! `gateway/tests/api/connections.rs`.
+#![expect(clippy::expect_used, reason = "a broken promise fails loudly here")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use hunhe_tests::{
+    broker::{Mosquitto, Saving},
+    command_of,
+    detectors::{self, CH4, Detector, HIGH, LOW},
+    gateway::{Gateway, Setup},
+    process::{eventually, free_port},
+    procfs, program,
+    publisher::Publisher,
+    report,
+    webhook::Webhook,
+};
+use serde_json::{Value, json};
+
+const WITHIN: Duration = Duration::from_secs(60);
+/// Promised for the largest question, answered or refused.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Promised for each request.
+const REQUEST_MIB: f64 = 16.0;
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    i64::try_from(since.as_millis()).expect("a time")
+}
+
+fn setup(dir: &Path, broker: u16, detectors: usize, more: &str) -> Setup {
+    let (rules, list) = (dir.join("rules"), dir.join("devices.csv"));
+    fs::create_dir_all(&rules).expect("a folder");
+    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    fs::write(&list, detectors::list(detectors)).expect("a list");
+    Setup {
+        broker,
+        database: None,
+        registry: format!("rules = {rules:?}\ndevices = [{list:?}]"),
+        more: format!("[checkpoint]\nevery_s = 1\n{more}"),
+        sink_of_record: "embedded",
+    }
+}
+
+/// A program that starts another with so many files to open.
+fn with_files(files: u32) -> Vec<String> {
+    ["/bin/sh", "-c", &format!("ulimit -n {files} && exec \"$@\""), "sh"].map(str::to_owned).to_vec()
+}
+
+fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// How long the first byte of an answer takes.
+fn first_byte(port: u16, path: &str) -> Duration {
+    let begun = Instant::now();
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).expect("sent");
+    socket.read_exact(&mut [0]).expect("a byte");
+    begun.elapsed()
+}
+
+/// Status and body of one request on a connection of its own, and how long it took.
+fn ask(port: u16, path: &str) -> (u16, String, Duration) {
+    let begun = Instant::now();
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    socket.set_read_timeout(Some(WITHIN)).expect("a time-out");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).expect("sent");
+    let mut text = Vec::new();
+    // A reset is an end as well.
+    let _ = socket.read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = text.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned());
+    (status, body, begun.elapsed())
+}
+
+fn figure(port: u16, name: &str) -> Option<f64> {
+    let (_, text, _) = ask(port, "/metrics");
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+#[test]
+fn with_few_files_silent_connections_stop_neither_alarms_nor_checkpoints_nor_questions() {
+    const DETECTORS: usize = 20;
+    const ROUNDS: i64 = 10;
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let webhook = Webhook::start();
+    let setup = setup(dir.path(), broker.port, DETECTORS, &webhook.to_toml("duty", 2));
+    let mut gateway = Gateway::start_under(dir.path(), &setup, &[], &with_files(1_024));
+    let files_before = open_files(gateway.process.id());
+
+    // They say half of something, or nothing.
+    let silent: Vec<TcpStream> = (0..2_000)
+        .filter_map(|at| {
+            let address = SocketAddr::from(([127, 0, 0, 1], gateway.port));
+            let mut socket = TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()?;
+            if at % 2 == 0 {
+                let _ = socket.write_all(b"GET /api/v1/status HTTP/1.1\r\nhost: lo");
+            }
+            Some(socket)
+        })
+        .collect();
+    let checkpoints = figure(gateway.port, "hunhe_checkpoints_total").expect("a figure, beside them all");
+    let connections = figure(gateway.port, "hunhe_http_connections").expect("a figure");
+    let files = open_files(gateway.process.id());
+
+    let mut publisher = Publisher::connect(broker.port, "detectors", 64).expect("a connection");
+    let mut detectors: Vec<Detector> = (0..DETECTORS).map(|at| Detector::new(at, 7)).collect();
+    let begin_s = now_ms() / 1_000 - 240;
+    let mut slowest = Duration::ZERO;
+    let mut expected = 0;
+    for round in 0..ROUNDS {
+        for (value, later_s) in [(HIGH, 0), (LOW, 10)] {
+            let sent = Instant::now();
+            for detector in &mut detectors {
+                detector
+                    .publish(&mut publisher, begin_s + 20 * round + later_s, &[value])
+                    .expect("published");
+            }
+            publisher.settle().expect("the broker has it");
+            expected += DETECTORS;
+            eventually(WITHIN, "the webhook has them", || (webhook.taken().len() >= expected).then_some(()));
+            slowest = slowest.max(sent.elapsed());
+            let (status, body, took) = ask(gateway.port, "/api/v1/status");
+            assert_eq!(status, 200, "an honest question beside them: {body}");
+            assert!(took < ANSWER_MAX, "{took:?}");
+        }
+    }
+    eventually(WITHIN, "checkpoints are written", || {
+        (figure(gateway.port, "hunhe_checkpoints_total")? > checkpoints).then_some(())
+    });
+    assert!(slowest < Duration::from_secs(2), "an alarm took {slowest:?}");
+    assert!(connections <= 512.0, "{connections} connections");
+    assert!(files < 1_024 - 200, "{files} files are open, {files_before} before");
+    eventually(WITHIN, "what stayed silent is closed in time", || {
+        (figure(gateway.port, "hunhe_http_connections")? <= 1.0).then_some(())
+    });
+    drop(silent);
+    assert!(gateway.process.ended().is_none(), "the gateway goes on");
+    report::write(
+        "faults",
+        Some("http_connections"),
+        &json!({"silent": 2_000, "connections": connections, "files": files, "alarm_ms_max": slowest.as_millis(),
+            "lost": 0}),
+    );
+}
+
+#[test]
+fn with_too_few_files_the_gateway_does_not_start_and_says_what_to_raise() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let setup = setup(dir.path(), free_port(), 1, "");
+    let mut gateway = Gateway::launch(dir.path(), &setup, &[], &with_files(300));
+    assert!(!gateway.process.wait(WITHIN).success());
+    assert!(gateway.log().contains("LimitNOFILE"), "{}", gateway.log());
+}
+
+/// Two million samples of one device, a sample a second, up to now.
+fn long_series(dir: &Path, samples: u64) -> i64 {
+    let last_ms = now_ms() / 1_000 * 1_000;
+    let status = Command::new(program("examples/long_series"))
+        .arg(dir.join("gateway/data/store"))
+        .args([detectors::id(0), CH4.to_string(), samples.to_string(), last_ms.to_string()])
+        .status();
+    assert!(status.expect("it runs").success());
+    last_ms
+}
+
+/// The most memory since the call before, in MiB.
+fn peak_since(pid: u32, what: impl FnOnce()) -> f64 {
+    // Linux forgets the peak.
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the peak can be reset");
+    let before = procfs::rss_mib(pid);
+    what();
+    procfs::peak_rss_mib(pid) - before
+}
+
+#[test]
+fn a_hundred_questions_for_two_million_samples_are_answered_or_refused_in_time_and_in_little_memory() {
+    const SAMPLES: u64 = 2_000_000;
+    const AT_ONCE: usize = 100;
+    let dir = tempfile::tempdir().expect("a folder");
+    let last_ms = long_series(dir.path(), SAMPLES);
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.port, 1, ""), &[]);
+    let pid = gateway.process.id();
+    let path = format!("/api/v1/devices/{}/series?channel=ch4", detectors::id(0));
+
+    // Alone, for what is right and for what the first question costs once.
+    let from_ms = last_ms - 3_600_000;
+    let (status, hour, _) = ask(gateway.port, &format!("{path}&from={from_ms}&to={last_ms}"));
+    let hour: Value = serde_json::from_str(&hour).expect("JSON");
+    assert_eq!((status, hour["times"].as_array().map(Vec::len)), (200, Some(3_600)));
+    let from_ms = last_ms / 86_400_000 * 86_400_000 - 86_400_000;
+    let (status, day, _) =
+        ask(gateway.port, &format!("{path}&from={from_ms}&to={}&step=1h", from_ms + 86_400_000));
+    let day: Value = serde_json::from_str(&day).expect("JSON");
+    assert_eq!((status, day["times"].as_array().map(Vec::len)), (200, Some(24)));
+    let means = day["values"].as_array().expect("values");
+    // Each hour's 3,600 samples count from 0 to 999 and on: about 4.995 %LEL in the mean.
+    assert!(means.iter().all(|mean| mean.as_f64().is_some_and(|mean| (4.5..5.5).contains(&mean))), "{day}");
+
+    let whole = format!("{path}&from=2000-01-01&to={last_ms}");
+    let questions = [whole.clone(), format!("{whole}&step=1d"), format!("{whole}&step=60")];
+    let mut figures = BTreeMap::new();
+    for (name, question) in ["samples", "days", "minutes"].into_iter().zip(&questions) {
+        let mut answers = Vec::new();
+        let grown = peak_since(pid, || {
+            answers = std::thread::scope(|scope| {
+                let asked: Vec<_> =
+                    (0..AT_ONCE).map(|_| scope.spawn(|| ask(gateway.port, question))).collect();
+                asked.into_iter().map(|asked| asked.join().expect("an answer")).collect()
+            });
+        });
+        let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+        for (status, ..) in &answers {
+            *counts.entry(*status).or_default() += 1;
+        }
+        let slowest = answers.iter().map(|(.., took)| *took).max().expect("answers");
+        println!("{name}: {counts:?}, {slowest:?} at most, {grown:.1} MiB more");
+        assert!(counts.keys().all(|status| [200, 400, 429, 503].contains(status)), "{counts:?}");
+        assert!(slowest < ANSWER_MAX, "{name}: {slowest:?}");
+        // At most four are read at once.
+        assert!(grown < 4.0 * REQUEST_MIB, "{name}: {grown} MiB");
+        figures.insert(
+            name,
+            json!({"slowest_ms": slowest.as_millis(), "grown_mib": grown, "answers": format!("{counts:?}")}),
+        );
+    }
+    let (status, body, _) = ask(gateway.port, &whole);
+    assert!(status == 400 && body.contains("step=") && body.contains("20000 points"), "{status} {body}");
+    report::write(
+        "faults",
+        Some("http_series"),
+        &json!({"at_once": AT_ONCE, "by_question": figures, "lost": 0}),
+    );
+}
+
+/// The largest question of each documented path that is read; streams and changes are proven elsewhere.
+fn largest(path: &str, device: &str) -> Option<String> {
+    let asked = match path {
+        "/api/v1/live" | "/api/v1/quarantine/{id}/redrive" => return None,
+        "/api/v1/ledger" => "/api/v1/ledger?by=device&limit=1000".to_owned(),
+        "/api/v1/devices" => "/api/v1/devices?limit=1000&text=det".to_owned(),
+        "/api/v1/alerts" | "/api/v1/quarantine" => format!("{path}?limit=1000"),
+        "/api/v1/devices/{id}/series" => {
+            format!("/api/v1/devices/{device}/series?channel=ch4&from=2000-01-01&step=1d")
+        }
+        path => path.replace("{id}", device),
+    };
+    Some(asked)
+}
+
+#[test]
+fn the_largest_question_of_every_documented_path_is_answered_in_time_and_in_little_memory() {
+    const DETECTORS: usize = 2_000;
+    let dir = tempfile::tempdir().expect("a folder");
+    long_series(dir.path(), 500_000);
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.port, DETECTORS, ""), &[]);
+    let mut publisher = Publisher::connect(broker.port, "detectors", 64).expect("a connection");
+    let begin_s = now_ms() / 1_000 - 60;
+    for number in 0..DETECTORS {
+        Detector::new(number, 7).publish(&mut publisher, begin_s, &[HIGH, HIGH]).expect("published");
+        if number % 2 == 0 {
+            publisher
+                .publish(format!("hunhe/v1/00/nobody-{number}/up").as_bytes(), &[0xff; 2_000])
+                .expect("published");
+        }
+    }
+    publisher.settle().expect("the broker has it");
+    gateway.await_settled(2 * DETECTORS as u64, WITHIN);
+
+    let document = gateway.http.json("/api/openapi.json");
+    let paths = document["paths"].as_object().expect("paths");
+    let mut asked = 0;
+    for path in paths.keys() {
+        let Some(question) = largest(path, &detectors::id(0)) else { continue };
+        let mut answer = (0, String::new(), Duration::ZERO);
+        let grown = peak_since(gateway.process.id(), || answer = ask(gateway.port, &question));
+        let (status, body, mut took) = answer;
+        if path == "/api/v1/backup" {
+            // As long as there is much to back up; it must begin in time.
+            took = first_byte(gateway.port, &question);
+        }
+        println!("{question}: {status}, {} bytes, {took:?}, {grown:.1} MiB more", body.len());
+        assert_eq!(status, 200, "{question}: {body}");
+        assert!(took < ANSWER_MAX, "{question}: {took:?}");
+        assert!(grown < REQUEST_MIB, "{question}: {grown} MiB");
+        asked += 1;
+    }
+    assert!(asked >= 15, "{asked} paths were asked of {}", paths.len());
+}
+
+#[test]
+fn thousands_of_failures_are_one_line_in_the_log_and_hold_no_text_of_a_caller() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // Nobody answers there, so the gateway is not ready.
+    let gateway = Gateway::launch(dir.path(), &setup(dir.path(), free_port(), 1, ""), &[], &[]);
+    eventually(WITHIN, "the gateway listens", || gateway.http.is_ok("/healthz").then_some(()));
+    for _ in 0..1_000 {
+        let (status, body, _) = ask(gateway.port, "/readyz?not-to-be-logged");
+        assert_eq!(status, 503, "{body}");
+    }
+    let log = gateway.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("not answered")).collect();
+    assert_eq!(lines.len(), 1, "{:?}", lines.last());
+    assert!(lines[0].contains("/readyz") && !log.contains("not-to-be-logged"), "{lines:?}");
+    assert!(figure(gateway.port, "hunhe_http_failed_total").is_none_or(|failed| failed >= 1_000.0));
+}
+
+#[test]
+fn an_address_beyond_loopback_is_refused_before_anything_opens_and_the_remedy_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("gateway.toml");
+    let (data, port) = (dir.path().join("data"), free_port());
+    fs::write(
+        &file,
+        format!(
+            "data_dir = {data:?}\nseeds_dir = {:?}\n[http]\nlisten = \"0.0.0.0:{port}\"\n",
+            hunhe_tests::seeds("")
+        ),
+    )
+    .expect("a file");
+    for command in ["run", "check"] {
+        let output =
+            command_of("hunhe-gateway").arg(command).arg("--config").arg(&file).output().expect("it runs");
+        let said =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        assert!(said.contains("gateway.toml:4: http.listen") && said.contains("http.unprotected"), "{said}");
+    }
+    assert!(!data.exists(), "nothing was made");
+}

@@ -1,0 +1,25 @@
+//! A new outbox in each message, for its own devices.
+
+use hunhe_proto::reading::Header;
+
+use super::{Attacker, Field, now_s};
+use crate::wire::report;
+
+const PER_S: u32 = 200;
+
+pub(super) const ATTACKER: Attacker = Attacker {
+    name: "forged_boots",
+    about: "200 messages a second for its own devices, each from an outbox that nobody had",
+    attack,
+};
+
+fn attack(field: &Field<'_>) -> u64 {
+    let devices = &field.meters().devices[..20];
+    field.flood(field.meters(), PER_S, |number| {
+        let boot = u32::try_from(number % 0xffff_0000).unwrap_or(0) + 1;
+        let header =
+            Header { boot: boot ^ field.stage << 24, prev_boot: Some(boot + 7), ..Header::default() };
+        let topic = devices[super::index(number, devices.len())].1.clone();
+        (topic, report(header, now_s() / 3600 - 1, 1, &[1_000]))
+    })
+}

@@ -1,0 +1,26 @@
+//! Reports that claim to have sampled more than anybody could.
+
+use hunhe_proto::reading::Header;
+
+use super::{Attacker, Field, now_s};
+use crate::wire::report;
+
+const PER_S: u32 = 50;
+const CLAIMED: u64 = (1 << 53) - 4_096;
+
+pub(super) const ATTACKER: Attacker = Attacker {
+    name: "next_seq",
+    about: "50 reports a second of its own devices that claim 2^53 samples",
+    attack,
+};
+
+fn attack(field: &Field<'_>) -> u64 {
+    let devices = &field.meters().devices;
+    field.flood(field.meters(), PER_S, |number| {
+        let (seq, next_seq) =
+            if number.is_multiple_of(2) { (0, Some(CLAIMED)) } else { (CLAIMED - 10, None) };
+        let header = Header { boot: 0x5e0 + field.stage, seq, next_seq, ..Header::default() };
+        let topic = devices[super::index(number, devices.len())].1.clone();
+        (topic, report(header, now_s() / 3600 - 1, 1, &[1_000]))
+    })
+}

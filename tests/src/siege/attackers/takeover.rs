@@ -1,0 +1,32 @@
+//! An agent's password, and the client ids of the gateway's sessions.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use super::{Attacker, Field, PATIENCE};
+use crate::mqtt;
+
+const PER_S: u32 = 40;
+const SESSIONS: [&str; 4] = ["up", "alarm", "out", "alerts"];
+
+pub(super) const ATTACKER: Attacker = Attacker {
+    name: "takeover",
+    about: "40 connections a second under the client ids of the gateway's sessions, at both listeners",
+    attack,
+};
+
+fn attack(field: &Field<'_>) -> u64 {
+    let user = &field.meters().id;
+    field.pace(PER_S, |number| {
+        let session = format!("hunhe-gateway-{}", SESSIONS[super::index(number, SESSIONS.len())]);
+        let port = if number % 8 < 4 { field.broker } else { field.gateway_broker };
+        if let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)) {
+            let _ = socket.set_read_timeout(Some(PATIENCE));
+            let clean = number % 16 < 8;
+            let _ = socket.write_all(&mqtt::connect_as(user, &mqtt::password_of(user), &session, clean));
+            let _ = socket.read(&mut [0; 4]);
+        }
+    })
+}
