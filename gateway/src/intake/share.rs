@@ -8,13 +8,13 @@
 //!
 //! | who | samples at once | then |
 //! |---|---|---|
-//! | a device, `up` | 32 days of its class, at least 32 of the largest reports | 16 times its class's fastest rate |
+//! | a device, `up` | 64 days of its class, at least 32 of the largest reports | 16 times its class's fastest rate |
 //! | a device, `alarm` | 4 of the largest reports | the same |
 //! | an agent with several devices | the sum of its devices', on `alarm` 64 of the largest reports | the sum of its devices' |
 //! | an agent's state | 64 messages | one in 10 s |
 //! | all that no registered device or agent sent | 64 of the largest reports | 256 a second |
 //!
-//! A message counts as its samples at most ([`Size::at_most`]), and as one for each 64 bytes; bytes that are no report as one for
+//! A message counts as its samples at most ([`Size::at_most`]), which is up to twice what it holds, and as one for each 64 bytes; bytes that are no report as one for
 //! each 16. A restart gives full shares. Pure: the time is an argument. Bounds: 8 bytes a device and an agent, allocated when the session begins; the
 //! devices most often over their share are known, [`OFFENDERS_MAX`] at most.
 
@@ -34,8 +34,8 @@ use std::{
 
 /// How much faster than it samples a device is let in.
 const FACTOR: u64 = 16;
-/// So many milliseconds of samples may come at once.
-const BURST_MS: u64 = 32 * 86_400_000;
+/// So many milliseconds of samples may come at once: half of them where each counts twice.
+const BURST_MS: u64 = 64 * 86_400_000;
 /// The largest reports that may come at once of a device, on each session, and of an agent with alarms or of nobody.
 const REPORTS_UP: u64 = 32;
 const REPORTS_ALARM: u64 = 4;

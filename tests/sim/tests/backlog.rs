@@ -130,7 +130,7 @@ fn a_backlog_within_the_burst_comes_in_at_once() {
 fn a_backlog_beyond_the_burst_comes_in_whole_at_the_pace_of_its_share() {
     let (seconds, messages) = drain(45, true);
     println!("45 days: {seconds} s, {messages} messages");
-    assert!((3_000..3 * 3_600).contains(&seconds), "{seconds} s");
+    assert!((3_000..4 * 3_600).contains(&seconds), "{seconds} s");
 }
 
 /// The newest reports were not taken, nothing follows them, and no watermark can name them missing.
