@@ -51,7 +51,6 @@ pub(super) struct Siege {
     stages: u32,
     /// Of earlier stages.
     lost: u64,
-    raised: usize,
     _dir: tempfile::TempDir,
 }
 
@@ -83,7 +82,6 @@ impl Siege {
             city,
             stages: 0,
             lost: 0,
-            raised: 0,
             _dir: dir,
         };
         eventually(READY, "the first alarm has reached everybody", || {
@@ -115,7 +113,6 @@ impl Siege {
             self.gateway.await_ready();
         }
         let (drained_s, honest_lost) = self.drain(&raised);
-        self.raised += raised.len();
         self.lost += honest_lost;
         Figures {
             times: self.receivers.times(&raised),
