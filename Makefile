@@ -92,7 +92,7 @@ overload: build ## ten times the load for a minute in 256 MiB; needs to be root 
 
 faults: build ## each fault on the real programs, its figures in target/report/faults.json, about 9 minutes
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast \
-		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|backup)$$/)'
+		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|outputs|backup)$$/)'
 
 siege: build ## attackers one by one and all together beside honest readings and true alarms, about 5 minutes; ARGS="--only NAME"
 	mkdir -p $(REPORTS)

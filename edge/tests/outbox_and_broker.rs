@@ -69,14 +69,6 @@ struct Place {
     broker: Mosquitto,
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -21,18 +21,20 @@ mod view;
 
 pub use directory::Directory;
 pub use view::View;
+mod write_offs;
 
 use crate::{
     alerts::{Book, log::Figures},
     api::{
         ApiError,
         backend::{
-            AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
+            AlertQuery, Answer, Backend, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery,
+            SeriesQuery, WriteOffQuery,
         },
         metrics::Metric,
         types::{
-            AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, Redriven, Rule, Series,
-            Status, Zone,
+            AlertPage, Class, Device, DevicePage, District, Ledger, QuarantinePage, QuarantineRecord,
+            Redriven, Rule, Series, Status, WriteOff, WriteOffOrder, WriteOffPage, Zone,
         },
     },
     backup::Source,
@@ -49,7 +51,6 @@ use crate::{
 use hunhe_gateway_core::registry::Registry;
 use queries::{Fresh, Queries};
 use std::{
-    collections::HashSet,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -86,8 +87,8 @@ pub struct Answers {
     sessions: Acknowledger,
     kept: tokio::sync::Mutex<Option<(Instant, Status)>>,
     rate: Mutex<status::Rate>,
-    redriving: Mutex<HashSet<u64>>,
     reads: series::Reads,
+    writing_off: tokio::sync::Mutex<()>,
     kept_for_backup: Source,
     backing_up: Arc<tokio::sync::Mutex<()>>,
 }
@@ -126,8 +127,8 @@ impl Answers {
             sessions,
             kept: tokio::sync::Mutex::default(),
             rate: Mutex::default(),
-            redriving: Mutex::default(),
             reads: series::Reads::default(),
+            writing_off: tokio::sync::Mutex::default(),
             kept_for_backup,
             backing_up: Arc::default(),
         }
@@ -135,8 +136,9 @@ impl Answers {
 
     /// All devices, counted within the last [`FRESH`].
     async fn census_now(&self) -> Result<Arc<view::Census>, ApiError> {
-        let (view, now_ms) = (Arc::clone(&self.view), self.clock.now_ms());
-        self.census.get(self.queries.figures(), move || view.census(now_ms)).await
+        let (view, book) = (Arc::clone(&self.view), Arc::clone(&self.alerting.book));
+        let now_ms = self.clock.now_ms();
+        self.census.get(self.queries.figures(), move || view.census(now_ms, book.by_district())).await
     }
 
     /// Work that reads the disk goes where it may block.
@@ -163,7 +165,7 @@ impl Answers {
     #[must_use]
     pub fn ledger_now(&self) -> Ledger {
         let totals = ledger::totals_of(&self.view.published.overview());
-        Ledger { totals, by: None, rows: Vec::new(), next: None }
+        Ledger { totals, retired: self.retired_now(), by: None, rows: Vec::new(), next: None }
     }
 }
 
@@ -178,6 +180,14 @@ impl Backend for Answers {
 
     fn ledger(&self, query: LedgerQuery) -> Answer<'_, Ledger> {
         Box::pin(self.ledger_of(query))
+    }
+
+    fn write_off(&self, order: WriteOffOrder) -> Answer<'_, WriteOff> {
+        Box::pin(self.write_off_now(order))
+    }
+
+    fn write_offs(&self, query: WriteOffQuery) -> Answer<'_, WriteOffPage> {
+        Box::pin(async move { Ok(self.write_offs_of(query)) })
     }
 
     fn classes(&self) -> Answer<'_, Vec<Class>> {
@@ -208,7 +218,11 @@ impl Backend for Answers {
         Box::pin(self.quarantine_of(query))
     }
 
-    fn redrive(&self, id: u64) -> Answer<'_, Redriven> {
+    fn quarantined(&self, id: String, payload: bool) -> Answer<'_, QuarantineRecord> {
+        Box::pin(self.record_of(id, payload))
+    }
+
+    fn redrive(&self, id: String) -> Answer<'_, Redriven> {
         Box::pin(self.redrive_of(id))
     }
 

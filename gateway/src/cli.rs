@@ -7,7 +7,9 @@
 mod ask;
 mod backup;
 mod check;
+mod quarantine;
 mod registry;
+mod write_off;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,9 +20,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Faults, Layers, Loaded, Period};
 
-pub use ask::{AskError, ledger, quarantine};
+pub use ask::{AskError, ledger};
 pub use backup::{BackupOptions, RestoreOptions, SaveError, backup, is_restore_usage, restore};
 pub use check::check;
+pub use quarantine::quarantine;
 pub use registry::registry;
 
 /// Bad usage or configuration.
@@ -54,7 +57,7 @@ pub enum Command {
     Check(CheckOptions),
     /// Ask a running gateway whether every sample is accounted for; exit 1 if not.
     #[command(after_help = "Example:\n  hunhe-gateway ledger --json")]
-    Ledger(Asking),
+    Ledger(LedgerOptions),
     /// Save everything a gateway keeps to one file, while it runs.
     #[command(after_help = "Example:\n  hunhe-gateway backup --to /srv/backup/hunhe-monday.backup")]
     Backup(BackupOptions),
@@ -158,6 +161,51 @@ pub struct Asking {
     pub json: bool,
 }
 
+/// The ledger, or what is written off in it.
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LedgerOptions {
+    /// What to do; nothing: show it.
+    #[command(subcommand)]
+    pub command: Option<LedgerCommand>,
+    /// Which gateway.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// What to do with what the ledger cannot explain.
+#[derive(Debug, Clone, Subcommand)]
+pub enum LedgerCommand {
+    /// Declare lost what is unexplained of a device now; it stays in the audit trail.
+    #[command(
+        after_help = "Example:\n  hunhe-gateway ledger write-off --device p-1042 --reason backup-of-monday --by lin"
+    )]
+    WriteOff {
+        /// Which gateway.
+        #[command(flatten)]
+        asking: Asking,
+        /// Device, as the ledger by device names it.
+        #[arg(long, value_name = "NAME")]
+        device: String,
+        /// Why, in a line.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Who; by default the user who is logged in here.
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+    },
+    /// What was written off, newest first.
+    #[command(after_help = "Example:\n  hunhe-gateway ledger write-offs --limit 20")]
+    WriteOffs {
+        /// Which gateway.
+        #[command(flatten)]
+        asking: Asking,
+        /// Write-offs at most.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+    },
+}
+
 /// What to do with a journal.
 #[derive(Debug, Clone, Subcommand)]
 pub enum JournalCommand {
@@ -220,33 +268,69 @@ pub enum QuarantineCommand {
         /// Which gateway.
         #[command(flatten)]
         asking: Asking,
-        /// Only this reason.
-        #[arg(long)]
-        reason: Option<String>,
+        /// Which records.
+        #[command(flatten)]
+        filter: RecordsAsked,
         /// Records at most.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         limit: u32,
     },
     /// All records, newest first, one JSON object a line.
-    #[command(after_help = "Example:\n  hunhe-gateway quarantine export > quarantine.ndjson")]
+    #[command(
+        after_help = "Example:\n  hunhe-gateway quarantine export --kind dead_letter --payload > letters.ndjson"
+    )]
     Export {
         /// Which gateway.
         #[command(flatten)]
         asking: Asking,
-        /// Only this reason.
+        /// Which records.
+        #[command(flatten)]
+        filter: RecordsAsked,
+        /// With each record's payload in hex digits, one request a record. The gateway logs that it was read.
         #[arg(long)]
-        reason: Option<String>,
+        payload: bool,
     },
-    /// Send records through validation again, after the registry or a class was corrected.
-    #[command(after_help = "Example:\n  hunhe-gateway quarantine redrive 1042 1043")]
+    /// Send refused messages through validation again, after the registry or a class was corrected. One that fails does
+    /// not stop the rest; exit 1 if any did.
+    #[command(after_help = "Example:\n  hunhe-gateway quarantine redrive --reason unknown_device")]
     Redrive {
         /// Which gateway.
         #[command(flatten)]
         asking: Asking,
+        /// Which records, where none is named; conflicts and dead letters are passed over.
+        #[command(flatten)]
+        filter: RecordsAsked,
         /// Records, as listed.
-        #[arg(value_name = "ID", required = true)]
-        ids: Vec<u64>,
+        #[arg(
+            value_name = "ID",
+            required_unless_present_any = ["all", "kind", "reason", "device", "from", "to"],
+            conflicts_with_all = ["all", "kind", "reason", "device", "from", "to"]
+        )]
+        ids: Vec<String>,
+        /// All messages in quarantine.
+        #[arg(long)]
+        all: bool,
     },
+}
+
+/// Which records of the quarantine: every filter that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct RecordsAsked {
+    /// Only these: message, conflict or dead_letter.
+    #[arg(long, value_parser = ["message", "conflict", "dead_letter"])]
+    pub kind: Option<String>,
+    /// Only this reason.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Only this device, by pseudonym.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Arrived at or after, as 2026-01-02T03:04:05Z or 2026-01-02.
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Arrived before.
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
 }
 
 /// Success or bad news.
@@ -308,10 +392,16 @@ mod tests {
             "demo --speed 0",
             "journal verify",
             "run --config f --set x",
+            "quarantine list --kind other",
             "quarantine redrive",
             "registry",
             "registry acl",
             "registry acl --config f --json",
+            "ledger write-off --device d",
+            "ledger write-off --reason r",
+            "ledger --json write-offs",
+            "quarantine redrive --reason a m-1",
+            "quarantine redrive --all m-1",
             "backup",
             "backup --to f --url http://x --config c",
             "restore --from f",

@@ -6,8 +6,9 @@
 //!                times: 0, first i64, step i64 | 1, i64…  · quality: 0, u8 | 1, u8… · values i64…, channel by channel
 //! 2 window       length ms i64 · start ms i64 · revision u32 · expected u32 · channels u8,
 //!                each: number u16, count u32, sum i128, min i64, max i64, last i64
-//! 3 refused      arrival ms i64 · boot u32 · redriven u8, if 1: record u64 · reason text8 · ranges u16, each: first u64, count u64, reason text8
-//!                · topic bytes32 · payload bytes32
+//! 3 refused      arrival ms i64 · boot u32 · redriven u8, if 1: record u64 · announced u8 · reason text8
+//!                · ranges u16, each: first u64, count u64, reason text8 · topic bytes32 · payload bytes32
+//! 4 judged       record u64: a quarantine record was judged again, and nothing of it was accepted or refused
 //! ```
 //! Little endian throughout. Values are plain 64-bit integers: a record is read as it stands, and lives only until the
 //! slowest sink has passed it. Devices are named by id, so that a record outlives a change of registry.
@@ -17,7 +18,7 @@
 
 use crate::journal::{AppendError, Writer};
 use hunhe_gateway_core::{
-    event::{Accepted, ChannelStat, Decisions, Refusal, RefusedRange, SampleSet, Shown, WindowClosed},
+    event::{Accepted, ChannelStat, Decisions, Refusal, SampleSet, Shown, WindowClosed},
     registry::Registry,
 };
 use hunhe_proto::{id::Id, reading::SAMPLES_MAX};
@@ -32,6 +33,7 @@ pub const DECISION_BYTES_MAX: u64 = 8 << 20;
 const SAMPLES: u8 = 1;
 const WINDOW: u8 = 2;
 const REFUSED: u8 = 3;
+const JUDGED: u8 = 4;
 
 /// A record is not one of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +49,13 @@ pub enum Decided<'a> {
     Window(Window<'a>),
     /// A message of which something was refused.
     Refused(Refused<'a>),
+    /// A quarantine record was judged again, and there is nothing left in it: all of it was known.
+    Judged {
+        /// The journal record that asked for it.
+        cause: u64,
+        /// The quarantine record: a refused message, by its cause.
+        record: u64,
+    },
 }
 
 impl Decided<'_> {
@@ -57,6 +66,7 @@ impl Decided<'_> {
             Self::Samples(samples) => samples.cause,
             Self::Window(window) => window.cause,
             Self::Refused(refused) => refused.cause,
+            Self::Judged { cause, .. } => *cause,
         }
     }
 }
@@ -194,6 +204,8 @@ pub struct Refused<'a> {
     pub boot: u32,
     /// The quarantine record it is, where it was there before.
     pub redrive_of: Option<u64>,
+    /// Are its samples new to the ledger? Those that were in quarantine before are not.
+    pub announced: bool,
     /// Why.
     pub reason: &'a str,
     /// As delivered.
@@ -222,8 +234,9 @@ impl<'a> Refused<'a> {
     /// As a record of the quarantine; [`read_refused_record`] reads it.
     #[must_use]
     pub fn to_record(&self) -> Vec<u8> {
-        let Self { cause, arrival_ms, device, boot, redrive_of, reason, topic, payload, .. } = *self;
-        RefusedParts { cause, device, arrival_ms, boot, redrive_of, reason, topic, payload }
+        let Self { cause, arrival_ms, device, boot, redrive_of, announced, reason, topic, payload, .. } =
+            *self;
+        RefusedParts { cause, device, arrival_ms, boot, redrive_of, announced, reason, topic, payload }
             .to_record(self.ranges())
     }
 }
@@ -241,6 +254,8 @@ pub struct RefusedParts<'a> {
     pub boot: u32,
     /// See [`Refused`].
     pub redrive_of: Option<u64>,
+    /// See [`Refused`].
+    pub announced: bool,
     /// See [`Refused`].
     pub reason: &'a str,
     /// See [`Refused`].
@@ -263,6 +278,7 @@ impl RefusedParts<'_> {
         out.extend_from_slice(&self.arrival_ms.to_le_bytes());
         out.extend_from_slice(&self.boot.to_le_bytes());
         put_redrive(out, self.redrive_of);
+        out.push(self.announced.into());
         put_text(out, self.reason);
         out.extend_from_slice(&u16::try_from(ranges.len()).unwrap_or(u16::MAX).to_le_bytes());
         for (first, count, reason) in ranges {
@@ -324,8 +340,12 @@ impl Encoder {
             self.records.push((WINDOW, self.bytes.len()));
         }
         if let Some(refusal) = &decisions.refusal {
-            put_refused(&mut self.bytes, registry, &message, refusal, &decisions.refused);
+            put_refused(&mut self.bytes, registry, &message, refusal, decisions);
             self.records.push((REFUSED, self.bytes.len()));
+        } else if let Some(record) = message.redrive_of.filter(|_| decisions.accepted.sets.is_empty()) {
+            put_head(&mut self.bytes, message.cause, "");
+            self.bytes.extend_from_slice(&record.to_le_bytes());
+            self.records.push((JUDGED, self.bytes.len()));
         }
     }
 
@@ -441,7 +461,7 @@ fn put_refused(
     registry: &Registry,
     message: &Message<'_>,
     refusal: &Refusal,
-    refused: &[RefusedRange],
+    decisions: &Decisions,
 ) {
     let parts = RefusedParts {
         cause: message.cause,
@@ -449,11 +469,12 @@ fn put_refused(
         arrival_ms: message.arrival_ms,
         boot: refusal.boot,
         redrive_of: message.redrive_of,
+        announced: !decisions.redriven,
         reason: refusal.reason.name(),
         topic: message.topic,
         payload: message.payload,
     };
-    parts.put(out, refused.iter().map(|range| (range.seq, range.count, range.reason.name())));
+    parts.put(out, decisions.refused.iter().map(|range| (range.seq, range.count, range.reason.name())));
 }
 
 /// Reads a record.
@@ -466,6 +487,7 @@ pub fn read(kind: u8, payload: &[u8]) -> Result<Decided<'_>, Unreadable> {
         SAMPLES => read_samples(fields).map(Decided::Samples),
         WINDOW => read_window(fields).map(Decided::Window),
         REFUSED => read_refused(fields).map(Decided::Refused),
+        JUDGED => read_judged(fields),
         _ => None,
     };
     read.ok_or(Unreadable(kind))
@@ -528,6 +550,7 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
     let arrival_ms = fields.i64()?;
     let boot = fields.u32()?;
     let redrive_of = fields.redrive()?;
+    let announced = fields.u8()? != 0;
     let reason = fields.text()?;
     let count = fields.u16()?;
     let ranges = fields;
@@ -537,7 +560,25 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
     }
     let topic = fields.bytes()?;
     let payload = fields.bytes()?;
-    Some(Refused { cause, arrival_ms, device, boot, redrive_of, reason, topic, payload, ranges, count })
+    Some(Refused {
+        cause,
+        arrival_ms,
+        device,
+        boot,
+        redrive_of,
+        announced,
+        reason,
+        topic,
+        payload,
+        ranges,
+        count,
+    })
+}
+
+fn read_judged(mut fields: Fields<'_>) -> Option<Decided<'_>> {
+    let cause = fields.u64()?;
+    fields.text()?;
+    Some(Decided::Judged { cause, record: fields.u64()? })
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -19,6 +19,7 @@
 //!
 //! Nobody can run anything on this thread: people see what it has [`published`].
 
+mod discards;
 mod handle;
 pub mod published;
 
@@ -29,7 +30,9 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, Checkpoints, Unfinished, Written},
     decided::{self, Message},
     journal::{AppendError, Error as JournalError, Lsn, Next, ReadError, Reader, Tail, Writer},
-    record, watermark,
+    record,
+    store::Discard,
+    watermark,
 };
 use hunhe_gateway_core::{alert::Phase, event::Decisions, lane::Lane, registry::Registry};
 use hunhe_proto::v1::Durable;
@@ -49,6 +52,8 @@ use std::{
 const RECORDS_PER_TURN: usize = 2048;
 /// In a checkpoint's marks: how far whoever was of record then had confirmed. No sink can be named so.
 pub const OF_RECORD: &str = "of record";
+/// There as well: the last discard of the quarantine that is counted.
+pub const DISCARDED: &str = "discarded from quarantine";
 /// How long the lane sleeps when nobody has anything to say.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -206,6 +211,8 @@ struct Covered {
     journal: Lsn,
     /// Decided records up to here are done, and all that sinks said of them is in it.
     decided: Lsn,
+    /// Discards up to this number are counted in it.
+    discards: u64,
 }
 
 /// The bookkeeping of turns.
@@ -388,12 +395,20 @@ impl Work {
     }
 
     fn decide(&mut self, lsn: Lsn, entry: &record::Journaled<'_>) -> Result<(), LaneError> {
+        if let Some(change) = entry.output {
+            // What is closed for want of a reason waits for a cause without a change of its own: the next tick.
+            if let Some(ended) = self.driver.alerts.write_output(lsn.0, entry.at_ms, change)? {
+                self.driver.withdrawn.remove(&ended);
+            }
+            return Ok(());
+        }
         self.decisions.clear();
         self.driver.lane.handle(entry.event(), &mut self.decisions);
         if !self.driver.withdrawn.is_empty() {
             self.withdraw(lsn, entry.at_ms)?;
         }
-        if self.decisions.is_empty() {
+        // A record that is judged again is waited for, whatever comes of it.
+        if self.decisions.is_empty() && entry.redrive_of.is_none() {
             return Ok(());
         }
         if !self.decisions.alerts.is_empty() {
@@ -421,7 +436,8 @@ impl Work {
             return Ok(());
         }
         let mut withdrawn = std::mem::take(withdrawn);
-        for id in self.driver.lane.open_alerts() {
+        let own = self.driver.alerts.stalled_outputs().ids();
+        for id in self.driver.lane.open_alerts().chain(own) {
             withdrawn.remove(&id);
         }
         if withdrawn.is_empty() {
@@ -469,9 +485,7 @@ impl Work {
                 }
                 self.driver.confirmed.insert(sink.as_ref().to_owned(), cause);
             }
-            Said::Discarded(row) => {
-                self.driver.lane.discarded_of(row.device, row.boot, row.confirmed.quarantined);
-            }
+            Said::Discarded(discards) => self.count_discards(&discards),
             Said::Checkpointed(outcome) => self.checkpointed(outcome),
             Said::Stop => self.turns.stopping = true,
         }
@@ -479,6 +493,13 @@ impl Work {
 
     fn publish(&mut self, now: Instant) -> bool {
         self.driver.publisher.publish(&mut self.driver.lane, now)
+    }
+
+    fn count_discards(&mut self, discards: &[Discard]) {
+        let counted = self.driver.confirmed.entry(DISCARDED.to_owned()).or_default();
+        for discard in discards::uncounted(discards, counted) {
+            self.driver.lane.discarded_of(discard.device, discard.boot, discard.samples.into());
+        }
     }
 
     fn note_progress(&self) {
@@ -516,7 +537,11 @@ impl Work {
         let alerts = self.driver.alerts.sync()?;
         self.turns.bytes = 0;
         self.turns.checkpoint_at = now;
-        self.turns.begun_checkpoint = Covered { journal: self.turns.handled, decided: self.turns.done };
+        self.turns.begun_checkpoint = Covered {
+            journal: self.turns.handled,
+            decided: self.turns.done,
+            discards: self.driver.confirmed.get(DISCARDED).copied().unwrap_or(0),
+        };
         // The broker has not taken these yet: after a crash they are to be sent again.
         for agent in self.driver.outgoing.unacknowledged() {
             if let Some(agent) = self.driver.registry.find_agent(agent) {
@@ -541,6 +566,8 @@ impl Work {
                 self.driver.handle.progress.checkpoints.fetch_add(1, Ordering::Relaxed);
                 (self.driver.release)(self.turns.older_checkpoint.journal);
                 self.turns.releasable = self.turns.older_checkpoint.decided;
+                let discards = &self.driver.handle.progress.discards;
+                discards.store(self.turns.older_checkpoint.discards, Ordering::Relaxed);
                 self.turns.older_checkpoint = self.turns.begun_checkpoint;
             }
             Err(error) => tracing::error!(

@@ -11,7 +11,7 @@
 //! - [`alerts`], [`notify`]: what is wrong, as a third log, and from there to who should hear of it
 //! - [`watermark`]: back to the edge, what it may forget
 //! - [`api`], [`answers`]: what people and programs ask
-//! - [`observe`]: what the gateway says of itself
+//! - [`observe`], [`heartbeat`]: what the gateway says of itself
 //! - [`formats`]: what of it a newer Hunhe wrote, which is refused
 //! - [`descriptors`]: who may have how many files open
 //! - [`recover`]: what a start makes of what is on disk; [`backup`]: a copy of that, and back
@@ -30,6 +30,7 @@ pub mod demo;
 mod descriptors;
 pub mod enrol;
 pub mod formats;
+pub mod heartbeat;
 pub mod intake;
 pub mod journal;
 pub mod lane;

@@ -36,10 +36,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Check(options) => Ok(ExitCode::from(cli::check(&options, &mut out)?)),
         Command::Ledger(asking) => Ok(exit_code(wait(cli::ledger(&asking, &mut out))??)),
-        Command::Quarantine(command) => {
-            wait(cli::quarantine(&command, &mut out))??;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Quarantine(command) => Ok(exit_code(wait(cli::quarantine(&command, &mut out))??)),
         Command::Backup(options) => {
             wait(cli::backup(&options, &mut out))??;
             Ok(ExitCode::SUCCESS)

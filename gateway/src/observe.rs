@@ -3,6 +3,10 @@
 //! An event is something an operator would want to know; nothing is said per reading. The filter is the
 //! configuration's, checked there.
 
+mod repeats;
+
+pub use repeats::Repeats;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};

@@ -4,18 +4,23 @@
 //! 1 message   arrival ms i64 · flags u8 · topic length u16 · topic · payload
 //! 2 tick      now ms i64 · listened ms u32
 //! 3 redrive   arrival ms i64 · quarantine record u64 · ranges u16, each: first u64, count u64 · topic length u16 · topic · payload
+//! 4 write-off at ms i64 · samples u64 · device, by, reason, each: length u16, text
+//! 5 output    now ms i64 · stalled u8 · since ms i64 · name of an output of alerts
 //! ```
 //! Little endian. The segmented log frames and checks them.
 
 use crate::journal::Entry;
 use bytes::Bytes;
-use hunhe_gateway_core::event::{Arrival, Event};
+use hunhe_gateway_core::event::{Arrival, Event, WriteOff};
+use hunhe_proto::id::Id;
 
 /// Never written.
 const NO_RECORD: u8 = 0;
 const MESSAGE: u8 = 1;
 const TICK: u8 = 2;
 const REDRIVE: u8 = 3;
+const WRITE_OFF: u8 = 4;
+const OUTPUT: u8 = 5;
 
 const LIVE: u8 = 1;
 const ALARM: u8 = 2;
@@ -93,6 +98,42 @@ impl Entering {
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
         Self { kind: REDRIVE, head, topic, payload, delivery: None }
     }
+
+    /// An operator's word that unexplained samples are lost. Its number comes from the journal. Texts are far shorter than
+    /// 65,535 bytes.
+    #[must_use]
+    pub fn write_off(write_off: &WriteOff<'_>) -> Self {
+        let WriteOff { at_ms, device, samples, reason, by, .. } = *write_off;
+        let mut head = Vec::with_capacity(64 + reason.len() + by.len());
+        head.extend_from_slice(&at_ms.to_le_bytes());
+        head.extend_from_slice(&samples.to_le_bytes());
+        for text in [device.as_str(), by, reason] {
+            head.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
+            head.extend_from_slice(text.as_bytes());
+        }
+        Self { kind: WRITE_OFF, head, topic: Bytes::new(), payload: Bytes::new(), delivery: None }
+    }
+
+    /// An output of alerts has stalled, or moves again.
+    #[must_use]
+    pub fn output(now_ms: i64, change: OutputChange<'_>) -> Self {
+        let mut head = now_ms.to_le_bytes().to_vec();
+        head.push(u8::from(change.stalled));
+        head.extend_from_slice(&change.since_ms.to_le_bytes());
+        head.extend_from_slice(change.name.as_bytes());
+        Self { kind: OUTPUT, head, topic: Bytes::new(), payload: Bytes::new(), delivery: None }
+    }
+}
+
+/// An output of alerts has stalled, or moves again: journaled, so that a replay raises and ends the same alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputChange<'a> {
+    /// The output.
+    pub name: &'a str,
+    /// Since when it had made no progress.
+    pub since_ms: i64,
+    /// Whether it is stalled now.
+    pub stalled: bool,
 }
 
 impl Entry for Entering {
@@ -114,22 +155,28 @@ impl Entry for Entering {
 pub struct Journaled<'a> {
     /// The gateway's clock, milliseconds since 1970.
     pub at_ms: i64,
-    /// As delivered; empty for a tick.
+    /// As delivered; empty for what is no message.
     pub topic: &'a [u8],
-    /// As delivered; empty for a tick.
+    /// As delivered; empty for what is no message.
     pub payload: &'a [u8],
     /// Which quarantine record is to be judged again.
     pub redrive_of: Option<u64>,
+    /// A change of an output: for the alert log alone, not for the lane's core.
+    pub output: Option<OutputChange<'a>>,
     ranges: Vec<(u64, u64)>,
     arrival: Option<Arrival>,
     listened_ms: u32,
     lsn: u64,
+    write_off: Option<WriteOff<'a>>,
 }
 
 impl Journaled<'_> {
     /// As the lane takes it.
     #[must_use]
     pub fn event(&self) -> Event<'_> {
+        if let Some(write_off) = self.write_off {
+            return Event::WriteOff(write_off);
+        }
         match (self.arrival, self.redrive_of) {
             (Some(arrival), None) => Event::Message { arrival, topic: self.topic, payload: self.payload },
             (Some(arrival), Some(_)) => {
@@ -150,14 +197,17 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
         topic: &[],
         payload: &[],
         redrive_of: None,
+        output: None,
         ranges: Vec::new(),
         arrival: None,
         // A tick of an earlier version says nothing of it.
         listened_ms: rest.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)),
         lsn,
+        write_off: None,
     };
     match kind {
         TICK => Some(tick),
+        WRITE_OFF => Some(Journaled { write_off: Some(read_write_off(lsn, at_ms, rest)?), ..tick }),
         MESSAGE => {
             let (&flags, rest) = rest.split_first()?;
             let arrival = Arrival { lsn, at_ms, live: flags & LIVE != 0, alarm: flags & ALARM != 0 };
@@ -175,8 +225,32 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
             let redrive_of = Some(u64::from_le_bytes(*of));
             Some(Journaled { topic, payload, redrive_of, ranges, arrival: Some(arrival), ..tick })
         }
+        OUTPUT => {
+            let (&stalled, rest) = rest.split_first()?;
+            let (since_ms, name) = rest.split_first_chunk::<8>()?;
+            let name = std::str::from_utf8(name).ok()?;
+            let output =
+                OutputChange { name, since_ms: i64::from_le_bytes(*since_ms), stalled: stalled == 1 };
+            Some(Journaled { output: Some(output), ..tick })
+        }
         _ => None,
     }
+}
+
+fn read_write_off(lsn: u64, at_ms: i64, rest: &[u8]) -> Option<WriteOff<'_>> {
+    let (samples, rest) = rest.split_first_chunk::<8>()?;
+    let (device, rest) = split_topic(rest)?;
+    let (by, rest) = split_topic(rest)?;
+    let (reason, _) = split_topic(rest)?;
+    let text = |bytes| core::str::from_utf8(bytes).ok();
+    Some(WriteOff {
+        lsn,
+        at_ms,
+        device: Id::new(text(device)?).ok()?,
+        samples: u64::from_le_bytes(*samples),
+        reason: text(reason)?,
+        by: text(by)?,
+    })
 }
 
 fn split_topic(rest: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -15,7 +15,7 @@ use crate::{
 };
 use anyhow::Context;
 use hunhe_disk::Disk;
-use hunhe_gateway_core::{registry::Registry, view::Snapshot};
+use hunhe_gateway_core::{lane::Policy, registry::Registry, view::Snapshot};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -161,10 +161,11 @@ impl Recovered {
 
 /// Stands for all that decisions follow from beside messages: see [`Checkpoint::rules`](crate::checkpoint::Checkpoint).
 #[must_use]
-pub fn fingerprint(registry: &Registry, accept_past_ms: i64) -> u32 {
+pub fn fingerprint(registry: &Registry, policy: &Policy) -> u32 {
     // Numbers and names always serialise; if they did not, a replay would be taken for one by the same rules.
     let rules = serde_json::to_vec(registry.rules()).unwrap_or_default();
-    let sum = crc32c::crc32c_append(crc32c::crc32c(&rules), &accept_past_ms.to_le_bytes());
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&rules), &policy.accept_past_ms.to_le_bytes());
+    let sum = crc32c::crc32c_append(sum, &policy.retention_ms.to_le_bytes());
     let sum = registry.classes().iter().fold(sum, |sum, rules| {
         crc32c::crc32c_append(sum, &serde_json::to_vec(&rules.class).unwrap_or_default())
     });
@@ -239,11 +240,14 @@ mod tests {
         let of = |class: &str, rule: &str| {
             let mut registry = Registry::new(vec![toml::from_str(class).unwrap()]);
             registry.set_rules(vec![toml::from_str(rule).unwrap()]);
-            fingerprint(&registry, 0)
+            fingerprint(&registry, &Policy::default())
         };
         let known = of(class, rule);
         assert_eq!(known, of(class, rule));
-        assert_ne!(fingerprint(&Registry::new(Vec::new()), 0), fingerprint(&Registry::new(Vec::new()), 1));
+        let by = |policy| fingerprint(&Registry::new(Vec::new()), &policy);
+        let plain = by(Policy::default());
+        assert_ne!(plain, by(Policy { accept_past_ms: 1, ..Policy::default() }));
+        assert_ne!(plain, by(Policy { retention_ms: 1, ..Policy::default() }));
         assert_ne!(known, of(class, &rule.replace("50.0", "51.0")));
         assert_ne!(known, of(&class.replace("version = ", "version = 1"), rule));
     }

@@ -10,28 +10,30 @@ use crate::{
     api::{self, Api, Limits, live},
     backup,
     clock::Clock,
-    config::{Config, InfluxKind},
+    config::{Config, InfluxKind, Period},
     descriptors::Shares,
+    heartbeat,
     intake::{self, Acknowledger, Role, Settler},
     journal::{Bounds, Committer, Intake, Lsn, Priority},
     lane::{
-        CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
+        CheckpointPolicy, DISCARDED, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
         published::Publisher,
     },
-    notify,
+    notify::{self, watchdog},
     places::Places,
     record::Entering,
     recover::{Layout, Recovered, bound_cursor, fingerprint},
     sinks::{
         embedded,
-        influx::{self, DeadLetter, NotKept, Report},
+        influx::{self, NotKept, Report, dead_letters},
         line_protocol::Dialect,
         status::SinkStatus,
     },
-    store::Store,
+    store::{self, Store},
     watermark,
 };
 use anyhow::Context;
+use bytes::Bytes;
 use hunhe_gateway_core::{
     lane::{Lane, Policy},
     registry::Registry,
@@ -69,6 +71,7 @@ pub struct Gateway {
     embedded: embedded::Handle,
     influx: Vec<influx::Handle>,
     outputs: Vec<notify::Handle>,
+    watchdog: watchdog::Handle,
     following: JoinHandle<()>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -77,6 +80,8 @@ pub struct Gateway {
 
 /// How often the store's memory goes to disk.
 const STORE_CHECKPOINT: Duration = Duration::from_secs(300);
+/// How often what is old goes from the store.
+const RETAIN_EVERY: Duration = Duration::from_secs(3600);
 
 impl Gateway {
     /// Starts everything.
@@ -98,7 +103,8 @@ impl Gateway {
         let (fatal_said, fatal) = mpsc::unbounded_channel();
         let (lane, said) = LaneHandle::new();
 
-        let rules = fingerprint(&registry, config.validate.accept_past.as_ms());
+        let policy = policy(&config, extras);
+        let rules = fingerprint(&registry, &policy);
         let disk = Recovered::open(&hunhe_disk::real(), &Layout::of(&config), rules)?;
         lane.progress().unreadable.fetch_add(disk.gone, Ordering::Relaxed);
         // Behind the logs' locks: it is no other gateway's.
@@ -116,7 +122,10 @@ impl Gateway {
                 confirmed: confirmed.get(embedded::NAME).copied().unwrap_or(0),
                 confirmed_of_record: marks.of_record,
                 cause_max: marks.cause_max,
+                discarded: confirmed.get(DISCARDED).copied().unwrap_or(0),
                 checkpoint_every: STORE_CHECKPOINT,
+                retain_every: RETAIN_EVERY,
+                quarantine_age_ms: config.quarantine.limit_age.as_ms(),
                 clock: extras.clock,
             },
             Arc::clone(&store),
@@ -127,17 +136,16 @@ impl Gateway {
         let mut influx = Vec::new();
         for database in &config.influx {
             let options = influx_options(database, &config, marks)?;
-            let reports = influx_reports(&database.name, Arc::clone(&store), lane.clone(), extras.clock);
+            let of_record = options.of_record;
+            let reports =
+                influx_reports(&database.name, of_record, Arc::clone(&store), lane.clone(), extras.clock);
             influx.push(influx::start(options, Arc::clone(&registry), decided_tail.clone(), reports)?);
         }
         let statuses: Vec<Arc<SinkStatus>> = std::iter::once(Arc::clone(&embedded.status))
             .chain(influx.iter().map(influx::Handle::status))
             .collect();
 
-        let mut core = Lane::new(
-            Arc::clone(&registry),
-            Policy { accept_past_ms: config.validate.accept_past.as_ms(), planted_drop: extras.planted_drop },
-        );
+        let mut core = Lane::new(Arc::clone(&registry), policy);
         if let Some(snapshot) = disk.snapshot {
             let unregistered = core.restore(snapshot);
             if unregistered > 0 {
@@ -172,12 +180,17 @@ impl Gateway {
         let hub = live::Hub::new(limits, Clock::system().now_ms());
         let book = Arc::new(Book::default());
         let known = core.open_alerts().collect();
-        let (following, mut withdrawn) =
-            alerts::follow(source.tail.clone(), Arc::clone(&book), Arc::clone(&hub), &known)?;
-        withdrawn.extend(disk.raised);
-        let outputs = outputs(&config, &broker, &source)?;
-        let output_statuses: Vec<_> = outputs.iter().map(notify::Handle::status).collect();
         let figures = Arc::<alerts::log::Figures>::default();
+        let (following, mut withdrawn) = alerts::follow(
+            source.tail.clone(),
+            Arc::clone(&book),
+            Arc::clone(&hub),
+            &known,
+            Arc::clone(&figures),
+        )?;
+        let (beats, beats_heard) = watch::channel(Bytes::new());
+        let outputs = outputs(&config, &broker, &source, &beats_heard)?;
+        let output_statuses: Vec<_> = outputs.iter().map(notify::Handle::status).collect();
         let alert_log = AlertLog::new(
             disk.alerts,
             Describer::new(Arc::clone(&registry), Arc::clone(&places)),
@@ -191,6 +204,9 @@ impl Gateway {
         );
         let publisher = Publisher::new(&mut core, &registry, Instant::now());
         let view = View::new(Arc::clone(&registry), directory.await?, publisher.published());
+        let recorded = Arc::clone(alert_log.stalled_outputs());
+        recorded.take_over(&mut withdrawn);
+        withdrawn.extend(disk.raised);
         let acknowledger = Acknowledger::default();
         let journal_tail = disk.journal.subscribe();
         let fatal = fatal;
@@ -208,6 +224,13 @@ impl Gateway {
         };
         let bounds = Bounds::default();
         let (committer, journal) = Committer::start(disk.journal, bounds, settler)?;
+        let watchdog = watchdog::start(watchdog::Options {
+            limit: Duration::from_secs(config.alerts.stalled_after_s.into()),
+            outputs: output_statuses.clone(),
+            recorded,
+            journal: journal.clone(),
+            clock: extras.clock,
+        })?;
         let outgoing = watermark::Outgoing::default();
         let driver = Driver {
             lane: core,
@@ -274,6 +297,7 @@ impl Gateway {
         });
         tasks.spawn(tick(journal.clone(), acknowledger.clone(), extras.clock, stopped.clone()));
 
+        let beat_of = (output_statuses.clone(), journal_tail.clone());
         let answers = Arc::new(Answers::new(
             view,
             places,
@@ -288,6 +312,20 @@ impl Gateway {
             backup::Source::of(&config),
         ));
         let backend: Arc<dyn api::backend::Backend> = Arc::clone(&answers) as _;
+        tasks.spawn({
+            let (outputs, journal) = beat_of;
+            let backend = Arc::clone(&backend);
+            let source =
+                heartbeat::Source { backend, outputs, lane: lane.clone(), journal, clock: extras.clock };
+            let stopped = stopped.clone();
+            async move {
+                heartbeat::run(source, beats, stopped).await;
+                Ok(())
+            }
+        });
+        if let Some(url) = config.alerts.heartbeat_url.clone() {
+            tasks.spawn(heartbeat::post(url, beats_heard, stopped.clone()));
+        }
         let api = page_and_api(&config, &files, address, Arc::clone(&backend), Arc::clone(&hub))?;
         tasks.spawn({
             let (hub, backend) = (Arc::clone(&hub), backend);
@@ -320,6 +358,7 @@ impl Gateway {
             embedded,
             influx,
             outputs,
+            watchdog,
             following,
             stop,
             tasks,
@@ -331,6 +370,7 @@ impl Gateway {
     pub async fn failed(&mut self) -> anyhow::Error {
         let (lane, journal, embedded, influx) =
             (&self.lane_thread, &self.committer, &self.embedded, &self.influx);
+        let (watchdog, following) = (&self.watchdog, &self.following);
         first_failure(&mut self.fatal, &mut self.tasks, || {
             // A database that is away ends no sink, and nobody has asked one to stop.
             let over = [
@@ -338,6 +378,9 @@ impl Gateway {
                 ("journal", journal.is_finished()),
                 ("embedded", embedded.has_panicked()),
                 ("sink", influx.iter().any(influx::Handle::is_finished)),
+                // Without it nobody would see that alerts are not delivered.
+                ("alerts-watch", watchdog.is_finished()),
+                ("alerts", following.is_finished()),
             ];
             over.into_iter().find_map(|(name, is_over)| is_over.then_some(name))
         })
@@ -352,6 +395,7 @@ impl Gateway {
         self.stop.send_replace(true);
         self.journal.close();
         let threads = tokio::task::spawn_blocking(move || {
+            self.watchdog.stop();
             let head = self.committer.join().map_or(Lsn::NONE, |journal| journal.subscribe().head());
             // What a failed write left behind nobody can see, nor wait for. Sinks end with what the journal holds, and before the last checkpoint, which then counts what they did.
             while !self.lane_thread.is_finished() && self.lane.must_be_waited_for(head) {
@@ -451,10 +495,11 @@ fn outputs(
     config: &Config,
     broker: &intake::Broker,
     source: &notify::Source,
+    beats: &watch::Receiver<Bytes>,
 ) -> anyhow::Result<Vec<notify::Handle>> {
     let mut outputs = Vec::new();
     if config.alerts.mqtt {
-        outputs.push(notify::mqtt::start(broker.clone(), source.clone())?);
+        outputs.push(notify::mqtt::start(broker.clone(), source.clone(), beats.clone())?);
     }
     for webhook in &config.webhook {
         outputs.push(notify::webhook::start(webhook, source.clone())?);
@@ -492,12 +537,29 @@ fn page_and_api(
     Ok(Api::new(backend, hub, limits, api::Hosts::new(address, &config.http.hosts)))
 }
 
+/// What decisions follow from beside registry and messages.
+fn policy(config: &Config, extras: Extras) -> Policy {
+    let database = config.influx.iter().find(|influx| influx.name == config.sink_of_record);
+    let retention = match database {
+        Some(database) => database.retention,
+        None => Some(config.embedded.retention),
+    };
+    Policy {
+        accept_past_ms: config.validate.accept_past.as_ms(),
+        retention_ms: retention.map_or(0, Period::as_ms),
+        planted_drop: extras.planted_drop,
+    }
+}
+
 fn open_store(config: &Config, tables: usize) -> anyhow::Result<Store> {
-    let mut options = crate::store::Options::new(config.data_dir.join("store"));
+    let mut options = store::Options::new(config.data_dir.join("store"));
     options.retention_days = u32::try_from(config.embedded.retention.as_s().div_ceil(86_400))?;
     options.limit_bytes = config.embedded.limit_bytes;
     options.open_tables = tables;
-    options.quarantine_limit_records = usize::try_from(config.quarantine.limit_records)?;
+    options.quarantine = store::Limits {
+        records: usize::try_from(config.quarantine.limit_records)?,
+        bytes: config.quarantine.limit_bytes,
+    };
     Ok(Store::open(options)?)
 }
 
@@ -545,7 +607,13 @@ fn influx_options(
     Ok(options)
 }
 
-fn influx_reports(name: &str, store: Arc<Store>, lane: LaneHandle, clock: Clock) -> influx::Reports {
+fn influx_reports(
+    name: &str,
+    of_record: bool,
+    store: Arc<Store>,
+    lane: LaneHandle,
+    clock: Clock,
+) -> influx::Reports {
     let sink: Arc<str> = name.into();
     Box::new(move |report| match report {
         Report::Confirmed(rows) => {
@@ -558,41 +626,10 @@ fn influx_reports(name: &str, store: Arc<Store>, lane: LaneHandle, clock: Clock)
         }
         Report::DeadLetters(letters) => {
             let arrival_ms = clock.now_ms();
-            let records = letters.iter().map(|letter| (letter_id(letter), record_of(letter, arrival_ms)));
-            let discarded = store
-                .keep_quarantine(records.collect())
-                .map_err(|error| NotKept(format!("{:#}", anyhow::Error::from(error))))?;
-            for said in discarded.iter().filter_map(|record| embedded::discarded_samples(&record.bytes)) {
-                let _ = lane.say(Said::Discarded(said));
-            }
-            Ok(())
+            dead_letters::keep(&store, &sink, of_record, &letters, arrival_ms)
+                .map_err(|error| NotKept(format!("{:#}", anyhow::Error::from(error))))
         }
     })
-}
-
-/// A dead letter as quarantine keeps it.
-fn record_of(letter: &DeadLetter, arrival_ms: i64) -> Vec<u8> {
-    let parts = crate::decided::RefusedParts {
-        cause: letter.cause,
-        device: Some(letter.device),
-        arrival_ms,
-        boot: letter.boot,
-        redrive_of: None,
-        reason: "refused_by_database",
-        topic: letter.words.as_bytes(),
-        payload: letter.line.as_bytes(),
-    };
-    let ranges = [(letter.seq, u64::from(letter.samples), "refused_by_database")];
-    parts.to_record(ranges.into_iter())
-}
-
-/// The same letter has the same id, so that a batch repeated after a crash is quarantined once. Between the conflicts'
-/// ids and 2^53.
-fn letter_id(letter: &DeadLetter) -> u64 {
-    let identity =
-        crc32c::crc32c_append(crc32c::crc32c(letter.device.as_str().as_bytes()), letter.line.as_bytes());
-    let identity = crc32c::crc32c_append(identity, &letter.seq.to_le_bytes());
-    (3 << 51) | ((letter.cause & 0x7_ffff) << 32) | u64::from(identity)
 }
 
 /// Runs until SIGINT or SIGTERM.

@@ -31,6 +31,9 @@ struct Heard {
     stored: i64,
     quarantined: i64,
     through: u64,
+    /// Samples discarded, and the number of the last discard.
+    lost: u64,
+    discarded: u64,
 }
 
 impl Heard {
@@ -46,6 +49,14 @@ impl Heard {
             if let Said::Confirmed { cause, rows, .. } = said {
                 rows.iter().for_each(|row| self.add(row.confirmed));
                 self.through = cause;
+            } else if let Said::Discarded(discards) = said {
+                // As the lane counts them: each number once.
+                for discard in discards {
+                    if discard.number > self.discarded {
+                        self.lost += u64::from(discard.samples);
+                        self.discarded = discard.number;
+                    }
+                }
             }
         }
     }
@@ -62,7 +73,10 @@ fn options(before: Heard) -> Options {
         confirmed: before.through,
         confirmed_of_record: before.through,
         cause_max: u64::MAX,
+        discarded: before.discarded,
         checkpoint_every: Duration::from_secs(3600),
+        retain_every: Duration::from_secs(3600),
+        quarantine_age_ms: i64::MAX,
         clock: Clock::system(),
     }
 }
@@ -73,9 +87,14 @@ fn run(options: Options, log: &Log, dir: &Path) -> Heard {
 }
 
 fn run_with(registry: Arc<Registry>, options: Options, log: &Log, dir: &Path) -> Heard {
+    run_on(open(dir), registry, options, log)
+}
+
+fn run_on(store: Arc<Store>, registry: Arc<Registry>, options: Options, log: &Log) -> Heard {
     let (lane, said) = LaneHandle::new();
-    let mut heard = Heard { through: options.confirmed, ..Heard::default() };
-    let sink = embedded::start(options, open(dir), registry, log.writer.subscribe(), lane).unwrap();
+    let (through, discarded) = (options.confirmed, options.discarded);
+    let mut heard = Heard { through, discarded, ..Heard::default() };
+    let sink = embedded::start(options, store, registry, log.writer.subscribe(), lane).unwrap();
     sink.stop();
     heard.listen(&said);
     heard
@@ -92,7 +111,7 @@ fn story(dir: &Path) -> Log {
     log
 }
 
-const ALL: Heard = Heard { handled: 13, stored: 11, quarantined: 2, through: 3 };
+const ALL: Heard = Heard { handled: 13, stored: 11, quarantined: 2, through: 3, lost: 0, discarded: 0 };
 
 #[test]
 fn conflicts_are_counted_once_wherever_store_and_ledger_stand_after_a_crash() {
@@ -100,19 +119,19 @@ fn conflicts_are_counted_once_wherever_store_and_ledger_stand_after_a_crash() {
     let mut log = story(dir.path());
     let store = dir.path().join("store");
     assert_eq!(run(options(Heard::default()), &log, &store), ALL);
-    assert_eq!(open(&store).quarantine_count(), 2);
+    assert_eq!(open(&store).held_records(None).total.records, 2);
 
     let again = run(options(Heard::default()), &log, &store);
     assert_eq!(again, ALL, "the store is ahead of the ledger: nothing is written, and the same is confirmed");
 
     let fresh = dir.path().join("fresh");
     log.append_rows(0, 7, 13, &[Row { time_ms: T0 + 12 * 3_600_000, quality: 1, values: [112, 1, 1] }]);
-    let one = Heard { handled: 1, stored: 1, quarantined: 0, through: 4 };
+    let one = Heard { handled: 1, stored: 1, through: 4, ..Heard::default() };
     assert_eq!(run(options(ALL), &log, &fresh), one, "the ledger is ahead: only what is new is confirmed");
-    assert_eq!(open(&fresh).quarantine_count(), 2);
+    assert_eq!(open(&fresh).held_records(None).total.records, 2);
 
     let half = Heard { through: 1, ..Heard::default() };
-    let rest = Heard { handled: 4, stored: 2, quarantined: 2, through: 4 };
+    let rest = Heard { handled: 4, stored: 2, quarantined: 2, through: 4, ..Heard::default() };
     assert_eq!(run(options(half), &log, &store), rest, "the ledger had the first cause");
 }
 
@@ -164,4 +183,74 @@ fn another_sink_of_record_goes_on_where_the_one_before_had_confirmed() {
     let switched = Options { confirmed: 3, confirmed_of_record: 1, ..options(Heard::default()) };
     let heard = run(switched, &log, &store);
     assert_eq!((heard.handled, heard.stored, heard.quarantined), (3, 1, 2));
+}
+
+fn narrow(dir: &Path) -> Arc<Store> {
+    let quarantine = store::Limits { records: 1, bytes: 1 << 20 };
+    Arc::new(Store::open(store::Options { quarantine, ..store::Options::new(dir) }).unwrap())
+}
+
+#[test]
+fn what_the_quarantine_discards_is_lost_once_wherever_store_and_ledger_stand_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = story(dir.path());
+    let path = dir.path().join("store");
+    // Two conflicts, and room for one.
+    let run = |options, log: &Log, path: &Path| run_on(narrow(path), registry(2), options, log);
+    let all = Heard { lost: 1, discarded: 1, ..ALL };
+    assert_eq!(run(options(Heard::default()), &log, &path), all);
+    assert_eq!(
+        run(options(Heard::default()), &log, &path),
+        all,
+        "the ledger's checkpoint knows nothing: all again"
+    );
+    let counted = Heard { through: 3, discarded: 1, ..Heard::default() };
+    assert_eq!(run(options(counted), &log, &path), counted, "it has counted all of it: nothing again");
+    let missed = Heard { through: 3, ..Heard::default() };
+    let told = Heard { lost: 1, discarded: 1, ..missed };
+    assert_eq!(run(options(missed), &log, &path), told, "it has missed the discard alone");
+
+    let fresh = dir.path().join("fresh");
+    log.append_rows(0, 7, 13, &[Row { time_ms: T0 + 12 * 3_600_000, quality: 1, values: [112, 1, 1] }]);
+    let ahead = run(options(counted), &log, &fresh);
+    assert_eq!((ahead.stored, ahead.quarantined), (1, 0));
+    assert_eq!((ahead.lost, ahead.discarded), (1, 2), "another store's discard is another one");
+}
+
+#[test]
+fn a_record_too_old_for_quarantine_goes_and_its_sample_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = story(dir.path());
+    let store = dir.path().join("store");
+    // A millisecond is a minute and more.
+    let fast = Clock::virtual_from(T0, 100_000);
+    let options = Options {
+        clock: fast,
+        retain_every: Duration::ZERO,
+        quarantine_age_ms: 1,
+        ..options(Heard::default())
+    };
+    run(options, &log, &store);
+    // The stop may come before the clock has moved: what is left goes with the next one.
+    let heard = run(options, &log, &store);
+    assert_eq!((heard.stored, heard.quarantined, heard.lost), (11, 2, 2));
+    assert_eq!(open(&store).held_records(None).total.records, 0);
+}
+
+#[test]
+fn history_older_than_its_retention_goes_and_counts_as_retired_not_as_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = story(dir.path());
+    let store = dir.path().join("store");
+    let later = |days: i64| Options {
+        clock: Clock::virtual_from(T0 + days * 86_400_000, 1),
+        retain_every: Duration::ZERO,
+        ..options(Heard::default())
+    };
+    // January ends on the 31st day.
+    let heard = run(later(31 + 45 - 1), &log, &store);
+    assert_eq!((heard.stored, open(&store).retired().expired), (11, 0));
+    let heard = run(later(31 + 45), &log, &store);
+    assert_eq!((heard.stored, heard.lost), (11, 0), "stored is what was stored");
+    assert_eq!(open(&store).retired(), store::Retired { expired: 11, oversize: 0 });
 }

@@ -124,7 +124,8 @@ fn check(lane: &Lane, published: &Published) {
         assert_eq!(published.arrival_ms(device), row.as_ref().map(|row| row.arrival_ms));
         assert_eq!(published.readings(device), row.map_or(0, |row| row.ledger.readings));
     }
-    let Overview { ledger, closed, counters, devices_online } = (*published.overview()).clone();
+    let Overview { ledger, closed, counters, devices_online, audit } = (*published.overview()).clone();
+    assert_eq!(*audit, *lane.audit());
     let (totals, _) = lane.ledger(|_| true);
     assert_eq!((ledger, counters), (totals, lane.counters().clone()));
     assert_eq!(closed, lane.states().all(|(_, state)| state.outboxes.totals().unexplained() == 0));

@@ -14,10 +14,10 @@ use hunhe_gateway::{
     checkpoint::{Checkpoint, Checkpoints},
     decided::{self, DECISION_BYTES_MAX, Decided, Encoder, Message},
     journal::{AppendError, Entry, Lsn, Next, Options, Reader, Writer},
-    record::{self, Entering},
+    record::{self, Entering, OutputChange},
 };
 use hunhe_gateway_core::{
-    event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed},
+    event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed, WriteOff},
     lane::{Lane, Policy},
     registry::{DeviceIx, Enrolment, Registry},
 };
@@ -99,6 +99,14 @@ fn journal_records_come_back_as_events() {
     read(&Entering::tick(NOW_MS, 1_000), &|event| {
         assert!(matches!(event, Event::Tick { lsn: 9, now_ms: NOW_MS, listened_ms: 1_000 }), "{event:?}");
     });
+    let word =
+        WriteOff {
+            lsn: 9, at_ms: NOW_MS, device: id("g-1"), samples: 12, reason: "备份恢复之后", by: "lin"
+        };
+    let entering = Entering::write_off(&word);
+    read(&entering, &|event| assert!(matches!(event, Event::WriteOff(found) if found == word)));
+    let bytes = entering.parts().concat();
+    assert!((0..bytes.len()).all(|cut| record::read(9, entering.kind(), &bytes[..cut]).is_none()));
     let entering = Entering::redrive(NOW_MS, 44, &[(3, 2), (9, 1)], "a/b".into(), vec![5].into());
     read(&entering, &|event| match event {
         Event::Redrive { topic: b"a/b", payload: [5], refused, .. } => assert_eq!(refused, [(3, 2), (9, 1)]),
@@ -106,6 +114,12 @@ fn journal_records_come_back_as_events() {
     });
     let bytes = entering.parts().concat();
     assert_eq!(record::read(9, entering.kind(), &bytes).unwrap().redrive_of, Some(44));
+    for stalled in [true, false] {
+        let change = OutputChange { name: "duty", since_ms: NOW_MS - 30_000, stalled };
+        let bytes = Entering::output(NOW_MS, change).parts().concat();
+        let read = record::read(9, Entering::output(NOW_MS, change).kind(), &bytes).unwrap();
+        assert_eq!((read.at_ms, read.output), (NOW_MS, Some(change)));
+    }
     assert!(record::read(9, 99, &bytes).is_none());
 }
 
@@ -163,7 +177,9 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
                     let again = decided::read_refused_record(&record).unwrap();
                     assert_eq!(again.ranges().collect::<Vec<_>>(), refused.ranges().collect::<Vec<_>>());
                     assert_eq!((again.topic, again.payload), (refused.topic, refused.payload));
+                    assert!(refused.announced && again.announced);
                 }
+                Decided::Judged { .. } => panic!("nothing was judged again"),
             }
         }
         assert!(current == 0 || records >= 3, "cause {current} has {records} records");
@@ -384,7 +400,7 @@ fn the_largest_decision_of_a_report_fits_and_comes_back() {
                 }
             }
             Decided::Window(_) => windows += 1,
-            Decided::Refused(_) => panic!("nothing was refused"),
+            Decided::Refused(_) | Decided::Judged { .. } => panic!("nothing was refused"),
         }
     }
     assert_eq!((next_row, windows), (rows, 4096));

@@ -192,7 +192,7 @@ fn assert_listed(page: &Value, case: &Case) {
 fn refused_again(gateway: &Gateway, reason: &str, quarantined: u64) {
     let page = gateway.http.json(&format!("/api/v1/quarantine?reason={reason}"));
     let before = &page["items"][0];
-    let id = before["id"].as_u64().expect("an id");
+    let id = before["id"].as_str().expect("an id");
     let answer = gateway.http.ask(Method::POST, &format!("/api/v1/quarantine/{id}/redrive"));
     assert_eq!(answer.map(|(status, _)| status), Some(202));
     // The record keeps its id and has arrived once more.

@@ -78,9 +78,11 @@ fn count(ledger: &Value, class: &str) -> u64 {
     ledger[class].as_u64().unwrap_or_else(|| panic!("{class}: {ledger}"))
 }
 
+/// Numbers of the journal records behind refused messages.
 fn quarantine_ids(gateway: &Gateway) -> BTreeSet<u64> {
-    let page = gateway.http.json("/api/v1/quarantine");
-    page["items"].as_array().expect("items").iter().filter_map(|record| record["id"].as_u64()).collect()
+    let page = gateway.http.json("/api/v1/quarantine?kind=message");
+    let number = |record: &Value| record["id"].as_str()?.strip_prefix("m-")?.parse().ok();
+    page["items"].as_array().expect("items").iter().filter_map(number).collect()
 }
 
 fn oldest_segment(data: &Path) -> Option<String> {

@@ -45,7 +45,8 @@ fn a_minute_without_the_database_stops_nothing_and_drains_at_least_three_times_f
         broker: broker.gateway_port,
         database: Some(database.port),
         registry: format!("devices = [{list:?}]"),
-        more: String::new(),
+        // The load is of January 2026.
+        more: "[embedded]\nretention = \"20y\"\n".into(),
         sink_of_record: "embedded",
     };
     let gateway = Gateway::start(dir.path(), &setup, &[]);

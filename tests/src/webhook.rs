@@ -10,7 +10,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -67,6 +67,10 @@ struct State {
     slow_ms: AtomicU64,
     /// Every so many requests, one is answered with 503; 0: none.
     failing: AtomicU64,
+    /// Nothing is answered, and connections stay open.
+    hanging: AtomicBool,
+    /// Requests that were taken.
+    taken: AtomicUsize,
     /// Requests so far.
     requests: AtomicU64,
     /// Where no script says otherwise.
@@ -123,6 +127,11 @@ impl Webhook {
         self.state.failing.store(one_of, Ordering::SeqCst);
     }
 
+    /// Answers nothing, and keeps connections open; or answers again.
+    pub fn set_hanging(&self, hanging: bool) {
+        self.state.hanging.store(hanging, Ordering::SeqCst);
+    }
+
     /// Refuses connections, and cuts those that are open; or listens again.
     pub fn set_down(&self, down: bool) {
         self.state.down.store(down, Ordering::SeqCst);
@@ -132,6 +141,12 @@ impl Webhook {
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         lock(&self.state.received).clone()
+    }
+
+    /// How many were taken, without a copy of them.
+    #[must_use]
+    pub fn taken_count(&self) -> usize {
+        self.state.taken.load(Ordering::SeqCst)
     }
 
     /// What was taken, in order.
@@ -186,18 +201,21 @@ fn converse(connection: TcpStream, state: &State) {
         let number = state.requests.fetch_add(1, Ordering::SeqCst);
         let failing = state.failing.load(Ordering::SeqCst);
         let usual = if failing > 0 && number.is_multiple_of(failing) { 503 } else { 200 };
-        let usual = (*lock(&state.usual)).unwrap_or(Answer::Status(usual));
+        let usual = if state.hanging.load(Ordering::SeqCst) { Answer::Hang } else { Answer::Status(usual) };
+        let usual = (*lock(&state.usual)).unwrap_or(usual);
         let answer = lock(&state.script).pop_front().unwrap_or(usual);
         let body =
             serde_json::from_slice(&body).unwrap_or_else(|error| Value::String(format!("not JSON: {error}")));
         let header = |name: &str| headers.get(name).cloned();
-        lock(&state.received).push(Received {
+        let received = Received {
             at: Instant::now(),
             key: header("idempotency-key").unwrap_or_default(),
             authorization: header("authorization"),
             body,
             answer,
-        });
+        };
+        state.taken.fetch_add(usize::from(received.is_taken()), Ordering::SeqCst);
+        lock(&state.received).push(received);
         std::thread::sleep(Duration::from_millis(state.slow_ms.load(Ordering::SeqCst)));
         let head = match answer {
             Answer::Status(code) => format!("HTTP/1.1 {code} So\r\n"),

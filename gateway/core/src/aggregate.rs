@@ -6,7 +6,8 @@
 //! Days begin at the city's midnight.
 //!
 //! Bound: [`KEPT`] windows of each length are remembered for late samples. A sample older than those changes no window;
-//! it is counted in `late`, stays in the raw series, and the window stands as it was last shown.
+//! it is counted in `late`, stays in the raw series, and the window stands as it was last shown. So is one dated ahead of
+//! the present whose window has not begun: it would take the place of a window of the present.
 //! Deliberately absent: a window's emptiness. Silence is the silence rules' business.
 
 mod form;
@@ -98,12 +99,14 @@ pub fn window_start(time_ms: i64, length_ms: i64) -> i64 {
 }
 
 impl Windows {
-    /// Adds an accepted set of samples and returns how many samples came too late, counted for each length.
+    /// Adds an accepted set of samples and returns how many samples came too late, or before their window began, counted
+    /// for each length. No window that starts after `ahead_from_ms` is begun.
     pub fn add(
         &mut self,
         rules: &ClassRules,
         set: &SampleSet,
         accepted: &Accepted,
+        ahead_from_ms: i64,
         shown: &mut Shown,
     ) -> u64 {
         let channels = rules.rolled_up.len();
@@ -121,7 +124,8 @@ impl Windows {
                     times[from..].iter().take_while(|&&t| t >= start_ms && t < start_ms + length_ms).count();
                 let rows = from..from + inside;
                 from = rows.end;
-                match self.find_or_add(rules, set.device, length_ms, start_ms, shown) {
+                let begins = start_ms <= ahead_from_ms;
+                match self.find_or_add(rules, set.device, length_ms, (start_ms, begins), shown) {
                     Some(at) => {
                         let stats = &mut self.stats[at * channels..(at + 1) * channels];
                         self.list[at].changed |= add(stats, rules, set, rows, accepted);
@@ -138,13 +142,16 @@ impl Windows {
         rules: &ClassRules,
         device: DeviceIx,
         length_ms: i64,
-        start_ms: i64,
+        (start_ms, begins): (i64, bool),
         shown: &mut Shown,
     ) -> Option<usize> {
         let length_ms = u32::try_from(length_ms).ok()?;
         let known = |window: &Window| window.length_ms == length_ms && window.start_ms == start_ms;
         if let Some(at) = self.list.iter().position(known) {
             return Some(at);
+        }
+        if !begins {
+            return None;
         }
         let alike = || self.list.iter().enumerate().filter(|(_, window)| window.length_ms == length_ms);
         let channels = rules.rolled_up.len();

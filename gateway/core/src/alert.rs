@@ -3,9 +3,14 @@
 //! A condition that is met opens an *episode* of its rule. It is pending until it has held for `hold_s`, then it
 //! fires; it is resolved when the condition has been over for `clear_hold_s`. All times are those of the samples.
 //!
-//! **Two tracks.** Samples newer than any before move the *main* track. Older ones (a backlog that arrives behind a live
-//! report, a gap filled) move the *late* track, so that old data neither pages as live nor clears what stands. The late
-//! track follows ascending samples; where one goes back in time it starts over, and what was open there is resolved.
+//! **Two tracks.** Samples that are newer than any before, or fresh, move the *main* track. Older ones (a backlog that
+//! arrives behind a live report, a gap filled) move the *late* track, so that old data neither pages as live nor clears
+//! what stands. The late track follows ascending samples; where one goes back in time it starts over, and what was open
+//! there is resolved.
+//!
+//! **One sample cannot age the present.** A fresh sample that a newer one overtook still raises, on the main track; it
+//! ends nothing. A sample dated ahead of the present raises as well, and does not count as the newest
+//! ([`Context::ahead_from_ms`]): the true samples after it stay newer than any before.
 //!
 //! **Mode.** An episode is live where the sample that fires it is no older than the class's own delay (see
 //! [`ClassRules::live_within_ms`]); else it is retrospective, and so is everything on the late track. A retrospective
@@ -84,7 +89,8 @@ pub struct Change {
     pub event_ms: i64,
     /// The gateway's clock when it was found, milliseconds since 1970.
     pub arrival_ms: i64,
-    /// Wire integer of the rule's channel; the status word; seconds of silence; or the number of silent devices.
+    /// Wire integer of the rule's channel; the status word; seconds of silence; or the number of silent devices, of new
+    /// outboxes, or of samples that were missing.
     pub value: i64,
 }
 
@@ -95,7 +101,7 @@ pub(crate) struct Episode {
     pub(crate) phase: Phase,
     pub(crate) mode: Mode,
     pub(crate) since_ms: i64,
-    /// The first sample for which it was over; [`ABSENT`] while it is not.
+    /// The first sample for which it was over; [`ABSENT`] while it is not. Of [`conduct`](crate::conduct): the last time.
     pub(crate) clear_ms: i64,
 }
 
@@ -128,12 +134,22 @@ pub(crate) struct Context<'a> {
     pub(crate) arrival_ms: i64,
     /// Samples from here on are live, milliseconds since 1970.
     pub(crate) live_from_ms: i64,
+    /// Samples after this are dated ahead of the present, milliseconds since 1970.
+    pub(crate) ahead_from_ms: i64,
 }
 
 /// The id of an episode.
 pub(crate) fn episode_id(subject: Id, key: RuleKey, since_ms: i64, late: bool) -> u64 {
     let mut hasher = SipHasher13::new();
     (subject.as_str(), key.0, since_ms, late).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The id of an alert about the gateway itself: about `what`, since `since_ms`.
+#[must_use]
+pub fn own_id(what: &str, since_ms: i64) -> u64 {
+    let mut hasher = SipHasher13::new();
+    ("gateway", what, since_ms).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -168,7 +184,7 @@ impl Alerts {
         self.newest_ms = self.newest_ms.min(first_ms.saturating_sub(1));
     }
 
-    /// Judges an accepted set. Samples that are not newer than any before are late.
+    /// Judges an accepted set. Samples that are neither fresh nor newer than any before are late.
     pub(crate) fn judge(
         &mut self,
         context: &Context<'_>,
@@ -181,8 +197,12 @@ impl Alerts {
         }
         let times = &accepted.times_ms[set.rows.clone()];
         let before_ms = self.newest_ms;
-        let newer = times.partition_point(|&time_ms| time_ms <= before_ms);
-        self.newest_ms = times.last().map_or(before_ms, |&last_ms| last_ms.max(before_ms));
+        let newer = times.partition_point(|&time_ms| time_ms <= before_ms && time_ms < context.live_from_ms);
+        let present = times.partition_point(|&time_ms| time_ms <= context.ahead_from_ms);
+        if let Some(&last_ms) = times[..present].last() {
+            // A clock that is a little fast must not make the next sample of a true one old.
+            self.newest_ms = before_ms.max(last_ms.min(context.arrival_ms));
+        }
         if newer > 0 {
             self.judge_late(context, set, accepted, newer, out);
         }
@@ -190,7 +210,8 @@ impl Alerts {
             let Some(at) = context.rules.position(number) else { continue };
             let values = &accepted.column(set, column)[newer..];
             for watch in context.rules.watches_of(at) {
-                let samples = Samples { before_ms, times: &times[newer..], values, late: false };
+                let samples =
+                    Samples { before_ms, newest_ms: before_ms, times: &times[newer..], values, late: false };
                 run(&mut self.episodes, context, watch, samples, out);
             }
         }
@@ -216,7 +237,8 @@ impl Alerts {
             let Some(at) = context.rules.position(number) else { continue };
             let values = &accepted.column(set, column)[..end];
             for watch in context.rules.watches_of(at) {
-                let samples = Samples { before_ms: late.last_ms, times, values, late: true };
+                let samples =
+                    Samples { before_ms: late.last_ms, newest_ms: i64::MIN, times, values, late: true };
                 run(&mut late.episodes, context, watch, samples, out);
             }
         }
@@ -288,6 +310,8 @@ fn end_all(late: &mut Late, context: &Context<'_>, out: &mut Vec<Change>) {
 #[derive(Clone, Copy)]
 struct Samples<'a> {
     before_ms: i64,
+    /// The newest of all before: what is not newer was overtaken.
+    newest_ms: i64,
     times: &'a [i64],
     values: &'a [i64],
     late: bool,
@@ -310,7 +334,8 @@ fn run(
     let mut before_ms = samples.before_ms;
     for (&time_ms, &value) in samples.times.iter().zip(samples.values) {
         if value != ABSENT {
-            let now = Now { before_ms, time_ms, value, late: samples.late };
+            let overtaken = time_ms <= samples.newest_ms;
+            let now = Now { before_ms, time_ms, value, late: samples.late, overtaken };
             episode = step(episode, context, watch, now, out);
         }
         before_ms = time_ms;
@@ -327,6 +352,8 @@ struct Now {
     time_ms: i64,
     value: i64,
     late: bool,
+    /// Fresh, and a newer one came before it.
+    overtaken: bool,
 }
 
 /// One sample of one rule.
@@ -337,7 +364,7 @@ fn step(
     now: Now,
     out: &mut Vec<Change>,
 ) -> Option<Episode> {
-    let Now { time_ms, value, late, .. } = now;
+    let Now { time_ms, value, late, overtaken, .. } = now;
     let met = watch.test.is_set(value);
     let mode = if !late && time_ms >= context.live_from_ms { Mode::Live } else { Mode::Retrospective };
     let mut say = |episode: &Episode, phase| {
@@ -353,12 +380,14 @@ fn step(
         return Some(episode);
     };
     match episode.phase {
+        // A newer sample has said more.
+        _ if overtaken && !met => {}
         Phase::Pending if !met => {
             say(&episode, Phase::Resolved);
             return None;
         }
         // Nobody knows that it held through a gap, or while the clock was set back.
-        Phase::Pending if now.follows_a_gap(episode.since_ms, context.gap_ms(watch)) => {
+        Phase::Pending if !overtaken && now.follows_a_gap(episode.since_ms, context.gap_ms(watch)) => {
             say(&episode, Phase::Resolved);
             episode = begun();
             say(&episode, episode.phase);
@@ -381,7 +410,9 @@ fn step(
             }
         }
         _ => {
-            episode.clear_ms = ABSENT;
+            if !overtaken {
+                episode.clear_ms = ABSENT;
+            }
             if mode == Mode::Live && episode.mode == Mode::Retrospective {
                 episode.mode = Mode::Live;
                 say(&episode, Phase::Firing);
@@ -397,13 +428,18 @@ impl Now {
     }
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// By the gateway's clock alone: no sample is concerned.
+    pub(crate) fn at(device: DeviceIx, id: Id, rules: &'a ClassRules, now_ms: i64) -> Self {
+        Self { device, id, rules, arrival_ms: now_ms, live_from_ms: now_ms, ahead_from_ms: now_ms }
+    }
+
     /// A condition is not taken to have held over a longer time without a sample, in milliseconds.
     fn gap_ms(&self, watch: &Watch) -> i64 {
         self.rules.interval_ms.saturating_mul(2).max(watch.hold_ms)
     }
 
-    fn change(
+    pub(crate) fn change(
         &self,
         rule: RuleIx,
         episode: &Episode,

@@ -14,6 +14,7 @@ struct Sum {
     stored: i128,
     quarantined: i128,
     declared_lost: i128,
+    written_off: i128,
     outstanding: i128,
     duplicates: i128,
     open: i64,
@@ -26,6 +27,7 @@ impl Sum {
         self.stored += signed(totals.stored);
         self.quarantined += signed(totals.quarantined);
         self.declared_lost += signed(totals.declared_lost);
+        self.written_off += signed(totals.written_off);
         self.outstanding += signed(totals.outstanding);
         self.duplicates += signed(totals.duplicates);
         self.open += i64::from(sign) * i64::from(totals.unexplained() != 0);
@@ -39,6 +41,7 @@ impl Sum {
             stored: count(self.stored),
             quarantined: count(self.quarantined),
             declared_lost: count(self.declared_lost),
+            written_off: count(self.written_off),
             outstanding: count(self.outstanding),
             duplicates: count(self.duplicates),
         }

@@ -2,68 +2,101 @@
 //!
 //! Invariants: a sequence number is admitted once, whatever the order and number of deliveries; what is admitted, lost
 //! or refused follows from the reports alone, never from what sinks have confirmed, so that a replay decides alike;
-//! sinks' words may come in any order and pieces.
+//! sinks' words may come in any order and pieces; no number of invented outboxes keeps a device's own from delivering.
+//!
+//! **Giving way.** Where another outbox needs the place, the first of these folds into totals: one that a successor named
+//! and that misses nothing, the longest silent first; else an unconfirmed one, the shortest in use first; else the
+//! longest silent. An outbox is confirmed when reports of it came over an hour, or when it named a predecessor that was
+//! known: whoever invents outboxes displaces his own. One that gave way comes back with its next report: what was
+//! received of it counts as received again, its gaps stay closed, and what follows is admitted.
+//!
+//! **Plausible numbers.** A report counts only where each number that it names can have been sampled: from the newest
+//! received sample of the outbox on, or from the earliest acceptable time where there is none, at twice the pace of the
+//! class's densest interval, and [`MARGIN`] more ([`Outboxes::is_plausible`]).
 //!
 //! Bounds, and what happens there:
-//! - [`OUTBOXES_MAX`] outboxes a device. Another one folds the oldest with nothing missing, else the oldest, into
-//!   totals; what it still missed becomes unexplained. A report from a folded outbox is refused (`dedup_window`).
+//! - [`OUTBOXES_MAX`] outboxes a device: see above; what one that gives way still missed becomes unexplained, and is told
+//!   ([`Admitted::folded_missing`]).
 //! - `RANGES_MAX` ranges of an outbox. There the oldest gap that is lost, else the oldest that the edge no longer holds,
 //!   is closed for good. Where the edge holds every gap, the report is refused (`dedup_window`) and stays at the edge,
 //!   which sends it again once what the watermark calls missing has come.
-//! - [`FOLDED_BOOTS_MAX`] folded outboxes are known by name; older ones would be taken for new.
+//! - [`FOLDED_BOOTS_MAX`] outboxes that gave way can come back; others would be taken for new. A device that ever had
+//!   so many takes 1.7 KiB more, one that never had more than [`OUTBOXES_MAX`] none.
+
+mod folded;
+mod outbox;
 
 use crate::{
     event::Confirmed,
     ledger::{Tally, Totals},
-    ranges::{Ranges, TooScattered},
+    ranges::TooScattered,
+    validate::EARLIEST_MS,
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
+use folded::Folded;
 use hunhe_proto::reading::Report;
+use outbox::{Outbox, seconds};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+pub use folded::FOLDED_BOOTS_MAX;
+
 /// The most outboxes remembered for a device.
 pub const OUTBOXES_MAX: usize = 4;
-/// The most outboxes whose samples are no longer told apart, and whose name still is.
-pub const FOLDED_BOOTS_MAX: usize = 32;
 /// The most gaps named in a watermark.
 pub const MISSING_MAX: usize = 8;
-
-/// One outbox of a device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Outbox {
-    /// Its identity.
-    boot: u32,
-    /// In the journal, or closed for good: nothing here is admitted again.
-    known: Ranges,
-    /// Given up and not in `known`.
-    lost: Ranges,
-    /// Given up and closed for good.
-    lost_closed: u64,
-    /// One past the newest sampled, as reported.
-    next_seq: u64,
-    /// The oldest the edge still holds, as reported.
-    held_from: u64,
-    tally: Tally,
-}
-
-/// Outboxes that gave way.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Folded {
-    /// Newest last.
-    boots: Vec<u32>,
-    sampled: u64,
-    lost: u64,
-    tally: Tally,
-}
+/// Samples beyond what the clock allows: clocks are set, and a report is as long as this at most.
+pub const MARGIN: u64 = 4_096;
+/// New outboxes are counted over so much time, in seconds.
+pub const NEW_WITHIN_S: u32 = 3_600;
 
 /// The outboxes of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outboxes {
-    /// By age of first contact. Nearly every device has one.
+    /// By age of first contact, or of coming back. Nearly every device has one.
     list: SmallVec<[Outbox; 1]>,
-    folded: Option<Box<Folded>>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few devices have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Rare {
+    folded: Folded,
+    /// Unexplained samples that an operator declared lost, less those that were explained after all.
+    written_off: u64,
+}
+
+/// How fast a device can sample, and since when.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The gateway's clock, milliseconds since 1970.
+    pub now_ms: i64,
+    /// No sample is older, milliseconds since 1970.
+    pub earliest_ms: i64,
+    /// The class's densest interval, in milliseconds.
+    pub interval_ms: i64,
+}
+
+impl Pace {
+    /// The most samples that can have been taken since then.
+    fn samples_since(self, since_ms: i64) -> u64 {
+        // A gateway whose clock was never set cannot tell.
+        if self.now_ms < EARLIEST_MS {
+            return u64::MAX;
+        }
+        let elapsed_ms = self.now_ms.saturating_sub(since_ms.max(self.earliest_ms)).max(0).unsigned_abs();
+        (elapsed_ms / self.interval_ms.max(1).unsigned_abs()).saturating_mul(2).saturating_add(MARGIN)
+    }
+}
+
+/// What a report did beside its samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Admitted {
+    /// An outbox was heard of for the first time, or again after it gave way.
+    pub new: bool,
+    /// Samples that the edge still held of outboxes that gave way.
+    pub folded_missing: u64,
 }
 
 /// What the edge may forget of an outbox, and should send again.
@@ -78,79 +111,127 @@ pub struct Watermark {
 }
 
 impl Outboxes {
+    /// Can each number that the report names have been sampled?
+    #[must_use]
+    pub fn is_plausible(&self, report: &Report, pace: Pace) -> bool {
+        let header = &report.header;
+        let dropped = report.drops.iter().map(|drop| drop.seq.saturating_add(drop.count)).max();
+        let next_seq = report.next_seq().max(dropped.unwrap_or(0));
+        let before = header.prev_boot.filter(|&boot| boot != header.boot);
+        self.can_have(header.boot, next_seq, pace)
+            && before.is_none_or(|boot| self.can_have(boot, header.prev_next_seq.unwrap_or(0), pace))
+    }
+
+    fn can_have(&self, boot: u32, next_seq: u64, pace: Pace) -> bool {
+        let folded = || self.folded().and_then(|folded| folded.find(boot));
+        let (received, newest_ms, before) = match self.list.iter().find(|outbox| outbox.boot == boot) {
+            Some(outbox) => (outbox.known.end(), outbox.newest_ms, outbox.next_seq),
+            None => {
+                folded().map_or((0, i64::MIN, 0), |folded| (folded.end, folded.newest_ms, folded.next_seq))
+            }
+        };
+        next_seq <= before || next_seq <= received.saturating_add(pace.samples_since(newest_ms))
+    }
+
     /// Notes a report's counters and drops, and calls `fresh` for each part of its samples that was never received.
     ///
     /// # Errors
     /// [`TooScattered`] where the bounds leave no room; no sample has been admitted then, and what `fresh` was told is
     /// void.
-    pub fn admit(&mut self, report: &Report, fresh: impl FnMut(Range<u64>)) -> Result<(), TooScattered> {
+    pub fn admit(
+        &mut self,
+        report: &Report,
+        now_ms: i64,
+        fresh: impl FnMut(Range<u64>),
+    ) -> Result<Admitted, TooScattered> {
         let header = &report.header;
-        if let Some(boot) = header.prev_boot.filter(|&boot| boot != header.boot) {
-            self.give_up(boot, header.prev_next_seq.unwrap_or(0));
+        let mut admitted = Admitted::default();
+        let mut explained = 0;
+        let before = header.prev_boot.filter(|&boot| boot != header.boot);
+        let follows_a_known_one = before.is_some_and(|boot| self.is_known(boot));
+        if let Some(boot) = before {
+            let next_seq = header.prev_next_seq.unwrap_or(0);
+            explained += self.give_up(boot, next_seq, now_ms, &mut admitted);
         }
-        if self.is_folded(header.boot) {
-            return Err(TooScattered);
+        let outbox = self.find_or_add(header.boot, now_ms, &mut admitted);
+        outbox.vouched_for |= follows_a_known_one && outbox.next_seq == 0;
+        let outcome = outbox.report(report, now_ms, &mut explained, fresh);
+        if let Some(rare) = &mut self.rare {
+            rare.written_off = rare.written_off.saturating_sub(explained);
         }
-        let outbox = self.find_or_add(header.boot);
-        outbox.next_seq = outbox.next_seq.max(report.next_seq());
-        outbox.held_from = outbox.held_from.max(report.held_from());
-        for drop in &report.drops {
-            outbox.declare_lost(drop.seq..drop.seq.saturating_add(drop.count));
-        }
-        outbox.admit(header.seq..report.end_seq(), fresh)
+        outcome.map(|()| admitted)
     }
 
     /// A new outbox names an older one: what that one sampled and never delivered is lost.
-    fn give_up(&mut self, boot: u32, next_seq: u64) {
-        if self.is_folded(boot) || (next_seq == 0 && self.find(boot).is_none()) {
-            return;
+    fn give_up(&mut self, boot: u32, next_seq: u64, now_ms: i64, admitted: &mut Admitted) -> u64 {
+        if let Some(rare) = self.rare.as_mut().filter(|rare| rare.folded.find(boot).is_some()) {
+            rare.folded.give_up(boot, next_seq);
+            return 0;
         }
-        let outbox = self.find_or_add(boot);
-        outbox.next_seq = outbox.next_seq.max(next_seq);
-        outbox.held_from = outbox.next_seq;
-        outbox.declare_lost(0..outbox.next_seq);
+        if next_seq == 0 && !self.is_known(boot) {
+            return 0;
+        }
+        self.find_or_add(boot, now_ms, admitted).give_up(next_seq)
     }
 
-    fn is_folded(&self, boot: u32) -> bool {
-        self.folded.as_ref().is_some_and(|folded| folded.boots.contains(&boot))
+    fn is_known(&self, boot: u32) -> bool {
+        self.list.iter().any(|outbox| outbox.boot == boot)
+            || self.folded().is_some_and(|folded| folded.find(boot).is_some())
     }
 
-    fn find(&mut self, boot: u32) -> Option<&mut Outbox> {
-        self.list.iter_mut().find(|outbox| outbox.boot == boot)
+    fn folded(&self) -> Option<&Folded> {
+        self.rare.as_ref().map(|rare| &rare.folded)
     }
 
-    fn find_or_add(&mut self, boot: u32) -> &mut Outbox {
+    fn find_or_add(&mut self, boot: u32, now_ms: i64, admitted: &mut Admitted) -> &mut Outbox {
         let at = match self.list.iter().position(|outbox| outbox.boot == boot) {
             Some(at) => at,
             None => {
+                admitted.new = true;
+                let back = self.rare.as_mut().and_then(|rare| rare.folded.take(boot));
                 if self.list.len() == OUTBOXES_MAX {
-                    self.fold();
+                    admitted.folded_missing += self.fold();
                 }
-                self.list.push(Outbox::new(boot));
+                self.list.push(back.unwrap_or_else(|| Outbox::new(boot, seconds(now_ms))));
                 self.list.len() - 1
             }
         };
         &mut self.list[at]
     }
 
-    fn fold(&mut self) {
-        let at = self.list.iter().position(|outbox| outbox.missing() == 0).unwrap_or(0);
+    /// One gives way. Answers how many samples the edge still held of it.
+    fn fold(&mut self) -> u64 {
+        let rank = |(_, outbox): &(usize, &Outbox)| {
+            let missing = outbox.missing();
+            match (outbox.superseded && missing == 0, outbox.is_confirmed()) {
+                (true, _) => (0, outbox.in_use.last_s),
+                (false, false) => (1, outbox.in_use.span_s()),
+                (false, true) => (2, outbox.in_use.last_s),
+            }
+        };
+        let at = self.list.iter().enumerate().min_by_key(rank).map_or(0, |(at, _)| at);
         let outbox = self.list.remove(at);
-        let folded = self.folded.get_or_insert_default();
-        if folded.boots.len() == FOLDED_BOOTS_MAX {
-            folded.boots.remove(0);
-        }
-        folded.boots.push(outbox.boot);
-        folded.sampled = folded.sampled.saturating_add(outbox.next_seq);
-        folded.lost = folded.lost.saturating_add(outbox.lost_count());
-        folded.tally.add(&outbox.tally);
+        self.rare.get_or_insert_default().folded.add(&outbox);
+        outbox.missing()
+    }
+
+    /// Outboxes that were heard of for the first time within [`NEW_WITHIN_S`], as far as they are remembered.
+    #[must_use]
+    pub fn new_lately(&self, now_ms: i64) -> u32 {
+        let now_s = seconds(now_ms);
+        let folded = self.folded().into_iter().flat_map(|folded| &folded.boots);
+        let firsts = self.list.iter().map(|outbox| outbox.in_use.first_s);
+        let lately = firsts
+            .chain(folded.map(|folded| folded.in_use.first_s))
+            .filter(|first_s| now_s.saturating_sub(*first_s) < NEW_WITHIN_S);
+        u32::try_from(lately.count()).unwrap_or(u32::MAX)
     }
 
     /// The counters of an outbox, or of all that were folded.
     fn tally(&mut self, boot: u32) -> Option<&mut Tally> {
         match self.list.iter_mut().find(|outbox| outbox.boot == boot) {
             Some(outbox) => Some(&mut outbox.tally),
-            None => self.folded.as_mut().map(|folded| &mut folded.tally),
+            None => self.rare.as_mut().map(|rare| &mut rare.folded.tally),
         }
     }
 
@@ -182,17 +263,29 @@ impl Outboxes {
         }
     }
 
-    /// The ledger of the device.
+    /// An operator declares so many unexplained samples lost.
+    pub fn write_off(&mut self, samples: u64) {
+        let rare = self.rare.get_or_insert_default();
+        rare.written_off = rare.written_off.saturating_add(samples);
+    }
+
+    /// The ledger of the device. Counted over all outboxes at once: what was decided of one may be confirmed after it
+    /// gave way, or came back.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
+        let mut tally = Tally::default();
+        let (mut sampled, mut lost, mut missing) = (0_u64, 0_u64, 0_u64);
         for outbox in &self.list {
-            totals.add(&outbox.tally.totals(outbox.next_seq, outbox.lost_count(), outbox.missing()));
+            tally.add(&outbox.tally);
+            sampled = sampled.saturating_add(outbox.next_seq);
+            lost = lost.saturating_add(outbox.lost_count());
+            missing = missing.saturating_add(outbox.missing());
         }
-        if let Some(folded) = &self.folded {
-            totals.add(&folded.tally.totals(folded.sampled, folded.lost, 0));
-        }
-        totals
+        let Some(rare) = &self.rare else { return tally.totals(sampled, lost, missing) };
+        tally.add(&rare.folded.tally);
+        let sampled = sampled.saturating_add(rare.folded.sampled);
+        let lost = lost.saturating_add(rare.folded.lost);
+        tally.totals(sampled, lost, missing).less_written_off(rare.written_off)
     }
 
     /// What the edge may forget, newest outbox last.
@@ -204,114 +297,8 @@ impl Outboxes {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         let ranges: usize = self.list.iter().map(|o| o.known.heap_bytes() + o.lost.heap_bytes()).sum();
-        let folded =
-            self.folded.as_ref().map_or(0, |folded| size_of::<Folded>() + 4 * folded.boots.capacity());
+        let rare = self.rare.as_ref().map_or(0, |rare| size_of::<Rare>() + rare.folded.heap_bytes());
         let spilled = if self.list.spilled() { self.list.capacity() * size_of::<Outbox>() } else { 0 };
-        spilled + ranges + folded
-    }
-}
-
-impl Outbox {
-    fn new(boot: u32) -> Self {
-        Self {
-            boot,
-            known: Ranges::default(),
-            lost: Ranges::default(),
-            lost_closed: 0,
-            next_seq: 0,
-            held_from: 0,
-            tally: Tally::default(),
-        }
-    }
-
-    fn admit(&mut self, samples: Range<u64>, fresh: impl FnMut(Range<u64>)) -> Result<(), TooScattered> {
-        self.known.missing_in(samples.clone(), fresh);
-        // What comes after all is not lost; this is rare enough for a copy.
-        let before = (self.lost.count_in(samples.clone()) > 0).then(|| self.clone());
-        let known = self.known.count_in(samples.clone());
-        let mut admitted = self.with_room(Some(&samples), |outbox| outbox.known.insert(samples.clone()));
-        if before.is_some() && admitted.is_ok() {
-            admitted = self.with_room(Some(&samples), |outbox| outbox.lost.remove(samples.clone()));
-        }
-        match (admitted, before) {
-            (Ok(()), _) => self.tally.duplicates += known,
-            (Err(_), Some(before)) => *self = before,
-            (Err(_), None) => {}
-        }
-        admitted
-    }
-
-    fn declare_lost(&mut self, range: Range<u64>) {
-        self.next_seq = self.next_seq.max(range.end);
-        // Without room a drop stays uncounted: the edge repeats it until everything before it has come, and then all
-        // gaps before it can be closed.
-        let _ = self.with_room(None, |outbox| {
-            let mut outcome = Ok(());
-            outbox.known.missing_in(range.clone(), |gap| outcome = outcome.and(outbox.lost.insert(gap)));
-            outcome
-        });
-    }
-
-    /// Tries `step`, closing gaps for as long as there is no room for it: such as are lost, and to make room for
-    /// `samples` also such as the edge no longer holds.
-    fn with_room(
-        &mut self,
-        samples: Option<&Range<u64>>,
-        mut step: impl FnMut(&mut Self) -> Result<(), TooScattered>,
-    ) -> Result<(), TooScattered> {
-        loop {
-            let outcome = step(self);
-            if outcome.is_ok() || !self.close_a_gap(samples) {
-                return outcome;
-            }
-        }
-    }
-
-    fn close_a_gap(&mut self, samples: Option<&Range<u64>>) -> bool {
-        let (mut lost, mut gone) = (None, None);
-        self.known.missing_in(0..self.known.end(), |gap| {
-            if samples.is_some_and(|samples| gap.start < samples.end && samples.start < gap.end) {
-                return;
-            }
-            if self.lost.count_in(gap.clone()) == gap.end - gap.start {
-                lost.get_or_insert(gap);
-            } else if samples.is_some() && gap.end <= self.held_from {
-                gone.get_or_insert(gap);
-            }
-        });
-        let Some(gap) = lost.or(gone) else { return false };
-        // A gap is what separates two ranges, or lies before the first: closing one never adds a range, and what is
-        // lost in it lies in it wholly.
-        self.lost_closed += self.lost.count_in(gap.clone());
-        self.lost.remove(gap.clone()).is_ok() && self.known.insert(gap).is_ok()
-    }
-
-    /// Held by the edge, as reported, and not received.
-    fn each_missing(&self, mut each: impl FnMut(Range<u64>)) {
-        self.known.missing_in(self.held_from..self.next_seq, |gap| self.lost.missing_in(gap, &mut each));
-    }
-
-    fn missing(&self) -> u64 {
-        let mut missing = 0;
-        self.each_missing(|gap| missing += gap.end - gap.start);
-        missing
-    }
-
-    fn lost_count(&self) -> u64 {
-        self.lost.count() + self.lost_closed
-    }
-
-    fn watermark(&self) -> Watermark {
-        let mut missing = Vec::new();
-        let known_end = self.known.end();
-        let mut through = self.next_seq;
-        self.each_missing(|gap| {
-            through = through.min(gap.start);
-            // Behind the newest received nothing is missing: it is on its way.
-            if gap.start < known_end && missing.len() < MISSING_MAX {
-                missing.push(gap.start..gap.end.min(known_end));
-            }
-        });
-        Watermark { boot: self.boot, through, missing }
+        spilled + ranges + rare
     }
 }

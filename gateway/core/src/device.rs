@@ -1,7 +1,7 @@
 //! What is known of one device: what was received of it, its windows, and the newest it said.
 //!
 //! The newest values and the count of gaps follow the newest sample as it advances; what fills a gap later is not
-//! subtracted. Nothing here decides whether a sample is stored.
+//! subtracted. A sample dated ahead of the present moves neither. Nothing here decides whether a sample is stored.
 
 use crate::{
     aggregate::Windows,
@@ -77,6 +77,11 @@ impl DeviceState {
         }
     }
 
+    /// A device whose first message came now.
+    pub(crate) fn heard_first(rules: &ClassRules, arrival: Arrival, listened_ms: u64) -> Self {
+        Self { arrival_ms: arrival.at_ms, listened_ms, ..Self::new(rules) }
+    }
+
     /// Bytes in memory, what is on the heap included.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -127,14 +132,30 @@ impl DeviceState {
     }
 
     /// Event time from which on a sample speaks of now. A clock that is known to be wrong does not make a leak old.
+    /// One that is fast makes no true sample old either.
     pub(crate) fn live_from_ms(&self, arrival: Arrival, rules: &ClassRules) -> i64 {
         let offset_ms = self.clock_offset_ms.filter(|_| self.clock_steady && arrival.live).unwrap_or(0);
-        arrival.at_ms.saturating_sub(rules.live_within_ms).saturating_add(offset_ms)
+        arrival.at_ms.saturating_sub(rules.live_within_ms).saturating_add(offset_ms.min(0))
+    }
+
+    /// Samples after this time are dated ahead of the present: they are kept as doubtful and can raise an alert, and move
+    /// forward neither the newest values nor the windows. A clock that is known to be fast is allowed for.
+    pub(crate) fn ahead_from_ms(&self, arrival: Arrival) -> i64 {
+        let fast_ms = self.clock_offset_ms.filter(|_| self.clock_steady).unwrap_or(0).max(0);
+        arrival.at_ms.saturating_add(CLOCK_SUSPECT_MS).saturating_add(fast_ms)
     }
 
     /// Keeps the newest value of each channel, and counts what lies off the grid (V04) or is missing on it (V03).
-    pub(crate) fn note(&mut self, rules: &ClassRules, set: &SampleSet, accepted: &Accepted) {
+    pub(crate) fn note(
+        &mut self,
+        rules: &ClassRules,
+        set: &SampleSet,
+        accepted: &Accepted,
+        ahead_from_ms: i64,
+    ) {
         let times = &accepted.times_ms[set.rows.clone()];
+        let present = times.partition_point(|&time_ms| time_ms <= ahead_from_ms);
+        let times = &times[..present];
         let (Some(&first_ms), Some(&last_ms)) = (times.first(), times.last()) else { return };
         let interval_ms = rules.interval_ms;
         let regular =
@@ -152,9 +173,9 @@ impl DeviceState {
             self.note_step(interval_ms, time_ms);
         }
         self.last_ms = last_ms;
-        self.last_quality = accepted.quality[set.rows.end - 1];
+        self.last_quality = accepted.quality[set.rows.start + present - 1];
         for (column, &number) in accepted.channels[set.channels.clone()].iter().enumerate() {
-            let newest = accepted.column(set, column)[newer..].iter().rfind(|&&value| value != ABSENT);
+            let newest = accepted.column(set, column)[newer..present].iter().rfind(|&&value| value != ABSENT);
             if let (Some(at), Some(&value)) = (rules.position(number), newest) {
                 self.last[at] = value;
             }

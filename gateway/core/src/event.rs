@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use hunhe_proto::{
     decode::DecodeError,
+    id::DeviceId,
     reading::{DropCause, Quality},
     topic::TopicError,
 };
@@ -50,6 +51,8 @@ pub enum Event<'a> {
         /// The refused samples as (first, count).
         refused: &'a [(u64, u64)],
     },
+    /// An operator declares unexplained samples lost.
+    WriteOff(WriteOff<'a>),
     /// Time passed.
     Tick {
         /// The journal record that says so.
@@ -60,6 +63,23 @@ pub enum Event<'a> {
         /// while it was away, stopped or without a broker, silence says nothing.
         listened_ms: u32,
     },
+}
+
+/// An operator's word that samples which nobody can explain are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteOff<'a> {
+    /// The journal record that says so.
+    pub lsn: u64,
+    /// The gateway's clock, milliseconds since 1970.
+    pub at_ms: i64,
+    /// Whose.
+    pub device: DeviceId,
+    /// How many: what was unexplained when it was asked for.
+    pub samples: u64,
+    /// Why.
+    pub reason: &'a str,
+    /// Who.
+    pub by: &'a str,
 }
 
 /// Why samples, or a whole message, were refused.
@@ -75,8 +95,12 @@ pub enum Reason {
     WrongClass,
     /// More outboxes or gaps than are remembered.
     DedupWindow,
+    /// It names sequence numbers that the device cannot have reached.
+    ImplausibleSeq,
     /// Sampled before what `accept_past` allows.
     TooOld,
+    /// Sampled before what the sink of record keeps: it would be dropped soon after it was stored.
+    OlderThanRetention,
     /// Sampled more than a quarter of an hour ahead of arrival.
     InFuture,
     /// The sample has no value of a known channel.
@@ -99,7 +123,9 @@ impl Reason {
             Self::Undecodable(error) => error.reason(),
             Self::WrongClass => "wrong_class",
             Self::DedupWindow => "dedup_window",
+            Self::ImplausibleSeq => "implausible_seq",
             Self::TooOld => "too_old",
+            Self::OlderThanRetention => "older_than_retention",
             Self::InFuture => "in_future",
             Self::NoKnownChannel => "no_known_channel",
             Self::OutOfRange => "out_of_range",

@@ -8,7 +8,7 @@ use crate::{
     device::DeviceState,
     event::{ABSENT, Arrival, Decisions, Reason, RefusedRange, SampleSet, worse},
     registry::{ClassRules, DeviceIx},
-    validate::{RegisterStep, TimeWindow, judge_values, refusal_of, register_step},
+    validate::{CLOCK_SUSPECT_MS, RegisterStep, TimeWindow, judge_values, refusal_of, register_step},
 };
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -41,6 +41,8 @@ pub(crate) struct Counted {
     pub(crate) values_refused: usize,
     /// Samples whose register ran backwards.
     pub(crate) reversed: u64,
+    /// Samples dated ahead of their arrival, each doubted for itself.
+    pub(crate) ahead: u64,
 }
 
 impl Judge<'_> {
@@ -64,8 +66,11 @@ impl Judge<'_> {
         }
         let timely = self.window.within(&self.report.times_ms, rows.clone());
         self.refuse(seq0 + rows.start as u64, (timely.start - rows.start) as u64, Reason::TooOld);
-        if !timely.is_empty() {
-            self.timely(block, timely.clone());
+        let kept = self.window.kept(&self.report.times_ms, timely.clone());
+        let dropped = (kept.start - timely.start) as u64;
+        self.refuse(seq0 + timely.start as u64, dropped, Reason::OlderThanRetention);
+        if !kept.is_empty() {
+            self.timely(block, kept);
         }
         self.refuse(seq0 + timely.end as u64, (rows.end - timely.end) as u64, Reason::InFuture);
     }
@@ -111,17 +116,20 @@ impl Judge<'_> {
     }
 
     fn accept(&mut self, set: SampleSet) {
+        self.doubt_times(&set);
         self.doubt_registers(&set);
+        let ahead_from_ms = self.state.ahead_from_ms(self.arrival);
         let context = Context {
             device: self.device,
             id: self.id,
             rules: self.rules,
             arrival_ms: self.arrival.at_ms,
             live_from_ms: self.state.live_from_ms(self.arrival, self.rules),
+            ahead_from_ms,
         };
         let Decisions { accepted, alerts, .. } = &mut *self.decisions;
         self.state.alerts.judge(&context, &set, accepted, alerts);
-        self.state.note(self.rules, &set, &self.decisions.accepted);
+        self.state.note(self.rules, &set, &self.decisions.accepted, ahead_from_ms);
         self.decisions.accepted.sets.push(set);
     }
 
@@ -196,6 +204,21 @@ impl Judge<'_> {
             out.channels.split_off(set.channels.start),
             out.values.split_off(set.values_from),
         )
+    }
+
+    /// V01 for samples dated ahead of their arrival, where nothing is known of the device's clock.
+    fn doubt_times(&mut self, set: &SampleSet) {
+        if self.doubt == Quality::Suspect {
+            return;
+        }
+        let from_ms = self.arrival.at_ms.saturating_add(CLOCK_SUSPECT_MS);
+        let out = &mut self.decisions.accepted;
+        let ahead =
+            set.rows.start + out.times_ms[set.rows.clone()].partition_point(|&time_ms| time_ms <= from_ms);
+        for quality in &mut out.quality[ahead..set.rows.end] {
+            *quality = worse_code(*quality, Quality::Suspect.code());
+        }
+        self.counted.ahead += (set.rows.end - ahead) as u64;
     }
 
     /// V06 for samples newer than all before. An older one is not judged: its neighbours are in the store, not here.

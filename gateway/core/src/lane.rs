@@ -21,11 +21,15 @@
 
 use crate::{
     alert::Context,
+    audit::Audit,
     books::Books,
     city::City,
-    event::{Arrival, Confirmed, Decisions, Event, Reason, Refusal, RefusedRange},
+    conduct::{self, Seen},
+    dedup::Pace,
+    event::{Arrival, Confirmed, Decisions, Event, Reason, Refusal, RefusedRange, WriteOff},
     judge::{Counted, Judge},
     ledger::Totals,
+    ranges::TooScattered,
     registry::{AgentIx, ClassRules, DeviceIx, Registry, Resolved},
     silence,
     validate::TimeWindow,
@@ -47,6 +51,8 @@ pub use crate::device::DeviceState;
 pub struct Policy {
     /// Samples this much older than their arrival are taken, even from before 2020; milliseconds.
     pub accept_past_ms: i64,
+    /// How long the sink of record keeps samples, by their time; older ones are refused. 0: for ever. Milliseconds.
+    pub retention_ms: i64,
     /// For tests of the ledger: the n-th accepted sample vanishes without a trace.
     pub planted_drop: Option<u64>,
 }
@@ -82,6 +88,7 @@ pub struct Lane {
     pub(crate) removed: BTreeMap<DeviceId, Box<DeviceState>>,
     pub(crate) counters: Counters,
     pub(crate) city: City,
+    pub(crate) audit: Audit,
     pub(crate) books: Books,
     report: Report,
     fresh: Vec<Range<u64>>,
@@ -108,6 +115,7 @@ impl Lane {
             removed: BTreeMap::new(),
             counters: Counters::default(),
             city,
+            audit: Audit::default(),
             books,
             report: Report::default(),
             fresh: Vec::new(),
@@ -130,6 +138,7 @@ impl Lane {
                     decisions.refusal = Some(refusal);
                 }
             }
+            Event::WriteOff(write_off) => self.write_off(&write_off),
             Event::Tick { now_ms, listened_ms, .. } => self.tick(now_ms, listened_ms, decisions),
         }
     }
@@ -178,31 +187,29 @@ impl Lane {
         decisions: &mut Decisions,
     ) -> Result<(), Refusal> {
         let boot = report.header.boot;
-        let refuse = |reason| Refusal { device: Some(device), boot, reason };
+        let window = TimeWindow::at(arrival.at_ms, self.policy.accept_past_ms)
+            .kept_for(arrival.at_ms, self.policy.retention_ms);
         self.books.note(device.0, || ledger_of(&self.devices, device.0));
-        let state = self.devices[device.at()].get_or_insert_with(|| Box::new(DeviceState::new(rules)));
         self.fresh.clear();
-        let mut doubt = Quality::Valid;
-        match redrive {
-            Some(refused) => ascending(refused, report, &mut self.fresh),
-            None => {
-                let fresh = &mut self.fresh;
-                // A redrive is an operator's word, not the device's.
-                if heard {
-                    state.note_message(arrival, self.city.listened_ms, report);
-                    doubt = state.judge_clock(arrival, report);
-                    let context =
-                        Context { device, id, rules, arrival_ms: arrival.at_ms, live_from_ms: arrival.at_ms };
-                    state.alerts.heard(&context, &mut decisions.alerts);
-                }
-                state
-                    .outboxes
-                    .admit(report, |range| fresh.push(range))
-                    .map_err(|_| refuse(Reason::DedupWindow))?;
+        let doubt = match redrive {
+            Some(refused) => {
+                ascending(refused, report, &mut self.fresh);
+                Quality::Valid
             }
-        }
+            None => self
+                .admit(
+                    &Context::at(device, id, rules, arrival.at_ms),
+                    arrival,
+                    (report, window),
+                    heard,
+                    decisions,
+                )
+                .map_err(|reason| Refusal { device: Some(device), boot, reason })?,
+        };
+        let listened_ms = self.city.listened_ms;
+        let state = self.devices[device.at()]
+            .get_or_insert_with(|| Box::new(DeviceState::heard_first(rules, arrival, listened_ms)));
         let wrong_class = report.header.class_version.is_some_and(|version| version != rules.class.version);
-        let window = TimeWindow::at(arrival.at_ms, self.policy.accept_past_ms);
         let counted = Counted::default();
         let mut judge =
             Judge { device, id, rules, arrival, report, window, doubt, state, decisions, counted };
@@ -216,8 +223,63 @@ impl Lane {
             }
         }
         let counted = judge.counted;
-        self.settle(device, rules, boot, doubt, counted, decisions);
+        let ahead_from_ms = state.ahead_from_ms(arrival);
+        self.settle(device, rules, boot, (doubt, ahead_from_ms), counted, decisions);
         Ok(())
+    }
+
+    /// Takes a report into its outbox; what of it was never received goes to `self.fresh`. Answers what V01 makes of its
+    /// samples.
+    fn admit(
+        &mut self,
+        context: &Context<'_>,
+        arrival: Arrival,
+        (report, window): (&Report, TimeWindow),
+        heard: bool,
+        decisions: &mut Decisions,
+    ) -> Result<Quality, Reason> {
+        let listened_ms = self.city.listened_ms;
+        let state = self.devices[context.device.at()]
+            .get_or_insert_with(|| Box::new(DeviceState::heard_first(context.rules, arrival, listened_ms)));
+        let pace = Pace {
+            now_ms: arrival.at_ms,
+            earliest_ms: window.from_ms,
+            interval_ms: context.rules.densest_ms,
+        };
+        let mut doubt = Quality::Valid;
+        let mut seen = Seen::default();
+        let mut refused = None;
+        // A redrive is an operator's word, not the device's, and may know better.
+        if heard && !state.outboxes.is_plausible(report, pace) {
+            refused = Some(Reason::ImplausibleSeq);
+        } else {
+            if heard {
+                state.note_message(arrival, listened_ms, report);
+                doubt = state.judge_clock(arrival, report);
+                state.alerts.heard(context, &mut decisions.alerts);
+            }
+            let fresh = &mut self.fresh;
+            match state.outboxes.admit(report, arrival.at_ms, |range| fresh.push(range)) {
+                Ok(admitted) => seen.admitted = admitted,
+                Err(TooScattered) => refused = Some(Reason::DedupWindow),
+            }
+        }
+        seen.refused = refused.map(Reason::name);
+        if seen != Seen::default() {
+            seen.new_lately = state.outboxes.new_lately(arrival.at_ms);
+            let conducts = &self.registry.conducts;
+            conduct::judge(conducts, &mut state.alerts, context, &seen, &mut decisions.alerts);
+        }
+        refused.map_or(Ok(doubt), Err)
+    }
+
+    fn write_off(&mut self, write_off: &WriteOff<'_>) {
+        let Some(device) = self.registry.find(write_off.device) else { return };
+        self.books.note(device.0, || ledger_of(&self.devices, device.0));
+        if let Some(state) = self.devices[device.at()].as_deref_mut() {
+            state.outboxes.write_off(write_off.samples);
+            self.audit.note(write_off);
+        }
     }
 
     /// Moves the ledger's counters in step with the decisions, and folds what was accepted into windows.
@@ -226,7 +288,7 @@ impl Lane {
         device: DeviceIx,
         rules: &ClassRules,
         boot: u32,
-        doubt: Quality,
+        (doubt, ahead_from_ms): (Quality, i64),
         counted: Counted,
         decisions: &mut Decisions,
     ) {
@@ -235,7 +297,7 @@ impl Lane {
         let refused: u64 = decisions.refused.iter().map(|range| range.count).sum();
         for set in &decisions.accepted.sets {
             self.counters.late_for_window +=
-                state.windows.add(rules, set, &decisions.accepted, &mut decisions.shown);
+                state.windows.add(rules, set, &decisions.accepted, ahead_from_ms, &mut decisions.shown);
         }
         if accepted > 0 {
             state.windows.show_due(rules, device, state.last_ms, &mut decisions.shown);
@@ -249,7 +311,7 @@ impl Lane {
         self.counters.samples += accepted;
         self.counters.readings += counted.readings as u64;
         self.counters.values_refused += counted.values_refused as u64;
-        self.counters.doubt("V01", if doubt == Quality::Suspect { accepted } else { 0 });
+        self.counters.doubt("V01", if doubt == Quality::Suspect { accepted } else { counted.ahead });
         self.counters.doubt("V06", counted.reversed);
         if let Some(&RefusedRange { reason, .. }) = decisions.refused.first() {
             decisions.refusal = Some(Refusal { device: Some(device), boot, reason });
@@ -288,18 +350,22 @@ impl Lane {
         }
     }
 
-    /// Shows open windows of devices that are silent, and ends late tracks that nothing moves any more.
+    /// Shows open windows of devices that are silent, and ends late tracks that nothing moves any more, and alerts on how a
+    /// device reports that nothing renewed.
     fn sweep(&mut self, now_ms: i64, decisions: &mut Decisions) {
+        let conducts = &self.registry.conducts;
         for (device, state) in self.registry.indices().zip(&mut self.devices) {
             let Some(state) = state.as_deref_mut() else { continue };
-            if !state.windows.has_unshown() && !state.alerts.has_late() {
+            let misbehaves = conduct::is_open(conducts, &state.alerts);
+            if !state.windows.has_unshown() && !state.alerts.has_late() && !misbehaves {
                 continue;
             }
             let rules = self.registry.class_of(device);
             let id = self.registry.device(device).id;
-            let context = Context { device, id, rules, arrival_ms: now_ms, live_from_ms: now_ms };
+            let context = Context::at(device, id, rules, now_ms);
             let quiet_ms = self.city.listened_ms.saturating_sub(state.listened_ms);
             state.alerts.tick(&context, &mut decisions.alerts);
+            conduct::tick(conducts, &mut state.alerts, &context, &mut decisions.alerts);
             if quiet_ms > u64::from(rules.class.report.silent_after_s) * 1000 {
                 state.windows.show_due(rules, device, i64::MAX, &mut decisions.shown);
             }

@@ -7,11 +7,14 @@
 //! |---|---|
 //! | stored | what the sink of record confirmed |
 //! | quarantined | what the quarantine confirmed, and what sinks refused |
-//! | declared lost | drops in reports, an outbox that was given up, discards |
+//! | declared lost | drops in reports, an outbox that was given up, discards, write-offs |
 //! | outstanding | reported as held and not received; decided and not yet handled by a sink |
 //! | unexplained | what is left; a healthy gateway has none |
 //!
 //! Duplicates never enter.
+//!
+//! **Written off.** An operator may declare lost what is unexplained. No more counts as written off than is unexplained
+//! without it: what is explained after all leaves, so the sum closes whatever comes later.
 
 use crate::event::Confirmed;
 use serde::{Deserialize, Serialize};
@@ -27,6 +30,8 @@ pub struct Totals {
     pub quarantined: u64,
     /// Given up, by word of the edge or an operator.
     pub declared_lost: u64,
+    /// Of these, unexplained until an operator wrote them off.
+    pub written_off: u64,
     /// On their way.
     pub outstanding: u64,
     /// Received again; in no class.
@@ -43,12 +48,21 @@ impl Totals {
         i64::try_from(unexplained).unwrap_or(if unexplained < 0 { i64::MIN } else { i64::MAX })
     }
 
+    /// With as much of `written_off` declared lost as is unexplained.
+    pub(crate) fn less_written_off(mut self, written_off: u64) -> Self {
+        let unexplained = u64::try_from(self.unexplained()).unwrap_or(0);
+        self.written_off = written_off.min(unexplained);
+        self.declared_lost = self.declared_lost.saturating_add(self.written_off);
+        self
+    }
+
     /// Adds another's samples. Sums stop at the type's end: only devices that lie about their counters get there.
     pub fn add(&mut self, other: &Self) {
         self.sampled = self.sampled.saturating_add(other.sampled);
         self.stored = self.stored.saturating_add(other.stored);
         self.quarantined = self.quarantined.saturating_add(other.quarantined);
         self.declared_lost = self.declared_lost.saturating_add(other.declared_lost);
+        self.written_off = self.written_off.saturating_add(other.written_off);
         self.outstanding = self.outstanding.saturating_add(other.outstanding);
         self.duplicates = self.duplicates.saturating_add(other.duplicates);
     }
@@ -114,6 +128,7 @@ impl Tally {
             stored: positive(self.stored.into()),
             quarantined: positive(self.quarantined.into()),
             declared_lost: lost.saturating_add(self.discarded),
+            written_off: 0,
             outstanding: positive(i128::from(missing) + i128::from(self.in_flight) + i128::from(overdrawn)),
             duplicates: self.duplicates,
         }

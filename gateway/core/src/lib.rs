@@ -10,6 +10,8 @@
 //! - [`ledger`], `books`: where every sample is, of one device and of all
 //! - [`aggregate`]: tumbling windows over event time
 //! - [`alert`], [`silence`]: ok → pending → firing → resolved, in event time
+//! - `conduct`: alerts on how a device reports
+//! - [`audit`]: what operators wrote off
 //! - [`device`]: all that is known of one device
 //! - [`lane`]: all state of a shard of devices; composes the above
 //! - [`city`]: what crosses devices: agents, and who is silent
@@ -19,8 +21,10 @@ extern crate alloc;
 
 pub mod aggregate;
 pub mod alert;
+pub mod audit;
 mod books;
 pub mod city;
+mod conduct;
 pub mod dedup;
 pub mod device;
 pub mod event;

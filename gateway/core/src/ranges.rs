@@ -22,6 +22,13 @@ pub struct Ranges {
 pub struct TooScattered;
 
 impl Ranges {
+    /// The set of one range.
+    #[must_use]
+    pub fn of(range: Range<u64>) -> Self {
+        let count = range.end.saturating_sub(range.start);
+        Self { list: (count > 0).then_some(range).into_iter().collect(), count }
+    }
+
     /// How many numbers are in the set.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -7,7 +7,10 @@
 //! A city's registry is most of what an idle gateway holds, so nothing stands in it twice: the tables over ids hold
 //! indices alone, and operators and zones are shared.
 
-use crate::rule::{Rule, RuleIx, RuleKey, Share, Silence, Watch, When};
+use crate::{
+    conduct::Conduct,
+    rule::{Rule, RuleIx, RuleKey, Share, Silence, Watch, When},
+};
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::hash::{BuildHasher, BuildHasherDefault};
 use hashbrown::{HashMap, HashTable};
@@ -133,6 +136,8 @@ pub struct ClassRules {
     pub axis: TimeAxis,
     /// Time between samples, in milliseconds.
     pub interval_ms: i64,
+    /// The least time between two samples, an alarm's included, in milliseconds.
+    pub densest_ms: i64,
     /// In the order of the class's file.
     pub channels: Vec<ChannelRules>,
     /// Positions in `channels` by wire number; `u8::MAX` where there is none.
@@ -196,6 +201,7 @@ pub struct Registry {
     names: IdMap<Arc<Id>>,
     rules: Vec<Rule>,
     pub(crate) shares: Vec<Share>,
+    pub(crate) conducts: Vec<Conduct>,
 }
 
 /// How long a fresh report may be on its way, in milliseconds.
@@ -238,7 +244,13 @@ impl Registry {
             _ => None,
         };
         self.shares = numbered().filter_map(share).collect();
+        self.conducts = numbered().filter_map(|(ix, rule)| Conduct::of(rule, ix)).collect();
         self.rules = rules;
+    }
+
+    /// Is there such a rule for devices of that class?
+    pub(crate) fn has_rule(&self, rules: &ClassRules, key: RuleKey) -> bool {
+        rules.has_rule(key) || self.conducts.iter().any(|conduct| conduct.key() == key)
     }
 
     /// All alert rules, by position.
@@ -396,9 +408,12 @@ impl ClassRules {
         }
         // The bounds only keep arithmetic safe: no class comes near.
         let interval_ms = class.interval_ms().clamp(1, 1 << 53);
+        let on_alarm = class.report.on_alarm.as_ref().map_or(0, |alarm| i64::from(alarm.interval));
+        let on_alarm_ms = on_alarm.saturating_mul(class.time_unit_ms.into());
         Self {
             axis: class.axis(),
             interval_ms,
+            densest_ms: if on_alarm_ms > 0 { on_alarm_ms.min(interval_ms) } else { interval_ms },
             channels: class.channels.iter().map(ChannelRules::new).collect(),
             by_number,
             windows_ms: WINDOWS_MS.into_iter().filter(|&window| window >= 4 * interval_ms).collect(),

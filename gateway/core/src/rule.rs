@@ -6,7 +6,10 @@
 //! Deliberately absent: a language of expressions. A condition that needs two devices or a history is code with a name
 //! and a proof, not text in a file.
 
-use crate::registry::ClassRules;
+use crate::{
+    dedup::{FOLDED_BOOTS_MAX, OUTBOXES_MAX},
+    registry::ClassRules,
+};
 use alloc::{
     format,
     string::{String, ToString},
@@ -56,7 +59,7 @@ pub struct Rule {
     pub id: String,
     /// Raised with every change.
     pub version: u32,
-    /// The class whose devices it watches; absent where the condition is about an agent.
+    /// The class whose devices it watches; absent where the condition is about an agent, or about how any device reports.
     #[serde(default)]
     pub class: Option<String>,
     /// How badly something is wrong.
@@ -115,6 +118,32 @@ pub enum When {
         /// Agents with fewer such devices are not judged.
         devices_min: u32,
     },
+    /// A device reports from outboxes that nobody had heard of: it starts anew again and again, or somebody poses as it.
+    NewOutboxes {
+        /// So many within an hour; at most as many as are remembered.
+        new_outboxes_per_h: u32,
+    },
+    /// An outbox of a device gave way to another while the edge still held samples of it.
+    FoldedMissing {
+        /// So many samples at least.
+        folded_missing: u64,
+    },
+    /// Messages of a device are refused whole.
+    Refused {
+        /// For this reason, one of [`WATCHED_REFUSALS`].
+        refused: String,
+    },
+}
+
+/// Refusals of whole messages that a rule can watch: the device is known and its message readable.
+pub const WATCHED_REFUSALS: [&str; 2] = ["dedup_window", "implausible_seq"];
+
+impl When {
+    /// Is it about how any device reports, and not about what it measures?
+    #[must_use]
+    pub const fn is_conduct(&self) -> bool {
+        matches!(self, Self::NewOutboxes { .. } | Self::FoldedMissing { .. } | Self::Refused { .. })
+    }
 }
 
 /// A rule of this registry, by position.
@@ -156,6 +185,10 @@ impl Rule {
         match (&self.when, class) {
             (When::SilentShare { .. }, Some(_)) => fault("class", "must be left out: it is about an agent"),
             (When::SilentShare { .. }, None) => {}
+            (when, Some(_)) if when.is_conduct() => {
+                fault("class", "must be left out: it watches how any device reports");
+            }
+            (when, None) if when.is_conduct() => self.conduct_faults(&mut fault),
             (_, None) => fault("class", "must name the class that is watched"),
             (_, Some(None)) => fault("class", "must be the name of a class"),
             (when, Some(Some(class))) => when.faults_in(class, &mut fault),
@@ -169,6 +202,28 @@ impl Rule {
             fault("when", "silent_s must be at least 1");
         }
         found
+    }
+
+    fn conduct_faults(&self, fault: &mut impl FnMut(&str, &str)) {
+        if self.hold_s != 0 {
+            fault("hold_s", "must be left out: what is watched is over at once");
+        }
+        if self.clear_hold_s == 0 {
+            fault("clear_hold_s", "must be at least 1: the time without another after which it is over");
+        }
+        let most = OUTBOXES_MAX + FOLDED_BOOTS_MAX;
+        match &self.when {
+            When::NewOutboxes { new_outboxes_per_h: n } if !(1..=most).contains(&(*n as usize)) => {
+                fault("when.new_outboxes_per_h", "must be 1 to 36");
+            }
+            When::FoldedMissing { folded_missing: 0 } => {
+                fault("when.folded_missing", "must be at least 1");
+            }
+            When::Refused { refused } if !WATCHED_REFUSALS.contains(&refused.as_str()) => {
+                fault("when.refused", "must be dedup_window or implausible_seq");
+            }
+            _ => {}
+        }
     }
 }
 
@@ -204,7 +259,7 @@ impl When {
                 }
                 return;
             }
-            Self::Silent { .. } | Self::SilentShare { .. } => return,
+            _ => return,
         };
         match channel {
             None => fault("when.channel", "must be the name of a channel of the class"),
@@ -219,7 +274,7 @@ impl When {
         let reachable = match *self {
             Self::AtLeast { at_least, .. } => at_least <= channel.max,
             Self::AtMost { at_most, .. } => at_most >= channel.min,
-            Self::Bits { .. } | Self::Silent { .. } | Self::SilentShare { .. } => true,
+            _ => true,
         };
         if !reachable {
             fault("when", "must lie within the channel's range: values beyond it are refused");
@@ -323,7 +378,7 @@ impl Watch {
                 (at, Test::AtMost { set: wire(at, *at_most), clear_above: wire(at, *clear_above) })
             }
             When::Bits { bits } => (rules.position(STATUS_CHANNEL)?, Test::Bits(i64::from(*bits))),
-            When::Silent { .. } | When::SilentShare { .. } => return None,
+            _ => return None,
         };
         let (hold_ms, clear_hold_ms) = (i64::from(rule.hold_s) * 1000, i64::from(rule.clear_hold_s) * 1000);
         Some(Self { rule: ix, key: rule.key(), at, test, hold_ms, clear_hold_ms })

@@ -76,7 +76,7 @@ pub(crate) fn sweep(
         }
         if let Some(state) = devices[device.at()].as_deref_mut() {
             let id = registry.device(device).id;
-            let context = Context { device, id, rules, arrival_ms: now_ms, live_from_ms: now_ms };
+            let context = Context::at(device, id, rules, now_ms);
             let since_ms = state.arrival_ms;
             state.alerts.silent(&context, silence, (since_ms, for_ms), out);
         }

@@ -27,6 +27,8 @@ pub struct TimeWindow {
     pub from_ms: i64,
     /// The latest acceptable time, milliseconds since 1970.
     pub to_ms: i64,
+    /// The earliest time that the sink of record still keeps, milliseconds since 1970.
+    pub kept_from_ms: i64,
 }
 
 impl TimeWindow {
@@ -36,7 +38,24 @@ impl TimeWindow {
         Self {
             from_ms: EARLIEST_MS.min(arrival_ms.saturating_sub(accept_past_ms)).max(-TIME_MAX_MS),
             to_ms: arrival_ms.saturating_add(AHEAD_MAX_MS).min(TIME_MAX_MS),
+            kept_from_ms: i64::MIN,
         }
+    }
+
+    /// The same where the sink of record keeps samples for `retention_ms`; 0: for ever.
+    ///
+    /// The arrival alone decides, never a clock: a replay refuses the same samples.
+    #[must_use]
+    pub fn kept_for(self, arrival_ms: i64, retention_ms: i64) -> Self {
+        let kept_from_ms = if retention_ms > 0 { arrival_ms.saturating_sub(retention_ms) } else { i64::MIN };
+        Self { kept_from_ms, ..self }
+    }
+
+    /// The part of `rows` that the sink of record keeps. Times increase, so what is refused is a head.
+    #[must_use]
+    pub fn kept(&self, times_ms: &[i64], rows: Range<usize>) -> Range<usize> {
+        let head = times_ms[rows.clone()].partition_point(|&time| time < self.kept_from_ms);
+        rows.start + head..rows.end
     }
 
     /// The part of `rows` within the window. Times increase, so what is refused is a head and a tail.
@@ -183,5 +202,17 @@ mod tests {
         assert_eq!(TimeWindow::at(now, 1000).from_ms, EARLIEST_MS);
         assert_eq!(TimeWindow::at(now, now).from_ms, 0);
         assert_eq!(window.within(&[1, 2], 0..2), 2..2);
+    }
+
+    #[test]
+    fn what_the_sink_of_record_keeps_is_counted_back_from_the_arrival() {
+        let now = 1_800_000_000_000;
+        let window = TimeWindow::at(now, 0);
+        let times = [now - 1001, now - 1000, now];
+        assert_eq!(window.kept(&times, 0..3), 0..3, "no limit is known");
+        assert_eq!(window.kept_for(now, 0).kept(&times, 0..3), 0..3, "it keeps for ever");
+        assert_eq!(window.kept_for(now, 1000).kept(&times, 0..3), 1..3);
+        assert_eq!(window.kept_for(now, 1000).kept(&times, 2..3), 2..3);
+        assert_eq!(window.kept_for(i64::MIN, 1000).kept(&times, 0..3), 0..3, "no overflow");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     alert::episode_id,
+    audit::Audit,
     city::Notes,
     lane::{Counters, DeviceState, Lane, ledger_of},
     ledger::Totals,
@@ -27,6 +28,7 @@ const NO_CLASS: u32 = u32::MAX;
 pub struct Snapshot<'a> {
     pub(crate) counters: Counters,
     pub(crate) city: Notes,
+    pub(crate) audit: Audit,
     /// Names and versions, in the order of the registry then.
     pub(crate) classes: Vec<(String, u32)>,
     /// Each with its class then.
@@ -105,6 +107,12 @@ impl Lane {
         self.devices.get(device.at())?.as_deref()
     }
 
+    /// What operators wrote off.
+    #[must_use]
+    pub const fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// What crosses devices.
     #[must_use]
     pub fn city(&self) -> &crate::city::City {
@@ -175,6 +183,7 @@ impl Lane {
         Snapshot {
             counters: self.counters.clone(),
             city: self.city.notes(&self.registry),
+            audit: self.audit.clone(),
             classes: self.registry.classes().iter().map(class).collect(),
             devices,
         }
@@ -186,6 +195,7 @@ impl Lane {
     pub fn restore(&mut self, snapshot: Snapshot<'_>) -> usize {
         self.counters = snapshot.counters;
         self.city.restore(snapshot.city, &self.registry);
+        self.audit = snapshot.audit;
         let mut unregistered = 0;
         for (id, class, state) in snapshot.devices {
             let Some(device) = self.registry.find(id) else {
@@ -208,7 +218,7 @@ impl Lane {
             if !same {
                 state.change_class(rules);
             }
-            state.alerts.keep_rules(|key| rules.has_rule(key));
+            state.alerts.keep_rules(|key| self.registry.has_rule(rules, key));
             if class == NO_CLASS {
                 // Nobody listened to it while it was away.
                 state.listened_ms = self.city.listened_ms;

@@ -294,6 +294,90 @@ fn an_alarm_after_the_devices_clock_was_set_back_is_live() {
 }
 
 #[test]
+fn one_sample_dated_ahead_ages_no_true_alarm_and_its_end() {
+    use {Mode::Live, Phase::*};
+    // What is dated 14 minutes ahead comes before the alarm, between alarm and end, or carries an alarm itself.
+    for (before, between) in [(Some(50), None), (None, Some(50)), (Some(50), Some(50)), (Some(90), Some(90))]
+    {
+        let mut lane = lane(vec![high(0, 0)]);
+        let forged = |lane: &mut Lane, seq: u64, minute: i64, metres: i64| {
+            let values = [metres * 100];
+            let sent = Sent::new(9, seq).block(START_MS / 1000 + (minute + 14) * 60, 2, &values);
+            send(lane, START_MS + minute * MINUTE_MS, "flow-0", &sent)
+        };
+        assert!(report(&mut lane, "flow-0", 0, 0, &[50, 50, 50], 0).is_empty());
+        if let Some(metres) = before {
+            let decisions = forged(&mut lane, 0, 2, metres);
+            assert_eq!(accepted_seqs(&decisions), [0], "it is kept");
+            assert_eq!(decisions.accepted.quality, [2], "and doubted");
+            // It raises as well: a leak that a fast clock dates ahead is a leak.
+            assert_eq!(told(&decisions.alerts).len(), usize::from(metres > 80));
+        }
+        let alarm = report(&mut lane, "flow-0", 3, 3, &[90], 0);
+        if before != Some(90) {
+            assert_eq!(told(&alarm), [(Firing, Live, 3, 3, 9000)], "at once, and live: {before:?}");
+        }
+        if let Some(metres) = between {
+            let decisions = forged(&mut lane, 1, 3, metres);
+            assert!(decisions.alerts.iter().all(|change| change.phase == Resolved), "{decisions:?}");
+        }
+        assert_eq!(lane.open_alerts().count(), usize::from(between != Some(50)));
+        if between == Some(50) {
+            let again = report(&mut lane, "flow-0", 4, 4, &[90], 0);
+            assert_eq!(told(&again), [(Firing, Live, 4, 4, 9000)]);
+        }
+        let over = report(&mut lane, "flow-0", 5, 5, &[50], 0);
+        assert_eq!((over.len(), over[0].phase, over[0].mode), (1, Resolved, Live), "{before:?} {between:?}");
+        assert_eq!(lane.open_alerts().count(), 0);
+        let doubted = u64::from(before.is_some()) + u64::from(between.is_some());
+        assert_eq!(lane.counters().doubted.get("V01").copied().unwrap_or(0), doubted);
+        // The newest value is the true one.
+        let state = lane.state(lane.states().next().unwrap().0).unwrap();
+        assert_eq!((state.last_ms, state.last[1]), (START_MS + 5 * MINUTE_MS, 5000));
+    }
+}
+
+#[test]
+fn a_sample_dated_ahead_is_not_the_newest() {
+    let mut lane = lane(vec![high(0, 0)]);
+    assert_eq!(report(&mut lane, "flow-0", 0, 3, &[90], 0).len(), 1);
+    // Between the levels, it says nothing; and the end of the alarm that was sampled when it arrived is no older.
+    let ahead = Sent::new(9, 0).block(START_MS / 1000 + 19 * 60, 2, &[7500]);
+    assert!(send(&mut lane, START_MS + 5 * MINUTE_MS, "flow-0", &ahead).alerts.is_empty());
+    let over = report(&mut lane, "flow-0", 1, 5, &[50], 0);
+    assert_eq!((over.len(), over[0].phase), (1, Phase::Resolved));
+}
+
+#[test]
+fn a_fresh_sample_that_a_newer_one_overtook_raises_and_ends_nothing() {
+    use {Mode::Live, Phase::*};
+    let mut lane = lane(vec![high(0, 0)]);
+    // Somebody may send what is dated now, too: a report that comes a moment later is none the less fresh.
+    assert!(report(&mut lane, "flow-0", 5, 5, &[50], 0).is_empty());
+    assert_eq!(told(&report(&mut lane, "flow-0", 3, 3, &[90], 2)), [(Firing, Live, 3, 3, 9000)]);
+    assert!(report(&mut lane, "flow-0", 4, 4, &[50], 2).is_empty(), "older than the newest");
+    assert_eq!(told(&report(&mut lane, "flow-0", 6, 6, &[50], 0)), [(Resolved, Live, 6, 3, 5000)]);
+}
+
+#[test]
+fn a_clock_that_is_said_to_be_fast_makes_no_true_alarm_old() {
+    let mut lane = lane(vec![high(0, 0)]);
+    let mut live = |boot: u32, seq: u64, minute: i64, metres: i64, sent_after_s: Option<i32>| {
+        let mut sent = Sent::new(boot, seq).block(START_MS / 1000 + minute * 60, 2, &[metres * 100]);
+        sent.header.sent_after_s = sent_after_s;
+        let (topic, payload) = (up("flow-0"), sent.bytes());
+        let arrival = Arrival { lsn: 1, at_ms: START_MS + minute * MINUTE_MS, live: true, alarm: false };
+        let mut decisions = Decisions::default();
+        lane.handle(Event::Message { arrival, topic: &topic, payload: &payload }, &mut decisions);
+        decisions.alerts
+    };
+    assert!(live(9, 0, 0, 50, Some(7_200)).is_empty());
+    assert!(live(9, 1, 1, 50, Some(7_200)).is_empty(), "two reports agree on two hours");
+    let leak = live(1, 0, 2, 90, None);
+    assert_eq!((leak.len(), leak[0].mode), (1, Mode::Live));
+}
+
+#[test]
 fn nothing_is_taken_to_have_held_through_a_gap() {
     use {Mode::Live, Phase::*};
     let mut lane = lane(vec![high(120, 0)]);
@@ -366,6 +450,16 @@ fn rules_at_fault_are_named() {
     let mut other = rule("a", channel("pressure"), 0, 0);
     other.class = Some("no_class".into());
     assert_eq!(keys(other), ["class"]);
+    let conduct =
+        |when, hold_s, clear_hold_s| keys(Rule { class: None, ..rule("a", when, hold_s, clear_hold_s) });
+    let new = |new_outboxes_per_h| When::NewOutboxes { new_outboxes_per_h };
+    assert_eq!(conduct(new(8), 0, 60), [""; 0]);
+    assert_eq!(conduct(new(0), 0, 60), ["when.new_outboxes_per_h"]);
+    assert_eq!(conduct(new(37), 0, 60), ["when.new_outboxes_per_h"], "more than are remembered");
+    assert_eq!(conduct(new(8), 5, 0), ["hold_s", "clear_hold_s"]);
+    assert_eq!(conduct(When::FoldedMissing { folded_missing: 0 }, 0, 60), ["when.folded_missing"]);
+    assert_eq!(conduct(When::Refused { refused: "too_old".into() }, 0, 60), ["when.refused"]);
+    assert_eq!(keys(rule("a", new(8), 0, 60)), ["class"], "it watches every device");
     let twice = [high(0, 0), high(0, 0)];
     assert_eq!(faults_of(&twice, &classes)[0].1, "id");
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use hunhe_gateway_core::lane::Lane;
+use hunhe_gateway_core::lane::{Lane, Policy};
 use hunhe_proto::reading::{Drop, DropCause, Header, SEQ_END};
 use proptest::prelude::*;
 use support::*;
@@ -150,6 +150,29 @@ fn each_bad_sample_is_refused_with_its_own_reason_and_its_message_with_the_first
 }
 
 #[test]
+fn a_sample_that_the_sink_of_record_would_not_keep_is_refused_and_taken_once_it_would() {
+    let retention_ms = 45 * DAY_MS;
+    let policy = Policy { retention_ms, ..Policy::default() };
+    let mut lane = Lane::new(registry(), policy);
+    // Three samples an hour apart, the second of them as old as is still kept.
+    let at_ms = START_MS + HOUR_MS + retention_ms;
+    let sent = good(0);
+    let decisions = send(&mut lane, at_ms, "gas-0", &sent);
+    assert_eq!(accepted_seqs(&decisions), [1, 2]);
+    let refused: Vec<_> = decisions.refused.iter().map(|r| (r.seq, r.count, r.reason.name())).collect();
+    assert_eq!(refused, [(0, 1, "older_than_retention")]);
+    assert_eq!(lane.counters().samples_refused, [("older_than_retention".to_owned(), 1)].into());
+    // Far older ones: all of them, whatever `accept_past` says.
+    let decisions = send(&mut lane, at_ms + 365 * DAY_MS, "gas-1", &good(0));
+    assert_eq!((accepted_seqs(&decisions), decisions.refused.len()), (vec![], 1));
+    // The retention was raised.
+    let mut raised = Lane::new(registry(), Policy { retention_ms: 400 * DAY_MS, ..policy });
+    send(&mut raised, at_ms, "gas-0", &good(10));
+    let again = redrive(&mut raised, at_ms, "gas-0", &sent, &[(0, 1)]);
+    assert_eq!(accepted_seqs(&again), [0]);
+}
+
+#[test]
 fn a_sample_without_any_value_is_not_accepted() {
     const NONE: i64 = hunhe_gateway_core::event::ABSENT;
     let mut lane = lane();
@@ -239,7 +262,7 @@ proptest! {
         past in times(),
     ) {
         let names = ["gas-0", "gas-1", "flow-0", "flow-1"];
-        let policy = hunhe_gateway_core::lane::Policy { accept_past_ms: past, planted_drop: None };
+        let policy = Policy { accept_past_ms: past, retention_ms: past, planted_drop: None };
         let mut lane = Lane::new(registry(), policy);
         for (topic, payload, known) in junk {
             let topic = [topic, up("gas-0"), b"hunhe/v1/agents/agent-gas/state".to_vec()][known].clone();

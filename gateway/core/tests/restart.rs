@@ -5,7 +5,7 @@
 mod support;
 
 use hunhe_gateway_core::{
-    event::{Confirmed, Decisions},
+    event::{Confirmed, Decisions, Event, WriteOff},
     lane::{Lane, Policy},
     view::Snapshot,
 };
@@ -25,6 +25,7 @@ enum Step {
     State(bool),
     Confirm(u64, u64),
     Redrive(u64),
+    WriteOff(u64),
     Tick(i64),
     Published,
 }
@@ -37,6 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<bool>().prop_map(Step::State),
         2 => (0..5_u64, 0..3_u64).prop_map(|(stored, quarantined)| Step::Confirm(stored, quarantined)),
         1 => (0..60_u64).prop_map(Step::Redrive),
+        1 => (0..20_u64).prop_map(Step::WriteOff),
         1 => (0..300_i64).prop_map(Step::Tick),
         1 => Just(Step::Published),
     ];
@@ -81,6 +83,11 @@ fn take(lane: &mut Lane, step: &Step) -> String {
         Step::Redrive(seq) => {
             decisions = redrive(lane, now_ms, "gas-0", &gas(*seq, 4, 0), &[(*seq, 2)]);
         }
+        Step::WriteOff(samples) => {
+            let (device, samples) = (id("gas-0"), *samples);
+            let word = WriteOff { lsn: 5, at_ms: now_ms, device, samples, reason: "gone", by: "lin" };
+            lane.handle(Event::WriteOff(word), &mut decisions);
+        }
         Step::Tick(hours) => decisions = tick(lane, START_MS + hours * HOUR_MS),
         Step::Published => {
             let touched = lane.take_touched_agents();
@@ -97,8 +104,9 @@ fn seen(lane: &Lane) -> String {
     let city = lane.city();
     let states: Vec<_> = lane.states().collect();
     format!(
-        "{:?} {:?} {marks:?} {:?} {} {states:?}",
+        "{:?} {:?} {:?} {marks:?} {:?} {} {states:?}",
         lane.ledger(|_| true),
+        lane.audit(),
         lane.counters(),
         city.online(agent),
         city.now_ms

@@ -179,3 +179,48 @@ fn a_report_that_spans_more_windows_than_are_kept_shows_each() {
     let quarters = database.windows.iter().filter(|((length_ms, _), _)| *length_ms == QUARTER_MS);
     assert_eq!(quarters.filter(|(_, (_, (_, stats)))| stats[0].count == 15).count(), 10);
 }
+
+#[test]
+fn samples_dated_ahead_take_no_window_of_the_present_and_show_none_early() {
+    let played = |ahead: &[i64]| {
+        let (mut lane, mut database) = (lane(), Database::default());
+        for minute in 0..60_i64 {
+            let (now_ms, seq) = (START_MS + minute * 60_000, u64::try_from(minute).unwrap());
+            if minute == 1 {
+                for (seq, minutes) in (0..).zip(ahead) {
+                    let t0 = (now_ms + minutes * 60_000) / 1000;
+                    let decisions = send(&mut lane, now_ms, "flow-0", &Sent::new(9, seq).block(t0, 1, &[7]));
+                    assert_eq!(accepted_seqs(&decisions), [seq], "it is kept");
+                    database.take(&decisions);
+                }
+            }
+            let sent = Sent::new(1, seq).block(now_ms / 1000, 1, &[minute]);
+            database.take(&send(&mut lane, now_ms, "flow-0", &sent));
+        }
+        let quarters = database.content().into_iter().filter(|((length_ms, _), _)| *length_ms == QUARTER_MS);
+        quarters.collect::<Vec<_>>()
+    };
+    let plain = played(&[]);
+    assert_eq!(plain.len(), 4);
+    assert_eq!(played(&[14]), plain, "one in the next quarter of an hour");
+}
+
+#[test]
+fn the_windows_of_a_clock_that_is_known_to_be_fast_are_its_own() {
+    use hunhe_gateway_core::event::{Arrival, Event};
+    let (mut lane, mut database) = (lane(), Database::default());
+    for minute in 0..60_i64 {
+        let at_ms = START_MS + minute * 60_000;
+        let mut sent =
+            Sent::new(1, u64::try_from(minute).unwrap()).block(at_ms / 1000 + 14 * 60, 1, &[minute]);
+        sent.header.sent_after_s = Some(0);
+        let (topic, payload) = (up("flow-0"), sent.bytes());
+        let arrival = Arrival { lsn: 1, at_ms, live: true, alarm: false };
+        let mut decisions = Decisions::default();
+        lane.handle(Event::Message { arrival, topic: &topic, payload: &payload }, &mut decisions);
+        database.take(&decisions);
+    }
+    let whole =
+        |(key, (_, (_, stats))): (&(i64, i64), &(u32, Content))| key.0 == QUARTER_MS && stats[0].count == 15;
+    assert_eq!(database.windows.iter().filter(|window| whole(*window)).count(), 3);
+}

@@ -10,6 +10,8 @@ export interface LedgerTotals {
   stored: number;
   quarantined: number;
   declared_lost: number;
+  /** Of these, unexplained until an operator wrote them off. */
+  written_off: number;
   outstanding: number;
   unexplained: number;
   duplicates: number;
@@ -36,6 +38,8 @@ export interface Alert {
   /** Absent for an alert about an agent. */
   device: string | null;
   agent: string;
+  /** The gateway's own output that it is about. */
+  output?: string;
   class: string | null;
   zone: string | null;
   zone_name: Bilingual | null;
@@ -95,6 +99,7 @@ export interface Output {
   name: string;
   kind: string;
   state: string;
+  stalled_since?: string | null;
   lag: number;
   delivered: number;
   failed: number;
@@ -126,7 +131,8 @@ export interface Status {
   journal: { bytes: number; head: number; durable: number };
   sinks: Sink[];
   ledger: LedgerTotals;
-  quarantined_by_reason: Record<string, number>;
+  quarantine: QuarantineStatus;
+  retired: Retired;
   alerts?: AlertCounts & { retrospective?: number };
   outputs?: Output[];
 }
@@ -185,20 +191,48 @@ export interface Series {
   quality: number[];
 }
 
+/** A refused value and the bound, step or other value that it is compared with. */
+export interface RefusedValue {
+  seq: number;
+  channel: string;
+  value: number;
+  unit: string;
+  breach: "below" | "above" | "between_steps" | "differs";
+  limit: number;
+}
+
 export interface QuarantineRecord {
-  id: number;
+  id: string;
+  kind: "message" | "conflict" | "dead_letter";
   arrival: string;
   device: string | null;
   reason: string;
+  /** Of a dead letter the database's words. */
   detail: string;
+  values: RefusedValue[];
   topic: string;
   samples: number;
 }
 
 export interface QuarantinePage {
   items: QuarantineRecord[];
-  total: number;
   by_reason: Record<string, number>;
+}
+
+/** How full the quarantine is. */
+export interface QuarantineStatus {
+  records: number;
+  limit_records: number;
+  bytes: number;
+  limit_bytes: number;
+  discarded: number;
+  by_reason: Record<string, number>;
+}
+
+/** Stored samples that the embedded store has dropped since. */
+export interface Retired {
+  expired: number;
+  oversize: number;
 }
 
 export interface LiveValue {

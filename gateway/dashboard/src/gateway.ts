@@ -10,7 +10,7 @@ interface Row extends HTMLLIElement {
 }
 
 /** States that ask for someone; every other one is calm. */
-const SHAPES: Record<string, string> = { draining: "○", retrying: "▲", held: "▲", stopped: "◆" };
+const SHAPES: Record<string, string> = { draining: "○", retrying: "▲", held: "▲", stalled: "▲", stopped: "◆" };
 
 export class Gateway {
   private readonly title = el("h2");

@@ -1,7 +1,7 @@
 // The ledger: where every sample that a device took has gone. Five counts, which together are all of them; and apart
 // from them the messages that were refused whole.
 
-import type { LedgerTotals } from "./api.ts";
+import type { LedgerTotals, Retired } from "./api.ts";
 import { el, mark, put } from "./dom.ts";
 import { whole } from "./format.ts";
 import { say } from "./language.ts";
@@ -14,6 +14,8 @@ export class Ledger {
   private readonly sampled = { label: el("dt"), value: el("dd") };
   private readonly counts = new Map(COUNTS.map((name) => [name, { label: el("dt"), value: el("dd") }]));
   private readonly refused = { label: el("dt"), value: el("dd") };
+  private readonly retired = { label: el("dt"), value: el("dd") };
+  private readonly retiredRow = el("div", { "data-count": "retired" }, this.retired.label, this.retired.value);
   readonly element = el(
     "section", { class: "panel ledger", id: "ledger", tabindex: "-1" },
     el("div", { class: "head" }, this.title, this.state),
@@ -22,18 +24,22 @@ export class Ledger {
       el("div", { "data-count": "sampled" }, this.sampled.label, this.sampled.value),
       ...[...this.counts].map(([name, { label, value }]) => el("div", { "data-count": name }, label, value)),
       el("div", { "data-count": "messages_refused" }, this.refused.label, this.refused.value),
+      this.retiredRow,
     ),
   );
   private totals: LedgerTotals | undefined;
+  private dropped = 0;
 
-  show(totals: LedgerTotals): void {
+  show(totals: LedgerTotals, retired: Retired): void {
     this.totals = totals;
+    this.dropped = retired.expired + retired.oversize;
     this.draw();
   }
 
   translate(): void {
     put(this.title, say("ledger"));
     put(this.sampled.label, say("sampled"));
+    put(this.retired.label, say("retired"));
     for (const [name, { label }] of this.counts) put(label, say(name));
     put(this.refused.label, say("messages_refused"));
     this.draw();
@@ -49,5 +55,12 @@ export class Ledger {
     const refused = Object.entries(totals.messages_refused).sort(([, one], [, other]) => other - one);
     put(this.refused.value, whole(refused.reduce((sum, [, count]) => sum + count, 0)));
     mark(this.refused.value, "title", refused.map(([reason, count]) => `${reason} ${whole(count)}`).join(", "));
+    const lost = this.counts.get("declared_lost");
+    if (lost && totals.written_off > 0) {
+      put(lost.value, `${whole(totals.declared_lost)} (${say("written_off", { n: whole(totals.written_off) })})`);
+    }
+    // A part of what was stored, and no class of its own: spoken of only where there is any.
+    this.retiredRow.hidden = this.dropped === 0;
+    put(this.retired.value, whole(this.dropped));
   }
 }

@@ -5,6 +5,7 @@ import "./style.css";
 
 import { count } from "./alerts/book.ts";
 import { Alerts } from "./alerts/panel.ts";
+import { Banner } from "./banner.ts";
 import { ask, type Alert, type Device, type Status } from "./api.ts";
 import { Chart } from "./chart.ts";
 import { Devices } from "./devices.ts";
@@ -61,9 +62,10 @@ const devices = new Devices({
     watch();
   },
 });
+const banner = new Banner();
 const header = new Header({ search, go, all: () => narrow(undefined), language, theme, help: () => help.toggle() });
 const live = new Live(show, { alert: (alert) => alerts.take(alert), reopened: () => void alerts.read() });
-const parts = [header, strip, city, alerts, chart, devices, ledger, quarantine, gateway, help];
+const parts = [header, banner, strip, city, alerts, chart, devices, ledger, quarantine, gateway, help];
 
 function watch(): void {
   const opened = chart.opened();
@@ -87,8 +89,9 @@ function filter(): void {
   void devices.filter(words, district);
 }
 
-/** The device of an alert on the chart; an alert about an agent shows the agent's devices. */
+/** The device of an alert on the chart; an alert about an agent shows the agent's devices, one about an output the gateway. */
 async function openAlert(alert: Alert): Promise<void> {
+  if (alert.output) return go("gateway");
   if (alert.device === null) return header.find(alert.agent);
   const device = await ask<Device>(`devices/${encodeURIComponent(alert.device)}`).catch(() => undefined);
   if (!device) return;
@@ -105,9 +108,10 @@ function countAlerts(): void {
 function take(status: Status): void {
   clockOffsetMs = Date.parse(status.now) - Date.now();
   strip.show(status);
-  ledger.show(status.ledger);
+  ledger.show(status.ledger, status.retired);
   gateway.show(status);
-  quarantine.show(status.quarantined_by_reason);
+  banner.show(status.outputs ?? []);
+  quarantine.show(status.quarantine);
 }
 
 function show(batch: Batch, connection: Connection): void {
@@ -173,6 +177,7 @@ startTheme();
 setLanguage(remembered("language") === "en" ? "en" : "zh");
 document.body.append(
   header.element,
+  banner.element,
   el(
     "main", {},
     strip.element, alerts.element, city.element, chart.element, devices.element, quarantine.element, ledger.element,

@@ -92,7 +92,7 @@ try {
     await page.waitForFunction(() => document.querySelectorAll("#device-list li").length > 5);
     await page.waitForFunction(() => Number(document.querySelector("#chart").dataset.points) > 1, undefined, { timeout: 100_000 });
     assert.ok(await page.locator("#chart canvas").first().isVisible());
-    assert.match(await text(page, "#quarantine"), /隔离区[\s\S]*采样|没有被隔离/);
+    assert.match(await text(page, "#quarantine"), /隔离区[\s\S]*条记录|没有被隔离/);
   });
 
   await step("the chart moves", async () => {

@@ -74,6 +74,7 @@ impl Describer {
             },
             device: device.map(|device| registry.device(device).pseudonym.to_string()),
             agent,
+            output: None,
             class: class.map(|class| class.name.clone()),
             text,
             zone,
@@ -127,7 +128,10 @@ impl Measured {
             When::AtMost { channel, at_most, .. } => level(channel, *at_most),
             When::Bits { .. } => nameless(None, ""),
             When::Silent { silent_s } => nameless(Some(f64::from(*silent_s)), "s"),
-            When::SilentShare { .. } => nameless(None, ""),
+            When::NewOutboxes { new_outboxes_per_h } => nameless(Some(f64::from(*new_outboxes_per_h)), ""),
+            When::SilentShare { .. } | When::FoldedMissing { .. } | When::Refused { .. } => {
+                nameless(None, "")
+            }
         }
     }
 
@@ -171,6 +175,15 @@ impl Measured {
             When::SilentShare { silent_share, .. } => {
                 Finding::ManySilent { agent, devices: change.value, share: *silent_share }
             }
+            // Over is what was not seen again.
+            When::NewOutboxes { .. } | When::FoldedMissing { .. } | When::Refused { .. } if over => {
+                Finding::Conduct { title, rule: &rule.title }
+            }
+            When::NewOutboxes { new_outboxes_per_h } => {
+                Finding::NewOutboxes { title, outboxes: change.value, most: *new_outboxes_per_h }
+            }
+            When::FoldedMissing { .. } => Finding::FoldedMissing { title, samples: change.value },
+            When::Refused { .. } => Finding::Conduct { title, rule: &rule.title },
         }
     }
 }

@@ -1,8 +1,12 @@
 //! The thread that follows the alert log into the book and the live stream. It ends with the log.
+//!
+//! A log that cannot be read is opened again each [`AGAIN`], behind what was taken last; until that works the gateway is not
+//! ready, and the failures are counted. A panic over one change passes it.
 
 use super::{
     book::Book,
     feed::{Entry, Feed, Step},
+    log::Figures,
 };
 use crate::{
     api::{
@@ -10,16 +14,20 @@ use crate::{
         types::{Alert, AlertState},
     },
     journal::{Lsn, ReadError, Tail},
+    observe::Repeats,
 };
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering::Relaxed},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The longest sleep without a look at whether the log has ended.
 const NAP: Duration = Duration::from_millis(500);
+/// Between two attempts to read a log that cannot be read.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Alerts by their ids.
 pub type ById = BTreeMap<u64, Alert>;
@@ -34,8 +42,9 @@ pub(crate) fn follow(
     book: Arc<Book>,
     hub: Arc<Hub>,
     known: &HashSet<u64>,
+    figures: Arc<Figures>,
 ) -> anyhow::Result<(JoinHandle<()>, ById)> {
-    let mut feed = Feed::open(tail, Lsn::NONE)?;
+    let mut feed = Feed::open(tail.clone(), Lsn::NONE)?;
     let mut unknown = ById::new();
     take(&mut feed, |entry| {
         // Not asked of the book: that has its bounds.
@@ -46,25 +55,69 @@ pub(crate) fn follow(
         }
         book.note(entry.alert);
     })?;
+    let mut follower =
+        Follower { tail, at: feed.last(), feed: Some(feed), book, hub, figures, said: Repeats::default() };
     let thread = move || {
-        loop {
-            let taken = take(&mut feed, |entry| {
-                book.note(entry.alert);
-                if let Ok(json) = std::str::from_utf8(&entry.json) {
-                    hub.alert(json);
-                }
-            });
-            if let Err(error) = taken {
-                tracing::error!(%error, "the alert log cannot be followed: page and lists show no newer alerts");
-                return;
-            }
-            let seen = feed.last();
-            if feed.tail().wait(seen, NAP) <= seen && feed.tail().is_closed() {
-                return;
-            }
-        }
+        let begun = Instant::now();
+        while follower.follow(begun.elapsed()) {}
     };
     Ok((std::thread::Builder::new().name("alerts".into()).spawn(thread)?, unknown))
+}
+
+struct Follower {
+    tail: Tail,
+    /// The last record that was taken.
+    at: Lsn,
+    feed: Option<Feed>,
+    book: Arc<Book>,
+    hub: Arc<Hub>,
+    figures: Arc<Figures>,
+    said: Repeats,
+}
+
+impl Follower {
+    /// Takes what is there and waits for more; answers whether there can be more.
+    fn follow(&mut self, now: Duration) -> bool {
+        let failed = match catch_unwind(AssertUnwindSafe(|| self.take())) {
+            Ok(Ok(())) => {
+                self.figures.unfollowed.store(false, Relaxed);
+                return self.tail.wait(self.at, NAP) > self.at || !self.tail.is_closed();
+            }
+            Ok(Err(error)) => error.to_string(),
+            // Its message is in the log already.
+            Err(_) => "a change made the follower panic: it is passed".to_owned(),
+        };
+        self.feed = None;
+        self.figures.follower_failures.fetch_add(1, Relaxed);
+        self.figures.unfollowed.store(true, Relaxed);
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        if let Some(repeats) = self.said.due(now_ms) {
+            tracing::error!(
+                error = failed,
+                repeats,
+                "the alert log cannot be followed: page and lists show no newer alerts; trying again"
+            );
+        }
+        std::thread::sleep(AGAIN);
+        !self.tail.is_closed()
+    }
+
+    fn take(&mut self) -> Result<(), ReadError> {
+        let Self { tail, at, feed, book, hub, .. } = self;
+        let feed = match feed {
+            Some(feed) => feed,
+            None => feed.insert(Feed::open(tail.clone(), *at)?),
+        };
+        let taken = take(feed, |entry| {
+            *at = entry.lsn;
+            book.note(entry.alert);
+            if let Ok(json) = std::str::from_utf8(&entry.json) {
+                hub.alert(json);
+            }
+        });
+        *at = feed.last().max(*at);
+        taken
+    }
 }
 
 /// All that was raised behind record `at`, over since or not: outputs may have delivered the raise and not its end.
@@ -120,13 +173,42 @@ mod tests {
         let book = Arc::new(Book::new(Bounds { open: 1, resolved: 1 }));
         let hub = Hub::new(HubLimits::default(), 0);
         let tail = site.log.subscribe();
-        let (thread, unknown) = follow(tail, Arc::clone(&book), hub, &HashSet::from([2])).unwrap();
+        let figures = Arc::default();
+        let (thread, unknown) = follow(tail, Arc::clone(&book), hub, &HashSet::from([2]), figures).unwrap();
         assert_eq!(ids(&unknown), [3, 4, 5]);
         assert_eq!(book.firing().live.critical, 4);
         site.log.withdraw(7, 1_767_323_050_000, unknown).unwrap();
         drop(site.log);
         thread.join().unwrap();
         assert_eq!(book.firing().live.critical, 1);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_for_a_while_is_followed_again_and_the_figures_say_so() {
+        let mut site = Site::new();
+        site.log.write(1, &[change(1, Phase::Firing)]).unwrap();
+        let book = Arc::new(Book::default());
+        let figures = Arc::<Figures>::default();
+        let mut follower = Follower {
+            tail: site.log.subscribe(),
+            at: Lsn::NONE,
+            feed: None,
+            book: Arc::clone(&book),
+            hub: Hub::new(HubLimits::default(), 0),
+            figures: Arc::clone(&figures),
+            said: Repeats::default(),
+        };
+        let (there, away) = (site.dir.path().join("alerts"), site.dir.path().join("away"));
+        std::fs::rename(&there, &away).unwrap();
+        assert!(follower.follow(Duration::ZERO), "it goes on");
+        assert!(figures.unfollowed.load(Relaxed));
+        assert_eq!((figures.follower_failures.load(Relaxed), book.firing().live.critical), (1, 0));
+        std::fs::rename(&away, &there).unwrap();
+        assert!(follower.follow(Duration::ZERO));
+        assert!(!figures.unfollowed.load(Relaxed));
+        assert_eq!(book.firing().live.critical, 1);
+        drop(site.log);
+        assert!(!follower.follow(Duration::ZERO), "it ends with the log");
     }
 
     #[test]

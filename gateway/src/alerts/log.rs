@@ -9,10 +9,11 @@
 //! Bound: `limit_bytes`. There the oldest segment is released although it is also the book's history, and although an
 //! output may not have delivered it: an output that is down for long must not stop alerts for the others.
 
-use super::{ById, describe::Describer};
+use super::{ById, describe::Describer, own::StalledOutputs};
 use crate::{
     api::types::{Alert, AlertState, Bilingual, Instant},
     journal::{AppendError, Error, Lsn, Options, Tail, Writer},
+    record::OutputChange,
 };
 use hunhe_disk::Disk;
 use hunhe_gateway_core::alert::Change;
@@ -20,7 +21,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 use tokio::sync::watch;
@@ -44,6 +45,10 @@ pub struct Figures {
     pub bytes: AtomicU64,
     /// Changes released before every output had passed them, or that could not be written at all.
     pub dropped: AtomicU64,
+    /// How often the follower of the page and the lists could not read the log, and began anew.
+    pub follower_failures: AtomicU64,
+    /// Whether it cannot read it now.
+    pub unfollowed: AtomicBool,
 }
 
 /// The log.
@@ -54,6 +59,7 @@ pub struct AlertLog {
     bell: watch::Sender<Lsn>,
     /// The record up to which every output is done.
     done: Box<dyn Fn() -> Lsn + Send>,
+    stalled: Arc<StalledOutputs>,
     json: Vec<u8>,
 }
 
@@ -68,7 +74,7 @@ impl AlertLog {
         done: Box<dyn Fn() -> Lsn + Send>,
     ) -> Self {
         figures.bytes.store(log.bytes_on_disk(), Relaxed);
-        Self { log, describer, figures, bell, done, json: Vec::new() }
+        Self { log, describer, figures, bell, done, stalled: Arc::default(), json: Vec::new() }
     }
 
     /// Writes all changes of one cause, and lets readers see them.
@@ -78,6 +84,28 @@ impl AlertLog {
     pub fn write(&mut self, cause: u64, changes: &[Change]) -> Result<(), Error> {
         let describer = self.describer.clone();
         self.write_all(cause, changes.iter().map(|change| describer.describe(change, 0)))
+    }
+
+    /// Writes the alert that follows from an output's change; answers which one ended.
+    ///
+    /// # Errors
+    /// Where the disk refuses: final.
+    pub fn write_output(
+        &mut self,
+        cause: u64,
+        at_ms: i64,
+        change: OutputChange<'_>,
+    ) -> Result<Option<u64>, Error> {
+        let Some(alert) = self.stalled.take(change, at_ms) else { return Ok(None) };
+        let ended = alert.number().filter(|_| alert.state == AlertState::Resolved);
+        self.write_all(cause, std::iter::once(alert))?;
+        Ok(ended)
+    }
+
+    /// Outputs with an open alert.
+    #[must_use]
+    pub fn stalled_outputs(&self) -> &Arc<StalledOutputs> {
+        &self.stalled
     }
 
     fn write_all(&mut self, cause: u64, alerts: impl ExactSizeIterator<Item = Alert>) -> Result<(), Error> {

@@ -9,6 +9,7 @@
 //!   stands. Texts are made of the registry, the rules and the city's names alone: nothing a device sent is in them.
 //! - A record is visible to book and outputs before the decided records of the same message are written, so an alert
 //!   waits for no sink. (At the decided log's own limit the lane stops, and with it later alerts.)
+//! - An output that makes no progress is an alert like any other, about the gateway ([`own`]).
 //! - The log is derived, as the decided log is: synced at a checkpoint, cut to it at a start, and made anew by the replay,
 //!   with the same ids.
 //!
@@ -20,6 +21,7 @@ pub mod describe;
 pub mod feed;
 mod follow;
 pub mod log;
+pub mod own;
 mod words;
 
 pub use book::Book;

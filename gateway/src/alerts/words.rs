@@ -33,6 +33,29 @@ pub(super) enum Finding<'a> {
         /// The threshold.
         share: f64,
     },
+    /// A device reports from outboxes that nobody had heard of.
+    NewOutboxes {
+        /// The class's.
+        title: &'a Text,
+        /// How many within an hour.
+        outboxes: i64,
+        /// The threshold.
+        most: u32,
+    },
+    /// An outbox gave way to another.
+    FoldedMissing {
+        /// The class's.
+        title: &'a Text,
+        /// How many samples were still to come.
+        samples: i64,
+    },
+    /// A device does what a rule watches, in the rule's words.
+    Conduct {
+        /// The class's.
+        title: &'a Text,
+        /// The rule's.
+        rule: &'a Text,
+    },
 }
 
 /// A channel's value against a level.
@@ -115,6 +138,26 @@ impl Finding<'_> {
                     format!("集中器 {agent} 下 {devices} 台设备静默，阈值 {percent} %"),
                     format!("{devices} devices behind {agent} silent, threshold {percent} %"),
                 )
+            }
+            Self::NewOutboxes { title, outboxes, most } => (
+                format!(
+                    "{}一小时内启用 {outboxes} 个新的发送缓存，阈值 {most}，可能有人冒充该设备",
+                    title.zh
+                ),
+                format!(
+                    "{} reports from {outboxes} new outboxes within an hour, threshold {most}: somebody may pose as it",
+                    title.en
+                ),
+            ),
+            Self::FoldedMissing { title, samples } => (
+                format!("{}的发送缓存过多，最早的一个被替换，其中 {samples} 条数据尚未送达", title.zh),
+                format!(
+                    "{} has too many outboxes: one gave way with {samples} samples still to come",
+                    title.en
+                ),
+            ),
+            Self::Conduct { title, rule } => {
+                (format!("{}：{}", title.zh, rule.zh), format!("{}: {}", title.en, lowered(&rule.en)))
             }
         }
     }
@@ -272,6 +315,23 @@ mod tests {
         let said = line(None, None, &many, AlertState::Firing);
         assert_eq!(said.zh, "集中器 c-gas-3 下 57 台设备静默，阈值 80 %");
         assert_eq!(said.en, "57 devices behind c-gas-3 silent, threshold 80 %");
+    }
+
+    #[test]
+    fn how_a_device_reports_is_told_with_what_it_may_mean() {
+        let title = text("燃气表", "Gas meter");
+        let many = Finding::NewOutboxes { title: &title, outboxes: 9, most: 8 };
+        let said = line(None, None, &many, AlertState::Firing);
+        assert_eq!(said.zh, "燃气表一小时内启用 9 个新的发送缓存，阈值 8，可能有人冒充该设备");
+        let en = "Gas meter reports from 9 new outboxes within an hour, threshold 8: somebody may pose as it";
+        assert_eq!(said.en, en);
+        let folded = Finding::FoldedMissing { title: &title, samples: 12 };
+        let said = line(None, None, &folded, AlertState::Firing);
+        assert_eq!(said.en, "Gas meter has too many outboxes: one gave way with 12 samples still to come");
+        let rule = text("序号不可信", "Implausible sequence numbers");
+        let over = line(None, None, &Finding::Conduct { title: &title, rule: &rule }, AlertState::Resolved);
+        assert_eq!(over.zh, "燃气表：序号不可信，已恢复");
+        assert_eq!(over.en, "Gas meter: implausible sequence numbers, resolved");
     }
 
     #[test]

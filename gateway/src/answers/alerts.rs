@@ -8,7 +8,7 @@ use crate::{
         types::{OutputStatus, Rule},
     },
 };
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 impl Answers {
     pub(super) fn rules_as_written(&self) -> Vec<Rule> {
@@ -29,6 +29,23 @@ impl Answers {
 
     pub(super) fn outputs_now(&self) -> Vec<OutputStatus> {
         self.alerting.outputs.iter().map(|output| output.snapshot()).collect()
+    }
+
+    fn oldest_undelivered(&self) -> Metric {
+        let now_ms = self.clock.now_ms();
+        let age = |output: &Arc<crate::notify::status::OutputStatus>| {
+            let waits_ms = output.oldest_ms().map_or(0, |oldest| now_ms.saturating_sub(oldest));
+            Figure {
+                labels: vec![("output", output.name().to_owned())],
+                value: FigureValue::Number(count(u64::try_from(waits_ms).unwrap_or(0)) / 1000.0),
+            }
+        };
+        Metric {
+            name: "hunhe_output_oldest_undelivered_seconds",
+            help: "Age of the oldest alert that an output has taken up and not delivered; 0 where none waits.",
+            kind: MetricKind::Gauge,
+            figures: self.alerting.outputs.iter().map(age).collect(),
+        }
     }
 
     pub(super) fn alert_metrics(&self) -> Vec<Metric> {
@@ -76,6 +93,18 @@ impl Answers {
                 "Changes of alerts that an output has not passed.",
                 MetricKind::Gauge,
                 |o| o.lag,
+            ),
+            by_output(
+                "hunhe_output_stalled",
+                "1 where alerts wait for an output and none was delivered for longer than alerts.stalled_after_s.",
+                MetricKind::Gauge,
+                |o| u64::from(o.stalled_since.is_some()),
+            ),
+            self.oldest_undelivered(),
+            counter(
+                "hunhe_alerts_follower_failures_total",
+                "How often the alert log could not be read for the page and the lists, and was opened again.",
+                figures.follower_failures.load(Ordering::Relaxed),
             ),
             counter(
                 "hunhe_alerts_dropped_total",

@@ -78,7 +78,6 @@ impl Answers {
 
     pub(super) async fn districts_now(&self) -> Result<Vec<District>, ApiError> {
         let census = self.census_now().await?;
-        let alerts = self.alerting.book.by_district();
         let counts = self.view.directory.districts.iter().zip(&census.districts).zip(&census.readings);
         let district = |((code, count), readings): ((&String, &Count), &u64)| District {
             code: code.clone(),
@@ -86,7 +85,7 @@ impl Answers {
             devices: count.devices,
             reporting: count.reporting,
             silent: count.silent,
-            alerts: alerts.get(code).copied().unwrap_or_default(),
+            alerts: census.alerts.get(code).copied().unwrap_or_default(),
             readings: *readings,
         };
         Ok(counts.map(district).collect())

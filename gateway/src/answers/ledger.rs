@@ -41,7 +41,7 @@ impl Answers {
             }
         };
         let next = rows.end();
-        Ok(Ledger { totals: whole.totals, by: Some(by), rows: rows.rows, next })
+        Ok(Ledger { totals: whole.totals, retired: whole.retired, by: Some(by), rows: rows.rows, next })
     }
 }
 
@@ -106,6 +106,7 @@ pub(super) fn plain_totals(ledger: &DeviceLedger, closed: bool) -> LedgerTotals 
         stored: sum.stored,
         quarantined: sum.quarantined,
         declared_lost: sum.declared_lost,
+        written_off: sum.written_off,
         outstanding: sum.outstanding,
         // A sample in two classes shows as not closed.
         unexplained: u64::try_from(sum.unexplained()).unwrap_or(0),

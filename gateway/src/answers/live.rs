@@ -1,12 +1,9 @@
 //! The live stream's source: what changed since the last look, twice a second, while somebody listens.
 
 use super::{Answers, View, quarantine};
-use crate::{
-    api::{
-        live::{FLUSH_INTERVAL, Hub},
-        types::Latest,
-    },
-    decided,
+use crate::api::{
+    live::{FLUSH_INTERVAL, Hub},
+    types::Latest,
 };
 use hunhe_gateway_core::event::ABSENT;
 use std::sync::Arc;
@@ -47,22 +44,24 @@ impl Answers {
         tokio::task::spawn_blocking(move || changed(&view, publication)).await.unwrap_or_default()
     }
 
-    /// Returns the newest id that was announced or was there before.
-    async fn announce_refused(&self, hub: &Hub, announced: u64) -> u64 {
-        let after = (announced != u64::MAX).then_some(announced);
-        let limit = if after.is_some() { RECORDS_AT_ONCE } else { usize::MAX };
-        let Ok(records) = self.read_store(move |store| store.list_quarantine(after, limit)).await else {
-            return announced;
-        };
-        let newest = records.last().map_or(if after.is_some() { announced } else { 0 }, |(id, _)| *id);
-        if after.is_some() {
-            for (id, bytes) in &records {
-                if let Ok(refused) = decided::read_refused_record(bytes) {
-                    hub.quarantined(&quarantine::describe(&self.registry, *id, &refused));
+    /// Announces the records that came behind the `since`-th, the newest where there are too many; `u64::MAX`: none.
+    /// Returns how many came by now.
+    async fn announce_refused(&self, hub: &Hub, since: u64) -> u64 {
+        let registry = Arc::clone(&self.registry);
+        let read = self.read_store(move |store| {
+            let (ids, came) = store.records_since(since, RECORDS_AT_ONCE);
+            let mut records = Vec::new();
+            for id in ids {
+                // One that is gone by now was not worth a word.
+                if let Some(record) = store.record(id)? {
+                    records.push(quarantine::describe(&registry, store, id, &record)?);
                 }
             }
-        }
-        newest
+            Ok((records, came))
+        });
+        let Ok((records, came)) = read.await else { return since };
+        records.iter().for_each(|record| hub.quarantined(record));
+        came
     }
 }
 

@@ -1,102 +1,203 @@
-//! What was refused: listed, exported, sent through again.
+//! What was refused: listed, shown with its payload, sent through again.
+//!
+//! Bounds of a page, beside its length: [`LOOK_AT`] records looked at and [`READ_BYTES`] read, then `next` says where to go on.
+//! One record is in memory at a time. Lists are walked in the store's index; counts are kept there.
+
+mod values;
 
 use super::Answers;
 use crate::{
     api::{
         ApiError,
         backend::QuarantineQuery,
-        types::{Instant, QuarantinePage, QuarantineRecord, Redriven},
+        metrics::{Metric, MetricKind},
+        types::{
+            Instant, QuarantineKind, QuarantinePage, QuarantineRecord, QuarantineStatus, Redriven, Retired,
+        },
     },
     decided::{self, Refused},
     journal::{Priority, Refused as Unqueued},
     record::Entering,
+    store::{Hold, Record, RecordFilter, RecordId, RecordKind, Store, StoreError},
 };
 use bytes::Bytes;
 use hunhe_gateway_core::registry::Registry;
-use hunhe_proto::id::Id;
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-};
+use hunhe_proto::id::{DeviceId, Id};
+use std::{fmt::Write, sync::Arc};
 
-/// Records read from the store at once.
-const READ_AT_ONCE: usize = 1000;
-/// Characters of a topic that are shown.
-const TOPIC_SHOWN: usize = 256;
+/// Records that a page may look at.
+const LOOK_AT: usize = 20_000;
+/// Bytes of records that a page may read.
+const READ_BYTES: usize = 8 << 20;
+/// Characters of a topic, or of a database's words, that are shown.
+const TEXT_SHOWN: usize = 256;
 
 impl Answers {
     pub(super) async fn quarantine_of(&self, query: QuarantineQuery) -> Result<QuarantinePage, ApiError> {
+        let before = query.before.as_deref().map(read_cursor).transpose()?;
+        let device = query.device.as_deref().map(|name| self.device_named(name)).transpose()?;
+        let filter = RecordFilter {
+            kind: query.kind.map(kind_of),
+            reason: query.reason.clone(),
+            device,
+            from_ms: query.from_ms,
+            to_ms: query.to_ms,
+        };
         let registry = Arc::clone(&self.registry);
-        self.read_store(move |store| {
-            let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
-            let mut matching = std::collections::VecDeque::new();
-            let mut total = 0;
-            let mut after = None;
-            loop {
-                let records = store.list_quarantine(after, READ_AT_ONCE)?;
-                let Some((last, _)) = records.last() else { break };
-                after = Some(*last);
-                for (id, bytes) in &records {
-                    let Ok(refused) = decided::read_refused_record(bytes) else { continue };
-                    *by_reason.entry(refused.reason.to_owned()).or_default() += 1;
-                    if query.reason.as_ref().is_some_and(|reason| reason != refused.reason) {
-                        continue;
-                    }
-                    total += 1;
-                    if query.before.is_none_or(|before| *id < before) {
-                        matching.push_back(describe(&registry, *id, &refused));
-                        // Only the newest are wanted, and they come last.
-                        if matching.len() > query.limit + 1 {
-                            matching.pop_front();
-                        }
-                    }
-                }
-            }
-            let more = matching.len() > query.limit;
-            if more {
-                matching.pop_front();
-            }
-            let items: Vec<QuarantineRecord> = matching.into_iter().rev().collect();
-            let next = items.last().filter(|_| more).map(|record| record.id);
-            Ok(QuarantinePage { items, next, total, by_reason })
-        })
-        .await
+        self.read_store(move |store| page(store, &registry, &filter, before, query.limit)).await
     }
 
-    pub(super) async fn redrive_of(&self, id: u64) -> Result<Redriven, ApiError> {
-        let record = self.read_store(move |store| store.get_quarantine(id)).await?;
-        let gone = || {
-            self.redriving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            ApiError::NotFound(format!("no quarantine record {id}"))
-        };
-        let record = record.ok_or_else(gone)?;
-        let refused = decided::read_refused_record(&record).map_err(|_| ApiError::Internal)?;
+    fn device_named(&self, name: &str) -> Result<DeviceId, ApiError> {
+        let found = DeviceId::new(name).ok().and_then(|name| self.registry.find_pseudonym(name));
+        found
+            .map(|index| self.registry.device(index).id)
+            .ok_or_else(|| ApiError::BadRequest(format!("query: no device is named {:?}", shown(name))))
+    }
+
+    pub(super) async fn record_of(&self, id: String, payload: bool) -> Result<QuarantineRecord, ApiError> {
+        let id = read_id(&id)?;
+        let registry = Arc::clone(&self.registry);
+        let described = self.read_store(move |store| {
+            let Some(record) = store.record(id)? else { return Ok(None) };
+            let mut described = describe(&registry, store, id, &record)?;
+            if payload && let Ok(refused) = decided::read_refused_record(record.body()) {
+                described.payload_hex = Some(hex(refused.payload));
+            }
+            Ok(Some(described))
+        });
+        described.await?.ok_or_else(|| gone(id))
+    }
+
+    pub(super) async fn redrive_of(&self, id: String) -> Result<Redriven, ApiError> {
+        let id = read_id(&id)?;
+        refuse_redrive(id)?;
+        // Held from now on: at a bound its samples would be counted as lost although they come again.
+        let held = self.read_store(move |store| {
+            let Some(record) = store.record(id)? else { return Ok(None) };
+            Ok(Some((store.hold_record(id)?, record)))
+        });
+        let (hold, record) = held.await?.ok_or_else(|| gone(id))?;
+        let refused = decided::read_refused_record(record.body()).map_err(|_| ApiError::Internal)?;
+        let redriven = Redriven { id: id.to_string(), samples: refused.samples() };
+        match hold {
+            Hold::Gone => return Err(gone(id)),
+            Hold::Running => return Ok(redriven),
+            Hold::Begun => {}
+        }
         let ranges: Vec<(u64, u64)> = refused.ranges().map(|(first, count, _)| (first, count)).collect();
-        let samples = refused.samples();
-        if ranges.is_empty() || refused.device.is_none() {
-            return Err(ApiError::Conflict(
-                "the message could not be read, so there are no samples to judge again: export it and look at its payload"
-                    .into(),
-            ));
-        }
-        // Its samples would be counted twice if a second request overtook the first one's end.
-        if !self.redriving.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
-            return Ok(Redriven { id, samples });
-        }
         let entering = Entering::redrive(
             self.clock.now_ms(),
-            id,
+            id.cause(),
             &ranges,
             Bytes::copy_from_slice(refused.topic),
             Bytes::copy_from_slice(refused.payload),
         );
         match self.journal.try_push(Priority::Normal, entering) {
-            Ok(()) => Ok(Redriven { id, samples }),
+            Ok(()) => Ok(redriven),
             Err(Unqueued::Busy(_) | Unqueued::Ended(_)) => {
-                self.redriving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                self.read_store(move |store| store.release_record(id)).await?;
                 Err(ApiError::Unavailable("the journal takes nothing now: try again later".into()))
             }
         }
+    }
+
+    pub(super) fn quarantine_now(&self) -> QuarantineStatus {
+        let held = self.store.held_records(None);
+        QuarantineStatus {
+            records: held.total.records,
+            limit_records: held.limits.records as u64,
+            bytes: held.total.bytes,
+            limit_bytes: held.limits.bytes,
+            discarded: held.discarded,
+            by_reason: held.by_reason,
+        }
+    }
+
+    pub(super) fn retired_now(&self) -> Retired {
+        let retired = self.store.retired();
+        Retired { expired: retired.expired, oversize: retired.oversize }
+    }
+}
+
+/// Only a message can be judged again.
+fn refuse_redrive(id: RecordId) -> Result<(), ApiError> {
+    let words = match id.kind() {
+        RecordKind::Message => return Ok(()),
+        RecordKind::Conflict => {
+            "a conflict cannot be judged again: another sample has this device and time, and is the better one; \
+             `values` shows both"
+        }
+        RecordKind::DeadLetter => {
+            "a dead letter cannot be judged again, since the gateway found nothing wrong with it: mend what the \
+             database refused (see `detail`), then write the line to the database yourself; \
+             `hunhe-gateway quarantine export --kind dead_letter --payload` has it"
+        }
+    };
+    Err(ApiError::Conflict(words.into()))
+}
+
+fn gone(id: RecordId) -> ApiError {
+    ApiError::NotFound(format!("no quarantine record {id}"))
+}
+
+fn read_id(text: &str) -> Result<RecordId, ApiError> {
+    text.parse().map_err(|error| ApiError::BadRequest(format!("path: {error}")))
+}
+
+/// A page's `next`: arrival and id of its last record.
+fn read_cursor(text: &str) -> Result<(i64, RecordId), ApiError> {
+    let parts = text.split_once('.');
+    let read = parts.and_then(|(arrival_ms, id)| Some((arrival_ms.parse().ok()?, id.parse().ok()?)));
+    read.ok_or_else(|| ApiError::BadRequest("query: `before` is not the `next` of a page".into()))
+}
+
+fn page(
+    store: &Store,
+    registry: &Registry,
+    filter: &RecordFilter,
+    before: Option<(i64, RecordId)>,
+    limit: usize,
+) -> Result<QuarantinePage, StoreError> {
+    let walk = store.walk_records(filter, before, limit, LOOK_AT);
+    let mut items = Vec::new();
+    let mut next = walk.next;
+    let mut read_bytes = 0;
+    for (at, &place) in walk.found.iter().enumerate() {
+        // Gone since the walk: it would not be listed a moment later.
+        let Some(record) = store.record(place.1)? else { continue };
+        read_bytes += record.body().len();
+        items.push(describe(registry, store, place.1, &record)?);
+        if read_bytes >= READ_BYTES && at + 1 < walk.found.len() {
+            next = Some(place);
+            break;
+        }
+    }
+    let by_reason = store.held_records(None).by_reason;
+    let counted = filter.device.is_none() && filter.from_ms.is_none() && filter.to_ms.is_none();
+    let total = counted.then(|| {
+        let of_kind = store.held_records(filter.kind).by_reason;
+        match &filter.reason {
+            Some(reason) => of_kind.get(reason).copied().unwrap_or(0),
+            None => of_kind.values().sum(),
+        }
+    });
+    let next = next.map(|(arrival_ms, id)| format!("{arrival_ms}.{id}"));
+    Ok(QuarantinePage { items, next, total, by_reason })
+}
+
+fn kind_of(kind: QuarantineKind) -> RecordKind {
+    match kind {
+        QuarantineKind::Message => RecordKind::Message,
+        QuarantineKind::Conflict => RecordKind::Conflict,
+        QuarantineKind::DeadLetter => RecordKind::DeadLetter,
+    }
+}
+
+fn shown_kind(kind: RecordKind) -> QuarantineKind {
+    match kind {
+        RecordKind::Message => QuarantineKind::Message,
+        RecordKind::Conflict => QuarantineKind::Conflict,
+        RecordKind::DeadLetter => QuarantineKind::DeadLetter,
     }
 }
 
@@ -109,32 +210,94 @@ fn names_household(registry: &Registry, topic: &[u8]) -> bool {
     })
 }
 
-pub(super) fn describe(registry: &Registry, id: u64, refused: &Refused<'_>) -> QuarantineRecord {
-    let device =
-        refused.device.and_then(|id| registry.find(id)).map(|index| registry.device(index).pseudonym);
-    let household = names_household(registry, refused.topic);
-    let first = refused.ranges().next();
-    let detail: Vec<String> = refused
-        .ranges()
-        .take(8)
-        .map(|(first, count, reason)| format!("{count} from {first}: {reason}"))
-        .collect();
-    QuarantineRecord {
-        id,
-        arrival: Instant(refused.arrival_ms),
-        device: device.map(|id| id.to_string()),
+/// A record as it is listed, without its payload.
+pub(super) fn describe(
+    registry: &Registry,
+    store: &Store,
+    id: RecordId,
+    record: &Record,
+) -> Result<QuarantineRecord, StoreError> {
+    let refused = decided::read_refused_record(record.body())
+        .map_err(|_| StoreError::Corrupt { what: "quarantine record" })?;
+    let index = refused.device.and_then(|device| registry.find(device));
+    let values = match (id.kind(), index) {
+        (RecordKind::Message, Some(device)) => values::of_message(registry, device, &refused),
+        (RecordKind::Conflict, Some(device)) => values::of_conflict(registry, store, device, &refused)?,
+        _ => Vec::new(),
+    };
+    let is_household = names_household(registry, refused.topic);
+    // A household's topic carries its device id; what a database said is no topic.
+    let has_topic = id.kind() == RecordKind::Message && !is_household;
+    Ok(QuarantineRecord {
+        id: id.to_string(),
+        kind: shown_kind(id.kind()),
+        arrival: Instant(record.head.arrival_ms),
+        device: index.map(|index| registry.device(index).pseudonym.to_string()),
         reason: refused.reason.to_owned(),
-        detail: detail.join("; "),
-        // A household's topic carries its device id.
-        topic: if household {
-            String::new()
-        } else {
-            String::from_utf8_lossy(refused.topic).chars().take(TOPIC_SHOWN).collect()
-        },
+        detail: detail_of(id, &refused, &values),
+        topic: if has_topic { shown(&String::from_utf8_lossy(refused.topic)) } else { String::new() },
         payload_bytes: refused.payload.len() as u64,
         payload_crc32c: format!("{:08x}", crc32c::crc32c(refused.payload)),
         samples: refused.samples(),
-        first_seq: first.map(|(seq, ..)| seq),
+        first_seq: refused.ranges().next().map(|(seq, ..)| seq),
         boot: (refused.boot != 0).then(|| format!("{:08x}", refused.boot)),
-    }
+        payload_hex: None,
+        values,
+    })
 }
+
+/// In words: of a message the refused samples and the first refused values, of a dead letter what the database said.
+fn detail_of(id: RecordId, refused: &Refused<'_>, values: &[crate::api::types::RefusedValue]) -> String {
+    if id.kind() == RecordKind::DeadLetter {
+        return shown(&String::from_utf8_lossy(refused.topic));
+    }
+    let ranges =
+        refused.ranges().take(8).map(|(first, count, reason)| format!("{count} from {first}: {reason}"));
+    let values = values.iter().take(3).map(values::in_words);
+    ranges.chain(values).collect::<Vec<_>>().join("; ")
+}
+
+/// Text from outside, cut, and without what could steer a terminal.
+fn shown(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().take(TEXT_SHOWN).map(plain).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // A string takes everything.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+pub(super) fn metrics(held: &QuarantineStatus, retired: Retired) -> Vec<Metric> {
+    let gauge =
+        |name, help, value| Metric::single(name, help, MetricKind::Gauge, super::status::count(value));
+    let counter =
+        |name, help, value| Metric::single(name, help, MetricKind::Counter, super::status::count(value));
+    vec![
+        gauge("hunhe_quarantine_records", "Records in quarantine.", held.records),
+        gauge("hunhe_quarantine_limit_records", "Records that the quarantine may hold.", held.limit_records),
+        gauge("hunhe_quarantine_bytes", "Bytes of the records in quarantine.", held.bytes),
+        gauge("hunhe_quarantine_limit_bytes", "Bytes that the quarantine may hold.", held.limit_bytes),
+        counter(
+            "hunhe_quarantine_discarded_total",
+            "Records discarded at a bound of the quarantine, since this process began.",
+            held.discarded,
+        ),
+        counter(
+            "hunhe_history_expired_samples_total",
+            "Stored samples that the embedded store dropped as older than embedded.retention.",
+            retired.expired,
+        ),
+        counter(
+            "hunhe_history_oversize_samples_total",
+            "Stored samples that the embedded store dropped at embedded.limit_bytes.",
+            retired.oversize,
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The gateway at this moment, and figures for Prometheus.
 
-use super::{Answers, ledger::totals_of, sinks};
+use super::{Answers, ledger::totals_of, quarantine, sinks};
 use crate::{
     api::{
         ApiError,
@@ -91,6 +91,8 @@ impl Answers {
             sinks: self.sinks.iter().map(|sink| sinks::shown(&sink.snapshot())).collect(),
             ledger: totals_of(&seen),
             quarantined_by_reason: refused_of(counters),
+            quarantine: self.quarantine_now(),
+            retired: self.retired_now(),
             alerts: self.alerting.book.firing(),
             outputs: self.outputs_now(),
         })
@@ -100,6 +102,9 @@ impl Answers {
         let missing = |what: &str| Err(ApiError::Unavailable(what.into()));
         if self.journal.status().state != JournalState::Running {
             return missing("the journal takes nothing: it is at its limit or has failed, see the log");
+        }
+        if self.alerting.figures.unfollowed.load(Ordering::Relaxed) {
+            return missing("the alert log cannot be read: page and lists show no newer alerts, see the log");
         }
         if !self.sessions.all_ready() {
             return missing("not connected to the broker, or not subscribed yet");
@@ -168,6 +173,11 @@ impl Answers {
                     .map(|&(class, value)| labelled("class", class, count(value)))
                     .collect(),
             },
+            gauge(
+                "hunhe_ledger_written_off_samples",
+                "Samples that operators wrote off, part of those declared lost.",
+                count(ledger.written_off),
+            ),
             Metric {
                 name: "hunhe_refused_total",
                 help: "Samples and messages refused, by reason.",
@@ -216,6 +226,7 @@ impl Answers {
         ];
         metrics.extend(self.query_metrics());
         metrics.extend(sinks::metrics(&self.sinks));
+        metrics.extend(quarantine::metrics(&status.quarantine, status.retired));
         metrics.extend(self.alert_metrics());
         metrics.extend(self.reads.metrics());
         Ok(metrics)

@@ -4,9 +4,12 @@
 //! Each sum is one pass over the rows, on a blocking thread, never on the lane's.
 
 use super::directory::{Directory, Names, Place};
-use crate::lane::published::{DeviceLedger, Published};
+use crate::{
+    api::types::AlertCounts,
+    lane::published::{DeviceLedger, Published},
+};
 use hunhe_gateway_core::registry::{DeviceIx, Registry};
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 /// The city as it is seen.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub(super) struct Census {
     pub(super) zones: Box<[Count]>,
     /// Values accepted since this process began, by district.
     pub(super) readings: Box<[u64]>,
+    /// Live alerts that fire, by district code.
+    pub(super) alerts: HashMap<String, AlertCounts>,
 }
 
 /// The ledger of devices that share a key, and whether each of theirs closes.
@@ -86,8 +91,8 @@ impl View {
         sums
     }
 
-    /// Counts all devices.
-    pub(super) fn census(&self, now_ms: i64) -> Census {
+    /// Counts all devices; alerts are counted where they are listed.
+    pub(super) fn census(&self, now_ms: i64, alerts: HashMap<String, AlertCounts>) -> Census {
         let directory = &self.directory;
         let mut census = Census {
             all: Count::default(),
@@ -95,6 +100,7 @@ impl View {
             districts: zeros(&directory.districts),
             zones: zeros(&directory.zones),
             readings: self.readings(),
+            alerts,
         };
         for (now, before) in census.readings.iter_mut().zip(&self.readings_before) {
             *now = now.saturating_sub(*before);

@@ -11,7 +11,8 @@ use super::metrics::Metric;
 use super::problem::ApiError;
 use super::types::{
     Alert, AlertMode, AlertPage, AlertSeverity, Class, Device, DevicePage, District, Ledger, LedgerBy,
-    QuarantinePage, Redriven, Rule, Series, Status, Zone,
+    QuarantineKind, QuarantinePage, QuarantineRecord, Redriven, Rule, Series, Status, WriteOff,
+    WriteOffOrder, WriteOffPage, Zone,
 };
 
 /// A backup as it is taken, piece by piece; dropped, it ends.
@@ -65,12 +66,29 @@ pub struct SeriesQuery {
     pub limit_points: usize,
 }
 
-/// Which quarantine records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which quarantine records: every filter that is set must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QuarantineQuery {
+    /// What they are about.
+    pub kind: Option<QuarantineKind>,
     /// Reason.
     pub reason: Option<String>,
-    /// Only records with a lower id.
+    /// Device by pseudonym.
+    pub device: Option<String>,
+    /// Arrived at or after, milliseconds since 1970 UTC.
+    pub from_ms: Option<i64>,
+    /// Arrived before, milliseconds since 1970 UTC.
+    pub to_ms: Option<i64>,
+    /// Only records behind this one, as a page's `next` names it.
+    pub before: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which write-offs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteOffQuery {
+    /// Only those with a lower id.
     pub before: Option<u64>,
     /// At most so many.
     pub limit: usize,
@@ -128,6 +146,10 @@ pub trait Backend: Send + Sync + 'static {
     fn status(&self) -> Answer<'_, Status>;
     /// The ledger.
     fn ledger(&self, query: LedgerQuery) -> Answer<'_, Ledger>;
+    /// Declares lost what is unexplained of a device; [`ApiError::Conflict`] where nothing is.
+    fn write_off(&self, order: WriteOffOrder) -> Answer<'_, WriteOff>;
+    /// What was written off, newest first.
+    fn write_offs(&self, query: WriteOffQuery) -> Answer<'_, WriteOffPage>;
     /// Device classes by name.
     fn classes(&self) -> Answer<'_, Vec<Class>>;
     /// Districts by code.
@@ -142,8 +164,10 @@ pub trait Backend: Send + Sync + 'static {
     fn series(&self, query: SeriesQuery) -> Answer<'_, Series>;
     /// Quarantine, newest first.
     fn quarantine(&self, query: QuarantineQuery) -> Answer<'_, QuarantinePage>;
+    /// One quarantine record, with its payload if that is asked for.
+    fn quarantined(&self, id: String, payload: bool) -> Answer<'_, QuarantineRecord>;
     /// Sends a quarantined record through validation again. Asking twice is no error as long as the record is there.
-    fn redrive(&self, id: u64) -> Answer<'_, Redriven>;
+    fn redrive(&self, id: String) -> Answer<'_, Redriven>;
     /// Alerts, newest change first.
     fn alerts(&self, query: AlertQuery) -> Answer<'_, AlertPage>;
     /// The rules that make alerts.

@@ -110,11 +110,13 @@ pub(super) fn foreign(headers: &HeaderMap) -> bool {
 }
 
 /// The layer around all routes.
-pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let id = guard.request_id(request.headers());
     let id_text = id.to_str().unwrap_or("unnamed").to_owned();
     // Without one it is a file of the page, or nothing.
     let route = request.extensions().get::<MatchedPath>().cloned();
+    // A route that logs what was asked for names the request.
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = match guard.refuse(&request) {
         Some(error) => error.render(&id_text),
         None => match tokio::time::timeout(guard.limits.request, next.run(request)).await {

@@ -1,6 +1,6 @@
 //! Questions in the address: strict about keys, generous about how an instant is written.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +27,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
                 Err(ApiError::BadRequest(format!("query: {reason}")))
             }
         }
+    }
+}
+
+/// The most bytes of an order.
+const ORDER_BYTES_MAX: usize = 4_096;
+
+/// The body as an order in JSON. An unknown key is an error that names it.
+pub(super) struct Ordered<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Ordered<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let body = axum::body::to_bytes(request.into_body(), ORDER_BYTES_MAX).await;
+        let body = body.map_err(|_| {
+            ApiError::BadRequest(format!("body: more than {ORDER_BYTES_MAX} bytes, or cut off"))
+        })?;
+        let order = serde_json::from_slice(&body);
+        order.map(Self).map_err(|error| ApiError::BadRequest(format!("body: {error}")))
     }
 }
 

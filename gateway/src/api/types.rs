@@ -19,9 +19,11 @@ pub use alert::{
     Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, FiringCounts, OutputKind,
     OutputState, OutputStatus, Rule,
 };
-pub use ledger::{Ledger, LedgerBy, LedgerRow, LedgerTotals};
+pub use ledger::{Ledger, LedgerBy, LedgerRow, LedgerTotals, Retired, WriteOff, WriteOffOrder, WriteOffPage};
 pub use live::{Latest, Samples};
-pub use quarantine::{QuarantinePage, QuarantineRecord, Redriven};
+pub use quarantine::{
+    Breach, QuarantineKind, QuarantinePage, QuarantineRecord, QuarantineStatus, Redriven, RefusedValue,
+};
 pub use series::{Series, SeriesKind};
 
 /// An instant in milliseconds since 1970-01-01 UTC, written as RFC 3339 with milliseconds: `2026-01-02T03:04:05.678Z`.
@@ -87,8 +89,12 @@ pub struct Status {
     pub sinks: Vec<SinkStatus>,
     /// The ledger over all devices.
     pub ledger: LedgerTotals,
-    /// Samples in quarantine by reason.
+    /// Samples and messages refused since the ledger began, by reason.
     pub quarantined_by_reason: BTreeMap<String, u64>,
+    /// How full the quarantine is.
+    pub quarantine: QuarantineStatus,
+    /// Stored samples that the embedded store has dropped since.
+    pub retired: Retired,
     /// Alerts that fire.
     pub alerts: FiringCounts,
     /// Where alerts are delivered, each with its own lag.

@@ -13,7 +13,7 @@ pub const FILE: &str = "restored.json";
 /// So many numbers are given away: more than a gateway uses in a year and a half at 20,000 messages a second, and 4,095 restores
 /// in a row stay below the end.
 pub const JUMP: u64 = 1 << 40;
-/// No record of the journal has this number: quarantine's own ids begin there.
+/// No record of the journal has this number.
 pub const END: u64 = 1 << 52;
 
 /// See the module.

@@ -1,17 +1,14 @@
-//! `ledger` and `quarantine`: questions to a running gateway over its HTTP interface.
+//! `ledger`, and what every question to a running gateway over its HTTP interface needs.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Asking, QuarantineCommand};
+use super::{Asking, LedgerOptions, write_off};
 
 /// A whole city's ledger is answered well within this.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Records on one page of an export; the interface's own bound.
-const PAGE: u32 = 1_000;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +42,18 @@ pub enum AskError {
     Write(#[from] io::Error),
 }
 
-/// Writes the ledger to `out`; answers whether it closes.
+/// Shows the ledger and answers whether it closes, or does what else is asked of it.
 ///
 /// # Errors
 /// [`AskError`].
-pub async fn ledger(asking: &Asking, out: &mut dyn Write) -> Result<bool, AskError> {
+pub async fn ledger(options: &LedgerOptions, out: &mut dyn Write) -> Result<bool, AskError> {
+    match &options.command {
+        None => show_ledger(&options.asking, out).await,
+        Some(command) => write_off::run(command, out).await.map(|()| true),
+    }
+}
+
+async fn show_ledger(asking: &Asking, out: &mut dyn Write) -> Result<bool, AskError> {
     let gateway = Gateway::at(asking);
     let (url, answer) = gateway.get("/api/v1/ledger", &[]).await?;
     let totals = answer.get("totals").unwrap_or(&answer);
@@ -60,12 +64,26 @@ pub async fn ledger(asking: &Asking, out: &mut dyn Write) -> Result<bool, AskErr
         writeln!(out, "{answer:#}")?;
         return Ok(closed);
     }
-    for name in
-        ["sampled", "stored", "quarantined", "declared_lost", "outstanding", "unexplained", "duplicates"]
-    {
+    let written_off = totals.get("written_off").and_then(Value::as_u64).unwrap_or(0);
+    let names =
+        ["sampled", "stored", "quarantined", "declared_lost", "outstanding", "unexplained", "duplicates"];
+    for name in names {
         // As text first: a JSON value does not heed a width.
         let count = totals.get(name).map_or_else(|| "-".into(), Value::to_string);
-        writeln!(out, "{name:<14} {count:>14}")?;
+        write!(out, "{name:<14} {count:>14}")?;
+        if name == "declared_lost" && written_off > 0 {
+            write!(out, "  ({written_off} written off)")?;
+        }
+        writeln!(out)?;
+    }
+    let retired = |name: &str| answer["retired"][name].as_u64().unwrap_or(0);
+    let (expired, oversize) = (retired("expired"), retired("oversize"));
+    if expired + oversize > 0 {
+        writeln!(
+            out,
+            "retired        {:>14} of the stored samples: the embedded store dropped {expired} by age, {oversize} by size",
+            expired + oversize
+        )?;
     }
     writeln!(
         out,
@@ -109,73 +127,12 @@ fn grouped(count: u64) -> String {
     text
 }
 
-/// Lists, exports or re-drives; writes to `out`. Records are re-driven in order, until one is refused.
-///
-/// # Errors
-/// [`AskError`].
-pub async fn quarantine(command: &QuarantineCommand, out: &mut dyn Write) -> Result<(), AskError> {
-    match command {
-        QuarantineCommand::List { asking, reason, limit } => {
-            let (url, page) = Gateway::at(asking).page(reason.as_deref(), None, *limit).await?;
-            if asking.json {
-                return Ok(writeln!(out, "{page:#}")?);
-            }
-            for record in items(&page, &url)? {
-                write_record(record, out)?;
-            }
-            Ok(writeln!(out, "{} records in all", page.get("total").unwrap_or(&Value::Null))?)
-        }
-        QuarantineCommand::Export { asking, reason } => export(asking, reason.as_deref(), out).await,
-        QuarantineCommand::Redrive { asking, ids } => {
-            let gateway = Gateway::at(asking);
-            for id in ids {
-                let (_, answer) = gateway.post(&format!("/api/v1/quarantine/{id}/redrive")).await?;
-                if asking.json {
-                    writeln!(out, "{answer}")?;
-                } else {
-                    let samples = answer.get("samples").unwrap_or(&Value::Null);
-                    writeln!(out, "record {id}: {samples} samples go through validation again")?;
-                }
-            }
-            Ok(())
-        }
-    }
-}
-
-async fn export(asking: &Asking, reason: Option<&str>, out: &mut dyn Write) -> Result<(), AskError> {
-    let gateway = Gateway::at(asking);
-    let mut before = None;
-    loop {
-        let (url, page) = gateway.page(reason, before, PAGE).await?;
-        for record in items(&page, &url)? {
-            writeln!(out, "{record}")?;
-        }
-        let next = page.get("next").and_then(Value::as_u64);
-        // Ids fall from page to page; one that does not would have us ask for ever.
-        match (before, next) {
-            (_, None) => return Ok(()),
-            (Some(before), Some(next)) if next >= before => return Err(AskError::Foreign { url }),
-            (_, next) => before = next,
-        }
-    }
-}
-
-fn items<'a>(page: &'a Value, url: &str) -> Result<&'a Vec<Value>, AskError> {
+pub(super) fn items<'a>(page: &'a Value, url: &str) -> Result<&'a Vec<Value>, AskError> {
     page.get("items").and_then(Value::as_array).ok_or_else(|| AskError::Foreign { url: url.into() })
 }
 
-fn write_record(record: &Value, out: &mut dyn Write) -> io::Result<()> {
-    let text = |name: &str| match record.get(name) {
-        None | Some(Value::Null) => "-".into(),
-        Some(Value::String(text)) => plain(text),
-        Some(other) => other.to_string(),
-    };
-    let fields = ["id", "arrival", "device", "reason", "samples", "detail"].map(text);
-    writeln!(out, "{}", fields.join("  "))
-}
-
 /// Text from outside must not steer a terminal.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -189,19 +146,11 @@ impl Gateway {
         Self { client: reqwest::Client::new(), base: asking.url.trim_end_matches('/').into() }
     }
 
-    async fn page(
+    pub(super) async fn get(
         &self,
-        reason: Option<&str>,
-        before: Option<u64>,
-        limit: u32,
+        path: &str,
+        query: &[(&str, String)],
     ) -> Result<(String, Value), AskError> {
-        let mut query = vec![("limit", limit.to_string())];
-        query.extend(reason.map(|reason| ("reason", reason.to_owned())));
-        query.extend(before.map(|before| ("before", before.to_string())));
-        self.get("/api/v1/quarantine", &query).await
-    }
-
-    async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<(String, Value), AskError> {
         let url = format!("{}{path}", self.base);
         let nobody = |_| AskError::Foreign { url: url.clone() };
         let mut address: reqwest::Url = url.parse().map_err(nobody)?;
@@ -232,7 +181,18 @@ impl Gateway {
         }
     }
 
-    async fn post(&self, path: &str) -> Result<(String, Value), AskError> {
+    pub(super) async fn order(&self, path: &str, order: &Value) -> Result<(String, Value), AskError> {
+        let url = format!("{}{path}", self.base);
+        let request = self
+            .client
+            .post(&url)
+            .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .body(order.to_string());
+        self.answer(url, request).await
+    }
+
+    /// Asks for a change.
+    pub(super) async fn post(&self, path: &str) -> Result<(String, Value), AskError> {
         let url = format!("{}{path}", self.base);
         let request = self.client.post(&url);
         self.answer(url, request).await
@@ -262,11 +222,8 @@ impl Gateway {
 mod tests {
     use super::*;
     use axum::Json;
-    use axum::extract::{Path, Query};
-    use axum::http::StatusCode;
-    use axum::routing::{get, post};
+    use axum::routing::get;
     use serde_json::json;
-    use std::collections::HashMap;
 
     /// Serves `router` on a free loopback port.
     async fn serve(router: axum::Router) -> Asking {
@@ -288,13 +245,13 @@ mod tests {
             let router = axum::Router::new().route("/api/v1/ledger", get(async || Json(answer)));
             let mut asking = serve(router).await;
             let mut out = Vec::new();
-            assert_eq!(ledger(&asking, &mut out).await.unwrap(), closed);
+            assert_eq!(show_ledger(&asking, &mut out).await.unwrap(), closed);
             let text = String::from_utf8(out).unwrap();
             assert!(text.contains("stored                      9\n"), "{text}");
             assert!(text.ends_with(if closed { "closes\n" } else { "does not close\n" }), "{text}");
             asking.json = true;
             let mut out = Vec::new();
-            ledger(&asking, &mut out).await.unwrap();
+            show_ledger(&asking, &mut out).await.unwrap();
             assert_eq!(serde_json::from_slice::<Value>(&out).unwrap()["totals"], totals(closed));
         }
     }
@@ -307,7 +264,7 @@ mod tests {
             let answer = json!({"totals": totals, "rows": []});
             let router = axum::Router::new().route("/api/v1/ledger", get(async || Json(answer)));
             let (asking, mut out) = (serve(router).await, Vec::new());
-            ledger(&asking, &mut out).await.unwrap();
+            ledger(&LedgerOptions { command: None, asking }, &mut out).await.unwrap();
             let text = String::from_utf8(out).unwrap();
             text.lines().last().unwrap().to_owned()
         };
@@ -333,58 +290,13 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", free.local_addr().unwrap());
         drop(free);
-        let error = ledger(&Asking { url: url.clone(), json: false }, &mut Vec::new()).await.unwrap_err();
+        let nobody = Asking { url: url.clone(), json: false };
+        let error = show_ledger(&nobody, &mut Vec::new()).await.unwrap_err();
         let expected =
             format!("no gateway answers at {url}/api/v1/ledger: start it, or name its address with --url");
         assert_eq!(error.to_string(), expected);
 
         let stranger = serve(axum::Router::new().route("/api/v1/ledger", get(async || "hello"))).await;
-        assert!(matches!(ledger(&stranger, &mut Vec::new()).await, Err(AskError::Foreign { .. })));
-    }
-
-    #[tokio::test]
-    async fn an_export_has_every_record_once_across_pages() {
-        let page = async |Query(asked): Query<HashMap<String, String>>| {
-            assert_eq!(asked["reason"], "a&b");
-            let before: u64 = asked.get("before").map_or(2_501, |before| before.parse().unwrap());
-            let limit: u64 = asked["limit"].parse().unwrap();
-            let first = before.saturating_sub(limit).max(1);
-            let items: Vec<_> =
-                (first..before).rev().map(|id| json!({"id": id, "detail": "x\u{1b}[2J"})).collect();
-            let next = (first > 1).then_some(first);
-            Json(json!({"items": items, "next": next, "total": 2_500}))
-        };
-        let asking = serve(axum::Router::new().route("/api/v1/quarantine", get(page))).await;
-        let mut out = Vec::new();
-        let export = QuarantineCommand::Export { asking: asking.clone(), reason: Some("a&b".into()) };
-        quarantine(&export, &mut out).await.unwrap();
-        let ids: Vec<u64> = String::from_utf8(out)
-            .unwrap()
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_u64().unwrap())
-            .collect();
-        assert!(ids.into_iter().eq((1..=2_500).rev()));
-
-        let mut out = Vec::new();
-        let list = QuarantineCommand::List { asking, reason: Some("a&b".into()), limit: 2 };
-        quarantine(&list, &mut out).await.unwrap();
-        let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().count(), 3);
-        assert!(!text.contains('\u{1b}'), "a control character reached the terminal");
-    }
-
-    #[tokio::test]
-    async fn a_refused_redrive_gives_the_gateways_reason() {
-        let redrive = async |Path(id): Path<u64>| match id {
-            1 => (StatusCode::ACCEPTED, Json(json!({"id": 1, "samples": 24}))),
-            _ => (StatusCode::NOT_FOUND, Json(json!({"detail": "no such record"}))),
-        };
-        let router = axum::Router::new().route("/api/v1/quarantine/{id}/redrive", post(redrive));
-        let asking = serve(router).await;
-        let mut out = Vec::new();
-        let command = QuarantineCommand::Redrive { asking, ids: vec![1, 2] };
-        let error = quarantine(&command, &mut out).await.unwrap_err().to_string();
-        assert!(error.ends_with("/api/v1/quarantine/2/redrive answered 404: no such record"), "{error}");
-        assert_eq!(out, b"record 1: 24 samples go through validation again\n");
+        assert!(matches!(show_ledger(&stranger, &mut Vec::new()).await, Err(AskError::Foreign { .. })));
     }
 }

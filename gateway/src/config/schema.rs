@@ -203,7 +203,7 @@ section! {
     /// Which samples are taken.
     Validation = VALIDATE {
         /// How much older than its arrival a sample may be although it is from before 2020; younger samples are
-        /// taken at any age. Raise it to replay old recordings.
+        /// taken at any age that the sink of record keeps. Raise it to replay old recordings.
         accept_past: Period, Kind::Period(0, 73_000), Unwritten::Is("\"40d\"");
     }
 }
@@ -214,7 +214,8 @@ section! {
         /// Off only where an `[[influx]]` is the sink of record.
         enabled: bool, Kind::Switch, Unwritten::Is("true");
         /// How long history is kept: at least accept_past and 5 days, because a sample that is taken late must find
-        /// its window's other samples here for five more days of revisions.
+        /// its window's other samples here for five more days of revisions. Whole months go, so some of it stays longer.
+        /// As the sink of record, older samples are refused.
         retention: Period, Kind::Period(1, 73_000), Unwritten::Is("\"45d\"");
         /// Bytes on disk; the oldest history goes first.
         limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("21474836480");
@@ -239,6 +240,9 @@ section! {
         token: Option<Secret>, Kind::Secret, Unwritten::Absent("");
         /// File that holds the access token and nothing else.
         token_file: Option<PathBuf>, Kind::Path, Unwritten::Absent("\"/etc/hunhe/influx.token\"");
+        /// How long the database keeps samples: its bucket's retention, or VictoriaMetrics' -retentionPeriod. As the sink
+        /// of record, older samples are refused instead of being written and dropped there. Without this, none are.
+        retention: Option<Period>, Kind::Period(1, 73_000), Unwritten::Absent("\"365d\"");
         /// Lines of one request.
         batch_rows: u32, Kind::Whole(1, 100_000), Unwritten::Is("5000");
         /// Seconds after which a request without an answer is repeated.
@@ -253,9 +257,12 @@ section! {
 section! {
     /// What was refused, kept with its payload to be looked at and sent through again.
     QuarantineLimits = QUARANTINE {
-        /// Records kept; beyond it the oldest are discarded, and the ledger counts their samples as declared lost.
-        limit_records: u64, Kind::Whole(1, 100_000_000), Unwritten::Is("100000");
-        /// How long a record is kept.
+        /// Records kept. Beyond either limit the oldest record of the device with the largest share is discarded, records
+        /// without samples first; the ledger counts discarded samples as declared lost. Some 130 bytes of memory each.
+        limit_records: u64, Kind::Whole(1, 1_000_000), Unwritten::Is("100000");
+        /// Bytes kept, payloads included.
+        limit_bytes: u64, Kind::Whole(1 << 20, 1 << 40), Unwritten::Is("268435456");
+        /// How long a record is kept since it arrived, or was judged last.
         limit_age: Period, Kind::Period(1, 73_000), Unwritten::Is("\"90d\"");
     }
 }
@@ -268,6 +275,12 @@ section! {
         /// Bytes of the alert log, some 700 each alert's change. At the limit the oldest are gone, also for an output
         /// that could not be reached all the while.
         log_limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("67108864");
+        /// Seconds after which an output that delivers nothing, although alerts wait for it, is an alert of its own.
+        stalled_after_s: u32, Kind::Whole(1, 3_600), Unwritten::Is("30");
+        /// Address that gets a POST each ten seconds while the gateway works, for a service that raises the alarm when
+        /// they stop. Plain HTTP: keep it on this host, or let a local proxy do TLS. The broker gets the same on
+        /// hunhe/v1/gateway/heartbeat.
+        heartbeat_url: Option<String>, Kind::Url, Unwritten::Absent("\"http://127.0.0.1:9096/heartbeat\"");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What others say to a lane's thread, and how far it is. Nobody can ask it anything: what people see is
 //! [`published`](super::published).
 
-use crate::{checkpoint::Written, journal::Lsn, sinks::Confirmation};
+use crate::{checkpoint::Written, journal::Lsn, sinks::Confirmation, store::Discard};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,8 +24,8 @@ pub enum Said {
         /// What it did.
         rows: Vec<Confirmation>,
     },
-    /// Quarantined samples were discarded.
-    Discarded(Confirmation),
+    /// Quarantined samples were discarded, for good.
+    Discarded(Vec<Discard>),
     /// A checkpoint is on disk, covering the journal up to here.
     Checkpointed(Result<Written, String>),
     /// The end: what the journal holds, a last checkpoint, then return.
@@ -55,6 +55,8 @@ pub struct Progress {
     pub checkpoints: AtomicU64,
     /// Journal records that could not be read, each a possible loss.
     pub unreadable: AtomicU64,
+    /// Discards of the quarantine up to this number are counted in both checkpoints.
+    pub discards: AtomicU64,
 }
 
 /// A lane's thread has ended.

@@ -16,6 +16,7 @@
 //! `hunhe_published_age_seconds`.
 
 use hunhe_gateway_core::{
+    audit::Audit,
     lane::{Counters, DeviceState, Lane},
     ledger::Totals,
     registry::{DeviceIx, Registry},
@@ -32,16 +33,18 @@ use std::{
 pub const EVERY: Duration = Duration::from_millis(100);
 
 /// Words of a row before its channels.
-pub const FIXED: usize = 13;
+pub const FIXED: usize = 14;
 /// Twice the publication that wrote the row; one less while it is being written; 0 before the first.
 const VERSION: usize = 0;
 /// The publication that last brought a message.
 const REPORTED_IN: usize = 1;
 const LEDGER: usize = 2;
-const ARRIVAL: usize = 9;
-const NEWEST: usize = 10;
-const CLOCK_OFFSET: usize = 11;
-const QUALITY: usize = 12;
+/// Behind the ledger's totals.
+const READINGS: usize = 7;
+const ARRIVAL: usize = 10;
+const NEWEST: usize = 11;
+const CLOCK_OFFSET: usize = 12;
+const QUALITY: usize = 13;
 /// In place of an arrival or a clock's offset that is not known.
 const UNKNOWN: i64 = i64::MIN;
 /// A reader that met so many writes lets others run.
@@ -99,16 +102,20 @@ pub struct Overview {
     pub counters: Counters,
     /// Devices behind agents that say they are connected.
     pub devices_online: u64,
+    /// What operators wrote off. Copied when one is added, and shared else.
+    pub audit: Arc<Audit>,
 }
 
 impl Overview {
-    fn of(lane: &Lane) -> Self {
+    fn of(lane: &Lane, before: &Self) -> Self {
         let (ledger, closed) = lane.totals();
+        let audited = before.audit.count() == lane.audit().count();
         Self {
             ledger,
             closed,
             counters: lane.counters().clone(),
             devices_online: lane.city().devices_online() as u64,
+            audit: if audited { Arc::clone(&before.audit) } else { Arc::new(lane.audit().clone()) },
         }
     }
 
@@ -117,6 +124,7 @@ impl Overview {
         self.ledger == ledger
             && self.closed == closed
             && self.devices_online == lane.city().devices_online() as u64
+            && self.audit.count() == lane.audit().count()
             && self.counters == *lane.counters()
     }
 }
@@ -191,7 +199,7 @@ impl Published {
     /// Values accepted of one device.
     #[must_use]
     pub fn readings(&self, device: DeviceIx) -> u64 {
-        self.slot(device).map_or(0, |slot| slot[LEDGER + 6].load(Ordering::Relaxed))
+        self.slot(device).map_or(0, |slot| slot[LEDGER + READINGS].load(Ordering::Relaxed))
     }
 
     /// When one device's newest message arrived, milliseconds since 1970, if it has reported.
@@ -262,8 +270,10 @@ impl Published {
         if reported {
             store(REPORTED_IN, number);
         }
-        let Totals { sampled, stored, quarantined, declared_lost, outstanding, duplicates } = *totals;
-        let ledger = [sampled, stored, quarantined, declared_lost, outstanding, duplicates, state.readings];
+        let Totals { sampled, stored, quarantined, declared_lost, written_off, outstanding, duplicates } =
+            *totals;
+        let totals = [sampled, stored, quarantined, declared_lost, written_off, outstanding, duplicates];
+        let ledger = totals.into_iter().chain([state.readings]);
         for (at, word) in (LEDGER..).zip(ledger) {
             store(at, word);
         }
@@ -286,10 +296,11 @@ fn ledger_of(slot: &[AtomicU64]) -> DeviceLedger {
             stored: word(1),
             quarantined: word(2),
             declared_lost: word(3),
-            outstanding: word(4),
-            duplicates: word(5),
+            written_off: word(4),
+            outstanding: word(5),
+            duplicates: word(6),
         },
-        readings: word(6),
+        readings: word(READINGS),
     }
 }
 
@@ -339,7 +350,7 @@ impl Publisher {
         lane.balance(|device, state, totals| published.write(number, device, state, totals));
         published.number.store(number, Ordering::Release);
         if !self.shown.shows(lane) {
-            let next = Arc::new(Overview::of(lane));
+            let next = Arc::new(Overview::of(lane, &self.shown));
             match published.overview.try_lock() {
                 Ok(mut overview) => *overview = Arc::clone(&next),
                 // A reader that panicked has only cloned it.

@@ -1,15 +1,40 @@
-//! An output's thread: reads the alert log, keeps letters under way, moves the cursor. The decisions are [`Window`]'s and
-//! [`Backoff`]'s.
+//! An output's thread: does what [`Delivery`] says, and reports what came of it. It reads the alert log, keeps attempts under
+//! way, saves the cursor and sleeps; it decides nothing.
+//!
+//! An attempt that panics counts as one that failed. A log that cannot be read is opened again. A failure that repeats is
+//! logged once a minute.
 
-use super::{Handle, Letter, Outcome, Receiver, Source, open_cursor, status::OutputStatus, window::Window};
+use super::{
+    Handle, Letter, Outcome, Receiver, Source,
+    delivery::{Action, Delivery, Event, Found},
+    open_cursor,
+    status::OutputStatus,
+    window::Bounds,
+};
 use crate::{
     alerts::feed::{Entry, Feed, Step},
     api::types::{OutputKind, OutputState},
-    journal::{Lsn, ReadError},
-    sinks::{cursor::CursorFile, http::random, manners::Backoff},
+    journal::{Lsn, ReadError, Tail},
+    observe::Repeats,
+    sinks::{
+        cursor::{Cursor, CursorFile},
+        http::random,
+    },
 };
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::{Id, JoinError, JoinSet},
+    time::Instant,
+};
+
+/// Steps between two looks at sockets: a long stretch of changes without a letter must not starve them.
+const STEPS_AT_ONCE: u32 = 64;
 
 /// Starts an output that delivers to what `receiver` makes, on the output's own runtime.
 ///
@@ -22,8 +47,9 @@ pub(super) fn start<R: Receiver>(
     receiver: impl FnOnce() -> anyhow::Result<R>,
 ) -> anyhow::Result<Handle> {
     let (file, cursor) = open_cursor(&source, &cursor_name(name, kind))?;
-    let feed = Feed::open(source.tail.clone(), cursor.hint)?;
-    let status = Arc::new(OutputStatus::new(name.into(), kind, source.tail, cursor.hint));
+    // The log may have been cut behind what was delivered: then the replay writes those records again, under their numbers.
+    let cursor = Cursor { hint: cursor.hint.min(source.tail.head()), ..cursor };
+    let status = Arc::new(OutputStatus::new(name.into(), kind, source.tail.clone(), cursor.hint));
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let receiver = {
@@ -33,19 +59,26 @@ pub(super) fn start<R: Receiver>(
     };
     let courier = Courier {
         receiver,
-        feed,
-        window: Window::new(cursor),
+        log: Log { tail: source.tail, at: cursor.hint, feed: None },
+        delivery: Delivery::new(Bounds::default(), cursor),
         file,
         status: Arc::clone(&status),
-        backoff: Backoff::default(),
-        retry_at: None,
         attempts: JoinSet::new(),
+        under_way: HashMap::new(),
         bell: source.bell,
-        ended: false,
+        bell_is_gone: false,
+        begun: Instant::now(),
+        said: Said::default(),
     };
-    let thread = std::thread::Builder::new()
-        .name(format!("alerts-{name}"))
-        .spawn(move || runtime.block_on(courier.run(stopped)))?;
+    let thread = std::thread::Builder::new().name(format!("alerts-{name}")).spawn({
+        let status = Arc::clone(&status);
+        move || {
+            let run = AssertUnwindSafe(|| runtime.block_on(courier.run(stopped)));
+            if catch_unwind(run).is_err() {
+                status.enter(OutputState::Stopped, Some("its thread panicked: restart the gateway".into()));
+            }
+        }
+    })?;
     Ok(Handle { status, stop, thread })
 }
 
@@ -56,176 +89,208 @@ fn cursor_name(name: &str, kind: OutputKind) -> String {
     }
 }
 
+/// The alert log, opened anew where it could not be read.
+struct Log {
+    tail: Tail,
+    at: Lsn,
+    feed: Option<Feed>,
+}
+
+impl Log {
+    fn step(&mut self) -> Result<Step, ReadError> {
+        let feed = match &mut self.feed {
+            Some(feed) => feed,
+            None => self.feed.insert(Feed::open(self.tail.clone(), self.at)?),
+        };
+        let step = feed.step();
+        self.at = feed.last();
+        if step.is_err() {
+            self.feed = None;
+        }
+        step
+    }
+}
+
+/// Failures that may repeat, by kind.
+#[derive(Default)]
+struct Said {
+    later: Repeats,
+    held: Repeats,
+    refused: Repeats,
+    unreadable: Repeats,
+    unsaved: Repeats,
+}
+
 struct Courier<R> {
     receiver: Arc<R>,
-    feed: Feed,
-    window: Window,
+    log: Log,
+    delivery: Delivery,
     file: CursorFile,
     status: Arc<OutputStatus>,
-    backoff: Backoff,
-    /// When the next attempt may begin, after one that failed.
-    retry_at: Option<Instant>,
-    attempts: JoinSet<(Lsn, Letter, Outcome)>,
+    attempts: JoinSet<Outcome>,
+    /// Records and keys of the attempts.
+    under_way: HashMap<Id, (Lsn, String)>,
     bell: watch::Receiver<Lsn>,
-    /// The log's writer is gone: nothing will follow.
-    ended: bool,
+    bell_is_gone: bool,
+    begun: Instant,
+    said: Said,
 }
 
 impl<R: Receiver> Courier<R> {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut steps = 0;
         loop {
-            // Marked seen before the log is read: what comes in between rings again.
-            self.bell.borrow_and_update();
-            let caught_up = match self.read() {
-                Ok(caught_up) => caught_up,
-                Err(error) => {
-                    tracing::error!(output = self.status.name(), %error, "the alert log cannot be read: this output has ended");
-                    self.status.enter(OutputState::Stopped, Some(error.to_string()));
-                    return;
+            let now_ms = self.now_ms();
+            match self.delivery.next(now_ms) {
+                Action::Read => {
+                    let found = self.read();
+                    self.delivery.handle(now_ms, Event::Read(found));
                 }
-            };
-            self.advance();
-            self.send();
-            if self.ended && caught_up && self.attempts.is_empty() && self.retry_at.is_none() {
-                break;
+                Action::Attempt { lsn, letter } => self.attempt(lsn, letter),
+                Action::Save(cursor) => self.save(cursor),
+                Action::Wait { until_ms } => {
+                    self.show();
+                    let event = self.wait(until_ms, &mut stopped).await;
+                    if let Some(event) = event {
+                        self.delivery.handle(self.now_ms(), event);
+                    }
+                }
+                Action::Done => break,
             }
-            tokio::select! {
-                Some(done) = self.attempts.join_next() => self.heard(done),
-                () = until(self.retry_at), if self.attempts.is_empty() && self.retry_at.is_some() => {
-                    self.retry_at = None;
-                }
-                rung = self.bell.changed(), if caught_up && !self.ended => self.ended = rung.is_err(),
-                _ = stopped.wait_for(|stop| *stop) => break,
+            steps += 1;
+            if steps % STEPS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
             }
         }
         self.status.enter(OutputState::Stopped, None);
     }
 
-    /// Reads as far as there is room; answers whether to the end of the log.
-    fn read(&mut self) -> Result<bool, ReadError> {
-        while self.window.has_room() {
-            match self.feed.step()? {
-                Step::CaughtUp => return Ok(true),
-                Step::Jump { last } => {
-                    self.window.pass(last);
-                    self.window.advance();
-                }
-                Step::Lost { last, records } => {
-                    self.status.lose(records);
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn read(&mut self) -> Found {
+        // Marked seen before the log is read: what comes in between rings again.
+        self.bell.borrow_and_update();
+        match self.log.step() {
+            Ok(Step::CaughtUp) => Found::End,
+            Ok(Step::Jump { last }) => Found::Nothing { last },
+            Ok(Step::Lost { last, records }) => {
+                self.status.lose(records);
+                tracing::error!(
+                    output = self.status.name(),
+                    records,
+                    "alerts are gone from the log, or cannot be read: they are not delivered"
+                );
+                Found::Nothing { last }
+            }
+            Ok(Step::Entry(entry)) => {
+                let Entry { lsn, cause, last, alert, json } = *entry;
+                let letter = alert.is_announced().then(|| Letter {
+                    key: alert.idempotency_key(),
+                    severity: alert.severity.name(),
+                    arrival_ms: alert.arrival_time.0,
+                    alert: alert.id,
+                    operator: alert.operator,
+                    body: json,
+                });
+                Found::Change { lsn, cause, last, letter }
+            }
+            Err(error) => {
+                if let Some(repeats) = self.said.unreadable.due(self.now_ms()) {
                     tracing::error!(
                         output = self.status.name(),
-                        records,
-                        "alerts are gone from the log, or cannot be read: they are not delivered"
+                        %error,
+                        repeats,
+                        "the alert log cannot be read: trying again"
                     );
-                    self.window.pass(last);
-                    self.window.advance();
                 }
-                Step::Entry(entry) => {
-                    let Entry { lsn, cause, last, alert, json } = *entry;
-                    let letter = alert.is_announced().then(|| Letter {
-                        key: alert.idempotency_key(),
-                        severity: alert.severity.name(),
-                        alert: alert.id,
-                        operator: alert.operator,
-                        body: json,
-                    });
-                    self.window.take_up(lsn, cause, last, letter);
-                    self.window.advance();
-                }
+                Found::Failed { words: format!("the alert log cannot be read: {error}") }
             }
         }
-        Ok(false)
     }
 
-    fn send(&mut self) {
-        while self.retry_at.is_none()
-            && let Some((lsn, letter)) = self.window.next_letter()
-        {
-            self.status.attempted();
-            let receiver = Arc::clone(&self.receiver);
-            self.attempts.spawn(async move { (lsn, letter.clone(), receiver.attempt(letter).await) });
+    fn attempt(&mut self, lsn: Lsn, letter: Letter) {
+        self.status.attempted();
+        let receiver = Arc::clone(&self.receiver);
+        let key = letter.key.clone();
+        let task = self.attempts.spawn(async move { receiver.attempt(letter).await });
+        self.under_way.insert(task.id(), (lsn, key));
+    }
+
+    async fn wait(&mut self, until_ms: Option<u64>, stopped: &mut watch::Receiver<bool>) -> Option<Event> {
+        let until = until_ms.map(|at| self.begun + Duration::from_millis(at));
+        tokio::select! {
+            Some(done) = self.attempts.join_next_with_id() => self.finished(done),
+            rung = self.bell.changed(), if !self.bell_is_gone => {
+                self.bell_is_gone = rung.is_err();
+                Some(if self.bell_is_gone { Event::LogEnded } else { Event::Rang })
+            }
+            () = sleep_until(until) => None,
+            _ = stopped.wait_for(|stop| *stop) => Some(Event::Stop),
         }
     }
 
-    fn heard(&mut self, done: Result<(Lsn, Letter, Outcome), tokio::task::JoinError>) {
-        let (lsn, letter, outcome) = match done {
+    fn finished(&mut self, done: Result<(Id, Outcome), JoinError>) -> Option<Event> {
+        let (id, outcome) = match done {
             Ok(done) => done,
+            // Its message is in the log already.
             Err(error) => {
-                // Nothing behind a lost attempt may be passed; after a restart it comes again.
-                self.status
-                    .enter(OutputState::Stopped, Some("a delivery panicked: restart the gateway".into()));
-                std::panic::resume_unwind(Box::new(error.to_string()))
+                let words = "a delivery panicked: see the log".to_owned();
+                (error.id(), Outcome::Later { words, retry_after_s: None })
             }
         };
+        let (lsn, key) = self.under_way.remove(&id)?;
+        self.count(&key, &outcome);
+        Some(Event::Finished { lsn, outcome, random: random() })
+    }
+
+    fn count(&mut self, key: &str, outcome: &Outcome) {
+        let (output, now_ms) = (self.status.name(), self.now_ms());
         match outcome {
-            Outcome::Taken => {
-                self.status.delivered();
-                self.well(lsn, None);
-            }
+            Outcome::Taken => self.status.delivered(),
             Outcome::Refused { words } => {
                 self.status.refused();
-                tracing::error!(
-                    output = self.status.name(),
-                    key = letter.key,
-                    words,
-                    "an alert was refused: not delivered"
-                );
-                self.well(lsn, Some(words));
+                if let Some(repeats) = self.said.refused.due(now_ms) {
+                    tracing::error!(output, key, words, repeats, "an alert was refused: not delivered");
+                }
             }
-            Outcome::Later { words, retry_after_s } => {
-                let wait_ms = self.backoff.next_ms(retry_after_s, random());
-                tracing::warn!(
-                    output = self.status.name(),
-                    words,
-                    wait_ms,
-                    "an alert was not taken: trying again"
-                );
-                self.again(lsn, OutputState::Retrying, words, wait_ms);
+            Outcome::Later { words, .. } => {
+                if let Some(repeats) = self.said.later.due(now_ms) {
+                    tracing::warn!(output, words, repeats, "an alert was not taken: trying again");
+                }
             }
             Outcome::Held { words } => {
-                let wait_ms = self.backoff.next_held_ms();
-                tracing::error!(
-                    output = self.status.name(),
-                    words,
-                    wait_ms,
-                    "not the receiver that was meant: alerts are kept"
-                );
-                self.again(lsn, OutputState::Held, words, wait_ms);
+                if let Some(repeats) = self.said.held.due(now_ms) {
+                    tracing::error!(
+                        output,
+                        words,
+                        repeats,
+                        "not the receiver that was meant: alerts are kept"
+                    );
+                }
             }
         }
     }
 
-    fn well(&mut self, lsn: Lsn, last_error: Option<String>) {
-        self.window.settled(lsn);
-        if self.window.is_troubled() {
-            return;
-        }
-        self.backoff = Backoff::default();
-        self.retry_at = None;
-        self.status.enter(OutputState::Running, last_error);
-    }
-
-    fn again(&mut self, lsn: Lsn, state: OutputState, words: String, wait_ms: u64) {
-        self.window.failed(lsn);
-        let at = Instant::now() + Duration::from_millis(wait_ms);
-        self.retry_at = Some(self.retry_at.map_or(at, |before| before.max(at)));
-        self.status.enter(state, Some(words));
-    }
-
-    fn advance(&mut self) {
-        self.window.advance();
-        let cursor = self.window.cursor();
-        if cursor.hint == self.status.passed() {
-            return;
-        }
-        if let Err(error) = self.file.save(cursor) {
-            tracing::warn!(output = self.status.name(), %error, "a restart will repeat what was delivered since");
+    fn save(&mut self, cursor: Cursor) {
+        if let Err(error) = self.file.save(cursor)
+            && let Some(repeats) = self.said.unsaved.due(self.now_ms())
+        {
+            let output = self.status.name();
+            tracing::warn!(output, %error, repeats, "a restart will repeat what was delivered since");
         }
         self.status.moved(cursor.hint);
     }
+
+    fn show(&self) {
+        let health = self.delivery.health();
+        self.status.enter(health.state, health.last_error);
+        self.status.waits_since(self.delivery.oldest_ms());
+    }
 }
 
-async fn until(at: Option<Instant>) {
+async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

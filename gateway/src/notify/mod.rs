@@ -6,6 +6,8 @@
 //!   and the same bytes but for `sequence`, also after a restart; but for the time of a withdrawal.
 //! - Changes of one alert are delivered in their order. Different alerts may overtake each other by
 //!   [`window::IN_FLIGHT`] at most, and not at all while an output is in trouble.
+//! - An output always makes progress, or waits for its receiver with a deadline ([`delivery`]). One that delivers nothing for
+//!   `alerts.stalled_after_s` although alerts wait is an alert of its own ([`stall`], [`watchdog`]).
 //! - A cursor moves only behind deliveries that the receiver took, or refused for good. Where a replay goes by other rules
 //!   than before, it is set back to where the replay begins.
 //!
@@ -14,8 +16,11 @@
 //! Deliberately absent: grouping, routing, quiet hours. What an answer of a webhook means is said in [`webhook`].
 
 mod courier;
+pub mod delivery;
 pub mod mqtt;
+pub mod stall;
 pub mod status;
+pub mod watchdog;
 pub mod webhook;
 pub mod window;
 
@@ -35,7 +40,7 @@ use std::{
 use tokio::sync::watch;
 
 /// One change on its way to one receiver.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Letter {
     /// Of the alert: letters of one alert keep their order.
     pub alert: String,
@@ -45,12 +50,14 @@ pub struct Letter {
     pub operator: String,
     /// How bad it is.
     pub severity: &'static str,
+    /// When the gateway found it, milliseconds since 1970.
+    pub arrival_ms: i64,
     /// The alert as JSON.
     pub body: Bytes,
 }
 
 /// What became of an attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Taken.
     Taken,

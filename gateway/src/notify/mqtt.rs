@@ -5,14 +5,18 @@
 //! there would have to be told apart from one here. It is a clean session, since what is not acknowledged is sent again
 //! from the log.
 //!
+//! The session carries the gateway's heartbeats as well, QoS 0: one that finds no connection or no room is dropped.
+//!
 //! Invariant: topics are made of the registry's operator ids and four words. Deliberately absent: a retained state of
 //! alerts, which a late subscriber gets from the API.
 
 use super::{Handle, Letter, Outcome, Receiver, Source, courier};
 use crate::{
     api::types::OutputKind,
+    heartbeat,
     intake::{Backoff, Broker, network, options},
 };
+use bytes::Bytes;
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, PublishOptions, QoS};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -28,10 +32,11 @@ const QUEUED: usize = 16;
 ///
 /// # Errors
 /// Where the machine refuses.
-pub fn start(broker: Broker, source: Source) -> anyhow::Result<Handle> {
+pub fn start(broker: Broker, source: Source, beats: watch::Receiver<Bytes>) -> anyhow::Result<Handle> {
     courier::start(NAME, OutputKind::Mqtt, source, || {
         let (current, connected) = watch::channel(None);
         tokio::spawn(connect(broker, current));
+        tokio::spawn(beat(beats, connected.clone()));
         Ok(Session { connected })
     })
 }
@@ -60,6 +65,18 @@ impl Receiver for Session {
             Ok(Some(_)) => Outcome::Taken,
             Ok(None) => later("the connection to the broker was lost before it acknowledged"),
             Err(_) => later("the broker did not acknowledge in time"),
+        }
+    }
+}
+
+/// Publishes each heartbeat, or drops it.
+async fn beat(mut beats: watch::Receiver<Bytes>, connected: watch::Receiver<Option<AsyncClient>>) {
+    while beats.changed().await.is_ok() {
+        let body = beats.borrow_and_update().clone();
+        let client = connected.borrow().clone();
+        if let Some(client) = client {
+            // Without room alerts wait as well, and they go first.
+            let _ = client.try_publish(heartbeat::TOPIC, body, PublishOptions::new(QoS::AtMostOnce));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which letters are under way, and how far an output has come. Pure: the courier sends and sleeps.
+//! Which letters are under way, and how far an output has come. Pure: [`super::delivery`] decides by it when to read and send.
 //!
 //! Invariants: two letters of one alert are never under way at once; the cursor passes a change only when it and all
 //! before it are settled, and a cause only with its last change. In trouble (an attempt failed) one letter alone is
@@ -13,14 +13,29 @@ pub const IN_FLIGHT: usize = 4;
 /// Changes behind an unsettled one that are remembered.
 const SLOTS: usize = 256;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much a window holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bounds {
+    /// Letters under way at once.
+    pub in_flight: usize,
+    /// Changes behind an unsettled one that are remembered.
+    pub slots: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { in_flight: IN_FLIGHT, slots: SLOTS }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum State {
     Waiting,
     UnderWay,
     Settled,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Slot {
     lsn: Lsn,
     cause: u64,
@@ -29,9 +44,16 @@ struct Slot {
     state: State,
 }
 
+impl Slot {
+    fn alert(&self) -> Option<&str> {
+        self.letter.as_ref().map(|letter| letter.alert.as_str())
+    }
+}
+
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Window {
+    bounds: Bounds,
     slots: VecDeque<Slot>,
     cursor: Cursor,
     troubled: bool,
@@ -42,8 +64,8 @@ pub struct Window {
 impl Window {
     /// An empty one, behind `cursor`.
     #[must_use]
-    pub fn new(cursor: Cursor) -> Self {
-        Self { slots: VecDeque::new(), cursor, troubled: false, probe: None }
+    pub fn new(bounds: Bounds, cursor: Cursor) -> Self {
+        Self { bounds, slots: VecDeque::new(), cursor, troubled: false, probe: None }
     }
 
     /// How far the output has come.
@@ -52,11 +74,24 @@ impl Window {
         self.cursor
     }
 
-    /// Whether another change may be taken up.
+    /// Whether another change may be taken up. What has settled makes room with [`Self::advance`].
     #[must_use]
     pub fn has_room(&self) -> bool {
         let open = self.slots.iter().filter(|slot| slot.state != State::Settled).count();
-        open < IN_FLIGHT && self.slots.len() < SLOTS
+        open < self.bounds.in_flight && self.slots.len() < self.bounds.slots
+    }
+
+    /// Whether nothing waits, is under way or lies behind what is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// When the gateway found the oldest alert that is not delivered.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        let mut open = self.slots.iter().filter(|slot| slot.state != State::Settled);
+        open.find_map(|slot| slot.letter.as_ref()).map(|letter| letter.arrival_ms)
     }
 
     /// Takes up a change; without a letter it is settled at once. A cause that the cursor has passed is none of ours.
@@ -77,15 +112,7 @@ impl Window {
         if self.troubled && under_way {
             return None;
         }
-        let free = |at: usize| {
-            let slot = &self.slots[at];
-            let alert = |slot: &Slot| slot.letter.as_ref().map(|letter| letter.alert.clone());
-            let behind = self.slots.iter().take(at).any(|before| {
-                before.state != State::Settled && (self.troubled || alert(before) == alert(slot))
-            });
-            slot.state == State::Waiting && !behind
-        };
-        let at = (0..self.slots.len()).find(|&at| free(at))?;
+        let at = (0..self.slots.len()).find(|&at| self.is_free(at))?;
         let slot = &mut self.slots[at];
         slot.state = State::UnderWay;
         self.probe = self.troubled.then_some(slot.lsn);
@@ -125,6 +152,15 @@ impl Window {
         self.cursor != before
     }
 
+    /// Whether the letter may be sent now.
+    fn is_free(&self, at: usize) -> bool {
+        let slot = &self.slots[at];
+        let blocks = |before: &Slot| {
+            before.state != State::Settled && (self.troubled || before.alert() == slot.alert())
+        };
+        slot.state == State::Waiting && !self.slots.iter().take(at).any(blocks)
+    }
+
     fn set(&mut self, lsn: Lsn, state: State) {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.lsn == lsn) {
             slot.state = state;
@@ -142,13 +178,14 @@ mod tests {
             key: String::new(),
             operator: String::new(),
             severity: "info",
+            arrival_ms: 0,
             body: bytes::Bytes::new(),
         })
     }
 
     /// Changes of these alerts, each the only one of its cause.
     fn window(alerts: &[&str]) -> Window {
-        let mut window = Window::new(Cursor::default());
+        let mut window = Window::new(Bounds::default(), Cursor::default());
         for (number, alert) in (1..).zip(alerts) {
             window.take_up(Lsn(number), number * 10, true, letter(alert));
         }
@@ -190,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_passed_with_its_last_change_only() {
-        let mut window = Window::new(Cursor { cause: 5, hint: Lsn(3) });
+        let mut window = Window::new(Bounds::default(), Cursor { cause: 5, hint: Lsn(3) });
         window.take_up(Lsn(4), 5, true, letter("known"));
         window.take_up(Lsn(5), 6, false, letter("a"));
         window.take_up(Lsn(6), 6, true, None);
@@ -213,7 +250,7 @@ mod tests {
         window.next_letter();
         window.settled(Lsn(1));
         assert!(window.has_room(), "settled ones are not counted");
-        let mut window = Window::new(Cursor::default());
+        let mut window = Window::new(Bounds::default(), Cursor::default());
         window.take_up(Lsn(1), 1, true, letter("a"));
         (2..=SLOTS as u64).for_each(|number| window.take_up(Lsn(number), number, true, None));
         assert!(!window.has_room());

@@ -29,7 +29,7 @@ const SLOT_BYTES: usize = 36;
 const SLOT_STRIDE: u64 = 512;
 
 /// How far a sink has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Cursor {
     /// The journal record up to which all decisions are at the destination; 0: none yet.
     pub cause: u64,

@@ -9,10 +9,17 @@
 //! Where causes behind the checkpoint are decided anew ([`Options::cause_max`]), *written* goes back to it: the store takes what
 //! it has already as once. Both move by complete causes. The decided log is released by *written* alone. An error of the store is never
 //! retried on the same handle: the sink stops, says so, and what follows stays in the decided log until a restart.
+//!
+//! The quarantine is in `refused`. Discards are reported to the ledger after the checkpoint that made them durable, by
+//! number ([`Discard`](crate::store::Discard)), so that each is counted once. What is old goes once in
+//! [`Options::retain_every`], by a clock that does not jump (`steady`).
+
+mod refused;
+mod steady;
 
 use crate::{
     clock::Clock,
-    decided::{Decided, Refused, RefusedParts, Samples, Window},
+    decided::{Decided, Samples, Window},
     journal::{Lsn, ReadError, Tail},
     lane::{LaneHandle, Said},
     sinks::{
@@ -24,10 +31,6 @@ use crate::{
     store::{Conflict, DeviceKey, Rollup, Rows, Store, StoreError},
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
-use hunhe_proto::{
-    encode::{BlockDraft, ColumnDraft, Draft, encode},
-    reading::Header,
-};
 use std::{
     sync::{
         Arc,
@@ -39,8 +42,6 @@ use std::{
 
 /// The name in configuration, status and checkpoints.
 pub const NAME: &str = "embedded";
-/// Why the loser of two samples at one time is in quarantine.
-pub const CONFLICT: &str = "conflict";
 
 /// How the sink works.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +56,14 @@ pub struct Options {
     pub confirmed_of_record: u64,
     /// Causes behind this one are decided anew, perhaps otherwise: what was written of them counts for nothing.
     pub cause_max: u64,
+    /// The last discard of the quarantine that the ledger has counted.
+    pub discarded: u64,
     /// How often the store's memory goes to disk.
     pub checkpoint_every: Duration,
+    /// How often what is old goes.
+    pub retain_every: Duration,
+    /// How long a quarantine record is kept, in milliseconds.
+    pub quarantine_age_ms: i64,
     /// For retention.
     pub clock: Clock,
 }
@@ -117,9 +124,11 @@ pub fn start(
     if written.cause > options.cause_max {
         tracing::warn!(from = options.cause_max, to = written.cause, "decided anew and written again");
         written = Cursor { cause: options.cause_max, hint: Lsn::NONE };
+        store.forget_discards_behind(options.cause_max);
         // At once: another crash must not make it valid again.
         store.checkpoint(&cursor_bytes(written))?;
     }
+    store.continue_discards(options.discarded);
     let of_record = if options.of_record { options.confirmed_of_record } else { u64::MAX };
     let confirmed = options.confirmed.min(of_record);
     let status = Arc::new(SinkStatus::new(NAME.into(), tail.clone()));
@@ -140,6 +149,7 @@ pub fn start(
         written,
         confirmed,
         retold: 0,
+        reported: options.discarded,
         current: 0,
         open: Vec::new(),
         done: Vec::new(),
@@ -184,6 +194,8 @@ struct Sink {
     confirmed: u64,
     /// The cause whose conflicts were told once more.
     retold: u64,
+    /// The last discard that was reported to the ledger.
+    reported: u64,
     /// By the device's place in the registry.
     keys: Vec<Option<DeviceKey>>,
     /// The cause being read.
@@ -192,7 +204,7 @@ struct Sink {
     open: Vec<Confirmation>,
     /// Confirmations of complete causes, not yet said.
     done: Vec<Confirmation>,
-    /// A quarantine record being judged again, and whether some of it was refused once more.
+    /// A refused message being judged again, and whether some of it was refused once more.
     redriven: Option<(u64, bool)>,
     conflicts: Vec<Conflict>,
     columns: Columns,
@@ -201,8 +213,8 @@ struct Sink {
 
 /// Records between two looks at the clock.
 const RECORDS_PER_TURN: usize = 4096;
-/// A report holds no more samples, and each meets one other at most.
-const CONFLICTS_MAX: usize = 4096;
+/// Discards wait no longer than this for a checkpoint, and with it for the ledger.
+const DISCARDS_WAIT: Duration = Duration::from_secs(5);
 
 impl Sink {
     fn run(mut self, mut feed: Feed) {
@@ -222,16 +234,20 @@ impl Sink {
         self.status.enter(State::Running, "");
         let mut checkpoint_at = Instant::now();
         let mut retain_at = Instant::now();
+        let mut steady = steady::Steady::default();
         loop {
             let stopping = self.stop.load(Ordering::Relaxed);
             let caught_up = self.turn(feed)?;
-            if checkpoint_at.elapsed() >= self.options.checkpoint_every || self.checkpoint_due {
+            let discards_due = checkpoint_at.elapsed() >= DISCARDS_WAIT && self.store.is_discard_waiting();
+            if checkpoint_at.elapsed() >= self.options.checkpoint_every || self.checkpoint_due || discards_due
+            {
                 checkpoint_at = Instant::now();
                 self.checkpoint(feed)?;
             }
-            if retain_at.elapsed() >= Duration::from_secs(3600) {
+            if retain_at.elapsed() >= self.options.retain_every {
+                let passed_ms = self.options.clock.event_ms(retain_at.elapsed());
                 retain_at = Instant::now();
-                self.store.retain(self.options.clock.now_ms())?;
+                self.retain(feed, steady.look(self.options.clock.now_ms(), passed_ms.into()))?;
             }
             if caught_up && stopping {
                 return self.checkpoint(feed);
@@ -293,6 +309,10 @@ impl Sink {
                 let confirm = refused.cause > self.options.confirmed;
                 self.take_refused(refused, write, confirm).map(|()| 0)
             }
+            Decided::Judged { record, .. } => {
+                self.redriven = Some((*record, false));
+                Ok(0)
+            }
         }
     }
 
@@ -340,77 +360,10 @@ impl Sink {
         Ok(if write { samples.rows as u64 } else { 0 })
     }
 
-    /// The loser of two samples at one time stays in the store's own list, and moves in the ledger.
-    fn quarantine_conflict(
-        &mut self,
-        samples: &Samples<'_>,
-        conflict: &Conflict,
-        confirm: bool,
-    ) -> Result<(), EmbeddedError> {
-        let report = self.as_report(samples.device, conflict);
-        let ranges = [(conflict.seq, 1, CONFLICT)];
-        let record = RefusedParts {
-            cause: samples.cause,
-            device: Some(samples.device),
-            arrival_ms: self.options.clock.now_ms(),
-            boot: conflict.boot,
-            redrive_of: None,
-            reason: CONFLICT,
-            topic: hunhe_proto::topic::up(samples.device).as_bytes(),
-            payload: &report,
-        }
-        .to_record(ranges.into_iter());
-        let id = conflict_id(samples.cause, conflict);
-        self.put_quarantine(id, &record)?;
-        if conflict.was_stored && confirm {
-            self.open.push(displaced(samples.cause, samples.device, conflict.boot));
-        }
-        Ok(())
-    }
-
-    /// A cause that was written before a crash: its losers are in quarantine, and are told as displaced, whichever sample of
-    /// the two it was. Of those that the quarantine has discarded nothing is known.
-    fn tell_conflicts_again(&mut self, cause: u64) -> Result<(), EmbeddedError> {
-        let ids = conflict_ids(cause);
-        let found = self.store.list_quarantine(ids.start.checked_sub(1), CONFLICTS_MAX)?;
-        for (_, record) in found.iter().take_while(|(id, _)| ids.contains(id)) {
-            let Ok(refused) = crate::decided::read_refused_record(record) else { continue };
-            // Ids of causes far apart may meet.
-            if let Some(device) = refused.device.filter(|_| refused.cause == cause) {
-                self.open.push(displaced(cause, device, refused.boot));
-            }
-        }
-        Ok(())
-    }
-
     fn lose(&self, records: u64) {
         tracing::error!(records, "decided records cannot be read: they are missing in the embedded store");
         self.status.lost(records);
         self.status.warn(format!("{records} decided records are missing here: damaged on disk"));
-    }
-
-    /// The loser as the report it could have come in, so that it can be looked at like any other.
-    fn as_report(&self, device: hunhe_proto::id::Id, conflict: &Conflict) -> Vec<u8> {
-        let Some(index) = self.registry.find(device) else { return Vec::new() };
-        let unit_ms = i64::from(self.registry.class_of(index).axis.unit_ms.max(1));
-        let quality = [conflict.quality];
-        let columns: Vec<ColumnDraft<'_>> = conflict
-            .values
-            .iter()
-            .map(|(channel, value)| ColumnDraft {
-                channel: *channel,
-                values: std::slice::from_ref(value),
-                quality: &quality,
-            })
-            .collect();
-        let block =
-            BlockDraft { t0: conflict.time_ms / unit_ms, step: 0, dt: &[], samples: 1, columns: &columns };
-        let header = Header { boot: conflict.boot, seq: conflict.seq, ..Header::default() };
-        let mut out = vec![0; hunhe_proto::reading::REPORT_BYTES_MAX];
-        let written = encode(&Draft { header, drops: &[], blocks: &[block] }, &mut out);
-        // One sample of at most 32 channels always fits.
-        out.truncate(written.unwrap_or(0));
-        out
     }
 
     fn take_window(&mut self, window: &Window<'_>) -> Result<(), EmbeddedError> {
@@ -433,55 +386,9 @@ impl Sink {
         Ok(())
     }
 
-    fn take_refused(
-        &mut self,
-        refused: &Refused<'_>,
-        write: bool,
-        confirm: bool,
-    ) -> Result<(), EmbeddedError> {
-        let record = refused.to_record();
-        if let Some(id) = refused.redrive_of {
-            self.redriven = Some((id, true));
-            // One that names no samples, as of a device unknown by now, must not take the place of one that does.
-            if write && refused.samples() > 0 {
-                self.put_quarantine(id, &record)?;
-            }
-            return Ok(());
-        }
-        if write {
-            self.put_quarantine(refused.cause, &record)?;
-        }
-        let samples = refused.samples();
-        if let Some(device) = refused.device.filter(|_| confirm && samples > 0) {
-            let confirmed = Confirmed { handled: samples, quarantined: samples, ..Confirmed::default() };
-            self.open.push(Confirmation { cause: refused.cause, device, boot: refused.boot, confirmed });
-        }
-        Ok(())
-    }
-
-    /// At the quarantine's bound the oldest record goes, and its samples are declared lost.
-    fn put_quarantine(&mut self, id: u64, record: &[u8]) -> Result<(), EmbeddedError> {
-        let discarded = self.store.put_quarantine(id, record)?;
-        self.checkpoint_due |= self.store.is_checkpoint_due();
-        // What is written once more after a crash discards once more what was counted.
-        let Some(discarded) = discarded.filter(|_| self.current > self.options.confirmed) else {
-            return Ok(());
-        };
-        if let Some(said) = discarded_samples(&discarded.bytes) {
-            // The lane ends first only when all of us end.
-            let _ = self.lane.say(Said::Discarded(said));
-        }
-        Ok(())
-    }
-
     fn end_cause(&mut self) -> Result<(), EmbeddedError> {
         self.done.append(&mut self.open);
-        if let Some((record, refused_again)) = self.redriven.take()
-            && !refused_again
-        {
-            self.store.remove_quarantine(record)?;
-        }
-        Ok(())
+        self.end_redrive()
     }
 
     fn confirm(&mut self, complete: u64) {
@@ -499,6 +406,7 @@ impl Sink {
             self.written = Cursor { cause: feed.complete(), hint: feed.complete_at() };
         }
         self.store.checkpoint(&cursor_bytes(self.written))?;
+        self.report_discards();
         // After a crash it is ahead of what is confirmed, and that is still to be read.
         if self.confirmed >= self.written.cause {
             self.status.moved(self.written);
@@ -518,30 +426,6 @@ impl Sink {
         self.keys[index.at()] = Some(key);
         Ok(key)
     }
-}
-
-/// Conflicts share the quarantine with refused messages: above every journal record's number, below the dead letters' ids.
-fn conflict_id(cause: u64, conflict: &Conflict) -> u64 {
-    let identity = crc32c::crc32c_append(conflict.boot, &conflict.seq.to_le_bytes());
-    conflict_ids(cause).start | u64::from(identity)
-}
-
-/// The ids of a cause's conflicts.
-fn conflict_ids(cause: u64) -> std::ops::Range<u64> {
-    let start = (1 << 52) | ((cause & 0x7_ffff) << 32);
-    start..start + (1 << 32)
-}
-
-fn displaced(cause: u64, device: hunhe_proto::id::Id, boot: u32) -> Confirmation {
-    Confirmation { cause, device, boot, confirmed: Confirmed { displaced: 1, ..Confirmed::default() } }
-}
-
-/// What a discarded record's samples were, for the ledger.
-pub(crate) fn discarded_samples(record: &[u8]) -> Option<Confirmation> {
-    let refused = crate::decided::read_refused_record(record).ok()?;
-    let quarantined = refused.samples();
-    let confirmed = Confirmed { quarantined, ..Confirmed::default() };
-    Some(Confirmation { cause: refused.cause, device: refused.device?, boot: refused.boot, confirmed })
 }
 
 impl Columns {

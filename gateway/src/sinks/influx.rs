@@ -23,6 +23,7 @@
 
 mod batch;
 mod begin;
+pub mod dead_letters;
 mod deliver;
 mod durability;
 mod handover;

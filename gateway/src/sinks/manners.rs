@@ -105,7 +105,7 @@ fn speaks_of_retention(body: &str) -> bool {
 }
 
 /// Growing random waits ("full jitter"): many gateways that lost one database do not come back at one instant.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Backoff {
     attempts: u32,
     held: u32,

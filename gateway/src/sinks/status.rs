@@ -5,12 +5,13 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::cursor::Cursor;
 use crate::journal::{Lsn, Tail};
+use crate::observe::Repeats;
 
 /// What a sink is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -55,6 +56,9 @@ pub struct SinkStatus {
     name: String,
     tail: Tail,
     words: Mutex<Words>,
+    /// When failures were logged last, by whether a person must mend them.
+    logged: Mutex<[Repeats; 2]>,
+    begun: Instant,
     cause: AtomicU64,
     hint: AtomicU64,
     written: AtomicU64,
@@ -117,6 +121,13 @@ pub struct Snapshot {
 }
 
 impl SinkStatus {
+    /// Whether a failed request is to be logged, and how many were not since the last that was.
+    pub(super) fn failure_to_log(&self, held: bool) -> Option<u64> {
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        logged[usize::from(held)].due(now_ms)
+    }
+
     /// A sink that has not begun, reading the log behind `tail`.
     #[must_use]
     pub fn new(name: String, tail: Tail) -> Self {
@@ -132,6 +143,8 @@ impl SinkStatus {
             name,
             tail,
             words: Mutex::new(words),
+            logged: Mutex::default(),
+            begun: Instant::now(),
             cause: zero(),
             hint: zero(),
             written: zero(),

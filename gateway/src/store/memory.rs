@@ -131,7 +131,7 @@ impl Memory {
             bytes: 0,
             catalog,
             rollups: Rollups::default(),
-            quarantine: Quarantine::load(disk, options.quarantine_limit_records)?,
+            quarantine: Quarantine::load(disk, options.quarantine)?,
         })
     }
 

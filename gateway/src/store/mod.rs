@@ -63,8 +63,11 @@ pub use disk::Month;
 pub use dump::{Dump, Filling, is_key, is_space, samples_in};
 pub use format::{FORMAT, MARKER, refuse_newer};
 pub use hunhe_gateway_core::event::ABSENT;
-pub use quarantine::Discarded;
-pub use retain::Retained;
+pub use quarantine::{
+    Amount, Discard, Held, Hold, Limits, NewRecord, Record, RecordFilter, RecordHead, RecordId,
+    RecordIdError, RecordKind, Walk,
+};
+pub use retain::{Retained, Retired};
 pub use rollup::Rollup;
 pub use scan::{Series, Stretch};
 
@@ -97,8 +100,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// Tables that are kept open.
     pub open_tables: usize,
-    /// At this many quarantine records the oldest is discarded.
-    pub quarantine_limit_records: usize,
+    /// The quarantine's bounds.
+    pub quarantine: Limits,
     /// Samples at which a block is closed, 2 to 4,096; other than [`BLOCK_ROWS`] in tests and measurements only.
     pub block_rows: usize,
     /// Compress with LZ4 on top of the columns; of use to measurements only. Kept by each month from when it began.
@@ -106,7 +109,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults: 45 days, 20 GiB, 8 MiB unwritten, 16 MiB cached, 900 tables open, 100,000 quarantine records.
+    /// The defaults: 45 days, 20 GiB, 8 MiB unwritten, 16 MiB cached, 900 tables open, 100,000 quarantine records in 256 MiB.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -116,7 +119,7 @@ impl Options {
             dirty_limit_bytes: 8 << 20,
             cache_bytes: 16 << 20,
             open_tables: 900,
-            quarantine_limit_records: 100_000,
+            quarantine: Limits { records: 100_000, bytes: 256 << 20 },
             block_rows: BLOCK_ROWS,
             lz4: false,
         }
@@ -273,6 +276,8 @@ pub struct Store {
     /// Held by whoever changes something, so that a checkpoint sees one state while readers go on.
     writer: Mutex<()>,
     memory: RwLock<Memory>,
+    /// What retention dropped.
+    retired: Mutex<retain::Tally>,
     poisoned: AtomicBool,
     #[cfg(test)]
     fail_next_sync: AtomicBool,
@@ -289,11 +294,13 @@ impl Store {
         }
         let disk = Disk::open(&options)?;
         let memory = Memory::load(&disk, &options)?;
+        let retired = Mutex::new(retain::Tally::load(&disk)?);
         Ok(Self {
             options,
             disk,
             writer: Mutex::default(),
             memory: RwLock::new(memory),
+            retired,
             poisoned: AtomicBool::new(false),
             #[cfg(test)]
             fail_next_sync: AtomicBool::new(false),

@@ -1,6 +1,8 @@
 //! The store's promises one by one; `model` compares it with a sorted map.
 
 mod model;
+mod records;
+mod retired;
 
 use super::*;
 use std::ops::ControlFlow;
@@ -17,7 +19,8 @@ fn folder() -> TempDir {
 }
 
 fn options(dir: &TempDir) -> Options {
-    Options { block_rows: 8, quarantine_limit_records: 4, ..Options::new(dir.path()) }
+    let quarantine = Limits { records: 4, bytes: 1 << 20 };
+    Options { block_rows: 8, quarantine, ..Options::new(dir.path()) }
 }
 
 fn open(dir: &TempDir) -> Store {
@@ -219,39 +222,6 @@ fn the_newest_revision_of_a_window_replaces_the_others_in_any_order() {
 }
 
 #[test]
-fn quarantine_hands_out_the_oldest_at_its_bound_and_forgets_nothing_else() {
-    let dir = folder();
-    let store = open(&dir);
-    let ids = |store: &Store| -> Vec<u64> {
-        store.list_quarantine(None, 100).unwrap().into_iter().map(|(id, _)| id).collect()
-    };
-    for id in [10, 20, 30, 40] {
-        assert_eq!(store.put_quarantine(id, &id.to_be_bytes()).unwrap(), None);
-    }
-    store.checkpoint(b"four").unwrap();
-    assert_eq!(store.put_quarantine(20, b"again").unwrap(), None);
-    let oldest = Discarded { id: 10, bytes: 10_u64.to_be_bytes().to_vec() };
-    assert_eq!(store.put_quarantine(50, b"fifth").unwrap(), Some(oldest.clone()));
-    assert!(store.remove_quarantine(30).unwrap());
-    assert!(!store.remove_quarantine(30).unwrap());
-    assert_eq!(ids(&store), [20, 40, 50]);
-    assert_eq!(store.get_quarantine(20).unwrap().as_deref(), Some(&b"again"[..]));
-    assert_eq!(store.list_quarantine(Some(20), 1).unwrap(), [(40, 40_u64.to_be_bytes().to_vec())]);
-    // A crash takes the discard back, so that the replay returns it again.
-    drop(store);
-    let store = open(&dir);
-    assert_eq!((ids(&store), store.quarantine_count()), (vec![10, 20, 30, 40], 4));
-    assert_eq!(store.put_quarantine(50, b"fifth").unwrap(), Some(oldest));
-    store.checkpoint(b"five").unwrap();
-    drop(store);
-    let store = open(&dir);
-    assert_eq!((ids(&store), store.quarantine_count()), (vec![20, 30, 40, 50], 4));
-    for id in [60, 70, 80, 90] {
-        assert_eq!(store.put_quarantine(id, &[]).unwrap().map(|discarded| discarded.id), Some(id - 40));
-    }
-}
-
-#[test]
 fn device_keys_are_dense_and_outlive_the_process() {
     let dir = folder();
     let store = open(&dir);
@@ -279,7 +249,8 @@ fn a_failed_sync_poisons_the_store_until_it_is_opened_again() {
     assert!(matches!(store.checkpoint(b"one"), Err(StoreError::Disk(_))));
     assert!(matches!(store.checkpoint(b"two"), Err(StoreError::Poisoned)));
     assert!(matches!(batch.write(&store, &mut vec![]), Err(StoreError::Poisoned)));
-    assert!(matches!(store.put_quarantine(1, b""), Err(StoreError::Poisoned)));
+    let record = records::message(1, None, 0);
+    assert!(matches!(store.put_record(&record), Err(StoreError::Poisoned)));
     assert!(matches!(store.retain(BASE_MS), Err(StoreError::Poisoned)));
     drop(store);
     let store = open(&dir);
@@ -388,57 +359,6 @@ fn crashed(dir: &TempDir) -> TempDir {
     let copied = folder();
     copy(dir.path(), copied.path());
     copied
-}
-
-#[test]
-fn records_kept_are_on_disk_at_once_and_nothing_else_is() {
-    let dir = folder();
-    let store = open(&dir);
-    store.put_quarantine(1, b"put").unwrap();
-    let kept = [(2, b"two".to_vec()), (3, b"three".to_vec())];
-    assert_eq!(store.keep_quarantine(kept.clone().into()).unwrap(), []);
-    let after = open(&crashed(&dir));
-    assert_eq!(after.list_quarantine(None, 9).unwrap(), kept);
-    assert_eq!(after.quarantine_count(), 2);
-    // Again under the same ids: once.
-    assert_eq!(store.keep_quarantine(kept.into()).unwrap(), []);
-    assert_eq!(store.quarantine_count(), 3);
-    store.checkpoint(b"").unwrap();
-    assert_eq!(
-        open(&crashed(&dir)).list_quarantine(None, 9).unwrap(),
-        store.list_quarantine(None, 9).unwrap()
-    );
-}
-
-#[test]
-fn records_kept_beyond_the_bound_make_the_oldest_leave() {
-    let dir = folder();
-    let store = open(&dir);
-    store.put_quarantine(7, b"7").unwrap();
-    let kept = |ids: std::ops::Range<u64>| ids.map(|id| (id, vec![u8::try_from(id).unwrap()])).collect();
-    assert_eq!(store.keep_quarantine(kept(1..4)).unwrap(), []);
-    let ids = |discarded: Vec<Discarded>| discarded.iter().map(|record| record.id).collect::<Vec<_>>();
-    assert_eq!(ids(store.keep_quarantine(kept(10..13)).unwrap()), [1, 2, 3]);
-    assert_eq!(ids(store.keep_quarantine(kept(20..26)).unwrap()), [7, 10, 11, 12, 20, 21]);
-    let listed = |store: &Store| -> Vec<u64> {
-        store.list_quarantine(None, 99).unwrap().into_iter().map(|(id, _)| id).collect()
-    };
-    assert_eq!(listed(&store), [22, 23, 24, 25]);
-    store.checkpoint(b"").unwrap();
-    assert_eq!(
-        listed(&open(&crashed(&dir))),
-        [22, 23, 24, 25],
-        "what was discarded leaves with a checkpoint"
-    );
-}
-
-#[test]
-fn a_record_whose_sync_failed_is_not_kept_and_the_store_takes_no_more() {
-    let dir = folder();
-    let store = open(&dir);
-    store.fail_next_sync.store(true, Ordering::Release);
-    assert!(store.keep_quarantine([(1, vec![1])].into()).is_err());
-    assert!(matches!(store.keep_quarantine([(1, vec![1])].into()), Err(StoreError::Poisoned)));
 }
 
 #[test]

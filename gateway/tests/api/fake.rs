@@ -13,14 +13,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use hunhe_gateway::api::backend::{
-    AlertQuery, AlertStateQuery, Answer, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery, SeriesQuery,
+    AlertQuery, AlertStateQuery, Answer, BackupStream, DeviceQuery, LedgerQuery, QuarantineQuery,
+    SeriesQuery, WriteOffQuery,
 };
 use hunhe_gateway::api::metrics::{Metric, MetricKind};
 use hunhe_gateway::api::types::{
-    Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, Bilingual, Channel, Circuit, Class,
-    Device, DevicePage, DeviceState, District, FiringCounts, Instant, JournalStatus, LaneStatus, Latest,
-    LatestValue, Ledger, LedgerBy, LedgerRow, LedgerTotals, OutputKind, OutputState, OutputStatus, Position,
-    QuarantinePage, QuarantineRecord, Redriven, Rule, Series, SeriesKind, SinkState, SinkStatus, Status,
+    Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, Bilingual, Breach, Channel, Circuit,
+    Class, Device, DevicePage, DeviceState, District, FiringCounts, Instant, JournalStatus, LaneStatus,
+    Latest, LatestValue, Ledger, LedgerBy, LedgerRow, LedgerTotals, OutputKind, OutputState, OutputStatus,
+    Position, QuarantineKind, QuarantinePage, QuarantineRecord, QuarantineStatus, Redriven, RefusedValue,
+    Retired, Rule, Series, SeriesKind, SinkState, SinkStatus, Status, WriteOff, WriteOffOrder, WriteOffPage,
     Zone,
 };
 use hunhe_gateway::api::{ApiError, Backend};
@@ -55,6 +57,7 @@ pub(crate) struct Fake {
     pub(crate) devices: usize,
 }
 
+const RETIRED: Retired = Retired { expired: 4_096, oversize: 0 };
 /// What the one backup holds that is given.
 pub(crate) const BACKUP: &str = "all there is";
 
@@ -163,6 +166,15 @@ impl Fake {
             ],
             ledger: totals(120_000 + ((now_ms - NOW_MS) / 10) as u64),
             quarantined_by_reason: by_reason(),
+            quarantine: QuarantineStatus {
+                records: 17,
+                limit_records: 100_000,
+                bytes: 4_200,
+                limit_bytes: 256 << 20,
+                discarded: 3,
+                by_reason: by_reason(),
+            },
+            retired: RETIRED,
             alerts: FiringCounts { live: firing(), retrospective: 1 },
             outputs: vec![
                 output("mqtt", OutputKind::Mqtt, OutputState::Running, None),
@@ -174,7 +186,16 @@ impl Fake {
 
 fn output(name: &str, kind: OutputKind, state: OutputState, last_error: Option<&str>) -> OutputStatus {
     let last_error = last_error.map(str::to_owned);
-    OutputStatus { name: name.into(), kind, state, lag: 3, delivered: 21, failed: 0, last_error }
+    OutputStatus {
+        name: name.into(),
+        kind,
+        state,
+        stalled_since: None,
+        lag: 3,
+        delivered: 21,
+        failed: 0,
+        last_error,
+    }
 }
 
 fn firing() -> AlertCounts {
@@ -203,6 +224,7 @@ pub(crate) fn alert(sequence: u64) -> Alert {
         mode: if sequence == 5 { AlertMode::Retrospective } else { AlertMode::Live },
         device: Some("gas-leak-0001".into()),
         agent: "agent-0".into(),
+        output: None,
         class: Some("gas_leak".into()),
         zone: Some("zone-1".into()),
         zone_name: Some(two("1 号分区", "DMA 1")),
@@ -251,6 +273,7 @@ pub(crate) fn totals(sampled: u64) -> LedgerTotals {
         stored: sampled - 27,
         quarantined: 17,
         declared_lost: 4,
+        written_off: 1,
         outstanding: 6,
         unexplained: 0,
         duplicates: 310,
@@ -271,17 +294,48 @@ pub(crate) fn record(id: u64) -> QuarantineRecord {
         _ => (Some("dma-flow-0002"), "time_future"),
     };
     QuarantineRecord {
-        id,
+        id: format!("m-{id}"),
+        kind: QuarantineKind::Message,
         arrival: Instant(NOW_MS - 1_000 * (100 - id as i64)),
         device: device.map(str::to_owned),
         reason: reason.into(),
-        detail: "flow 9999999 above 5000 m³/h".into(),
+        detail: "1 from 77: out_of_range; flow = 9999999 m³/h > 5000 m³/h".into(),
+        values: vec![RefusedValue {
+            time: Instant(NOW_MS - 1_000 * (100 - id as i64)),
+            seq: 77,
+            channel: "flow".into(),
+            value: 9_999_999.0,
+            unit: "m³/h".into(),
+            breach: Breach::Above,
+            limit: 5_000.0,
+        }],
+        payload_hex: None,
         topic: "hunhe/v1/3f/<img src=x onerror=alert(1)>/up".into(),
         payload_bytes: 48,
         payload_crc32c: "0badcafe".into(),
         samples: 1,
         first_seq: Some(77),
         boot: Some("1234abcd".into()),
+    }
+}
+
+fn write_off(id: u64) -> WriteOff {
+    WriteOff {
+        id,
+        at: Instant(NOW_MS),
+        device: "gas-meter-0001".into(),
+        samples: 10 * id,
+        reason: "备份恢复之后".into(),
+        by: "lin".into(),
+    }
+}
+
+fn number_of(id: &str) -> Result<u64, ApiError> {
+    let number = id.strip_prefix("m-").and_then(|number| number.parse().ok());
+    match number {
+        Some(number @ 1..=17) => Ok(number),
+        Some(_) => Err(ApiError::NotFound(format!("no quarantine record {id}"))),
+        None => Err(ApiError::BadRequest(format!("path: {id} is no record id"))),
     }
 }
 
@@ -315,7 +369,20 @@ impl Backend for Fake {
         keys.truncate(query.limit);
         let next = more.then(|| keys.last().cloned()).flatten();
         let rows = keys.into_iter().map(|key| LedgerRow { key, totals: totals(1_000) }).collect();
-        ok(Ledger { totals: totals(120_000), by: query.by, rows, next })
+        ok(Ledger { totals: totals(120_000), retired: RETIRED, by: query.by, rows, next })
+    }
+
+    fn write_off(&self, order: WriteOffOrder) -> Answer<'_, WriteOff> {
+        ok(WriteOff { device: order.device, reason: order.reason, by: order.by, ..write_off(9) })
+    }
+
+    fn write_offs(&self, query: WriteOffQuery) -> Answer<'_, WriteOffPage> {
+        let ids = (1..=9).rev().filter(|id| query.before.is_none_or(|before| *id < before));
+        let mut items: Vec<WriteOff> = ids.take(query.limit + 1).map(write_off).collect();
+        let more = items.len() > query.limit;
+        items.truncate(query.limit);
+        let next = items.last().filter(|_| more).map(|write_off| write_off.id);
+        ok(WriteOffPage { items, next, total: 9 })
     }
 
     fn classes(&self) -> Answer<'_, Vec<Class>> {
@@ -371,7 +438,9 @@ impl Backend for Fake {
 
     fn devices(&self, query: DeviceQuery) -> Answer<'_, DevicePage> {
         if self.busy.load(Ordering::Relaxed) {
-            return Box::pin(async { Err(ApiError::Busy) });
+            return Box::pin(async {
+                Err(ApiError::Busy("too many queries at once: try again in a second".into()))
+            });
         }
         let text = query.text.map(|text| text.to_lowercase());
         let mut all: Vec<Device> = (0..self.devices)
@@ -446,29 +515,42 @@ impl Backend for Fake {
     }
 
     fn quarantine(&self, query: QuarantineQuery) -> Answer<'_, QuarantinePage> {
-        let all: Vec<QuarantineRecord> = (1..=17).rev().map(record).collect();
-        let matching: Vec<QuarantineRecord> = all
-            .into_iter()
-            .filter(|record| query.reason.as_ref().is_none_or(|reason| &record.reason == reason))
-            .collect();
-        let total = matching.len() as u64;
-        let mut items: Vec<QuarantineRecord> = matching
-            .into_iter()
-            .filter(|record| query.before.is_none_or(|before| record.id < before))
-            .collect();
+        let matches = |record: &QuarantineRecord| {
+            query.reason.as_ref().is_none_or(|reason| &record.reason == reason)
+                && query.device.as_ref().is_none_or(|device| record.device.as_ref() == Some(device))
+                && query.kind.is_none_or(|kind| record.kind == kind)
+                && query.from_ms.is_none_or(|from_ms| record.arrival.0 >= from_ms)
+                && query.to_ms.is_none_or(|to_ms| record.arrival.0 < to_ms)
+        };
+        let matching: Vec<QuarantineRecord> = (1..=17).rev().map(record).filter(matches).collect();
+        let total = Some(matching.len() as u64);
+        let from = match &query.before {
+            None => 0,
+            Some(before) => match matching.iter().position(|record| &record.id == before) {
+                Some(at) => at + 1,
+                None => {
+                    let words = "query: `before` is not the `next` of a page";
+                    return Box::pin(async move { Err(ApiError::BadRequest(words.into())) });
+                }
+            },
+        };
+        let mut items = matching.into_iter().skip(from).collect::<Vec<_>>();
         let more = items.len() > query.limit;
         items.truncate(query.limit);
-        let next = if more { items.last().map(|record| record.id) } else { None };
+        let next = if more { items.last().map(|record| record.id.clone()) } else { None };
         ok(QuarantinePage { items, next, total, by_reason: by_reason() })
     }
 
-    fn redrive(&self, id: u64) -> Answer<'_, Redriven> {
-        let redriven = if (1..=17).contains(&id) {
-            Ok(Redriven { id, samples: 1 })
-        } else {
-            Err(ApiError::NotFound(format!("no quarantine record {id}")))
-        };
-        Box::pin(std::future::ready(redriven))
+    fn quarantined(&self, id: String, payload: bool) -> Answer<'_, QuarantineRecord> {
+        let found = number_of(&id).map(|number| {
+            let payload_hex = payload.then(|| "00ff".to_owned());
+            QuarantineRecord { payload_hex, ..record(number) }
+        });
+        Box::pin(std::future::ready(found))
+    }
+
+    fn redrive(&self, id: String) -> Answer<'_, Redriven> {
+        Box::pin(std::future::ready(number_of(&id).map(|_| Redriven { id, samples: 1 })))
     }
 
     fn alerts(&self, query: AlertQuery) -> Answer<'_, AlertPage> {

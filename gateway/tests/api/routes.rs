@@ -19,6 +19,10 @@ async fn every_read_route_answers_with_its_shape() {
 
     let ledger = served.get("/api/v1/ledger").await;
     assert_eq!(ledger["totals"]["sampled"], 120_000);
+    assert_eq!(
+        (&ledger["totals"]["declared_lost"], &ledger["totals"]["written_off"]),
+        (&json!(4), &json!(1))
+    );
     assert_eq!(ledger["rows"], json!([]));
     let split = served.get("/api/v1/ledger?by=district").await;
     assert_eq!(split["rows"][0]["key"], "210106");
@@ -32,7 +36,15 @@ async fn every_read_route_answers_with_its_shape() {
     assert_eq!(device["class"], "gas_meter");
     assert_eq!(device["position"], Value::Null);
     assert_eq!(device["latest"][0]["channel"], "volume");
-    assert_eq!(served.get("/api/v1/quarantine?reason=time_future").await["items"][0]["id"], 17);
+    assert_eq!(status["quarantine"]["limit_bytes"], 256 << 20);
+    assert_eq!(
+        (&status["retired"]["expired"], &ledger["retired"]["expired"]),
+        (&json!(4_096), &json!(4_096))
+    );
+    let record = served.get("/api/v1/quarantine/m-4").await;
+    assert_eq!((&record["kind"], &record["values"][0]["breach"]), (&json!("message"), &json!("above")));
+    assert_eq!(record["payload_hex"], Value::Null, "only who asks for it gets the payload");
+    assert_eq!(served.get("/api/v1/quarantine/m-4?payload=true").await["payload_hex"], "00ff");
 
     assert_eq!(
         status["alerts"],
@@ -43,6 +55,30 @@ async fn every_read_route_answers_with_its_shape() {
     assert_eq!(served.get("/api/v1/districts").await[0]["alerts"]["critical"], 1);
     let rules = served.get("/api/v1/rules").await;
     assert_eq!(rules[0]["when"], json!({"channel": "ch4", "at_least": 50.0, "clear_below": 40.0}));
+}
+
+#[tokio::test]
+async fn quarantine_is_filtered_and_paged_by_the_key_that_a_page_gives() {
+    let served = Served::plain().await;
+    let ids = async |keys: &str| {
+        let page = served.get(&format!("/api/v1/quarantine?{keys}")).await;
+        let items = page["items"].as_array().unwrap();
+        let ids: Vec<String> = items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect();
+        (ids, page["next"].as_str().map(str::to_owned))
+    };
+    assert_eq!(ids("reason=time_future&limit=2").await.0, ["m-17", "m-14"]);
+    assert_eq!(ids("kind=conflict").await.0, [""; 0]);
+    assert_eq!(ids("device=gas-meter-0001&limit=1").await.0, ["m-16"]);
+    let span = "from=2026-01-02T03:02:30Z&to=2026-01-02T03:02:35Z";
+    assert_eq!(ids(span).await.0, ["m-9", "m-8", "m-7", "m-6", "m-5"]);
+    let (mut seen, mut path) = (Vec::new(), "limit=5".to_owned());
+    loop {
+        let (page, next) = ids(&path).await;
+        seen.extend(page);
+        let Some(next) = next else { break };
+        path = format!("limit=5&before={next}");
+    }
+    assert!(seen.into_iter().eq((1..=17).rev().map(|id| format!("m-{id}"))));
 }
 
 #[tokio::test]
@@ -167,6 +203,7 @@ async fn an_unknown_key_is_refused_by_name_on_every_route_that_is_asked_for_data
         "devices/gas-leak-0000",
         "devices/gas-leak-0000/series",
         "quarantine",
+        "quarantine/m-1",
         "live",
     ];
     for route in routes {
@@ -174,7 +211,7 @@ async fn an_unknown_key_is_refused_by_name_on_every_route_that_is_asked_for_data
         let problem = served.problem("GET", &format!("/api/v1/{route}{query}"), 400).await;
         assert!(problem["detail"].as_str().unwrap().contains("`colour`"), "{route}: {problem}");
     }
-    let refused = served.problem("POST", "/api/v1/quarantine/1/redrive?colour=red", 400).await;
+    let refused = served.problem("POST", "/api/v1/quarantine/m-1/redrive?colour=red", 400).await;
     assert!(refused["detail"].as_str().unwrap().contains("`colour`"));
 }
 
@@ -187,6 +224,10 @@ async fn a_malformed_question_is_refused_in_words() {
         ("/api/v1/devices?limit=1001".into(), 400, "1 to 1000"),
         ("/api/v1/devices?limit=1&limit=2".into(), 400, "duplicate field `limit`"),
         ("/api/v1/quarantine?before=x".into(), 400, "before"),
+        ("/api/v1/quarantine?kind=mood".into(), 400, "`mood`"),
+        ("/api/v1/quarantine?from=soon".into(), 400, "`from`"),
+        ("/api/v1/quarantine/17".into(), 400, "17"),
+        ("/api/v1/quarantine/m-99".into(), 404, "m-99"),
         ("/api/v1/ledger?by=mood".into(), 400, "`mood`"),
         (series.to_owned(), 400, "`channel`"),
         (format!("{series}?channel=ch4&from=soon"), 400, "`from`"),
@@ -206,7 +247,7 @@ async fn a_malformed_question_is_refused_in_words() {
     }
     served.problem("DELETE", "/api/v1/status", 405).await;
     served.problem("POST", "/api/v1/quarantine/x/redrive", 400).await;
-    served.problem("POST", "/api/v1/quarantine/99/redrive", 404).await;
+    served.problem("POST", "/api/v1/quarantine/m-99/redrive", 404).await;
     served.problem("POST", "/", 405).await;
 }
 
@@ -225,16 +266,16 @@ async fn a_query_too_many_is_refused_and_told_when_to_come_back() {
     served.backend.busy.store(true, Ordering::Relaxed);
     let refused = served.request("GET", "/api/v1/devices").send().await.unwrap();
     assert_eq!(refused.headers()["retry-after"], "1");
-    assert_eq!(crate::problem(refused, 429).await["type"], "urn:hunhe:problem:busy");
+    assert_eq!(problem(refused, 429).await["type"], "urn:hunhe:problem:busy");
 }
 
 #[tokio::test]
 async fn a_redrive_is_accepted_from_here_and_refused_from_another_origin() {
     let served = Served::plain().await;
-    let path = "/api/v1/quarantine/4/redrive";
+    let path = "/api/v1/quarantine/m-4/redrive";
     let accepted = served.request("POST", path).send().await.unwrap();
     assert_eq!(accepted.status(), 202);
-    assert_eq!(accepted.json::<Value>().await.unwrap(), json!({"id": 4, "samples": 1}));
+    assert_eq!(accepted.json::<Value>().await.unwrap(), json!({"id": "m-4", "samples": 1}));
     let own = format!("http://{}", served.address);
     let here = served.request("POST", path).header("origin", own).send().await.unwrap();
     assert_eq!(here.status(), 202);
@@ -247,6 +288,38 @@ async fn a_redrive_is_accepted_from_here_and_refused_from_another_origin() {
         let refused = served.request("POST", path).header(name, value).send().await.unwrap();
         assert_eq!(problem(refused, 403).await["type"], "urn:hunhe:problem:foreign-origin");
     }
+}
+
+#[tokio::test]
+async fn a_write_off_is_ordered_in_json_and_listed_page_by_page() {
+    let served = Served::plain().await;
+    let path = "/api/v1/ledger/write-off";
+    let order = json!({"device": "gas-meter-0007", "reason": "备份恢复之后", "by": "lin"});
+    let done = served.request("POST", path).body(order.to_string()).send().await.unwrap();
+    assert_eq!(done.status(), 200);
+    let expected = json!({
+        "id": 9, "at": "2026-01-02T03:04:05.678Z", "device": "gas-meter-0007", "boot": "1234abcd", "samples": 90,
+        "reason": "备份恢复之后", "by": "lin"
+    });
+    assert_eq!(done.json::<Value>().await.unwrap(), expected);
+    for (body, word) in [
+        (String::new(), "EOF"),
+        ("[]".into(), "invalid length"),
+        (json!({"device": "d", "reason": "r"}).to_string(), "`by`"),
+        (json!({"device": "d", "reason": "r", "by": "b", "colour": "red"}).to_string(), "`colour`"),
+        (json!({"device": "d", "reason": "r".repeat(5_000), "by": "b"}).to_string(), "4096 bytes"),
+    ] {
+        let refused = problem(served.request("POST", path).body(body).send().await.unwrap(), 400).await;
+        assert!(refused["detail"].as_str().unwrap().contains(word), "{word}: {refused}");
+    }
+    let foreign = served.request("POST", path).header("origin", "http://evil.test");
+    problem(foreign.body(order.to_string()).send().await.unwrap(), 403).await;
+
+    let page = served.get("/api/v1/ledger/write-offs?limit=6").await;
+    assert_eq!((&page["total"], &page["next"], &page["items"][0]["id"]), (&json!(9), &json!(4), &json!(9)));
+    let rest = served.get("/api/v1/ledger/write-offs?limit=6&before=4").await;
+    assert_eq!((rest["items"].as_array().unwrap().len(), rest.get("next")), (3, None));
+    served.problem("GET", "/api/v1/ledger/write-offs?limit=0", 400).await;
 }
 
 #[tokio::test]
@@ -344,22 +417,29 @@ async fn the_document_lists_exactly_the_contract_and_every_operation_in_it_is_mo
             "get /api/v1/devices/{id}/series",
             "get /api/v1/districts",
             "get /api/v1/ledger",
+            "get /api/v1/ledger/write-offs",
             "get /api/v1/live",
             "get /api/v1/quarantine",
+            "get /api/v1/quarantine/{id}",
             "get /api/v1/rules",
             "get /api/v1/status",
             "get /api/v1/zones",
             "get /healthz",
             "get /metrics",
             "get /readyz",
+            "post /api/v1/ledger/write-off",
             "post /api/v1/quarantine/{id}/redrive",
         ]
     );
     for operation in &listed {
         let (method, path) = operation.split_once(' ').unwrap();
-        let path = path.replace("{id}", if method == "post" { "4" } else { "gas-leak-0000" });
+        let path = path.replace("quarantine/{id}", "quarantine/m-4").replace("{id}", "gas-leak-0000");
         let path = if path.ends_with("series") { format!("{path}?channel=ch4") } else { path };
-        let response = served.request(&method.to_uppercase(), &path).send().await.unwrap();
+        let request = served.request(&method.to_uppercase(), &path);
+        // An order, where one is taken.
+        let order = json!({"device": "d", "reason": "r", "by": "b"}).to_string();
+        let request = if path.ends_with("write-off") { request.body(order) } else { request };
+        let response = request.send().await.unwrap();
         assert!(response.status().is_success(), "{operation}: {}", response.status());
     }
     assert!(document["components"]["schemas"]["Status"]["properties"]["readings_per_s"].is_object());

@@ -14,7 +14,7 @@ use hunhe_gateway::{
     config::{Config, Layers},
     journal::{Lsn, Options, Writer},
     sinks::cursor::{Cursor, CursorFile},
-    store::{self, Rollup, Rows, Series, Store},
+    store::{self, NewRecord, RecordFilter, RecordId, Rollup, Rows, Series, Store},
 };
 use hunhe_gateway_core::{
     lane::{Lane, Policy},
@@ -182,7 +182,17 @@ impl Open {
             };
             self.store.put_rollup(device, &rollup).unwrap();
         }
-        self.store.put_quarantine(self.journal.head().0, b"refused").unwrap();
+        self.store
+            .put_record(&NewRecord {
+                id: RecordId::Message { cause: self.journal.head().0 },
+                arrival_ms: NOW_MS,
+                device: None,
+                boot: 0,
+                samples: 0,
+                reason: "truncated",
+                body: b"refused",
+            })
+            .unwrap();
         self.store_checkpoint();
     }
 
@@ -200,7 +210,7 @@ impl Open {
 pub(crate) struct Content {
     series: Vec<Series>,
     rollups: Vec<Rollup>,
-    quarantine: Vec<(u64, Vec<u8>)>,
+    quarantine: Vec<(RecordId, Vec<u8>)>,
     cursor: Option<Vec<u8>>,
 }
 
@@ -210,7 +220,12 @@ pub(crate) fn content(store: &Store) -> Content {
     Content {
         series: devices.iter().map(|&device| store.scan(device, 0..i64::MAX, &[1]).unwrap()).collect(),
         rollups: devices.iter().flat_map(rollups).collect(),
-        quarantine: store.list_quarantine(None, 1_000).unwrap(),
+        quarantine: store
+            .walk_records(&RecordFilter::default(), None, 1_000, 1_000)
+            .found
+            .into_iter()
+            .map(|(_, id)| (id, store.record(id).unwrap().unwrap().body().to_vec()))
+            .collect(),
         cursor: store.cursor().unwrap(),
     }
 }

@@ -11,6 +11,7 @@ use hunhe_gateway::{
     journal::{self, Entry as _, Lsn, Next, Reader, Writer, inspect},
     record,
     sinks::cursor::{Cursor, CursorFile, Held},
+    store::{Discard, NewRecord, RecordHead, RecordId},
 };
 use hunhe_gateway_core::{
     event::{ABSENT, Arrival, Event},
@@ -41,7 +42,7 @@ fn a_journal_of_format_1_is_read_record_by_record() {
     let dir = fixture("journal-v1");
     let report = inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
     assert!(report.sound, "{report}");
-    assert_eq!((report.segments.len(), report.records, report.head), (2, Some(6), Lsn(6)));
+    assert_eq!((report.segments.len(), report.records, report.head), (2, Some(8), Lsn(8)));
     let found = records(dir.path());
     let written: Vec<_> =
         story::entering().iter().map(|entering| (entering.kind(), entering.parts().concat())).collect();
@@ -70,6 +71,8 @@ fn a_journal_of_format_1_is_read_record_by_record() {
         matches!(read(4).event(), Event::Message { topic: b"not/ours", payload, .. } if payload.len() == 3_900)
     );
     assert!(matches!(read(5).event(), Event::Tick { lsn: 6, listened_ms: 2_000, .. }));
+    assert!(matches!(read(6).event(), Event::WriteOff(found) if found == story::write_off()));
+    assert_eq!((read(7).at_ms, read(7).output), (NOW_MS + 34_000, Some(story::STALLED)));
 }
 
 #[test]
@@ -198,8 +201,23 @@ fn a_store_of_format_1_is_read() {
     let again = store.write(key, &rows, &mut Vec::new()).unwrap();
     assert_eq!((again.duplicates, again.stored), (3, 0), "boot and sequence numbers are there as well");
     assert_eq!(store.scan_rollups(key, 900, 1, 0..i64::MAX).unwrap(), [story::rollup()]);
-    assert_eq!(store.get_quarantine(44).unwrap().as_deref(), Some(b"refused".as_slice()));
-    assert_eq!(store.quarantine_count(), 1);
+    for expected in story::records() {
+        let record = store.record(expected.id).unwrap().unwrap();
+        assert_eq!(record.body(), b"refused");
+        let RecordHead { arrival_ms, device, boot, samples, reason } = record.head;
+        let head = (arrival_ms, device, boot, samples, reason.as_str());
+        let NewRecord { arrival_ms, device, boot, samples, reason, .. } = expected;
+        assert_eq!(head, (arrival_ms, device, boot, samples, reason));
+    }
+    assert_eq!(store.held_records(None).total.records, 3);
+    let discard = Discard {
+        number: 1,
+        id: RecordId::Message { cause: 40 },
+        device: id("secret-7"),
+        boot: BOOT,
+        samples: 1,
+    };
+    assert_eq!(store.discards_after(0), [discard]);
     assert_eq!(store.cursor().unwrap().as_deref(), Some(story::STORE_CURSOR));
 }
 

@@ -12,15 +12,15 @@ use hunhe_gateway::{
     enrol::Pseudonyms,
     journal::{Entry, Lsn, Options, Writer},
     places::Places,
-    record::Entering,
+    record::{Entering, OutputChange},
     sinks::cursor::{Cursor, CursorFile},
-    store::{self, Rollup, Rows, Store},
+    store::{self, NewRecord, RecordId, Rollup, Rows, Store},
 };
 use hunhe_gateway_core::{
     alert::{Change, Mode, Phase, Subject},
     event::{
         ABSENT, Accepted, Arrival, ChannelStat, Decisions, Event, Reason, Refusal, RefusedRange, SampleSet,
-        Shown, WindowClosed,
+        Shown, WindowClosed, WriteOff,
     },
     lane::{Lane, Policy},
     registry::{DeviceIx, Enrolment, Registry},
@@ -109,8 +109,12 @@ pub(crate) fn report(seq: u64, ch4: &[i64]) -> Vec<u8> {
     out
 }
 
-/// The journal's records: a report, an alarm, the clock, a redrive, something large that is no report, the clock again.
-/// The large one closes a segment.
+/// An output of alerts that has stalled.
+pub(crate) const STALLED: OutputChange<'_> =
+    OutputChange { name: "duty", since_ms: NOW_MS + 4_000, stalled: true };
+
+/// The journal's records: a report, an alarm, the clock, a redrive, something large that is no report, the clock again, a
+/// write-off, an output that has stalled. The large one closes a segment.
 pub(crate) fn entering() -> Vec<Entering> {
     let arrival = |alarm| Arrival { lsn: 0, at_ms: NOW_MS, live: true, alarm };
     let up = || topic::up(id("secret-7")).into();
@@ -127,7 +131,15 @@ pub(crate) fn entering() -> Vec<Entering> {
         Entering::redrive(NOW_MS + 2_000, 5, &[(9, 1), (12, 3)], up(), report(9, &[130]).into()),
         Entering::message(arrival(false), "not/ours".into(), noise.into(), None),
         Entering::tick(NOW_MS + 3_000, 2_000),
+        Entering::write_off(&write_off()),
+        Entering::output(NOW_MS + 34_000, STALLED),
     ]
+}
+
+pub(crate) fn write_off() -> WriteOff<'static> {
+    let device = id("secret-7");
+    let at_ms = NOW_MS + 4_000;
+    WriteOff { lsn: 7, at_ms, device, samples: 12, reason: "恢复备份之后", by: "lin" }
 }
 
 /// What the decided log holds of causes 1, 2, 4 and 5, put together by hand so that no decision changes it.
@@ -314,12 +326,46 @@ pub(crate) fn open_store(dir: &Path) -> Result<Store, store::StoreError> {
     Store::open(store::Options { retention_days: 100_000, ..store::Options::new(dir) })
 }
 
+/// One record of each kind.
+pub(crate) fn records() -> [NewRecord<'static>; 3] {
+    let message = NewRecord {
+        id: RecordId::Message { cause: 44 },
+        arrival_ms: NOW_MS,
+        device: None,
+        boot: 0,
+        samples: 0,
+        reason: "truncated",
+        body: b"refused",
+    };
+    let conflict = NewRecord {
+        id: RecordId::Conflict { cause: 45, boot: BOOT, seq: 9 },
+        device: Some(id("secret-7")),
+        boot: BOOT,
+        samples: 1,
+        reason: "conflict",
+        ..message
+    };
+    let letter = NewRecord {
+        id: RecordId::DeadLetter { cause: 46, hash: 0x1234_5678_9abc_def0 },
+        arrival_ms: NOW_MS + 1,
+        reason: "refused_by_database",
+        ..conflict
+    };
+    [message, conflict, letter]
+}
+
 pub(crate) fn write_store(dir: &Path) {
     let store = open_store(dir).unwrap();
     let key = store.device("shown-7").unwrap();
     store.write(key, &rows(), &mut Vec::new()).unwrap();
     store.put_rollup(key, &rollup()).unwrap();
-    store.put_quarantine(44, b"refused").unwrap();
+    for record in records() {
+        store.put_record(&record).unwrap();
+    }
+    // One that is too old by now.
+    let old = NewRecord { id: RecordId::Message { cause: 40 }, arrival_ms: NOW_MS - 9, ..records()[1] };
+    store.put_record(&old).unwrap();
+    assert_eq!(store.expire_records(NOW_MS).unwrap(), 1);
     store.checkpoint(STORE_CURSOR).unwrap();
 }
 

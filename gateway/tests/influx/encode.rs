@@ -33,7 +33,7 @@ fn encode(registry: &Arc<Registry>, style: Style, decisions: &[Decisions]) -> Re
                 assert_eq!(ends.last().map_or(body.len(), |(_, end)| *end), body.len());
             }
             Decided::Window(window) => encoder.window(&mut body, &window)?,
-            Decided::Refused(_) => {}
+            Decided::Refused(_) | Decided::Judged { .. } => {}
         }
     }
     Ok(body)

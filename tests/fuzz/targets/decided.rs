@@ -80,7 +80,9 @@ fn decided_records_are_refused_or_can_be_walked_through() {
                     (refused.device, refused.boot, refused.reason)
                 );
                 assert_eq!((again.topic, again.payload), (refused.topic, refused.payload));
+                assert_eq!(again.announced, refused.announced);
             }
+            Decided::Judged { record, .. } => assert!(payload.len() >= 17, "{record}"),
         }
         true
     });

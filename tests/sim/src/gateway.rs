@@ -212,7 +212,8 @@ impl Process {
         now_ms: u64,
     ) -> Result<Self, Death> {
         let registry = &fleet.registry;
-        let rules = fingerprint(registry, ACCEPT_PAST_MS);
+        let policy = Policy { accept_past_ms: ACCEPT_PAST_MS, ..Policy::default() };
+        let rules = fingerprint(registry, &policy);
         let handle_of_disk = disk.handle();
         let recovered = Recovered::open(&handle_of_disk, &nature.layout, rules).map_err(Death::Start)?;
         let confirmed = recovered.confirmed.clone();
@@ -224,7 +225,6 @@ impl Process {
         let recorder =
             Recorder::open(&*handle_of_disk, Path::new(&cursor), tail.clone(), registry, of(OF_RECORD))?;
         let keeper = Keeper::open(tail, of(KEEPER))?;
-        let policy = Policy { accept_past_ms: ACCEPT_PAST_MS, planted_drop: None };
         let mut core = Lane::new(Arc::clone(registry), policy);
         if let Some(snapshot) = recovered.snapshot {
             core.restore(snapshot);

@@ -206,7 +206,7 @@ impl Recorder {
                                 self.batch.ends.push(self.batch.body.len());
                             }
                         }
-                        Decided::Refused(_) => {}
+                        Decided::Refused(_) | Decided::Judged { .. } => {}
                     }
                 }
             }

@@ -65,7 +65,7 @@ export function showRow(row: Row, alert: Alert, registry: Registry, nowMs: numbe
   put(parts.time, old ? moment(since) : clock(since));
   mark(parts.time, "datetime", alert.since);
   mark(row, "title", alert.text[current()]);
-  put(parts.note, `${alert.device ?? alert.agent} · ${note(alert, since, nowMs)}`);
+  put(parts.note, `${alert.output ?? alert.device ?? alert.agent} · ${note(alert, since, nowMs)}`);
 }
 
 function note(alert: Alert, since: number, nowMs: number): string {

@@ -16,6 +16,7 @@ fn change(id: u64, sequence: u64, state: AlertState, mode: AlertMode) -> Alert {
         mode,
         device: Some("d".into()),
         agent: "a".into(),
+        output: None,
         class: None,
         zone: None,
         zone_name: None,

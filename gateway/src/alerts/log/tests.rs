@@ -93,13 +93,22 @@ impl Site {
         Self::open(tempfile::tempdir().unwrap(), None)
     }
 
+    /// With room for more than a thousand changes.
+    pub(crate) fn roomy() -> Self {
+        Self::with_limit(tempfile::tempdir().unwrap(), None, 8 << 20)
+    }
+
     /// On what is there, cut behind a record.
     pub(crate) fn open(dir: tempfile::TempDir, cut: Option<Lsn>) -> Self {
+        Self::with_limit(dir, cut, 32 << 10)
+    }
+
+    fn with_limit(dir: tempfile::TempDir, cut: Option<Lsn>, limit_bytes: u64) -> Self {
         let options = Options {
             disk: hunhe_disk::real(),
             dir: dir.path().join("alerts"),
-            segment_bytes: 8 << 10,
-            limit_bytes: 32 << 10,
+            segment_bytes: limit_bytes / 4,
+            limit_bytes,
         };
         let (mut writer, _) = Writer::open(options).unwrap();
         if let Some(cut) = cut {

@@ -6,8 +6,8 @@
 //! - `connection`: one connection from accept to close
 //! - `figures`: what is counted
 //!
-//! Bounds: [`ConnectionLimits`]; what a connection holds (32 KiB to read, 32 KiB to write, 64 KiB in the kernel to send).
-//! A connection is accepted only when there is a place for it, so that no number of clients takes the files that disks
+//! Bounds: [`ConnectionLimits`]; what a connection holds (32 KiB to read, 32 KiB to write, and in the kernel 192 KiB to
+//! send, 32 KiB where it is a live stream). A connection is accepted only when there is a place for it, so that no number of clients takes the files that disks
 //! and outputs need. Where the process has no file left all the same, accepting waits and tries again.
 
 mod conduct;
@@ -37,8 +37,8 @@ use places::{Admission, Full, Peer, Places};
 
 /// How long streams and answers under way may take to end at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
-/// What the kernel holds of an answer that is not taken. Small, so that a client that takes nothing is soon known.
-const SEND_BUFFER_BYTES: u32 = 32 << 10;
+/// What the kernel holds of an answer that is not taken: enough for a backup to flow.
+const SEND_BUFFER_BYTES: u32 = 192 << 10;
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1_024;
 /// After an error of `accept`, growing up to the second.

@@ -2,27 +2,36 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::conduct::Conduct;
 
+/// What the kernel holds of a live stream that is not read. Small, so that a client that takes nothing is soon known,
+/// however little there is to send.
+const LIVE_SEND_BYTES: usize = 32 << 10;
+
 /// A connection's state, shared by its socket, its requests and whoever closes it.
 #[derive(Debug, Clone)]
-pub(super) struct Watch(Arc<Mutex<Conduct>>);
+pub(super) struct Watch {
+    conduct: Arc<Mutex<Conduct>>,
+    live: Arc<AtomicBool>,
+}
 
 impl Watch {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Conduct::begun(Instant::now()))))
+        Self { conduct: Arc::new(Mutex::new(Conduct::begun(Instant::now()))), live: Arc::default() }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, Conduct> {
         // Each change of it is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.conduct.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request has come; it is over when what this returns is dropped.
@@ -37,7 +46,11 @@ impl Watch {
 pub(super) struct Asked(Watch);
 
 impl Asked {
+    /// The answer has no known end. Where it has no patience of its own it is live, and a client must keep up.
     pub(super) fn streams(&self, patient: Option<Duration>) {
+        if patient.is_none() {
+            self.0.live.store(true, Ordering::Relaxed);
+        }
         self.0.state().streams(Instant::now(), patient);
     }
 }
@@ -53,11 +66,20 @@ impl Drop for Asked {
 pub(super) struct Watched {
     socket: TcpStream,
     watch: Watch,
+    is_live: bool,
 }
 
 impl Watched {
     pub(super) fn new(socket: TcpStream, watch: Watch) -> Self {
-        Self { socket, watch }
+        Self { socket, watch, is_live: false }
+    }
+
+    fn prepare(&mut self) {
+        if !self.is_live && self.watch.live.load(Ordering::Relaxed) {
+            self.is_live = true;
+            // Without it a client is known later.
+            let _ = SockRef::from(&self.socket).set_send_buffer_size(LIVE_SEND_BYTES);
+        }
     }
 
     fn note(&self, written: &Poll<io::Result<usize>>) {
@@ -86,6 +108,7 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.prepare();
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.note(&written);
         written
@@ -96,6 +119,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.prepare();
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, pieces);
         self.note(&written);
         written

@@ -99,8 +99,11 @@ pub struct Alert {
     pub mode: AlertMode,
     /// Device, by pseudonym where it has one; absent for an alert about an agent.
     pub device: Option<String>,
-    /// The agent that it is about, or that connects the device.
+    /// The agent that it is about, or that connects the device; `gateway` for an alert about the gateway itself.
     pub agent: String,
+    /// The gateway's own output that it is about; absent for every other alert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
     /// The device's class.
     pub class: Option<String>,
     /// Zone; absent where an agent's devices stand in several.
@@ -111,7 +114,7 @@ pub struct Alert {
     pub district: Option<String>,
     /// The district's name.
     pub district_name: Option<Bilingual>,
-    /// Operator.
+    /// Operator; `gateway` for an alert about the gateway itself.
     pub operator: String,
     /// The channel that the rule watches; absent for status bits and silence.
     pub channel: Option<String>,
@@ -238,6 +241,8 @@ pub struct OutputStatus {
     pub kind: OutputKind,
     /// What it is doing.
     pub state: OutputState,
+    /// Since when it is stalled.
+    pub stalled_since: Option<Instant>,
     /// Changes written and not yet passed by this output.
     pub lag: u64,
     /// Deliveries taken since start.
@@ -259,7 +264,7 @@ pub enum OutputKind {
 }
 
 /// What an output is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputState {
     /// Delivers as fast as alerts come.
@@ -268,6 +273,8 @@ pub enum OutputState {
     Retrying,
     /// The receiver is not the one that was meant: tried at least each minute until somebody mends it.
     Held,
+    /// Alerts wait for it, and none was delivered for longer than `alerts.stalled_after_s`.
+    Stalled,
     /// Ended.
     Stopped,
 }

@@ -3,17 +3,25 @@
 use super::*;
 use crate::{
     alerts::log::tests::{Site, change},
-    sinks::cursor::{Cursor, Held},
+    sinks::cursor::Held,
 };
-use hunhe_gateway_core::alert::Phase;
+use hunhe_gateway_core::alert::{Change, Phase};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Instant as Moment,
 };
 
 #[derive(Default)]
 struct Scripted {
+    /// How many attempts panic before anything else happens.
+    panics: AtomicUsize,
+    /// So long the first attempt takes.
+    first_takes: Duration,
+    attempts: AtomicUsize,
     script: Mutex<VecDeque<Outcome>>,
     /// Keys that were taken, in order.
     taken: Mutex<Vec<String>>,
@@ -28,6 +36,11 @@ impl Scripted {
 impl Receiver for Arc<Scripted> {
     async fn attempt(&self, letter: Letter) -> Outcome {
         tokio::task::yield_now().await;
+        let panics = self.panics.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        assert!(panics.is_err(), "planted");
+        if self.attempts.fetch_add(1, Relaxed) == 0 {
+            tokio::time::sleep(self.first_takes).await;
+        }
         let outcome = self.script.lock().unwrap().pop_front().unwrap_or(Outcome::Taken);
         if outcome == Outcome::Taken {
             self.taken.lock().unwrap().push(letter.key);
@@ -187,5 +200,92 @@ fn records_that_nobody_can_read_are_passed_however_many_there_are() {
     site.log.write(1, &[change(1, Phase::Firing)]).unwrap();
     await_passed(&handle, 1001);
     assert_eq!(receiver.taken().len(), 1);
+    handle.stop();
+}
+
+/// The first answer takes long, and far more than the window holds comes meanwhile.
+fn deliver_behind_a_slow_first(changes: impl Fn(u64) -> Change) {
+    const CHANGES: u64 = 600;
+    let mut site = Site::roomy();
+    let receiver = Arc::new(Scripted { first_takes: Duration::from_millis(1500), ..Scripted::default() });
+    let handle = begin(&site, &receiver);
+    for id in 1..=CHANGES {
+        site.log.write(id, &[changes(id)]).unwrap();
+    }
+    await_passed(&handle, CHANGES);
+    let announced = (1..=CHANGES).filter(|&id| changes(id).phase == Phase::Firing).count();
+    assert_eq!(receiver.taken().len(), announced);
+    handle.stop();
+}
+
+#[test]
+fn one_slow_answer_stops_no_output_when_hundreds_alarm_at_once() {
+    deliver_behind_a_slow_first(|id| change(id, Phase::Firing));
+}
+
+#[test]
+fn hundreds_of_pending_changes_behind_one_alert_stop_no_output() {
+    deliver_behind_a_slow_first(|id| change(id, if id == 1 { Phase::Firing } else { Phase::Pending }));
+}
+
+#[test]
+fn a_delivery_that_panics_is_tried_again() {
+    let mut site = Site::new();
+    let receiver = Arc::new(Scripted { panics: AtomicUsize::new(2), ..Scripted::default() });
+    let handle = begin(&site, &receiver);
+    site.log.write(1, &[change(1, Phase::Firing)]).unwrap();
+    await_passed(&handle, 1);
+    assert_eq!(receiver.taken().len(), 1);
+    assert_eq!(handle.status().attempts(), 3);
+    handle.stop();
+}
+
+#[test]
+fn an_alert_log_that_cannot_be_read_for_a_while_ends_no_output() {
+    let mut site = Site::new();
+    site.log.write(1, &[change(1, Phase::Firing)]).unwrap();
+    let (there, away) = (site.dir.path().join("alerts"), site.dir.path().join("away"));
+    std::fs::rename(&there, &away).unwrap();
+    let cursor = site.dir.path().join("webhook-duty.cursor");
+    CursorFile::open(&*hunhe_disk::real(), &cursor).unwrap().0.save(Cursor::default()).unwrap();
+    let receiver = Arc::new(Scripted::default());
+    let handle = begin(&site, &receiver);
+    let begun = Moment::now();
+    while handle.status().snapshot().state != OutputState::Retrying {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", handle.status().snapshot());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let words = handle.status().snapshot().last_error.unwrap();
+    assert!(words.starts_with("the alert log cannot be read"), "{words}");
+    std::fs::rename(&away, &there).unwrap();
+    await_passed(&handle, 1);
+    assert_eq!(receiver.taken().len(), 1);
+    handle.stop();
+}
+
+#[test]
+fn an_output_passes_what_a_replay_writes_again_behind_a_cut() {
+    let mut site = Site::new();
+    let receiver = Arc::new(Scripted::default());
+    for id in 1..=3 {
+        site.log.write(id, &[change(id, Phase::Firing)]).unwrap();
+    }
+    let cursor = site.dir.path().join("webhook-duty.cursor");
+    let passed = Cursor { cause: 3, hint: Lsn(3) };
+    CursorFile::open(&*hunhe_disk::real(), &cursor).unwrap().0.save(passed).unwrap();
+    let Site { dir, log, bell } = site;
+    drop((log, bell));
+    let mut site = Site::open(dir, Some(Lsn(1)));
+    let source = source(&site);
+    // Both are written before the output reads, so that its cursor ends where it began.
+    let make = || {
+        for id in 2..=3 {
+            site.log.write(id, &[change(id, Phase::Firing)])?;
+        }
+        Ok(Arc::clone(&receiver))
+    };
+    let handle = start("duty", OutputKind::Webhook, source, make).unwrap();
+    await_passed(&handle, 3);
+    assert_eq!(receiver.taken().len(), 0, "what was delivered is not delivered again");
     handle.stop();
 }

@@ -197,6 +197,16 @@ fn authorization(token: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
+fn log_failure(status: &SinkStatus, held: bool, words: &str, wait_ms: u64) {
+    let Some(repeats) = status.failure_to_log(held) else { return };
+    let sink = status.name();
+    if held {
+        tracing::error!(sink, words, repeats, "the database refuses this gateway; everything is kept");
+    } else {
+        tracing::warn!(sink, words, wait_ms, repeats, "the database takes nothing; trying again");
+    }
+}
+
 /// Sends a batch until every line is stored or refused, or the sink stops.
 pub(super) async fn deliver(
     database: Arc<Database>,
@@ -218,15 +228,7 @@ pub(super) async fn deliver(
             Step::Send | Step::Done => continue,
         };
         let words = answer.words();
-        if held {
-            tracing::error!(
-                sink = status.name(),
-                words,
-                "the database refuses this gateway; everything is kept"
-            );
-        } else {
-            tracing::warn!(sink = status.name(), words, wait_ms, "the database takes nothing; trying again");
-        }
+        log_failure(&status, held, &words, wait_ms);
         status.enter(if held { State::Held } else { State::Retrying }, &words);
         status.will_retry();
         tokio::select! {

@@ -128,7 +128,7 @@ impl Sink {
                         Ok(decided) if decided.cause() <= from.cause => {}
                         Ok(Decided::Samples(samples)) => batch.add_samples(&mut self.encoder, &samples),
                         Ok(Decided::Window(window)) => batch.add_window(&self.encoder, &window),
-                        Ok(Decided::Refused(_)) | Err(_) => {}
+                        Ok(Decided::Refused(_) | Decided::Judged { .. }) | Err(_) => {}
                     },
                 }
             }

@@ -279,7 +279,7 @@ impl Sink {
                     Decided::Samples(samples) => self.batch.add_samples(&mut self.encoder, &samples),
                     Decided::Window(window) => self.batch.add_window(&self.encoder, &window),
                     // Quarantine's.
-                    Decided::Refused(_) => {}
+                    Decided::Refused(_) | Decided::Judged { .. } => {}
                 }
             }
             if let Some(sealed) = sealed {

@@ -1,0 +1,347 @@
+//! Every interleaving of a small model, and drawn ones with the real bounds. The model is a log that grows, a bell, a receiver
+//! that answers attempts in any order and in any way, and a clock.
+
+use super::*;
+use bytes::Bytes;
+use proptest::prelude::*;
+use std::collections::{HashSet, VecDeque};
+
+/// A change in the log: whose, and whether outputs announce it.
+type Change = (u8, bool);
+
+/// What the model may still do, and what it has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Scene {
+    delivery: Delivery,
+    log: Vec<Change>,
+    now_ms: u64,
+    /// Changes that are in the log by now.
+    written: usize,
+    /// Changes that were read.
+    read: usize,
+    /// The bell has rung and was not heard.
+    rings: bool,
+    ended: bool,
+    /// Attempts under way.
+    under_way: Vec<Lsn>,
+    /// Records whose letter was taken or refused for good, in that order.
+    settled: Vec<Lsn>,
+    /// Answers that fail an attempt, reads that fail.
+    failures: u8,
+    unreadable: u8,
+    saved: Cursor,
+    /// What the last question was answered with, where that was to wait.
+    waits: Option<Option<u64>>,
+    done: bool,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Move {
+    /// The courier does what the delivery says.
+    Step,
+    /// The log grows by a change.
+    Write,
+    /// Its writer ends.
+    End,
+    /// The courier hears the bell.
+    Hear,
+    /// An attempt ends, the nth of those under way.
+    Answer(usize, Reply),
+    /// Time passes to the deadline.
+    Pass,
+    /// The log cannot be read once, when it is read next.
+    Spoil,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reply {
+    Taken,
+    Refused,
+    Later,
+    Held,
+}
+
+impl Scene {
+    fn new(bounds: Bounds, log: Vec<Change>, failures: u8) -> Self {
+        Self {
+            delivery: Delivery::new(bounds, Cursor::default()),
+            log,
+            now_ms: 0,
+            written: 0,
+            read: 0,
+            rings: false,
+            ended: false,
+            under_way: Vec::new(),
+            settled: Vec::new(),
+            failures,
+            unreadable: 0,
+            saved: Cursor::default(),
+            waits: None,
+            done: false,
+        }
+    }
+
+    fn moves(&self) -> Vec<Move> {
+        let mut moves = Vec::new();
+        if self.done {
+            return moves;
+        }
+        if self.waits.is_none() {
+            moves.push(Move::Step);
+        } else {
+            if self.rings {
+                moves.push(Move::Hear);
+            }
+            if self.waits.is_some_and(|until| until.is_some()) {
+                moves.push(Move::Pass);
+            }
+            for at in 0..self.under_way.len() {
+                moves.extend([Reply::Taken, Reply::Refused].map(|reply| Move::Answer(at, reply)));
+                if self.failures > 0 {
+                    moves.extend([Reply::Later, Reply::Held].map(|reply| Move::Answer(at, reply)));
+                }
+            }
+        }
+        if self.written < self.log.len() {
+            moves.push(Move::Write);
+        } else if !self.ended {
+            moves.push(Move::End);
+        }
+        if self.failures > 0 && self.unreadable == 0 {
+            moves.push(Move::Spoil);
+        }
+        moves
+    }
+
+    fn make(&mut self, chosen: Move) {
+        match chosen {
+            Move::Step => self.step(),
+            Move::Write => {
+                self.written += 1;
+                self.rings = true;
+            }
+            Move::End => {
+                self.ended = true;
+                self.rings = true;
+            }
+            Move::Hear => {
+                self.rings = false;
+                self.report(if self.ended { Event::LogEnded } else { Event::Rang });
+            }
+            Move::Answer(at, reply) => self.answer(at, reply),
+            Move::Pass => {
+                let until = self.waits.take().flatten().expect("a deadline");
+                assert!(until > self.now_ms, "a deadline that has passed is a loop without rest");
+                self.now_ms = until;
+            }
+            Move::Spoil => {
+                self.failures -= 1;
+                self.unreadable += 1;
+            }
+        }
+    }
+
+    fn report(&mut self, event: Event) {
+        self.waits = None;
+        self.delivery.handle(self.now_ms, event);
+    }
+
+    fn answer(&mut self, at: usize, reply: Reply) {
+        let lsn = self.under_way.remove(at);
+        let words = String::new();
+        let outcome = match reply {
+            Reply::Taken => Outcome::Taken,
+            Reply::Refused => Outcome::Refused { words },
+            Reply::Later => Outcome::Later { words, retry_after_s: None },
+            Reply::Held => Outcome::Held { words },
+        };
+        if matches!(reply, Reply::Taken | Reply::Refused) {
+            self.settled.push(lsn);
+        } else {
+            self.failures -= 1;
+        }
+        self.report(Event::Finished { lsn, outcome, random: 0 });
+    }
+
+    fn step(&mut self) {
+        match self.delivery.next(self.now_ms) {
+            Action::Read => {
+                // As the courier does: heard before the read. The end of the log rings until it is heard.
+                self.rings &= self.ended;
+                let found = self.read_log();
+                self.delivery.handle(self.now_ms, Event::Read(found));
+            }
+            Action::Attempt { lsn, letter } => {
+                assert!(!self.under_way.contains(&lsn) && !self.settled.contains(&lsn), "{lsn} goes twice");
+                let alert = |lsn: &Lsn| self.change(*lsn).0.to_string();
+                assert!(
+                    self.under_way.iter().all(|other| alert(other) != letter.alert),
+                    "two of one alert are under way"
+                );
+                let before = (1..lsn.0).map(Lsn).filter(|before| self.change(*before).1);
+                let mut of_the_same = before.filter(|before| alert(before) == letter.alert);
+                assert!(
+                    of_the_same.all(|before| self.settled.contains(&before)),
+                    "{lsn} overtakes its alert"
+                );
+                self.under_way.push(lsn);
+            }
+            Action::Save(cursor) => {
+                let mut passed = (1..=cursor.hint.0).map(Lsn).filter(|lsn| self.change(*lsn).1);
+                assert!(passed.all(|lsn| self.settled.contains(&lsn)), "{cursor:?} passes what nobody has");
+                self.saved = cursor;
+            }
+            Action::Wait { until_ms } => {
+                self.waits = Some(until_ms);
+                self.check_that_something_ends_the_wait();
+            }
+            Action::Done => {
+                assert!(self.ended && self.read == self.log.len(), "done with the log unread");
+                self.done = true;
+            }
+        }
+    }
+
+    fn read_log(&mut self) -> Found {
+        if self.unreadable > 0 {
+            self.unreadable -= 1;
+            return Found::Failed { words: String::new() };
+        }
+        let Some(&(alert, announced)) = self.log[..self.written].get(self.read) else { return Found::End };
+        self.read += 1;
+        let lsn = Lsn(self.read as u64);
+        let letter = announced.then(|| Letter {
+            alert: alert.to_string(),
+            key: String::new(),
+            operator: String::new(),
+            severity: "info",
+            arrival_ms: 0,
+            body: Bytes::new(),
+        });
+        Found::Change { lsn, cause: lsn.0, last: true, letter }
+    }
+
+    fn change(&self, lsn: Lsn) -> Change {
+        self.log[usize::try_from(lsn.0).unwrap() - 1]
+    }
+
+    /// The promise. A bell that will ring by itself does not count unless the log is read to its end.
+    fn check_that_something_ends_the_wait(&self) {
+        let all_delivered = self.delivery.window.is_empty() && (self.read == self.written || self.rings);
+        let deadline = self.waits.flatten().is_some();
+        assert!(
+            !self.under_way.is_empty() || deadline || self.rings || all_delivered,
+            "nothing is under way, no deadline is set, the bell is heard, and alerts wait: {self:?}"
+        );
+    }
+
+    fn all_is_settled(&self) -> bool {
+        let mut announced = (1..=self.log.len() as u64).map(Lsn).filter(|lsn| self.change(*lsn).1);
+        announced.all(|lsn| self.settled.contains(&lsn))
+    }
+
+    /// Lets everything go well from here on; answers whether everything is delivered and the output ends.
+    fn ends_well(mut self) -> bool {
+        for _ in 0..100 * (self.log.len() + 10) {
+            if self.done {
+                let head = Lsn(self.log.len() as u64);
+                return self.all_is_settled() && (head == Lsn::NONE || self.saved.hint == head);
+            }
+            let chosen = match self.waits {
+                None => Move::Step,
+                Some(_) if self.rings => Move::Hear,
+                Some(_) if !self.under_way.is_empty() => Move::Answer(0, Reply::Taken),
+                Some(Some(_)) => Move::Pass,
+                Some(None) if self.written < self.log.len() => Move::Write,
+                Some(None) if !self.ended => Move::End,
+                Some(None) => return false,
+            };
+            self.make(chosen);
+        }
+        false
+    }
+}
+
+/// Visits every state that can be reached and checks each; answers how many there are.
+fn explore(begin: Scene, check: fn(Scene)) -> usize {
+    let mut seen = HashSet::from([begin.clone()]);
+    let mut open = VecDeque::from([begin]);
+    while let Some(scene) = open.pop_front() {
+        check(scene.clone());
+        for chosen in scene.moves() {
+            let mut next = scene.clone();
+            next.make(chosen);
+            if seen.insert(next.clone()) {
+                open.push_back(next);
+            }
+        }
+    }
+    seen.len()
+}
+
+const SMALL: Bounds = Bounds { in_flight: 2, slots: 3 };
+
+#[test]
+fn an_output_makes_progress_in_every_interleaving_of_answers_bells_and_deadlines() {
+    // Alerts of two devices with pending changes between and behind them: more than the window holds.
+    let (raised, pending) = ((1, true), (9, false));
+    let logs: [&[Change]; 4] = [
+        &[raised, pending, pending, pending, (2, true)],
+        &[raised, (2, true), (3, true), (1, true)],
+        &[raised, raised, raised, pending],
+        &[pending, pending, raised, pending, pending],
+    ];
+    let check = |scene: Scene| assert!(scene.clone().ends_well(), "alerts wait for ever: {scene:?}");
+    let states: Vec<usize> =
+        logs.iter().map(|log| explore(Scene::new(SMALL, log.to_vec(), 2), check)).collect();
+    println!("states: {states:?}");
+    assert!(states.iter().sum::<usize>() > 5_000, "the model is too small to say anything: {states:?}");
+}
+
+#[test]
+fn an_output_that_is_stopped_does_nothing_more_whatever_is_under_way() {
+    let begin = Scene::new(SMALL, vec![(1, true), (9, false), (2, true)], 1);
+    let states = explore(begin, |mut scene| {
+        scene.delivery.handle(scene.now_ms, Event::Stop);
+        assert_eq!(scene.delivery.next(scene.now_ms), Action::Done);
+    });
+    assert!(states > 100, "{states}");
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_tried_again_and_shown() {
+    let mut scene = Scene::new(SMALL, vec![(1, true)], 1);
+    scene.make(Move::Write);
+    scene.make(Move::Spoil);
+    scene.make(Move::Step);
+    scene.make(Move::Step);
+    assert_eq!(scene.waits, Some(Some(READ_AGAIN_MS)));
+    assert_eq!(scene.delivery.health().state, OutputState::Retrying);
+    scene.make(Move::Pass);
+    scene.make(Move::Step);
+    assert_eq!(scene.delivery.health().state, OutputState::Running);
+    assert!(scene.ends_well());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_output_with_its_real_bounds_delivers_everything_whatever_happens_before(
+        log in proptest::collection::vec((0_u8..40, proptest::bool::weighted(0.3)), 0..700),
+        chosen in proptest::collection::vec(any::<u16>(), 0..2_000),
+        one_answer_takes_long in any::<bool>(),
+    ) {
+        let mut scene = Scene::new(Bounds::default(), log, 20);
+        let mut slow = None;
+        for chosen in chosen {
+            slow = slow.or_else(|| scene.under_way.first().copied()).filter(|_| one_answer_takes_long);
+            let mut moves = scene.moves();
+            moves.retain(|chosen| !matches!(chosen, Move::Answer(at, _) if Some(scene.under_way[*at]) == slow));
+            let Some(&chosen) = moves.get(usize::from(chosen) % moves.len().max(1)) else { break };
+            scene.make(chosen);
+        }
+        prop_assert!(scene.ends_well());
+    }
+}
