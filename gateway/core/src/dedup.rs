@@ -18,7 +18,7 @@ use crate::{
     ranges::{Ranges, TooScattered},
 };
 use alloc::{boxed::Box, vec::Vec};
-use core::ops::Range;
+use core::{num::NonZeroU32, ops::Range};
 use hunhe_proto::reading::Report;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -35,6 +35,8 @@ pub const MISSING_MAX: usize = 8;
 struct Outbox {
     /// Its identity.
     boot: u32,
+    /// The version of its class that all its reports follow, once one of them said it.
+    class_version: Option<NonZeroU32>,
     /// In the journal, or closed for good: nothing here is admitted again.
     known: Ranges,
     /// Given up and not in `known`.
@@ -92,12 +94,19 @@ impl Outboxes {
             return Err(TooScattered);
         }
         let outbox = self.find_or_add(header.boot);
+        outbox.class_version = outbox.class_version.or(header.class_version.and_then(NonZeroU32::new));
         outbox.next_seq = outbox.next_seq.max(report.next_seq());
         outbox.held_from = outbox.held_from.max(report.held_from());
         for drop in &report.drops {
             outbox.declare_lost(drop.seq..drop.seq.saturating_add(drop.count));
         }
         outbox.admit(header.seq..report.end_seq(), fresh)
+    }
+
+    /// The class version that the reports of an outbox follow, where one of them said it.
+    #[must_use]
+    pub fn class_version(&self, boot: u32) -> Option<u32> {
+        self.list.iter().find(|outbox| outbox.boot == boot)?.class_version.map(NonZeroU32::get)
     }
 
     /// A new outbox names an older one: what that one sampled and never delivered is lost.
@@ -215,6 +224,7 @@ impl Outbox {
     fn new(boot: u32) -> Self {
         Self {
             boot,
+            class_version: None,
             known: Ranges::default(),
             lost: Ranges::default(),
             lost_closed: 0,

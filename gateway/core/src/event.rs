@@ -71,8 +71,12 @@ pub enum Reason {
     UnknownDevice,
     /// The payload is no report.
     Undecodable(DecodeError),
-    /// The report follows another class or class version than the registry says.
+    /// The report follows another version of its class than its outbox did before: one outbox has one.
     WrongClass,
+    /// The report says no class version, and neither did one before it of its outbox: its integers have no scale.
+    ClassVersionUnknown,
+    /// The report follows a version of its class that is not installed.
+    UnknownClassVersion,
     /// More outboxes or gaps than are remembered.
     DedupWindow,
     /// Sampled before what `accept_past` allows.
@@ -98,6 +102,8 @@ impl Reason {
             Self::UnknownDevice => "unknown_device",
             Self::Undecodable(error) => error.reason(),
             Self::WrongClass => "wrong_class",
+            Self::ClassVersionUnknown => "class_version_unknown",
+            Self::UnknownClassVersion => "unknown_class_version",
             Self::DedupWindow => "dedup_window",
             Self::TooOld => "too_old",
             Self::InFuture => "in_future",

@@ -14,6 +14,7 @@ use crate::{
             Series, SeriesKind, Zone,
         },
     },
+    decided::StoredChannel,
     store::DeviceKey,
 };
 use hunhe_gateway_core::{
@@ -71,6 +72,7 @@ impl Answers {
                 Class {
                     name: class.name.clone(),
                     version: class.version,
+                    older_versions: rules.older.iter().map(|older| older.version).collect(),
                     title: bilingual(&class.title),
                     interval_s: u32::try_from(rules.interval_ms / 1000).unwrap_or(u32::MAX),
                     channels: class
@@ -85,6 +87,7 @@ impl Answers {
                             min: Some(channel.min),
                             max: Some(channel.max),
                             decimals: channel.decimals,
+                            source: channel.source.clone(),
                         })
                         .collect(),
                     devices,
@@ -177,11 +180,15 @@ impl Answers {
                 names.join(", ")
             ))
         })?;
-        let (name, number, range) = (query.device.clone(), channel.number, query.from_ms..query.to_ms);
+        let (name, range) = (query.device.clone(), query.from_ms..query.to_ms);
+        // What was stored under an older version of the class may have fewer decimals.
+        let stored = (0..=channel.decimals).map(|decimals| StoredChannel::new(channel.number, decimals));
+        let stored: Vec<StoredChannel> = stored.rev().collect();
+        let asked: Vec<u16> = stored.iter().map(|channel| channel.bits()).collect();
         let found = self
             .read_store(move |store| {
                 let Some(key @ DeviceKey(_)) = store.find_device(&name) else { return Ok(None) };
-                store.scan(key, range, &[number]).map(Some)
+                store.scan(key, range, &asked).map(Some)
             })
             .await?;
         let mut series = Series {
@@ -197,9 +204,14 @@ impl Answers {
             quality: Vec::new(),
         };
         let Some(found) = found else { return Ok(series) };
-        let value = |wire: i64| (wire != ABSENT).then(|| channel.value(wire));
-        let points = found.times_ms.iter().zip(found.column(0)).zip(&found.quality);
-        let points = points.map(|((&time, &wire), &quality)| (time, value(wire), quality));
+        let value = |row: usize| {
+            stored.iter().enumerate().find_map(|(column, stored)| {
+                let wire = *found.column(column).get(row).filter(|&&wire| wire != ABSENT)?;
+                Some(channel.value(wire.saturating_mul(stored.factor_to(channel.decimals))))
+            })
+        };
+        let points = found.times_ms.iter().zip(&found.quality).enumerate();
+        let points = points.map(|(row, (&time, &quality))| (time, value(row), quality));
         match query.step_s {
             None => {
                 for (time, value, quality) in points.take(query.limit_points.saturating_add(1)) {

@@ -12,7 +12,7 @@
 
 use crate::{
     clock::Clock,
-    decided::{Decided, Refused, RefusedParts, Samples, Window},
+    decided::{Decided, Refused, RefusedParts, Samples, StoredChannel, Window},
     journal::{Lsn, ReadError, Tail},
     lane::{LaneHandle, Said},
     sinks::{
@@ -392,10 +392,20 @@ impl Sink {
     /// The loser as the report it could have come in, so that it can be looked at like any other.
     fn as_report(&self, device: hunhe_proto::id::Id, conflict: &Conflict) -> Vec<u8> {
         let Some(index) = self.registry.find(device) else { return Vec::new() };
-        let unit_ms = i64::from(self.registry.class_of(index).axis.unit_ms.max(1));
+        let rules = self.registry.class_of(index);
+        let unit_ms = i64::from(rules.axis.unit_ms.max(1));
         let quality = [conflict.quality];
-        let columns: Vec<ColumnDraft<'_>> = conflict
+        // As the newest version has them: the sample may have been stored under an older one.
+        let values: Vec<(u16, i64)> = conflict
             .values
+            .iter()
+            .filter_map(|&(bits, value)| {
+                let channel = StoredChannel::from_bits(bits);
+                let decimals = rules.class.channels[rules.position(channel.number())?].decimals;
+                Some((channel.number(), value.saturating_mul(channel.factor_to(decimals))))
+            })
+            .collect();
+        let columns: Vec<ColumnDraft<'_>> = values
             .iter()
             .map(|(channel, value)| ColumnDraft {
                 channel: *channel,
@@ -405,7 +415,8 @@ impl Sink {
             .collect();
         let block =
             BlockDraft { t0: conflict.time_ms / unit_ms, step: 0, dt: &[], samples: 1, columns: &columns };
-        let header = Header { boot: conflict.boot, seq: conflict.seq, ..Header::default() };
+        let class_version = Some(rules.class.version);
+        let header = Header { boot: conflict.boot, seq: conflict.seq, class_version, ..Header::default() };
         let mut out = vec![0; hunhe_proto::reading::REPORT_BYTES_MAX];
         let written = encode(&Draft { header, drops: &[], blocks: &[block] }, &mut out);
         // One sample of at most 32 channels always fits.
@@ -415,12 +426,12 @@ impl Sink {
 
     fn take_window(&mut self, window: &Window<'_>) -> Result<(), EmbeddedError> {
         let device = self.key(window.device)?;
-        for stat in window.stats() {
+        for (channel, stat) in window.stats() {
             let rollup = Rollup {
                 resolution_s: u32::try_from(window.length_ms / 1000).unwrap_or(u32::MAX),
                 start_ms: window.start_ms,
                 revision: window.revision,
-                channel: stat.channel,
+                channel: channel.bits(),
                 count: stat.count,
                 expected: window.expected,
                 sum: stat.sum,
@@ -553,7 +564,7 @@ impl Columns {
         self.quality.clear();
         self.quality.extend((0..samples.rows).map(|row| samples.quality(row)));
         self.channels.clear();
-        self.channels.extend(samples.channels());
+        self.channels.extend(samples.channels().map(StoredChannel::bits));
         self.values.clear();
         (0..self.channels.len()).for_each(|channel| self.values.extend(samples.column(channel)));
     }
