@@ -242,9 +242,9 @@ impl<'a> Found<'a> {
                 }
                 Some(Past::Stands(found)) if changed => {
                     succeeded.push(recovered.len());
-                    recovered.push(follow_on(found, entry, fresh()));
+                    recovered.push(follow_on(*found, entry, fresh()));
                 }
-                Some(Past::Stands(found)) => recovered.push(found),
+                Some(Past::Stands(found)) => recovered.push(*found),
             }
         }
         let beyond = retired.split_off(retired.len().min(RETIRED_MAX));
@@ -290,7 +290,7 @@ fn follow_on(found: Recovered, entry: &Entry, boot: u32) -> Recovered {
 /// What becomes of an outbox of a configured device.
 enum Past {
     /// It goes on.
-    Stands(Recovered),
+    Stands(Box<Recovered>),
     /// Another begins, which names it.
     Over { previous: Option<(u32, u64)>, newest_ms: Option<i64> },
 }
@@ -354,7 +354,7 @@ impl FoundDevice {
         self.skip_to(self.state.next_seq);
         let state = reconcile(self.state, &mut self.samples, &self.lost);
         let (samples, class_version) = (self.samples, self.class_version);
-        Past::Stands(Recovered { device: entry.device, state, newest_ms, samples, class_version })
+        Past::Stands(Box::new(Recovered { device: entry.device, state, newest_ms, samples, class_version }))
     }
 
     /// Samples up to `seq` are not in the log. Empty rows keep the numbers in step; the range is declared lost.

@@ -1,9 +1,15 @@
 //! A device whose class gets another version: another outbox succeeds the one before, with what that still owed, in the
 //! integers of the new version.
 
-use super::{FOLDER, LIMITS};
+use super::{
+    FOLDER, LIMITS,
+    agents::{self, Wire},
+};
 use hunhe_disk::simulated::{Fate, SimulatedDisk};
-use hunhe_edge::spool::{Entry, Recovered, Spool, SpoolError};
+use hunhe_edge::{
+    run::agent::Agent,
+    spool::{Entry, Recovered, Spool, SpoolError},
+};
 use hunhe_edge_core::outbox::{Outbox, Range};
 use hunhe_proto::{
     id::DeviceId,
@@ -114,4 +120,22 @@ fn a_cut_at_any_call_while_versions_change_loses_nothing() {
             return;
         }
     }
+}
+
+/// A report without the version is of use only where one before it arrived.
+#[test]
+fn each_report_says_the_version_until_the_watermark_has_passed_one_that_did() {
+    let disk = SimulatedDisk::new();
+    let mut agent = agents::agent(&disk, &["a"]);
+    agents::run(&mut agent, 0..14);
+    let boot = agent.devices()[0].outbox().state().boot;
+    let said = |agent: &Agent<Wire>, from: usize| -> Vec<Option<u32>> {
+        agents::reports(agent, "a").iter().skip(from).map(|report| report.header.class_version).collect()
+    };
+    let before = said(&agent, 0);
+    assert!(before.len() > 2 && before.iter().all(|version| *version == Some(1)), "{before:?}");
+    agents::tell(&mut agent, "a", boot, 4);
+    agents::run(&mut agent, 14..28);
+    let after = said(&agent, before.len());
+    assert!(after.len() > 2 && after.iter().all(Option::is_none), "{after:?}");
 }

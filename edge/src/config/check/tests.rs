@@ -148,8 +148,7 @@ fn every_key_is_read_by_the_program() {
         Some(key) => is_used(&format!("section.{key}")),
         None => is_used(&format!("self.{name}")),
     };
-    let unread: Vec<_> =
-        crate::config::KEYS.iter().map(|key| key.name).filter(|name| !is_read(name)).collect();
+    let unread: Vec<_> = KEYS.iter().map(|key| key.name).filter(|name| !is_read(name)).collect();
     assert_eq!(unread, [""; 0], "no line of the program reads them: make them act, or take them away");
     assert!(!is_read("broker.pass"), "it tells them apart");
 }
