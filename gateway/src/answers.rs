@@ -10,6 +10,7 @@ mod backup;
 mod devices;
 mod directory;
 mod filter;
+mod intake;
 mod ledger;
 mod live;
 mod quarantine;

@@ -2,41 +2,55 @@
 //!
 //! ```text
 //! every record   cause u64 (the journal record it comes from) · device: length u8, id
-//! 1 samples      boot u32 · redriven u8, if 1: record u64 · announced u32 · rows u32 · first seq u64 · channels u8, numbers u16…
-//!                times: 0, first i64, step i64 | 1, i64…  · quality: 0, u8 | 1, u8… · values i64…, channel by channel
-//! 2 window       length ms i64 · start ms i64 · revision u32 · expected u32 · channels u8,
-//!                each: number u16, count u32, sum i128, min i64, max i64, last i64
-//! 3 refused      arrival ms i64 · boot u32 · redriven u8, if 1: record u64 · announced u8 · reason text8
-//!                · ranges u16, each: first u64, count u64, reason text8 · topic bytes32 · payload bytes32
+//! 1 samples      boot u32 · redriven u8, if 1: record u64 · sets up to the end, each:
+//!                rows varint · announced varint · flags u8 · channels: count varint, numbers varint…
+//!                seqs: first signed, from one past the last before · unless flag 1: numbers of what was skipped till then
+//!                times: first signed, from the last before · step or unit signed · unless flag 2: numbers of units since the first
+//!                quality: if flag 4 u8, else numbers · values: numbers, channel by channel
+//! 2 windows      groups up to the end, each: windows varint · length ms signed · expected varint · channels: count varint,
+//!                numbers varint… · starts: first signed, unit signed, numbers of units since the first, less the row · revisions
+//!                numbers · each channel: numbers of count, last, last − min, max − last · wide u8 · rest of the sum: numbers,
+//!                or i128… if wide
+//! 3 refused      arrival ms i64 · boot u32 · redriven u8, if 1: record u64 · announced u8 · reason text8 · reasons u8, each text8
+//!                · ranges varint, each: gap << 4 | count u8, both from 1 to 15 and the reason as before, or
+//!                0, gap varint, count varint, reason u8 · topic bytes32 · payload bytes32
 //! 4 judged       record u64: a quarantine record was judged again, and nothing of it was accepted or refused
 //! ```
-//! Little endian throughout. A channel's number bears the decimals of its integers ([`StoredChannel`]), so that a record
-//! keeps its meaning when its class gets a newer version. Values are plain 64-bit integers: a record is read as it stands, and lives only until the
-//! slowest sink has passed it. Devices are named by id, so that a record outlives a change of registry.
+//! Little endian throughout; `numbers`, `signed` and `varint` as in [`numbers`]. A channel's number bears the decimals of its
+//! integers ([`StoredChannel`]), so that a record keeps its meaning when its class gets a newer version. Devices are named by
+//! id, so that a record outlives a change of registry.
 //!
-//! Invariants: all records of one cause are adjacent, and causes never decrease. Deliberately absent: a checksum (the
-//! log's framing has one) and compression.
+//! What a device can make grow is bounded by what it sends: a record of samples takes no more than twice their report and
+//! [`HEAD_BYTES_MAX`], since its columns are the wire's. A report may close thousands of windows, so these are columns as well.
+//!
+//! Invariants: all records of one cause are adjacent, and causes never decrease; a record's rows, values and windows are
+//! bounded before anything is allocated for them. Deliberately absent: a checksum (the log's framing has one).
 
 mod channel;
+mod numbers;
+mod samples;
+mod windows;
 
 pub use channel::StoredChannel;
+pub use samples::{SampleSets, Samples};
+pub use windows::{Window, Windows};
 
 use crate::journal::{AppendError, Writer};
 use hunhe_gateway_core::{
-    event::{Accepted, ChannelStat, Decisions, Refusal, SampleSet, Shown, WindowClosed},
+    event::{Decisions, Refusal},
     registry::{ClassRules, Registry},
 };
-use hunhe_proto::{id::Id, reading::SAMPLES_MAX};
-use std::ops::Range;
+use hunhe_proto::id::Id;
+use numbers::{Fields, put_text, put_varint};
 
-/// A set of samples that takes more is several records: one has to fit into a record of the log.
-const SAMPLES_BYTES_MAX: usize = 512 << 10;
+/// What a record of samples may take beyond twice the bytes of their report: cause, id, outbox, counts.
+pub const HEAD_BYTES_MAX: usize = 96;
 /// What a message can lead to at most: 4096 samples of 32 channels, 4096 windows of a minute of them, and its own bytes.
 pub const DECISION_BYTES_MAX: u64 = 8 << 20;
 
 /// Record kinds.
 const SAMPLES: u8 = 1;
-const WINDOW: u8 = 2;
+const WINDOWS: u8 = 2;
 const REFUSED: u8 = 3;
 const JUDGED: u8 = 4;
 
@@ -48,10 +62,10 @@ pub struct Unreadable(pub u8);
 /// What a sink reads.
 #[derive(Debug, Clone, Copy)]
 pub enum Decided<'a> {
-    /// Accepted samples.
-    Samples(Samples<'a>),
-    /// A window closed or corrected.
-    Window(Window<'a>),
+    /// Accepted samples of a message.
+    Samples(SampleSets<'a>),
+    /// Windows of a device, closed or corrected.
+    Windows(Windows<'a>),
     /// A message of which something was refused.
     Refused(Refused<'a>),
     /// A quarantine record was judged again, and there is nothing left in it: all of it was known.
@@ -69,134 +83,10 @@ impl Decided<'_> {
     pub fn cause(&self) -> u64 {
         match self {
             Self::Samples(samples) => samples.cause,
-            Self::Window(window) => window.cause,
+            Self::Windows(windows) => windows.cause,
             Self::Refused(refused) => refused.cause,
             Self::Judged { cause, .. } => *cause,
         }
-    }
-}
-
-/// Accepted samples of one device and outbox, with consecutive sequence numbers.
-#[derive(Debug, Clone, Copy)]
-pub struct Samples<'a> {
-    /// The journal record they come from.
-    pub cause: u64,
-    /// Whose.
-    pub device: Id,
-    /// Which outbox.
-    pub boot: u32,
-    /// The quarantine record they come from, where they were there before.
-    pub redrive_of: Option<u64>,
-    /// Samples that the lane says are here: what a sink reports as handled, whatever it then stores.
-    pub announced: u32,
-    /// Samples that are here.
-    pub rows: usize,
-    /// The first one's sequence number.
-    pub first_seq: u64,
-    channels: &'a [u8],
-    times: Times<'a>,
-    quality: Codes<'a>,
-    values: &'a [u8],
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Times<'a> {
-    Regular { first_ms: i64, step_ms: i64 },
-    Each(&'a [u8]),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Codes<'a> {
-    All(u8),
-    Each(&'a [u8]),
-}
-
-impl<'a> Samples<'a> {
-    /// The channels.
-    pub fn channels(&self) -> impl ExactSizeIterator<Item = StoredChannel> + Clone + use<'a> {
-        let numbers = self.channels.as_chunks::<2>().0.iter();
-        numbers.map(|bytes| StoredChannel::from_bits(u16::from_le_bytes(*bytes)))
-    }
-
-    /// A row's time, milliseconds since 1970.
-    #[must_use]
-    pub fn time_ms(&self, row: usize) -> i64 {
-        match self.times {
-            // Rows are at most 4096, and the product was a real time when it was written.
-            Times::Regular { first_ms, step_ms } => {
-                first_ms.saturating_add(step_ms.saturating_mul(row.try_into().unwrap_or(0)))
-            }
-            Times::Each(bytes) => {
-                bytes.as_chunks::<8>().0.get(row).map_or(0, |bytes| i64::from_le_bytes(*bytes))
-            }
-        }
-    }
-
-    /// A row's quality code, the worst of its channels.
-    #[must_use]
-    pub fn quality(&self, row: usize) -> u8 {
-        match self.quality {
-            Codes::All(code) => code,
-            Codes::Each(codes) => codes.get(row).copied().unwrap_or(0),
-        }
-    }
-
-    /// A channel's values, counted from 0: wire integers, `ABSENT` where there is none.
-    pub fn column(&self, channel: usize) -> impl ExactSizeIterator<Item = i64> + Clone + use<'a> {
-        let values = self.values.as_chunks::<8>().0;
-        let column = values.get(channel * self.rows..(channel + 1) * self.rows).unwrap_or_default();
-        column.iter().map(|bytes| i64::from_le_bytes(*bytes))
-    }
-
-    /// One value.
-    #[must_use]
-    pub fn value(&self, channel: usize, row: usize) -> i64 {
-        let bytes = self.values.as_chunks::<8>().0.get(channel * self.rows + row);
-        bytes.map_or(hunhe_proto::reading::ABSENT, |bytes| i64::from_le_bytes(*bytes))
-    }
-}
-
-/// A window as far as its samples are known.
-#[derive(Debug, Clone, Copy)]
-pub struct Window<'a> {
-    /// The journal record that closed or corrected it.
-    pub cause: u64,
-    /// Whose.
-    pub device: Id,
-    /// Length in milliseconds.
-    pub length_ms: i64,
-    /// Start, milliseconds since 1970.
-    pub start_ms: i64,
-    /// 0 at first, one more with each correction.
-    pub revision: u32,
-    /// Samples there should be.
-    pub expected: u32,
-    stats: &'a [u8],
-}
-
-const STAT_BYTES: usize = 46;
-
-impl<'a> Window<'a> {
-    /// Its channels, each with its statistics.
-    pub fn stats(&self) -> impl ExactSizeIterator<Item = (StoredChannel, ChannelStat)> + use<'a> {
-        self.stats.as_chunks::<STAT_BYTES>().0.iter().map(|bytes| {
-            let mut fields = Fields(bytes);
-            // The chunk has exactly these fields, so the default is never taken.
-            let mut stat = || {
-                Some(ChannelStat {
-                    channel: fields.u16()?,
-                    count: fields.u32()?,
-                    sum: i128::from_le_bytes(fields.array()?),
-                    min: fields.i64()?,
-                    max: fields.i64()?,
-                    last: fields.i64()?,
-                })
-            };
-            let stat =
-                stat().unwrap_or(ChannelStat { channel: 0, count: 0, sum: 0, min: 0, max: 0, last: 0 });
-            let channel = StoredChannel::from_bits(stat.channel);
-            (channel, ChannelStat { channel: channel.number(), ..stat })
-        })
     }
 }
 
@@ -221,17 +111,48 @@ pub struct Refused<'a> {
     pub topic: &'a [u8],
     /// As delivered.
     pub payload: &'a [u8],
-    ranges: Fields<'a>,
-    count: u16,
+    ranges: Ranges<'a>,
+    count: usize,
+}
+
+/// Ranges that are left to read.
+#[derive(Debug, Clone, Copy)]
+struct Ranges<'a> {
+    /// The reasons' texts.
+    reasons: Fields<'a>,
+    fields: Fields<'a>,
+    reason: &'a str,
+    /// One past the range before.
+    seq: u64,
+}
+
+impl<'a> Ranges<'a> {
+    fn next(&mut self) -> Option<(u64, u64, &'a str)> {
+        let (gap, count) = match self.fields.u8()? {
+            0 => {
+                let (gap, count) = (self.fields.varint()?, self.fields.varint()?);
+                let mut reasons = self.reasons;
+                for _ in 0..self.fields.u8()? {
+                    reasons.text()?;
+                }
+                self.reason = reasons.text()?;
+                (gap, count)
+            }
+            short => (u64::from(short >> 4), u64::from(short & 15)),
+        };
+        // From its reader a range may begin anywhere: in a record of a conflict they need not ascend.
+        let first = self.seq.wrapping_add(gap);
+        self.seq = first.wrapping_add(count);
+        Some((first, count, self.reason))
+    }
 }
 
 impl<'a> Refused<'a> {
     /// Which samples, as (first, count, reason); none where the message could not be read at all.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = (u64, u64, &'a str)> + use<'a> {
-        let mut fields = self.ranges;
+        let mut ranges = self.ranges;
         // They were read once, whole, when the record was.
-        let mut range = move || Some((fields.u64()?, fields.u64()?, fields.text()?));
-        (0..self.count).map(move |_| range().unwrap_or((0, 0, "")))
+        (0..self.count).map(move |_| ranges.next().unwrap_or((0, 0, "")))
     }
 
     /// How many samples.
@@ -289,12 +210,7 @@ impl RefusedParts<'_> {
         put_redrive(out, self.redrive_of);
         out.push(self.announced.into());
         put_text(out, self.reason);
-        out.extend_from_slice(&u16::try_from(ranges.len()).unwrap_or(u16::MAX).to_le_bytes());
-        for (first, count, reason) in ranges {
-            out.extend_from_slice(&first.to_le_bytes());
-            out.extend_from_slice(&count.to_le_bytes());
-            put_text(out, reason);
-        }
+        put_ranges(out, ranges);
         put_bytes(out, self.topic);
         put_bytes(out, self.payload);
     }
@@ -329,32 +245,29 @@ pub struct Encoder {
     bytes: Vec<u8>,
     /// Kind and end of each record.
     records: Vec<(u8, usize)>,
+    samples: samples::Scratch,
+    windows: windows::Scratch,
 }
 
 impl Encoder {
     /// Takes a message's decisions.
     pub fn encode(&mut self, registry: &Registry, message: Message<'_>, decisions: &Decisions) {
-        self.bytes.clear();
-        self.records.clear();
-        for set in &decisions.accepted.sets {
-            let rows_max = (SAMPLES_BYTES_MAX / (8 * set.channels.len() + 9)).max(1);
-            for from in (0..set.rows.len()).step_by(rows_max) {
-                let rows = from..set.rows.len().min(from + rows_max);
-                put_samples(&mut self.bytes, registry, &message, &decisions.accepted, set, rows);
-                self.records.push((SAMPLES, self.bytes.len()));
-            }
-        }
-        for window in &decisions.shown.windows {
-            put_window(&mut self.bytes, registry, message.cause, window, &decisions.shown);
-            self.records.push((WINDOW, self.bytes.len()));
-        }
+        let Self { bytes, records, samples, windows } = self;
+        bytes.clear();
+        records.clear();
+        samples.put(bytes, registry, &message, &decisions.accepted, |bytes| {
+            records.push((SAMPLES, bytes.len()))
+        });
+        windows.put(bytes, registry, message.cause, &decisions.shown, |bytes| {
+            records.push((WINDOWS, bytes.len()));
+        });
         if let Some(refusal) = &decisions.refusal {
-            put_refused(&mut self.bytes, registry, &message, refusal, decisions);
-            self.records.push((REFUSED, self.bytes.len()));
+            put_refused(bytes, registry, &message, refusal, decisions);
+            records.push((REFUSED, bytes.len()));
         } else if let Some(record) = message.redrive_of.filter(|_| decisions.accepted.sets.is_empty()) {
-            put_head(&mut self.bytes, message.cause, "");
-            self.bytes.extend_from_slice(&record.to_le_bytes());
-            self.records.push((JUDGED, self.bytes.len()));
+            put_head(bytes, message.cause, "");
+            bytes.extend_from_slice(&record.to_le_bytes());
+            records.push((JUDGED, bytes.len()));
         }
     }
 
@@ -378,11 +291,35 @@ fn put_head(out: &mut Vec<u8>, cause: u64, id: &str) {
     put_text(out, id);
 }
 
-/// At most 255 bytes: ids and reasons are far shorter.
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
-    out.push(length);
-    out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
+/// A report may alternate between good and bad: mostly one byte a range.
+fn put_ranges<'r>(out: &mut Vec<u8>, ranges: impl ExactSizeIterator<Item = (u64, u64, &'r str)>) {
+    let mut reasons: Vec<&str> = Vec::new();
+    let mut coded = Vec::with_capacity(ranges.len());
+    let number = ranges.len() as u64;
+    let (mut seq, mut before) = (0_u64, None);
+    for (first, count, reason) in ranges {
+        let at = reasons.iter().position(|&known| known == reason).unwrap_or(reasons.len());
+        if at == reasons.len() {
+            reasons.push(reason);
+        }
+        let gap = first.wrapping_sub(seq);
+        seq = first.wrapping_add(count);
+        match (gap, count) {
+            (1..16, 1..16) if before == Some(at) => coded.push((gap << 4 | count).to_le_bytes()[0]),
+            _ => {
+                coded.push(0);
+                put_varint(&mut coded, gap);
+                put_varint(&mut coded, count);
+                // There are about a dozen.
+                coded.push(u8::try_from(at).unwrap_or(u8::MAX));
+            }
+        }
+        before = Some(at);
+    }
+    out.push(u8::try_from(reasons.len()).unwrap_or(u8::MAX));
+    reasons.iter().for_each(|reason| put_text(out, reason));
+    put_varint(out, number);
+    out.extend_from_slice(&coded);
 }
 
 fn put_redrive(out: &mut Vec<u8>, redrive_of: Option<u64>) {
@@ -400,76 +337,10 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn put_samples(
-    out: &mut Vec<u8>,
-    registry: &Registry,
-    message: &Message<'_>,
-    accepted: &Accepted,
-    set: &SampleSet,
-    rows: Range<usize>,
-) {
-    put_head(out, message.cause, registry.device(set.device).id.as_str());
-    let count = u32::try_from(rows.len()).unwrap_or(u32::MAX).to_le_bytes();
-    out.extend_from_slice(&set.boot.to_le_bytes());
-    put_redrive(out, message.redrive_of);
-    out.extend_from_slice(&count);
-    out.extend_from_slice(&count);
-    let all = set.rows.start + rows.start..set.rows.start + rows.end;
-    out.extend_from_slice(&accepted.seqs[all.start].to_le_bytes());
-    let channels = &accepted.channels[set.channels.clone()];
-    // A class has at most 32.
-    out.push(u8::try_from(channels.len()).unwrap_or(u8::MAX));
-    let rules = registry.class_of(set.device);
-    channels.iter().for_each(|&channel| put_channel(out, rules, channel));
-    put_times(out, &accepted.times_ms[all.clone()]);
-    let quality = &accepted.quality[all];
-    if quality.iter().all(|code| *code == quality[0]) {
-        out.extend_from_slice(&[0, quality[0]]);
-    } else {
-        out.push(1);
-        out.extend_from_slice(quality);
-    }
-    for channel in 0..channels.len() {
-        let column = set.values_from + channel * set.rows.len();
-        let values = &accepted.values[column + rows.start..column + rows.end];
-        values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
-    }
-}
-
+/// A wire number with the decimals of its integers.
 fn put_channel(out: &mut Vec<u8>, rules: &ClassRules, number: u16) {
     let decimals = rules.position(number).map_or(0, |at| rules.class.channels[at].decimals);
-    out.extend_from_slice(&StoredChannel::new(number, decimals).bits().to_le_bytes());
-}
-
-fn put_times(out: &mut Vec<u8>, times_ms: &[i64]) {
-    let step_ms = times_ms.get(1).map_or(0, |second| second - times_ms[0]);
-    if times_ms.windows(2).all(|pair| pair[1] - pair[0] == step_ms) {
-        out.push(0);
-        out.extend_from_slice(&times_ms[0].to_le_bytes());
-        out.extend_from_slice(&step_ms.to_le_bytes());
-    } else {
-        out.push(1);
-        times_ms.iter().for_each(|time| out.extend_from_slice(&time.to_le_bytes()));
-    }
-}
-
-fn put_window(out: &mut Vec<u8>, registry: &Registry, cause: u64, window: &WindowClosed, shown: &Shown) {
-    put_head(out, cause, registry.device(window.device).id.as_str());
-    out.extend_from_slice(&window.length_ms.to_le_bytes());
-    out.extend_from_slice(&window.start_ms.to_le_bytes());
-    out.extend_from_slice(&window.revision.to_le_bytes());
-    out.extend_from_slice(&window.expected.to_le_bytes());
-    let rules = registry.class_of(window.device);
-    let stats = &shown.stats[window.stats_from..window.stats_from + window.channels];
-    out.push(u8::try_from(stats.len()).unwrap_or(u8::MAX));
-    for stat in stats {
-        put_channel(out, rules, stat.channel);
-        out.extend_from_slice(&stat.count.to_le_bytes());
-        out.extend_from_slice(&stat.sum.to_le_bytes());
-        out.extend_from_slice(&stat.min.to_le_bytes());
-        out.extend_from_slice(&stat.max.to_le_bytes());
-        out.extend_from_slice(&stat.last.to_le_bytes());
-    }
+    put_varint(out, StoredChannel::new(number, decimals).compact());
 }
 
 fn put_refused(
@@ -493,70 +364,27 @@ fn put_refused(
     parts.put(out, decisions.refused.iter().map(|range| (range.seq, range.count, range.reason.name())));
 }
 
+/// Where records are decoded to, kept for its memory.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    rows: samples::Rows,
+    windows: windows::Table,
+}
+
 /// Reads a record.
 ///
 /// # Errors
 /// [`Unreadable`] where it is of an unknown kind or shape.
-pub fn read(kind: u8, payload: &[u8]) -> Result<Decided<'_>, Unreadable> {
+pub fn read<'a>(kind: u8, payload: &'a [u8], buffers: &'a mut Buffers) -> Result<Decided<'a>, Unreadable> {
     let fields = Fields(payload);
     let read = match kind {
-        SAMPLES => read_samples(fields).map(Decided::Samples),
-        WINDOW => read_window(fields).map(Decided::Window),
+        SAMPLES => samples::read(fields, &mut buffers.rows).map(Decided::Samples),
+        WINDOWS => windows::read(fields, &mut buffers.windows).map(Decided::Windows),
         REFUSED => read_refused(fields).map(Decided::Refused),
         JUDGED => read_judged(fields),
         _ => None,
     };
     read.ok_or(Unreadable(kind))
-}
-
-fn read_samples(mut fields: Fields<'_>) -> Option<Samples<'_>> {
-    let cause = fields.u64()?;
-    let device = Id::new(fields.text()?).ok()?;
-    let boot = fields.u32()?;
-    let redrive_of = fields.redrive()?;
-    let announced = fields.u32()?;
-    // Without channels their number would be bounded by nothing here.
-    let rows = usize::try_from(fields.u32()?).ok().filter(|&rows| rows <= SAMPLES_MAX)?;
-    let first_seq = fields.u64()?;
-    let channel_count = usize::from(fields.u8()?);
-    let channels = fields.take(channel_count * 2)?;
-    let times = match fields.u8()? {
-        0 => Times::Regular { first_ms: fields.i64()?, step_ms: fields.i64()? },
-        _ => Times::Each(fields.take(rows.checked_mul(8)?)?),
-    };
-    let quality = match fields.u8()? {
-        0 => Codes::All(fields.u8()?),
-        _ => Codes::Each(fields.take(rows)?),
-    };
-    let values = fields.take(rows.checked_mul(channel_count)?.checked_mul(8)?)?;
-    Some(Samples {
-        cause,
-        device,
-        boot,
-        redrive_of,
-        announced,
-        rows,
-        first_seq,
-        channels,
-        times,
-        quality,
-        values,
-    })
-}
-
-fn read_window(mut fields: Fields<'_>) -> Option<Window<'_>> {
-    Some(Window {
-        cause: fields.u64()?,
-        device: Id::new(fields.text()?).ok()?,
-        length_ms: fields.i64()?,
-        start_ms: fields.i64()?,
-        revision: fields.u32()?,
-        expected: fields.u32()?,
-        stats: {
-            let count = usize::from(fields.u8()?);
-            fields.take(count * STAT_BYTES)?
-        },
-    })
 }
 
 fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
@@ -568,12 +396,19 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
     let redrive_of = fields.redrive()?;
     let announced = fields.u8()? != 0;
     let reason = fields.text()?;
-    let count = fields.u16()?;
-    let ranges = fields;
-    for _ in 0..count {
-        fields.take(16)?;
+    let reasons = fields.u8()?;
+    let texts = fields;
+    for _ in 0..reasons {
         fields.text()?;
     }
+    // Each has a byte at least.
+    let count = usize::try_from(fields.varint()?).ok()?;
+    let ranges = Ranges { reasons: texts, fields, reason: "", seq: 0 };
+    let mut rest = ranges;
+    for _ in 0..count {
+        rest.next()?;
+    }
+    fields = rest.fields;
     let topic = fields.bytes()?;
     let payload = fields.bytes()?;
     Some(Refused {
@@ -595,53 +430,4 @@ fn read_judged(mut fields: Fields<'_>) -> Option<Decided<'_>> {
     let cause = fields.u64()?;
     fields.text()?;
     Some(Decided::Judged { cause, record: fields.u64()? })
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        self.array().map(i64::from_le_bytes)
-    }
-
-    fn redrive(&mut self) -> Option<Option<u64>> {
-        if self.u8()? == 0 { Some(None) } else { self.u64().map(Some) }
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let length = self.u8()?;
-        core::str::from_utf8(self.take(length.into())?).ok()
-    }
-
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = self.u32()?;
-        self.take(length as usize)
-    }
 }

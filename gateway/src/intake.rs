@@ -10,11 +10,20 @@
 //! - Subscriptions are renewed after every CONNACK and every SUBACK is checked.
 //! - A retained report is old news at every subscription: it is acknowledged in its turn, counted, and never journaled.
 //!   Only agents' states are retained by contract.
+//! - What a device or an agent sends beyond its share (`share.rs`) is acknowledged in its turn and not taken, counted by reason.
+//!
+//! While the lane is behind (`journal::Bounds::lag_cost`) ordinary messages wait in the queue, unacknowledged: at the broker's
+//! in-flight window nothing more comes, and the connection lives on. The queue holds a window of messages of up to 8 KiB; where
+//! they are larger it may fill, and what is said above of its bound holds.
 //!
 //! Bounds: the queue's (`journal::Bounds`); packets (`packet_bytes_max`); back-off 100 ms to 30 s with full jitter.
 //! Five connections in a row that the broker closes within a second mean that someone else uses our client id:
 //! fatal, said in words. What we end ourselves over its bytes is no such sign, and is tried again for ever. Deliberately
-//! absent: any look into a payload.
+//! absent: any look into a payload but for how many samples it holds at most.
+
+mod share;
+
+pub use share::{Over, OverShare, Shares};
 
 use crate::{
     clock::Clock,
@@ -103,6 +112,8 @@ pub struct SessionStatus {
     pub shed: AtomicU64,
     /// Retained reports refused.
     pub retained_refused: AtomicU64,
+    /// Messages that were not taken, over somebody's share.
+    pub over_share: OverShare,
 }
 
 /// How many messages each packet id of a connection stands for: one, unless the broker uses it again too early.
@@ -237,9 +248,11 @@ pub async fn run_session(
     role: Role,
     journal: Intake<Entering>,
     acknowledger: Acknowledger,
+    mut shares: Shares,
     clock: Clock,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<(), SessionError> {
+    let begun = Instant::now();
     let session = Role::ALL.iter().position(|known| *known == role).unwrap_or(0);
     let client_id = format!("{}-{}", broker.client_id, role.suffix());
     let mut backoff = Backoff::new(&client_id);
@@ -255,6 +268,8 @@ pub async fn run_session(
             role,
             journal: &journal,
             acknowledger: &acknowledger,
+            shares: &mut shares,
+            begun,
             clock,
             held: Held::new(),
             patience: Duration::from_secs(u64::from(broker.keep_alive_s)) / 2,
@@ -380,6 +395,9 @@ struct Connection<'a> {
     role: Role,
     journal: &'a Intake<Entering>,
     acknowledger: &'a Acknowledger,
+    shares: &'a mut Shares,
+    /// When the session began: shares count from here.
+    begun: Instant,
     clock: Clock,
     held: Held,
     /// How long a message waits for room in the journal's queue.
@@ -449,8 +467,13 @@ impl Connection<'_> {
             self.held.came(publish_id);
         }
         let delivery = acknowledged.then_some(delivery);
+        let now_ns = self.clock.event_ns(self.begun.elapsed());
+        let status = &self.acknowledger.status[self.session];
         let mut entering = if is_retained_report(&publish) {
-            self.acknowledger.status[self.session].retained_refused.fetch_add(1, Ordering::Relaxed);
+            status.retained_refused.fetch_add(1, Ordering::Relaxed);
+            Entering::unrecorded(delivery?)
+        } else if let Err(over) = self.shares.take(&publish.topic, &publish.payload, now_ns) {
+            status.over_share.note(over);
             Entering::unrecorded(delivery?)
         } else {
             Entering::message(arrival, publish.topic, publish.payload, delivery)

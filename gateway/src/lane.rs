@@ -12,7 +12,7 @@
 //! alerts before its decided records; that rings the outputs' bell. The 50 ms below are only how long it sleeps when
 //! nobody has anything to say.
 //!
-//! Bounds: the decided log's limit. Where it has no room for a large decision the next record waits, the journal fills, and the
+//! Bounds: what is journaled and not decided (`journal::Bounds::lag_cost`), since an alarm waits for it; the decided log's limit. Where it has no room for a large decision the next record waits, the journal fills, and the
 //! intake stops acknowledging; alerts of later records wait as well. Confirmations go on meanwhile, and checkpoints follow
 //! them at once, since together they make room. A decision larger than the room kept for it (a quarter of a small log) leaves
 //! the lane ahead of its log: then no checkpoint is taken until it fits, and sinks alone make room.
@@ -50,6 +50,8 @@ use std::{
 
 /// Records handled between two looks at what others say.
 const RECORDS_PER_TURN: usize = 2048;
+/// Records handled between two words to the journal of how far the lane is.
+const RECORDS_PER_WORD: u64 = 32;
 /// In a checkpoint's marks: how far whoever was of record then had confirmed. No sink can be named so.
 pub const OF_RECORD: &str = "of record";
 /// There as well: the last discard of the quarantine that is counted.
@@ -101,6 +103,9 @@ pub struct Driver {
     pub of_record: String,
     /// Releases the journal.
     pub release: Box<dyn Fn(Lsn) + Send>,
+    /// Tells the journal up to where everything is decided, and whether the next record waits for room: what else may come in
+    /// follows from that ([`crate::journal::Bounds::lag_cost`]).
+    pub decided_through: Box<dyn Fn(Lsn, bool) + Send>,
     /// The decided record up to which every sink is done, durably, and has said so.
     pub sinks_done: Box<dyn Fn() -> Lsn + Send>,
     /// Watermarks on their way out.
@@ -348,6 +353,9 @@ impl Work {
                         return Ok(false);
                     }
                     self.turns.handled = lsn;
+                    if lsn.0 % RECORDS_PER_WORD == 0 {
+                        (self.driver.decided_through)(lsn, false);
+                    }
                 }
             }
         }
@@ -507,6 +515,8 @@ impl Work {
         progress.handled.store(self.turns.handled.0, Ordering::Relaxed);
         progress.decided.store(self.driver.decided.head().0, Ordering::Relaxed);
         progress.decided_bytes.store(self.driver.decided.bytes_on_disk(), Ordering::Relaxed);
+        let waiting = self.turns.full || self.turns.without_room.is_some();
+        (self.driver.decided_through)(self.turns.handled, waiting);
     }
 
     fn housekeeping(&mut self, now: Instant) -> Result<(), LaneError> {

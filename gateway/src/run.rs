@@ -255,6 +255,10 @@ impl Gateway {
                 let journal = journal.clone();
                 move |lsn| journal.release_through(lsn)
             }),
+            decided_through: Box::new({
+                let journal = journal.clone();
+                move |lsn, waiting| journal.decided(lsn, waiting)
+            }),
             sinks_done: Box::new({
                 let statuses = statuses.clone();
                 move || statuses.iter().map(|status| status.cursor().hint).min().unwrap_or(Lsn::NONE)
@@ -285,6 +289,7 @@ impl Gateway {
                 role,
                 journal.clone(),
                 acknowledger.clone(),
+                intake::Shares::new(Arc::clone(&registry), role == Role::Alarm),
                 extras.clock,
                 stopped.clone(),
             );

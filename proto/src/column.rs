@@ -148,6 +148,19 @@ pub fn decode(bytes: &[u8], out: &mut Vec<i64>, limit: usize) -> Result<usize, C
     Ok(count)
 }
 
+/// An upper bound for the number of values in a column, from its header, its length and its ends.
+#[must_use]
+pub fn count_at_most(bytes: &[u8]) -> usize {
+    let Some((header, rest)) = bytes.split_first() else { return 0 };
+    let first = rest.iter().position(|&byte| byte < 0x80).map_or(rest.len(), |at| at + 1);
+    let symbols = &rest[first..];
+    let k = usize::from(header & K_MASK);
+    // A symbol of one bit is a zero: behind the last of them all is padding.
+    let padding = symbols.last().filter(|_| k == 0).map_or(0, |last| last.trailing_ones().min(7) as usize);
+    // No symbol is shorter than k + 1 bits.
+    1 + (symbols.len() * 8 - padding) / (k + 1)
+}
+
 fn deltas(first: i64, rest: impl Iterator<Item = i64> + Clone) -> impl Iterator<Item = i64> + Clone {
     rest.scan(first, |last, value| {
         let delta = value - *last;

@@ -419,7 +419,8 @@ fn spread(values: &mut [i64], bitmap: &[u8], ones: usize) {
     }
 }
 
-enum Value {
+/// A field's value.
+pub(crate) enum Value {
     Varint(u64),
     Fixed64,
     Bytes(Range<usize>),
@@ -431,7 +432,7 @@ impl Value {
         if let Self::Varint(value) = self { Ok(*value) } else { Err(DecodeError::WireType(field)) }
     }
 
-    fn uint32(&self, field: u32) -> Result<u32, DecodeError> {
+    pub(crate) fn uint32(&self, field: u32) -> Result<u32, DecodeError> {
         u32::try_from(self.varint(field)?).map_err(|_| DecodeError::FieldRange(field))
     }
 
@@ -454,23 +455,27 @@ impl Value {
 }
 
 /// The fields of one message, which lies at `at..end` of the payload. Ranges are the payload's.
-struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     /// The payload up to the message's end.
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Fields<'a> {
-    fn new(bytes: &'a [u8], range: Range<usize>) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], range: Range<usize>) -> Self {
         Self { bytes: bytes.get(..range.end).unwrap_or(bytes), at: range.start }
     }
 
-    fn inside(&self, value: &Value, field: u32) -> Result<Self, DecodeError> {
+    pub(crate) fn inside(&self, value: &Value, field: u32) -> Result<Self, DecodeError> {
         Ok(Self::new(self.bytes, value.range(field)?))
     }
 
+    pub(crate) fn bytes_of(&self, value: &Value, field: u32) -> Result<&'a [u8], DecodeError> {
+        self.bytes.get(value.range(field)?).ok_or(DecodeError::Truncated)
+    }
+
     #[inline]
-    fn next(&mut self) -> Result<Option<(u32, Value)>, DecodeError> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u32, Value)>, DecodeError> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }

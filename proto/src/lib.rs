@@ -5,6 +5,7 @@
 //! - [`mod@column`]: one channel's values as bits, on the wire and on disk
 //! - [`encode`]: writes a report into a caller's buffer, without allocation
 //! - [`decode`]: reads a report with every limit enforced before memory is taken
+//! - [`size`]: how much a report holds at most, without decoding it
 //! - [`class`], [`fleet`]: device classes and fleets as data
 //! - [`v1`]: the generated protobuf types; small control messages use them as they are
 //!
@@ -21,6 +22,7 @@ pub mod encode;
 pub mod fleet;
 pub mod id;
 pub mod reading;
+pub mod size;
 pub mod topic;
 
 /// Generated from `hunhe/v1/*.proto`.

@@ -17,6 +17,7 @@ use hunhe_proto::{
     decode::{DecodeError, decode},
     encode::EncodeError,
     reading::{ABSENT, Drop, DropCause, Header, Report, TimeAxis},
+    size::Size,
     v1,
 };
 use model::{Block, Column, Model, check_invariants, found};
@@ -82,6 +83,17 @@ proptest! {
         let mut exact = vec![0; bytes.len()];
         prop_assert_eq!(model.write(&mut exact), Ok(bytes.len()));
         prop_assert_eq!(exact, bytes);
+    }
+
+    #[test]
+    fn no_report_holds_more_than_its_size_says(model in model::model(), noise in prop::collection::vec(any::<u8>(), 0..400), axis in model::axis()) {
+        for bytes in [model.bytes(), noise] {
+            if let Ok(report) = decoded(&bytes, axis) {
+                let size = Size::at_most(&bytes).unwrap();
+                prop_assert!(report.samples() <= size.samples, "{} of {size:?}", report.samples());
+                prop_assert!(report.values.len() <= size.values, "{} of {size:?}", report.values.len());
+            }
+        }
     }
 
     #[test]

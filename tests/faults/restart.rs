@@ -1,6 +1,7 @@
 //! How soon a gateway acknowledges again after a kill, with a long journal that no checkpoint stands for.
 //!
-//! What fills the journal are large messages of nobody, which are refused: on the way they show that a flood of large
+//! What fills the journal are large messages that are no reports, of all meters in turn, so that each stays within its share: on
+//! the way they show that a flood of large
 //! refusals is more than one turn of the embedded store takes, and that it goes on all the same.
 //! `HUNHE_JOURNAL_MIB` sets the journal's size; 1024 is the campaign's.
 #![expect(clippy::expect_used, reason = "a broken promise fails loudly here")]
@@ -39,7 +40,7 @@ fn after_a_kill_with_a_long_journal_acknowledgements_come_at_once_and_nothing_is
     let mut gateway = Gateway::start(dir.path(), &meters.setup(dir.path(), broker.port, more), &[]);
     for number in 0..mib * (1 << 20) / FILLING_BYTES as u64 + 1 {
         let filling = vec![0xff; FILLING_BYTES];
-        broker.offer(UP, [(FILLING + number, "hunhe/v1/00/nobody/up".into(), filling)]);
+        broker.offer(UP, [(FILLING + number, meters.up_topic(number % meters.count), filling)]);
         if number % 100 == 0 {
             eventually(WITHIN, "the journal takes it", || (broker.waiting(UP) < 500).then_some(()));
         }

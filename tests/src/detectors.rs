@@ -1,6 +1,6 @@
 //! Station gas detectors that say what a test wants said, and the one rule that watches them.
 
-use hunhe_proto::reading::Header;
+use hunhe_proto::{id::Id, reading::Header, topic};
 
 use crate::{
     publisher::Publisher,
@@ -64,6 +64,16 @@ impl Detector {
     pub fn new(number: usize, boot: u32) -> Self {
         let id = id(number);
         Self { topic: up_topic(&id), id, boot, seq: 0 }
+    }
+
+    /// The same on the alarm session.
+    ///
+    /// # Panics
+    /// Never: the id is valid.
+    #[must_use]
+    pub fn alarming(number: usize, boot: u32) -> Self {
+        let device = Self::new(number, boot);
+        Self { topic: topic::alarm(Id::new(&device.id).expect("an id")), ..device }
     }
 
     /// Publishes values ten seconds apart, the first at `from_s` since 1970.

@@ -95,6 +95,7 @@ impl Answers {
             retired: self.retired_now(),
             alerts: self.alerting.book.firing(),
             outputs: self.outputs_now(),
+            over_share: self.over_share_now(),
         })
     }
 
@@ -224,6 +225,7 @@ impl Answers {
                     .collect(),
             },
         ];
+        metrics.extend(self.intake_metrics());
         metrics.extend(self.query_metrics());
         metrics.extend(sinks::metrics(&self.sinks));
         metrics.extend(quarantine::metrics(&status.quarantine, status.retired));

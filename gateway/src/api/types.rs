@@ -99,6 +99,17 @@ pub struct Status {
     pub alerts: FiringCounts,
     /// Where alerts are delivered, each with its own lag.
     pub outputs: Vec<OutputStatus>,
+    /// Devices that send more than their share, the worst ten since start.
+    pub over_share: Vec<OverShare>,
+}
+
+/// A device of which messages were not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OverShare {
+    /// The device, by its pseudonym where it has one.
+    pub device: String,
+    /// Messages not taken since start, at most.
+    pub messages: u64,
 }
 
 /// One lane: a thread that owns its devices.

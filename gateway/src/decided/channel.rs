@@ -27,6 +27,18 @@ impl StoredChannel {
         (0..=channel.decimals).rev().map(move |decimals| Self::new(number, decimals))
     }
 
+    /// As a record has it: most channels in one byte of a varint.
+    pub(super) fn compact(self) -> u64 {
+        u64::from(self.number()) << 4 | u64::from(self.decimals())
+    }
+
+    /// From a record; `None` where no channel is written so.
+    pub(super) fn from_compact(compact: u64) -> Option<Self> {
+        let decimals = u16::try_from(compact & 0xf).ok().filter(|decimals| *decimals <= DECIMALS_MAX)?;
+        let number = u16::try_from(compact >> 4).ok().filter(|number| *number <= 0xff)?;
+        Some(Self(number | decimals << DECIMALS_SHIFT))
+    }
+
     /// As it was written.
     #[must_use]
     pub const fn from_bits(bits: u16) -> Self {
@@ -67,6 +79,7 @@ mod tests {
         for (number, decimals) in [(0, 0), (1, 3), (255, 9)] {
             let channel = StoredChannel::from_bits(StoredChannel::new(number, decimals).bits());
             assert_eq!((channel.number(), channel.decimals()), (number, decimals));
+            assert_eq!(StoredChannel::from_compact(channel.compact()), Some(channel));
         }
         assert_eq!(StoredChannel::from_bits(u16::MAX).decimals(), 9);
         assert_eq!([2, 3, 1].map(|decimals| StoredChannel::new(1, 2).factor_to(decimals)), [1, 10, 1]);

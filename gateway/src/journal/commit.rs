@@ -4,6 +4,7 @@
 //!
 //! - Nothing is settled as durable before the sync that made it so.
 //! - Entries are settled in the order in which their lane received them; the urgent lane comes first in each commit.
+//! - Ordinary entries wait in their lane while whoever reads the log is too far behind (`lag.rs`).
 //! - At the log's limit nothing is acknowledged; the entry that did not fit stays first and is tried again after a release.
 //! - An I/O error ends the thread: nothing later is acknowledged, and [`State::Failed`] stays visible.
 
@@ -20,6 +21,10 @@ pub trait Entry: Send + 'static {
     fn kind(&self) -> u8;
     /// The record's payload is the concatenation of these; unused ones are empty. Must not change once the entry is queued.
     fn parts(&self) -> [&[u8]; 4];
+    /// What it costs whoever reads the log, in [`Bounds::lag_cost`]'s unit.
+    fn cost(&self) -> u64 {
+        0
+    }
     /// Whether it becomes a record. Another one only keeps its place among the acknowledgements.
     fn is_recorded(&self) -> bool {
         true
@@ -163,6 +168,8 @@ impl<T: Entry, S: Settlement<T>> Worker<T, S> {
         }
         let full = self.append(batch)?;
         if !self.done.is_empty() {
+            // Before they can be read: whoever reads the log may be done with a record at once.
+            queue.committed(&self.done);
             self.writer.sync()?;
             self.settlement.settled(&mut self.done);
             self.done.clear();

@@ -53,6 +53,7 @@ mod error;
 mod finding;
 mod format;
 pub mod inspect;
+mod lag;
 mod queue;
 mod reader;
 mod record;

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Lsn;
-use super::commit::Entry;
+use super::commit::{Entry, Settled};
+use super::lag::Lag;
 
 /// Which lane an entry takes. Order is kept within a lane; urgent entries come first in each commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +28,19 @@ pub struct Bounds {
     pub batch_items: usize,
     /// Payload bytes in one commit, overshot by at most one entry.
     pub batch_bytes: usize,
+    /// Cost of what is committed and not decided, at which ordinary entries wait: what an urgent one has before it.
+    pub lag_cost: u64,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { lane_items: 65_536, lane_bytes: 32 << 20, batch_items: 65_536, batch_bytes: 8 << 20 }
+        Self {
+            lane_items: 65_536,
+            lane_bytes: 32 << 20,
+            batch_items: 65_536,
+            batch_bytes: 8 << 20,
+            lag_cost: 2 << 20,
+        }
     }
 }
 
@@ -66,6 +75,10 @@ pub struct Status {
     pub urgent_items: usize,
     /// Other entries not yet taken for a commit.
     pub normal_items: usize,
+    /// Cost of what was taken and is not decided.
+    pub undecided_cost: u64,
+    /// Other entries wait for the lane.
+    pub held: bool,
 }
 
 /// The way in; cheap to clone.
@@ -117,6 +130,15 @@ impl<T: Entry> Intake<T> {
         }
     }
 
+    /// Says up to which record the log's reader is done, and whether it waits for room. See `lag.rs`.
+    pub fn decided(&self, through: Lsn, waiting: bool) {
+        let mut lanes = self.queue.lock();
+        if lanes.lag.decided(through, waiting) {
+            drop(lanes);
+            self.queue.changed.notify_one();
+        }
+    }
+
     /// What the committer is doing.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -125,6 +147,8 @@ impl<T: Entry> Intake<T> {
             state: lanes.state,
             urgent_items: lanes.urgent.items.len(),
             normal_items: lanes.normal.items.len(),
+            undecided_cost: lanes.lag.undecided(),
+            held: !lanes.lag.is_open(),
         }
     }
 
@@ -152,6 +176,7 @@ struct Lane<T> {
 struct Lanes<T> {
     urgent: Lane<T>,
     normal: Lane<T>,
+    lag: Lag,
     released: Lsn,
     applied: Lsn,
     closing: bool,
@@ -210,6 +235,7 @@ impl<T: Entry> Queue<T> {
         let lanes = Lanes {
             urgent: lane(),
             normal: lane(),
+            lag: Lag::new(bounds.lag_cost),
             released: Lsn::NONE,
             applied: Lsn::NONE,
             closing: false,
@@ -221,6 +247,14 @@ impl<T: Entry> Queue<T> {
     fn lock(&self) -> MutexGuard<'_, Lanes<T>> {
         // No change is ever left half done under the lock.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what a commit made durable, until it is decided.
+    pub(super) fn committed(&self, done: &[Settled<T>]) {
+        let mut lanes = self.lock();
+        for settled in done.iter().filter(|settled| settled.item.is_recorded()) {
+            lanes.lag.commit(settled.outcome.as_ref().ok().copied(), settled.item.cost());
+        }
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -282,12 +316,19 @@ impl<T: Entry> Queue<T> {
     fn top_up(&self, lanes: &mut Lanes<T>, batch: &mut Batch<T>) {
         let bounds = self.bounds;
         for priority in [Priority::Urgent, Priority::Normal] {
-            let lane = lanes.lane(priority);
             while batch.len() < bounds.batch_items && batch.bytes < bounds.batch_bytes {
+                // At the end everything goes: nobody may be there to decide any more.
+                if priority == Priority::Normal && !lanes.lag.is_open() && !lanes.closing {
+                    break;
+                }
+                let lane = lanes.lane(priority);
                 let Some(item) = lane.items.pop_front() else { break };
                 let bytes = payload_bytes(&item);
                 lane.bytes = lane.bytes.saturating_sub(bytes);
                 batch.bytes += bytes;
+                if item.is_recorded() {
+                    lanes.lag.take(item.cost());
+                }
                 match priority {
                     Priority::Urgent => batch.urgent.push_back(item),
                     Priority::Normal => batch.normal.push_back(item),

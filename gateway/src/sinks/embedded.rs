@@ -19,7 +19,7 @@ mod steady;
 
 use crate::{
     clock::Clock,
-    decided::{Decided, Samples, StoredChannel, Window},
+    decided::{Decided, Samples, Window},
     journal::{Lsn, ReadError, Tail},
     lane::{LaneHandle, Said},
     sinks::{
@@ -155,7 +155,6 @@ pub fn start(
         done: Vec::new(),
         redriven: None,
         conflicts: Vec::new(),
-        columns: Columns::default(),
         checkpoint_due: false,
     };
     let thread = std::thread::Builder::new().name("embedded".into()).spawn(move || sink.run(feed))?;
@@ -173,14 +172,16 @@ fn read_cursor(bytes: &[u8]) -> Option<Cursor> {
     Some(Cursor { cause: u64::from_le_bytes(*cause), hint: Lsn(u64::from_le_bytes(hint.try_into().ok()?)) })
 }
 
-/// A record's arrays, as the store takes them.
-#[derive(Debug, Default)]
-struct Columns {
-    times_ms: Vec<i64>,
-    seqs: Vec<u64>,
-    quality: Vec<u8>,
-    channels: Vec<u16>,
-    values: Vec<i64>,
+/// A set as the store takes it.
+fn rows_of<'a>(samples: &Samples<'a>) -> Rows<'a> {
+    Rows {
+        boot: samples.boot,
+        times_ms: samples.times_ms(),
+        seqs: samples.seqs(),
+        quality: samples.quality(),
+        channels: samples.channels(),
+        values: samples.values(),
+    }
 }
 
 struct Sink {
@@ -207,7 +208,6 @@ struct Sink {
     /// A refused message being judged again, and whether some of it was refused once more.
     redriven: Option<(u64, bool)>,
     conflicts: Vec<Conflict>,
-    columns: Columns,
     checkpoint_due: bool,
 }
 
@@ -301,10 +301,12 @@ impl Sink {
         match decided {
             Decided::Samples(samples) => {
                 let confirm = self.options.of_record && samples.cause > self.options.confirmed_of_record;
-                self.take_samples(samples, write, confirm)
+                samples.iter().map(|samples| self.take_samples(&samples, write, confirm)).sum()
             }
-            Decided::Window(window) if write && self.options.samples => self.take_window(window).map(|()| 1),
-            Decided::Window(_) => Ok(0),
+            Decided::Windows(windows) if write && self.options.samples => {
+                windows.iter().map(|window| self.take_window(&window).map(|()| 1)).sum()
+            }
+            Decided::Windows(_) => Ok(0),
             Decided::Refused(refused) => {
                 let confirm = refused.cause > self.options.confirmed;
                 self.take_refused(refused, write, confirm).map(|()| 0)
@@ -331,9 +333,8 @@ impl Sink {
         let mut lost_here = 0;
         if write {
             let device = self.key(samples.device)?;
-            self.columns.fill(samples);
             self.conflicts.clear();
-            let outcome = self.store.write(device, &self.columns.rows(samples.boot), &mut self.conflicts)?;
+            let outcome = self.store.write(device, &rows_of(samples), &mut self.conflicts)?;
             self.checkpoint_due |= outcome.checkpoint_due;
             for conflict in std::mem::take(&mut self.conflicts) {
                 lost_here += u64::from(!conflict.was_stored);
@@ -425,32 +426,6 @@ impl Sink {
         let key = self.store.device(self.registry.device(index).pseudonym.as_str())?;
         self.keys[index.at()] = Some(key);
         Ok(key)
-    }
-}
-
-impl Columns {
-    fn fill(&mut self, samples: &Samples<'_>) {
-        self.times_ms.clear();
-        self.times_ms.extend((0..samples.rows).map(|row| samples.time_ms(row)));
-        self.seqs.clear();
-        self.seqs.extend((samples.first_seq..).take(samples.rows));
-        self.quality.clear();
-        self.quality.extend((0..samples.rows).map(|row| samples.quality(row)));
-        self.channels.clear();
-        self.channels.extend(samples.channels().map(StoredChannel::bits));
-        self.values.clear();
-        (0..self.channels.len()).for_each(|channel| self.values.extend(samples.column(channel)));
-    }
-
-    fn rows(&self, boot: u32) -> Rows<'_> {
-        Rows {
-            boot,
-            times_ms: &self.times_ms,
-            seqs: &self.seqs,
-            quality: &self.quality,
-            channels: &self.channels,
-            values: &self.values,
-        }
     }
 }
 

@@ -28,6 +28,7 @@ pub enum Step<'a> {
 #[derive(Debug)]
 pub struct Feed {
     reader: Reader,
+    buffers: decided::Buffers,
     tail: Tail,
     current: u64,
     complete: u64,
@@ -44,7 +45,15 @@ impl Feed {
         let from = at.min(tail.head()).next().max(tail.oldest());
         let reader = Reader::open(tail.clone(), from)?;
         let last = from.previous();
-        Ok(Self { reader, tail, current: 0, complete: 0, last, complete_at: last })
+        Ok(Self {
+            reader,
+            buffers: decided::Buffers::default(),
+            tail,
+            current: 0,
+            complete: 0,
+            last,
+            complete_at: last,
+        })
     }
 
     /// The last cause whose records have all been given out; 0 before the first.
@@ -85,7 +94,7 @@ impl Feed {
                 Ok(Step::Lost { records: last.0.saturating_sub(first.0) + 1 })
             }
             Next::Record(record) => {
-                let Ok(decided) = decided::read(record.kind, record.payload) else {
+                let Ok(decided) = decided::read(record.kind, record.payload, &mut self.buffers) else {
                     self.last = record.lsn;
                     return Ok(Step::Lost { records: 1 });
                 };

@@ -24,7 +24,7 @@ use hunhe_proto::{
     reading::{ABSENT, Quality},
 };
 
-use crate::decided::{Samples, Window};
+use crate::decided::{Samples, StoredChannel, Window};
 
 /// Whose line protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -157,7 +157,7 @@ impl Encoder {
         let (device, class) = self.find(samples.device)?;
         let rules = self.registry.class_of(device);
         self.columns.clear();
-        let known = samples.channels().enumerate();
+        let known = samples.channels().iter().map(|&bits| StoredChannel::from_bits(bits)).enumerate();
         self.columns.extend(known.filter_map(|(column, channel)| {
             Some((rules.position(channel.number())?, column, channel.decimals()))
         }));
@@ -251,19 +251,19 @@ impl Encoder {
 /// Quality and provenance, then the time in place of the last comma.
 #[inline]
 fn put_sample_tail(out: &mut Vec<u8>, samples: &Samples<'_>, row: usize, provenance: bool) {
-    let quality = samples.quality(row);
+    let quality = samples.quality()[row];
     if quality != Quality::Valid as u8 {
         put_field(out, b"quality=", |out| decimal::put(out, quality.into(), 0));
     }
     if provenance {
         put_field(out, b"boot=", |out| decimal::put(out, samples.boot.into(), 0));
-        let seq = i128::from(samples.first_seq) + i128::try_from(row).unwrap_or(0);
+        let seq = i128::from(samples.seqs()[row]);
         put_field(out, b"seq=", |out| decimal::put_wide(out, seq, 0));
     }
     if let Some(comma) = out.last_mut() {
         *comma = b' ';
     }
-    decimal::put(out, samples.time_ms(row), 0);
+    decimal::put(out, samples.times_ms()[row], 0);
     out.push(b'\n');
 }
 

@@ -21,9 +21,9 @@ use hunhe_gateway::api::types::{
     Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, Bilingual, Breach, Channel, Circuit,
     Class, Device, DevicePage, DeviceState, District, FiringCounts, Instant, JournalStatus, LaneStatus,
     Latest, LatestValue, Ledger, LedgerBy, LedgerRow, LedgerTotals, OutputKind, OutputState, OutputStatus,
-    Position, QuarantineKind, QuarantinePage, QuarantineRecord, QuarantineStatus, Redriven, RefusedValue,
-    Retired, Rule, Series, SeriesKind, SinkState, SinkStatus, Status, WriteOff, WriteOffOrder, WriteOffPage,
-    Zone,
+    OverShare, Position, QuarantineKind, QuarantinePage, QuarantineRecord, QuarantineStatus, Redriven,
+    RefusedValue, Retired, Rule, Series, SeriesKind, SinkState, SinkStatus, Status, WriteOff, WriteOffOrder,
+    WriteOffPage, Zone,
 };
 use hunhe_gateway::api::{ApiError, Backend};
 
@@ -180,6 +180,7 @@ impl Fake {
                 output("mqtt", OutputKind::Mqtt, OutputState::Running, None),
                 output("duty", OutputKind::Webhook, OutputState::Retrying, Some("503 later")),
             ],
+            over_share: vec![OverShare { device: "det-7".into(), messages: 1_204 }],
         }
     }
 }

@@ -83,30 +83,37 @@ fn a_decided_log_of_format_1_is_read_value_by_value() {
     story::write_decided(today.path());
     assert_eq!(found, records(today.path()), "the same decisions are still written as the same bytes");
 
-    let read: Vec<_> = found.iter().map(|(kind, payload)| decided::read(*kind, payload).unwrap()).collect();
+    let mut buffers: Vec<_> = found.iter().map(|_| decided::Buffers::default()).collect();
+    let read: Vec<_> = found
+        .iter()
+        .zip(&mut buffers)
+        .map(|((kind, payload), buffers)| decided::read(*kind, payload, buffers).unwrap())
+        .collect();
     let [
         Decided::Samples(even),
         Decided::Samples(uneven),
-        Decided::Window(window),
+        Decided::Windows(windows),
         Decided::Refused(refused),
     ] = read.as_slice()
     else {
         panic!("{read:?}")
     };
+    assert_eq!((even.iter().len(), uneven.iter().len(), windows.iter().len()), (1, 1, 1));
+    let (even, uneven, window) =
+        (even.iter().next().unwrap(), uneven.iter().next().unwrap(), windows.iter().next().unwrap());
     assert_eq!((even.cause, even.device, even.boot, even.redrive_of), (1, id("secret-7"), BOOT, None));
-    assert_eq!((even.announced, even.rows, even.first_seq), (3, 3, 0));
+    assert_eq!((even.announced, even.rows, even.seqs()), (3, 3, &[0, 1, 2][..]));
     let channels = [StoredChannel::new(0, 0), StoredChannel::new(1, 2)];
-    assert_eq!(even.channels().collect::<Vec<_>>(), channels);
-    let times = |samples: &decided::Samples<'_>| [0, 1, 2].map(|row| samples.time_ms(row) - NOW_MS);
-    let quality = |samples: &decided::Samples<'_>| [0, 1, 2].map(|row| samples.quality(row));
-    assert_eq!((times(even), quality(even)), ([0, 10_000, 20_000], [1, 1, 1]));
-    assert_eq!(even.column(0).collect::<Vec<_>>(), [0, 0, 4]);
-    assert_eq!(even.column(1).collect::<Vec<_>>(), [100, ABSENT, -140]);
+    assert_eq!(even.channels(), channels.map(StoredChannel::bits));
+    let times = |samples: &decided::Samples<'_>| [0, 1, 2].map(|row| samples.times_ms()[row] - NOW_MS);
+    assert_eq!((times(&even), even.quality()), ([0, 10_000, 20_000], &[1, 1, 1][..]));
+    assert_eq!(even.column(0), [0, 0, 4]);
+    assert_eq!(even.column(1), [100, ABSENT, -140]);
 
-    assert_eq!((uneven.cause, uneven.redrive_of, uneven.first_seq), (2, Some(77), 3));
-    assert_eq!((times(uneven), quality(uneven)), ([30_000, 31_000, 50_000], [1, 2, 1]));
-    assert_eq!(uneven.column(0).collect::<Vec<_>>(), [ABSENT, 1, (1 << 53) - 1]);
-    assert_eq!(uneven.column(1).collect::<Vec<_>>(), [5_725, 1 - (1 << 53), 0]);
+    assert_eq!((uneven.cause, uneven.redrive_of, uneven.seqs()), (2, Some(77), &[3, 4, 5][..]));
+    assert_eq!((times(&uneven), uneven.quality()), ([30_000, 31_000, 50_000], &[1, 2, 1][..]));
+    assert_eq!(uneven.column(0), [ABSENT, 1, (1 << 53) - 1]);
+    assert_eq!(uneven.column(1), [5_725, 1 - (1 << 53), 0]);
 
     assert_eq!((window.cause, window.device, window.length_ms), (4, id("secret-7"), 900_000));
     assert_eq!((window.start_ms, window.revision, window.expected), (NOW_MS, 2, 90));

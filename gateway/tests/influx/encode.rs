@@ -23,16 +23,20 @@ fn encode(registry: &Arc<Registry>, style: Style, decisions: &[Decisions]) -> Re
     decisions.iter().for_each(|decisions| log.append(decisions));
     let mut reader = Reader::open(log.writer.subscribe(), Lsn::FIRST).unwrap();
     let mut encoder = Encoder::new(Arc::clone(registry), style).unwrap();
-    let mut body = Vec::new();
+    let (mut body, mut buffers) = (Vec::new(), decided::Buffers::default());
     while let Next::Record(record) = reader.next().unwrap() {
-        match decided::read(record.kind, record.payload).unwrap() {
-            Decided::Samples(samples) => {
-                let mut ends = Vec::new();
-                encoder.samples(&mut body, &samples, |row, end| ends.push((row, end)))?;
-                assert!(ends.is_sorted());
-                assert_eq!(ends.last().map_or(body.len(), |(_, end)| *end), body.len());
+        match decided::read(record.kind, record.payload, &mut buffers).unwrap() {
+            Decided::Samples(sets) => {
+                for samples in sets.iter() {
+                    let mut ends = Vec::new();
+                    encoder.samples(&mut body, &samples, |row, end| ends.push((row, end)))?;
+                    assert!(ends.is_sorted());
+                    assert_eq!(ends.last().map_or(body.len(), |(_, end)| *end), body.len());
+                }
             }
-            Decided::Window(window) => encoder.window(&mut body, &window)?,
+            Decided::Windows(windows) => {
+                windows.iter().try_for_each(|window| encoder.window(&mut body, &window))?;
+            }
             Decided::Refused(_) | Decided::Judged { .. } => {}
         }
     }
@@ -160,8 +164,12 @@ fn a_device_that_left_the_registry_and_a_sample_without_values_make_no_line() {
     let mut body = Vec::new();
     let mut results = Vec::new();
     while let Next::Record(record) = reader.next().unwrap() {
-        let Decided::Samples(samples) = decided::read(record.kind, record.payload).unwrap() else { panic!() };
-        results.push(encoder.samples(&mut body, &samples, |_, _| panic!("no line")));
+        let mut buffers = decided::Buffers::default();
+        let read = decided::read(record.kind, record.payload, &mut buffers).unwrap();
+        let Decided::Samples(sets) = read else { panic!() };
+        for samples in sets.iter() {
+            results.push(encoder.samples(&mut body, &samples, |_, _| panic!("no line")));
+        }
     }
     assert_eq!(results, [Err(Unwritable::UnknownDevice), Ok(())]);
     assert!(body.is_empty());

@@ -29,6 +29,10 @@ impl Entry for Message {
         [&[7], &self.text, &[], &[]]
     }
 
+    fn cost(&self) -> u64 {
+        self.text.len() as u64
+    }
+
     fn is_recorded(&self) -> bool {
         !self.text.is_empty()
     }
@@ -132,7 +136,8 @@ fn urgent_entries_overtake_a_backlog_and_each_lane_keeps_its_order() {
 fn a_commit_is_bounded_and_so_is_each_lane() {
     let dir = folder();
     let (go, gate) = mpsc::channel();
-    let bounds = Bounds { lane_items: 6, lane_bytes: 500, batch_items: 4, batch_bytes: 1 << 20 };
+    let bounds =
+        Bounds { lane_items: 6, lane_bytes: 500, batch_items: 4, batch_bytes: 1 << 20, lag_cost: 1_000 };
     let (committer, intake, told) = start(open(dir.path()).0, bounds, Some(gate));
     intake.try_push(Priority::Normal, message(0, 1)).unwrap();
     one_commit(&told);
@@ -155,6 +160,36 @@ fn a_commit_is_bounded_and_so_is_each_lane() {
     assert_eq!(one_commit(&told).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [4, 5, 6]);
     drop(go);
     intake.close();
+    committer.join().unwrap();
+}
+
+#[test]
+fn ordinary_entries_wait_while_the_lane_is_behind_and_urgent_ones_do_not() {
+    let dir = folder();
+    let (go, gate) = mpsc::channel();
+    let bounds = Bounds { lag_cost: 1_000, ..Bounds::default() };
+    let (committer, intake, told) = start(open(dir.path()).0, bounds, Some(gate));
+    intake.try_push(Priority::Normal, message(0, 1)).unwrap();
+    assert_eq!(one_commit(&told), [(0, Ok(1))]);
+    for id in 1..=4 {
+        intake.try_push(Priority::Normal, message(id, 600)).unwrap();
+    }
+    go.send(()).unwrap();
+    assert_eq!(one_commit(&told), [(1, Ok(2)), (2, Ok(3))], "no more than the bound, but for one entry");
+    let status = intake.status();
+    assert_eq!((status.held, status.normal_items, status.undecided_cost), (true, 2, 1_201));
+    intake.try_push(Priority::Urgent, message(100, 10)).unwrap();
+    go.send(()).unwrap();
+    assert_eq!(one_commit(&told), [(100, Ok(4))]);
+    // The lane has decided the first three records.
+    intake.decided(Lsn(3), false);
+    go.send(()).unwrap();
+    assert_eq!(one_commit(&told), [(3, Ok(5)), (4, Ok(6))]);
+    intake.try_push(Priority::Normal, message(5, 600)).unwrap();
+    intake.close();
+    go.send(()).unwrap();
+    assert_eq!(one_commit(&told), [(5, Ok(7))], "at the end nothing is held");
+    drop(go);
     committer.join().unwrap();
 }
 

@@ -41,7 +41,9 @@ max = 100000
 "#;
 
 fn rule(when: &str, more: &str) -> Rule {
-    let class = if when.contains("silent_share") { "" } else { "class = \"level\"" };
+    let apart =
+        when.contains("silent_share") || CONDUCT.iter().any(|(_, one, other)| [*one, *other].contains(&when));
+    let class = if apart { "" } else { "class = \"level\"" };
     let text = format!(
         "id = \"r\"\nversion = 1\n{class}\nseverity = \"major\"\ntitle = {{ zh = \"高\", en = \"High\" }}\n\
          source = \"D\"\nwhen = {{ {when} }}\n{more}\n"
@@ -69,6 +71,13 @@ const ACTING: &[(&str, &str, &str)] = &[
     ("when.devices_min", "silent_share = 0.5, devices_min = 2", "silent_share = 0.5, devices_min = 9"),
 ];
 
+/// The same for conditions on how devices report.
+const CONDUCT: &[(&str, &str, &str)] = &[
+    ("when.new_outboxes_per_h", "new_outboxes_per_h = 3", "new_outboxes_per_h = 30"),
+    ("when.folded_missing", "folded_missing = 1", "folded_missing = 1000"),
+    ("when.refused", "refused = \"implausible_seq\"", "refused = \"dedup_window\""),
+];
+
 /// Keys for people: which text of the program reads them.
 const READ: &[(&str, &str)] = &[
     ("version", "rule.version"),
@@ -88,6 +97,9 @@ fn is_whole(rule: Rule) {
         | When::AtMost { channel: _, at_most: _, clear_above: _ } => {}
         When::Bits { bits: _ } | When::Silent { silent_s: _ } => {}
         When::SilentShare { silent_share: _, devices_min: _ } => {}
+        When::NewOutboxes { new_outboxes_per_h: _ }
+        | When::FoldedMissing { folded_missing: _ }
+        | When::Refused { refused: _ } => {}
     }
 }
 
@@ -103,6 +115,11 @@ fn every_key_of_a_rule_changes_the_alerts() {
         let of = |when: &str| {
             if when.contains("silent_share") { with_silence(when) } else { alerts(&[rule(when, "")]) }
         };
+        assert!(of(before) != of(after), "{key} changes nothing");
+    }
+    for (key, before, after) in CONDUCT {
+        let class: Class = toml::from_str(CLASS).unwrap();
+        let of = |when: &str| lane::observe_conduct(&class, &[rule(when, "")]);
         assert!(of(before) != of(after), "{key} changes nothing");
     }
     assert!(
@@ -123,12 +140,15 @@ fn every_key_of_a_rule_changes_the_alerts() {
 
 #[test]
 fn every_key_of_a_rule_stands_in_a_table_and_those_for_people_are_read() {
-    let conditions =
-        ACTING.iter().map(|(_, before, _)| *before).chain(["silent_share = 0.5, devices_min = 2"]);
+    let conditions = ACTING
+        .iter()
+        .chain(CONDUCT)
+        .map(|(_, before, _)| *before)
+        .chain(["silent_share = 0.5, devices_min = 2"]);
     let written: BTreeSet<String> = conditions
         .flat_map(|when| leaves(&Value::try_from(rule(when, "hold_s = 1\nclear_hold_s = 1")).unwrap()))
         .collect();
-    let listed = ACTING.iter().map(|(key, ..)| *key).chain(READ.iter().map(|(key, _)| *key));
+    let listed = ACTING.iter().chain(CONDUCT).map(|(key, ..)| *key).chain(READ.iter().map(|(key, _)| *key));
     let apart = ["id", "class", "hold_s", "clear_hold_s", "when.silent_share"];
     assert_eq!(written, listed.chain(apart).map(str::to_string).collect());
     let program = program();

@@ -226,6 +226,29 @@ fn points(body: &[u8]) -> Vec<Point> {
     points
 }
 
+/// A channel as a record has it.
+fn compact(channel: StoredChannel) -> u64 {
+    u64::from(channel.number()) << 4 | u64::from(channel.decimals())
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn signed(out: &mut Vec<u8>, value: i64) {
+    varint(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
+}
+
+/// Numbers as they stand.
+fn plain(out: &mut Vec<u8>, numbers: impl Iterator<Item = i64>) {
+    varint(out, 1);
+    numbers.for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+}
+
 fn head(kind_cause: u64, device: Id) -> Vec<u8> {
     let mut out = kind_cause.to_le_bytes().to_vec();
     out.push(device.as_str().len() as u8);
@@ -310,31 +333,33 @@ impl Case {
         let mut out = head(1, self.enrolment.id);
         out.extend_from_slice(&self.boot.to_le_bytes());
         out.push(0);
-        let rows = (self.times.len() as u32).to_le_bytes();
-        out.extend_from_slice(&[rows, rows].concat());
-        out.extend_from_slice(&self.first_seq.to_le_bytes());
-        out.push(self.values.len() as u8);
-        self.channels().for_each(|channel| out.extend_from_slice(&channel.bits().to_le_bytes()));
-        out.push(1);
-        self.times.iter().for_each(|time| out.extend_from_slice(&time.to_le_bytes()));
-        out.push(1);
-        out.extend_from_slice(&self.quality);
-        self.values.iter().flatten().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+        let rows = self.times.len() as u64;
+        // Consecutive sequence numbers, no more.
+        [rows, rows, 1, self.values.len() as u64].into_iter().for_each(|number| varint(&mut out, number));
+        self.channels().for_each(|channel| varint(&mut out, compact(channel)));
+        signed(&mut out, self.first_seq.cast_signed());
+        [0, 1].into_iter().for_each(|number| signed(&mut out, number));
+        plain(&mut out, self.times.iter().copied());
+        plain(&mut out, self.quality.iter().map(|&code| code.into()));
+        self.values.iter().for_each(|column| plain(&mut out, column.iter().copied()));
         out
     }
 
     fn window(&self) -> Vec<u8> {
         let mut out = head(1, self.enrolment.id);
-        out.extend_from_slice(&self.length_ms.to_le_bytes());
-        out.extend_from_slice(&self.times[0].to_le_bytes());
-        out.extend_from_slice(&self.revision.to_le_bytes());
-        out.extend_from_slice(&self.expected.to_le_bytes());
-        out.push(self.stats.len() as u8);
-        for (channel, (count, sum, values)) in self.channels().zip(&self.stats) {
-            out.extend_from_slice(&channel.bits().to_le_bytes());
-            out.extend_from_slice(&count.to_le_bytes());
-            out.extend_from_slice(&sum.to_le_bytes());
-            values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+        varint(&mut out, 1);
+        signed(&mut out, self.length_ms);
+        varint(&mut out, self.expected.into());
+        varint(&mut out, self.stats.len() as u64);
+        self.channels().for_each(|channel| varint(&mut out, compact(channel)));
+        [self.times[0], 1].into_iter().for_each(|number| signed(&mut out, number));
+        [0, self.revision.into()].into_iter().for_each(|number| plain(&mut out, [number].into_iter()));
+        for (count, sum, [min, max, last]) in &self.stats {
+            let columns = [(*count).into(), *last, last.wrapping_sub(*min), max.wrapping_sub(*last)];
+            columns.into_iter().for_each(|number| plain(&mut out, [number].into_iter()));
+            let likely = i128::from(*min) + i128::from(*max) + (i128::from(*count) - 2) * i128::from(*last);
+            out.push(1);
+            out.extend_from_slice(&(sum - likely).to_le_bytes());
         }
         out
     }
@@ -422,8 +447,13 @@ fn judge(input: &[u8]) -> bool {
     registry.enrol(case.enrolment.clone()).unwrap();
     let Ok(mut encoder) = Encoder::new(Arc::new(registry), case.style) else { return false };
     let (record, mut body, mut rows) = (case.samples(), Vec::new(), Vec::new());
-    let Ok(Decided::Samples(samples)) = decided::read(1, &record) else { panic!("the record is one") };
-    encoder.samples(&mut body, &samples, |row, _| rows.push(row)).unwrap();
+    let mut buffers = decided::Buffers::default();
+    let Ok(Decided::Samples(sets)) = decided::read(1, &record, &mut buffers) else {
+        panic!("the record is one")
+    };
+    for samples in sets.iter() {
+        encoder.samples(&mut body, &samples, |row, _| rows.push(row)).unwrap();
+    }
     let read = points(&body);
     assert_eq!(read.len(), rows.len());
     let with_value = |row: &usize| case.values.iter().any(|column| column[*row] != ABSENT);
@@ -431,7 +461,9 @@ fn judge(input: &[u8]) -> bool {
     read.iter().zip(rows).for_each(|(point, row)| case.is_the_sample(point, row));
 
     let (record, mut body) = (case.window(), Vec::new());
-    let Ok(Decided::Window(window)) = decided::read(2, &record) else { panic!("the record is one") };
+    let read = decided::read(2, &record, &mut buffers);
+    let Ok(Decided::Windows(windows)) = read else { panic!("the record is one") };
+    let Some(window) = windows.iter().next() else { panic!("the window is there") };
     match encoder.window(&mut body, &window) {
         Ok(()) => {
             let read = points(&body);

@@ -273,6 +273,10 @@ impl Process {
                     intake.release_through(lsn);
                 }
             }),
+            decided_through: Box::new({
+                let intake = intake.clone();
+                move |lsn, waiting| intake.decided(lsn, waiting)
+            }),
             sinks_done: Box::new({
                 let done = [Arc::clone(&recorder.done), Arc::clone(&keeper.done)];
                 move || Lsn(done.iter().map(|done| done.load(Ordering::Relaxed)).min().unwrap_or(0))

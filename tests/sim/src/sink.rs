@@ -3,7 +3,7 @@
 
 use hunhe_disk::Disk;
 use hunhe_gateway::{
-    decided::Decided,
+    decided::{Decided, Samples},
     journal::{Lsn, Tail},
     sinks::{
         Confirmation,
@@ -73,6 +73,26 @@ struct Batch {
     ends: Vec<usize>,
     confirmations: Vec<Confirmation>,
     through: Cursor,
+}
+
+impl Batch {
+    fn add(&mut self, encoder: &mut Encoder, samples: &Samples<'_>) {
+        let before = self.ends.len();
+        let made = encoder.samples(&mut self.body, samples, |_, end| self.ends.push(end));
+        let written = (self.ends.len() - before) as u64;
+        debug_assert!(made.is_ok());
+        self.confirmations.push(Confirmation {
+            cause: samples.cause,
+            device: samples.device,
+            boot: samples.boot,
+            confirmed: Confirmed {
+                handled: samples.announced.into(),
+                stored: written,
+                quarantined: samples.rows as u64 - written,
+                displaced: 0,
+            },
+        });
+    }
 }
 
 impl Recorder {
@@ -182,28 +202,14 @@ impl Recorder {
                         continue;
                     }
                     match decided {
-                        Decided::Samples(samples) => {
-                            let before = self.batch.ends.len();
-                            let ends = &mut self.batch.ends;
-                            let made =
-                                self.encoder.samples(&mut self.batch.body, &samples, |_, end| ends.push(end));
-                            let written = (self.batch.ends.len() - before) as u64;
-                            debug_assert!(made.is_ok());
-                            self.batch.confirmations.push(Confirmation {
-                                cause: samples.cause,
-                                device: samples.device,
-                                boot: samples.boot,
-                                confirmed: Confirmed {
-                                    handled: samples.announced.into(),
-                                    stored: written,
-                                    quarantined: samples.rows as u64 - written,
-                                    displaced: 0,
-                                },
-                            });
+                        Decided::Samples(sets) => {
+                            sets.iter().for_each(|samples| self.batch.add(&mut self.encoder, &samples));
                         }
-                        Decided::Window(window) => {
-                            if self.encoder.window(&mut self.batch.body, &window).is_ok() {
-                                self.batch.ends.push(self.batch.body.len());
+                        Decided::Windows(windows) => {
+                            for window in windows.iter() {
+                                if self.encoder.window(&mut self.batch.body, &window).is_ok() {
+                                    self.batch.ends.push(self.batch.body.len());
+                                }
                             }
                         }
                         Decided::Refused(_) | Decided::Judged { .. } => {}

@@ -5,7 +5,7 @@ use hunhe_gateway_core::event::Confirmed;
 use hunhe_proto::id::Id;
 
 use super::DeadLetter;
-use crate::decided::{Samples, Window};
+use crate::decided::{SampleSets, Samples, Window, Windows};
 use crate::journal::Lsn;
 use crate::sinks::{
     Confirmation,
@@ -20,7 +20,6 @@ struct Origin {
     cause: u64,
     device: Id,
     boot: u32,
-    first_seq: u64,
     /// Samples announced; a window has none.
     announced: u32,
     is_window: bool,
@@ -34,7 +33,8 @@ struct Origin {
 struct Line {
     end: usize,
     origin: u32,
-    row: u32,
+    /// Which sample; 0 of a window.
+    seq: u64,
 }
 
 /// A batch being filled.
@@ -71,12 +71,16 @@ impl Batch {
         self.through = Cursor { cause: self.through.cause.max(cause), hint: lsn };
     }
 
-    pub(super) fn add_samples(&mut self, encoder: &mut Encoder, samples: &Samples<'_>) {
+    pub(super) fn add_samples(&mut self, encoder: &mut Encoder, sets: &SampleSets<'_>) {
+        sets.iter().for_each(|samples| self.add_set(encoder, &samples));
+    }
+
+    fn add_set(&mut self, encoder: &mut Encoder, samples: &Samples<'_>) {
         let origin = number(self.origins.len());
         let first = self.lines.len();
-        let lines = &mut self.lines;
+        let (lines, seqs) = (&mut self.lines, samples.seqs());
         let written = encoder.samples(&mut self.body, samples, |row, end| {
-            lines.push(Line { end, origin, row: number(row) });
+            lines.push(Line { end, origin, seq: seqs.get(row).copied().unwrap_or(0) });
         });
         let count = number(self.lines.len() - first);
         let unwritable = number(samples.rows) - count;
@@ -84,33 +88,35 @@ impl Batch {
             cause: samples.cause,
             device: samples.device,
             boot: samples.boot,
-            first_seq: samples.first_seq,
             announced: samples.announced,
             is_window: false,
             written: count,
             unwritable,
         });
         if unwritable > 0 {
-            let rows: Vec<u32> = self.lines[first..].iter().map(|line| line.row).collect();
+            let written_seqs: Vec<u64> = self.lines[first..].iter().map(|line| line.seq).collect();
             let why = written.err().unwrap_or(Unwritable::NoValue);
-            self.bury_rows(samples, &rows, why);
+            self.bury_rows(samples, &written_seqs, why);
         }
     }
 
-    pub(super) fn add_window(&mut self, encoder: &Encoder, window: &Window<'_>) {
+    pub(super) fn add_windows(&mut self, encoder: &Encoder, windows: &Windows<'_>) {
+        windows.iter().for_each(|window| self.add_window(encoder, &window));
+    }
+
+    fn add_window(&mut self, encoder: &Encoder, window: &Window<'_>) {
         let origin = number(self.origins.len());
         self.origins.push(Origin {
             cause: window.cause,
             device: window.device,
             boot: 0,
-            first_seq: 0,
             announced: 0,
             is_window: true,
             written: 0,
             unwritable: 0,
         });
         match encoder.window(&mut self.body, window) {
-            Ok(()) => self.lines.push(Line { end: self.body.len(), origin, row: 0 }),
+            Ok(()) => self.lines.push(Line { end: self.body.len(), origin, seq: 0 }),
             Err(why) => self.unwritable.push(DeadLetter {
                 cause: window.cause,
                 device: window.device,
@@ -123,22 +129,21 @@ impl Batch {
         }
     }
 
-    /// Dead letters for the rows not among `written`, one for each run of them.
-    fn bury_rows(&mut self, samples: &Samples<'_>, written: &[u32], why: Unwritable) {
-        let mut from = 0;
-        for row in written.iter().copied().chain(std::iter::once(number(samples.rows))) {
-            if row > from {
-                self.unwritable.push(DeadLetter {
-                    cause: samples.cause,
-                    device: samples.device,
-                    boot: samples.boot,
-                    seq: samples.first_seq.saturating_add(from.into()),
-                    samples: row - from,
-                    line: String::new(),
-                    words: why.to_string(),
-                });
-            }
-            from = row + 1;
+    /// Dead letters for the samples not among `written`, one for each run of sequence numbers. Both ascend.
+    fn bury_rows(&mut self, samples: &Samples<'_>, written: &[u64], why: Unwritable) {
+        let mut written = written.iter().peekable();
+        let lost: Vec<u64> =
+            samples.seqs().iter().copied().filter(|seq| written.next_if_eq(&seq).is_none()).collect();
+        for run in lost.chunk_by(|seq, next| seq + 1 == *next) {
+            self.unwritable.push(DeadLetter {
+                cause: samples.cause,
+                device: samples.device,
+                boot: samples.boot,
+                seq: run[0],
+                samples: number(run.len()),
+                line: String::new(),
+                words: why.to_string(),
+            });
         }
     }
 
@@ -186,7 +191,7 @@ impl Sealed {
                 cause: origin.cause,
                 device: origin.device,
                 boot: origin.boot,
-                seq: origin.first_seq.saturating_add(line.row.into()),
+                seq: line.seq,
                 samples: u32::from(!origin.is_window),
                 line: String::from_utf8_lossy(&text).trim_end().to_owned(),
                 words: refusal.words.clone(),

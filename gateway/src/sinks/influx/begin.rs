@@ -48,6 +48,7 @@ fn hint_holds(tail: &Tail, cursor: Cursor) -> Result<bool, ReadError> {
         Err(error) => return Err(error),
     };
     let Next::Record(record) = reader.next()? else { return Ok(false) };
-    let decided = decided::read(record.kind, record.payload);
+    let mut buffers = decided::Buffers::default();
+    let decided = decided::read(record.kind, record.payload, &mut buffers);
     Ok(decided.is_ok_and(|decided| decided.cause() <= cursor.cause))
 }

@@ -114,6 +114,7 @@ impl Sink {
         let mut reader = Reader::open(self.tail.clone(), first).map_err(Unjudged::Log)?;
         let (mut letters, mut confirmations) = (Vec::new(), Vec::new());
         let mut batch = Batch::default();
+        let mut buffers = decided::Buffers::default();
         let mut ended = false;
         while !ended {
             let position = reader.position();
@@ -124,10 +125,10 @@ impl Sink {
                     Next::CaughtUp => ended = true,
                     // Counted when they were read the first time.
                     Next::Lost { .. } => continue,
-                    Next::Record(record) => match decided::read(record.kind, record.payload) {
+                    Next::Record(record) => match decided::read(record.kind, record.payload, &mut buffers) {
                         Ok(decided) if decided.cause() <= from.cause => {}
-                        Ok(Decided::Samples(samples)) => batch.add_samples(&mut self.encoder, &samples),
-                        Ok(Decided::Window(window)) => batch.add_window(&self.encoder, &window),
+                        Ok(Decided::Samples(sets)) => batch.add_samples(&mut self.encoder, &sets),
+                        Ok(Decided::Windows(windows)) => batch.add_windows(&self.encoder, &windows),
                         Ok(Decided::Refused(_) | Decided::Judged { .. }) | Err(_) => {}
                     },
                 }

@@ -69,6 +69,8 @@ pub(super) struct Sink {
     pub(super) stopped: signal::Receiver<bool>,
     /// Where the cursor is: everything behind it is written again after a restart of either side.
     pub(super) durable: Cursor,
+    /// What the record at hand is decoded to.
+    buffers: decided::Buffers,
     batch: Batch,
     /// When the batch got its first record.
     begun: Instant,
@@ -116,6 +118,7 @@ impl Sink {
             reports,
             stopped,
             durable: Cursor::default(),
+            buffers: decided::Buffers::default(),
             batch: Batch::default(),
             begun: now,
             spare: Vec::new(),
@@ -242,6 +245,18 @@ impl Sink {
 
     /// Reads and encodes until something is to be done.
     fn fill(&mut self, reader: &mut Reader, skip_through: u64) -> Result<Filled, ReadError> {
+        let mut buffers = std::mem::take(&mut self.buffers);
+        let filled = self.fill_by(reader, &mut buffers, skip_through);
+        self.buffers = buffers;
+        filled
+    }
+
+    fn fill_by(
+        &mut self,
+        reader: &mut Reader,
+        buffers: &mut decided::Buffers,
+        skip_through: u64,
+    ) -> Result<Filled, ReadError> {
         let until = self.batch.rows() + SLICE_ROWS;
         while self.batch.rows() < until {
             let record = match reader.next()? {
@@ -254,7 +269,7 @@ impl Sink {
                     continue;
                 }
             };
-            let decided = match decided::read(record.kind, record.payload) {
+            let decided = match decided::read(record.kind, record.payload, buffers) {
                 Ok(decided) => decided,
                 Err(error) => {
                     tracing::error!(sink = self.status.name(), lsn = record.lsn.0, %error, "skipping it");
@@ -276,8 +291,8 @@ impl Sink {
             self.batch.pass(cause.max(skip_through), record.lsn);
             if cause > skip_through {
                 match decided {
-                    Decided::Samples(samples) => self.batch.add_samples(&mut self.encoder, &samples),
-                    Decided::Window(window) => self.batch.add_window(&self.encoder, &window),
+                    Decided::Samples(sets) => self.batch.add_samples(&mut self.encoder, &sets),
+                    Decided::Windows(windows) => self.batch.add_windows(&self.encoder, &windows),
                     // Quarantine's.
                     Decided::Refused(_) | Decided::Judged { .. } => {}
                 }

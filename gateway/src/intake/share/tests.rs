@@ -1,0 +1,154 @@
+use super::*;
+use hunhe_gateway_core::registry::Enrolment;
+use hunhe_proto::{
+    encode::{BlockDraft, ColumnDraft, Draft, encode},
+    id::Id,
+    reading::Header,
+};
+use std::fs;
+
+const SECOND: u64 = 1_000_000_000;
+const LARGEST: usize = SAMPLES_MAX;
+
+fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+/// A meter by itself, and three detectors behind one agent.
+fn registry() -> Arc<Registry> {
+    let class = |name: &str| {
+        let path = format!("{}/../seeds/classes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        toml::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let mut registry = Registry::new(vec![class("gas_meter"), class("gas_station_detector")]);
+    for (name, class, agent) in [
+        ("meter", "gas_meter", "meter"),
+        ("det-0", "gas_station_detector", "box"),
+        ("det-1", "gas_station_detector", "box"),
+        ("det-2", "gas_station_detector", "box"),
+    ] {
+        let enrolment = Enrolment {
+            id: id(name),
+            pseudonym: id(&format!("p-{name}")),
+            class: class.into(),
+            agent: id(agent),
+            operator: id("gas"),
+            district: 210_102,
+            zone: id("z"),
+            position: (123.4, 41.8),
+        };
+        registry.enrol(enrolment).unwrap();
+    }
+    Arc::new(registry)
+}
+
+fn report(samples: usize) -> Vec<u8> {
+    let values = vec![150; samples];
+    let columns = [ColumnDraft { channel: 1, values: &values, quality: &[] }];
+    let count = u32::try_from(samples).unwrap();
+    let blocks = [BlockDraft { t0: 1, step: 0, dt: &[], samples: count, columns: &columns }];
+    let mut out = vec![0; 64 + samples];
+    let header = Header { boot: 1, ..Header::default() };
+    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out).unwrap();
+    out.truncate(length);
+    out
+}
+
+fn taken(shares: &mut Shares, topic: &str, payload: &[u8], now_ns: u64, offered: usize) -> usize {
+    (0..offered).filter(|_| shares.take(topic.as_bytes(), payload, now_ns).is_ok()).count()
+}
+
+#[test]
+fn a_flood_of_one_device_is_cut_to_its_share_and_takes_nothing_of_the_others() {
+    let mut shares = Shares::new(registry(), false);
+    let (flood, other) = (topic::up(id("meter")), topic::up(id("det-0")));
+    let large = report(LARGEST);
+    assert_eq!(taken(&mut shares, &flood, &large, 0, 1_000), 32, "the largest reports at once");
+    assert_eq!(shares.take(flood.as_bytes(), &report(1), 0), Err(Over::Device(DeviceIx(0))));
+    // Sixteen times an hourly meter's pace, from then on.
+    let hours = 10;
+    let later = hours * 3_600 * SECOND;
+    assert_eq!(taken(&mut shares, &flood, &report(1), later, 1_000), 160);
+    assert_eq!(taken(&mut shares, &other, &report(6), later, 1_000), 1_000);
+}
+
+/// Whoever was over the share and then says one sample an interval, as the class has it, is taken: so the gateway learns how
+/// far it is, and asks for what was not taken.
+#[test]
+fn a_device_over_its_share_is_heard_again_at_its_own_pace() {
+    let mut shares = Shares::new(registry(), false);
+    let topic = topic::up(id("det-0"));
+    taken(&mut shares, &topic, &report(LARGEST), 0, 1_000);
+    for minute in 1..60 {
+        assert_eq!(shares.take(topic.as_bytes(), &report(6), minute * 60 * SECOND), Ok(()), "{minute}");
+    }
+}
+
+#[test]
+fn forty_days_of_a_detectors_backlog_come_in_within_two_hours() {
+    let mut shares = Shares::new(registry(), false);
+    let topic = topic::up(id("det-0"));
+    let (batch, mut left, mut hours) = (report(360), 40 * 24, 0);
+    while left > 0 {
+        // All that is left comes again each ten minutes, as where no watermark names it.
+        for ten_minutes in 0..6 {
+            let now = (hours * 6 + ten_minutes) * 600 * SECOND;
+            left -= taken(&mut shares, &topic, &batch, now, left);
+        }
+        hours += 1;
+        assert!(hours <= 2, "{left} hours of backlog are left");
+    }
+}
+
+#[test]
+fn an_agent_has_the_sum_of_its_devices_and_on_the_alarm_session_a_share_of_its_own() {
+    let mut shares = Shares::new(registry(), true);
+    let topics = ["det-0", "det-1", "det-2"].map(|name| topic::alarm(id(name)));
+    let large = report(LARGEST);
+    let each: Vec<usize> = topics.iter().map(|topic| taken(&mut shares, topic, &large, 0, 50)).collect();
+    assert_eq!(each, [4, 4, 4], "its devices' shares are less than an agent's");
+    let group = shares.groups.values().next().unwrap();
+    let device = shares.rates[1];
+    assert_eq!(
+        (group.rate.each_ns, device.each_ns),
+        (SECOND / 48, SECOND / 16),
+        "one sample a second in an alarm"
+    );
+    let far = 1_000_000 * SECOND;
+    shares.groups.values_mut().for_each(|group| group.paid_ns = far + group.rate.burst_ns);
+    assert_eq!(shares.take(topics[0].as_bytes(), &large, far), Err(Over::Agent(DeviceIx(1))));
+    assert_eq!(shares.take(topic::alarm(id("meter")).as_bytes(), &large, far), Ok(()));
+}
+
+#[test]
+fn what_nobody_registered_sends_shares_one_bucket_and_states_have_their_own() {
+    let mut shares = Shares::new(registry(), false);
+    let junk = vec![0xff; 60_000];
+    let nobody = topic::up(id("nobody"));
+    assert_eq!(taken(&mut shares, &nobody, &junk, 0, 1_000), 69, "4 MiB");
+    for topic in ["some/topic", "hunhe/v1/agents/nobody/state", nobody.as_str()] {
+        assert_eq!(shares.take(topic.as_bytes(), &junk, 0), Err(Over::Others), "{topic}");
+    }
+    assert_eq!(taken(&mut shares, &topic::state(id("box")), b"", 0, 100), 64);
+    assert_eq!(shares.take(topic::state(id("box")).as_bytes(), b"", 0), Err(Over::State));
+    assert_eq!(shares.take(topic::state(id("meter")).as_bytes(), b"", 0), Ok(()));
+    // Junk of a device that is registered is its own.
+    assert_eq!(taken(&mut shares, &topic::up(id("meter")), &junk, 0, 1_000), 34);
+    assert_eq!(shares.take(topic::up(id("det-0")).as_bytes(), &junk, 0), Ok(()));
+}
+
+#[test]
+fn who_is_most_over_the_share_is_named_among_many() {
+    let over = OverShare::default();
+    for turn in 0..10_000_u32 {
+        over.note(Over::Device(DeviceIx(turn)));
+        over.note(Over::Agent(DeviceIx(1_000_000 + turn % 2)));
+    }
+    over.note(Over::Others);
+    assert_eq!(over.messages(), [10_000, 10_000, 0, 1]);
+    let mut offenders = over.offenders();
+    offenders.sort_by_key(|(_, messages)| std::cmp::Reverse(*messages));
+    assert_eq!(offenders.len(), OFFENDERS_MAX);
+    let named: Vec<u32> = offenders[..2].iter().map(|(device, _)| device.0).collect();
+    assert!(named.contains(&1_000_000) && named.contains(&1_000_001), "{offenders:?}");
+}

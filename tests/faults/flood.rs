@@ -1,0 +1,226 @@
+//! One device sends the largest reports as fast as the broker takes them, while others raise alarms and report as ever: nobody
+//! else's alarm waits, nobody else's sample is lost, and the flood does not fill the disk.
+#![expect(clippy::expect_used, reason = "a broken promise fails loudly here")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use hunhe_proto::reading::{Header, SAMPLES_MAX};
+use hunhe_tests::{
+    broker::{Mosquitto, Saving},
+    detectors::{self, CH4, Detector, HIGH, LOW},
+    events::{self, Events},
+    gateway::{Gateway, Setup},
+    process::eventually,
+    publisher::Publisher,
+    report,
+    wire::{gas_day, gas_meter_id, gas_meter_list, up_topic},
+};
+use serde_json::{Value, json};
+
+const P99_MS_MAX: f64 = 250.0;
+const MAX_MS_MAX: f64 = 1_000.0;
+const WITHIN: Duration = Duration::from_secs(60);
+const RAISE_EVERY: Duration = Duration::from_millis(100);
+const RAISES: usize = 200;
+/// Detectors that raise alarms in turn; the next one floods.
+const ALARMING: usize = 20;
+/// Distinct reports of the flood, and how long one lasts: all of them lie within the last 29 days.
+const REPORTS: usize = 600;
+const REPORT_S: i64 = 4_096;
+const METERS: u64 = 500;
+const METERS_PER_S: u64 = 100;
+
+/// By (device, since): when it was handed to the broker.
+type Raises = BTreeMap<(String, String), Instant>;
+
+fn now_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    i64::try_from(since.as_secs()).expect("a time")
+}
+
+fn setup(dir: &Path, broker: u16) -> Setup {
+    let rules = dir.join("rules");
+    fs::create_dir_all(&rules).expect("a folder");
+    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    let (meters, stations) = (dir.join("meters.csv"), dir.join("detectors.csv"));
+    fs::write(&meters, gas_meter_list(METERS, 100)).expect("a list");
+    fs::write(&stations, detectors::list(ALARMING + 1)).expect("a list");
+    Setup {
+        broker,
+        database: None,
+        registry: format!("rules = {rules:?}\ndevices = [{meters:?}, {stations:?}]"),
+        more: "[checkpoint]\nevery_s = 3600\nevery_journal_bytes = 4294967296\n".into(),
+        sink_of_record: "embedded",
+    }
+}
+
+/// Reports of 4,096 samples in about 2.6 kB.
+fn flood_reports() -> Vec<Vec<u8>> {
+    let begin_s = now_s() - 29 * 86_400;
+    let mut state = 88_172_645_463_325_252_u64;
+    let payload = |number: usize| {
+        let values = (0..SAMPLES_MAX).map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            LOW + i64::try_from(state % 13).expect("small")
+        });
+        let values: Vec<i64> = values.collect();
+        let columns = [hunhe_proto::encode::ColumnDraft { channel: CH4, values: &values, quality: &[] }];
+        let blocks = [hunhe_proto::encode::BlockDraft {
+            t0: begin_s + REPORT_S * i64::try_from(number).expect("small"),
+            step: 1,
+            dt: &[],
+            samples: u32::try_from(SAMPLES_MAX).expect("small"),
+            columns: &columns,
+        }];
+        let header = Header { boot: 1, seq: (number * SAMPLES_MAX) as u64, ..Header::default() };
+        let draft = hunhe_proto::encode::Draft { header, drops: &[], blocks: &blocks };
+        let mut bytes = vec![0; 16 << 10];
+        let length = hunhe_proto::encode::encode(&draft, &mut bytes).expect("it encodes");
+        bytes.truncate(length);
+        bytes
+    };
+    (0..REPORTS).map(payload).collect()
+}
+
+/// As fast as the broker takes them, from one outbox after the other.
+fn flood(port: u16, mut reports: Vec<Vec<u8>>, done: &AtomicBool, sent: &AtomicU64) {
+    let mut publisher = Publisher::connect(port, "flood", 1_000).expect("a connection");
+    let topic = up_topic(&detectors::id(ALARMING));
+    for boot in 1_u32.. {
+        for payload in &mut reports {
+            if done.load(Ordering::SeqCst) {
+                return;
+            }
+            // The first field, and never absent.
+            payload[1..5].copy_from_slice(&boot.to_le_bytes());
+            publisher.publish(topic.as_bytes(), payload).expect("the broker takes it");
+            sent.fetch_add(payload.len() as u64, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A day of each meter in turn; how many.
+fn report_meters(port: u16, done: &AtomicBool) -> u64 {
+    let mut publisher = Publisher::connect(port, "meters", 1_000).expect("a connection");
+    let today = now_s() / 86_400;
+    let begun = Instant::now();
+    for turn in 0.. {
+        if done.load(Ordering::SeqCst) {
+            return turn;
+        }
+        let due = begun + Duration::from_micros(1_000_000 / METERS_PER_S * turn);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let (meter, round) = (turn % METERS, turn / METERS);
+        let day = today - 30 + i64::try_from(round).expect("small");
+        let payload = gas_day(1, 24 * round, day * 24, meter);
+        publisher.publish(up_topic(&gas_meter_id(meter)).as_bytes(), &payload).expect("the broker takes it");
+        publisher.settle().expect("the broker has it");
+    }
+    0
+}
+
+/// Raises detectors in turn, and ends each before its next turn.
+fn raise(port: u16) -> Raises {
+    let mut publisher = Publisher::connect(port, "alarms", 64).expect("a connection");
+    let mut detectors: Vec<Detector> = (0..ALARMING).map(|number| Detector::alarming(number, 1)).collect();
+    let mut sent = Raises::new();
+    let mut at = Instant::now();
+    for turn in 0..RAISES + ALARMING / 2 {
+        at += RAISE_EVERY;
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        if turn < RAISES {
+            let detector = &mut detectors[turn % ALARMING];
+            let (since_s, before) = (now_s(), Instant::now());
+            detector.publish(&mut publisher, since_s, &[HIGH]).expect("published");
+            publisher.settle().expect("the broker has it");
+            sent.insert((detector.id.clone(), detectors::instant(since_s)), before);
+        }
+        if let Some(over) = turn.checked_sub(ALARMING / 2) {
+            detectors[over % ALARMING].publish(&mut publisher, now_s(), &[LOW]).expect("published");
+            publisher.settle().expect("the broker has it");
+        }
+    }
+    sent
+}
+
+/// Milliseconds of each raise to where it is heard, sorted; nothing while one of them has not arrived.
+fn times(raises: &Raises, heard: &Events) -> Option<Vec<f64>> {
+    let mut first: BTreeMap<(String, String), Instant> = BTreeMap::new();
+    for (at, alert) in events::so_far(heard) {
+        if alert["state"] == "firing" {
+            let text = |key: &str| alert[key].as_str().unwrap_or_default().to_owned();
+            first.entry((text("device"), text("since"))).or_insert(at);
+        }
+    }
+    let ms = |(raise, sent): (&(String, String), &Instant)| {
+        first.get(raise).map(|at| at.duration_since(*sent).as_secs_f64() * 1000.0)
+    };
+    let mut ms: Vec<f64> = raises.iter().map(ms).collect::<Option<_>>()?;
+    ms.sort_by(f64::total_cmp);
+    Some(ms)
+}
+
+fn folder_bytes(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).expect("a log").filter_map(|file| file.ok()?.metadata().ok());
+    files.map(|metadata| metadata.len()).sum()
+}
+
+/// A class's samples in the ledger.
+fn ledger_of(gateway: &Gateway, class: &str) -> Value {
+    let answer = gateway.http.json("/api/v1/ledger?by=class");
+    let rows = answer["rows"].as_array().expect("rows");
+    rows.iter().find(|row| row["key"] == class).expect("the class").clone()
+}
+
+#[test]
+fn a_device_that_floods_delays_nobodys_alarm_and_fills_no_disk() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.port), &[]);
+    let page = events::alerts_of(gateway.port);
+    let mqtt = events::published(broker.port, "listener", "hunhe/v1/alerts/#");
+    let (done, flooded) = (AtomicBool::new(false), AtomicU64::new(0));
+    let reports = flood_reports();
+    assert!((2_000..3_000).contains(&reports[0].len()), "{} bytes", reports[0].len());
+    let (raises, days) = std::thread::scope(|scope| {
+        let meters = scope.spawn(|| report_meters(broker.port, &done));
+        scope.spawn(|| flood(broker.port, reports, &done, &flooded));
+        let raises = raise(broker.port);
+        done.store(true, Ordering::SeqCst);
+        (raises, meters.join().expect("the meters' thread"))
+    });
+    let heard = || Some((times(&raises, &page)?, times(&raises, &mqtt)?));
+    let (page_ms, mqtt_ms) = eventually(WITHIN, "every raise is heard", heard);
+    let stored = eventually(WITHIN, "every meter's samples are stored", || {
+        let totals = ledger_of(&gateway, "gas_meter");
+        (totals["stored"] == json!(24 * days)).then_some(totals)
+    });
+    let status = gateway.http.json("/api/v1/status");
+    let data = dir.path().join("gateway/data");
+    let (journal, decided) = (folder_bytes(&data.join("journal")), folder_bytes(&data.join("decided")));
+    let p99 = |sorted: &[f64]| sorted[(sorted.len() * 99).div_ceil(100) - 1];
+    let figures = json!({
+        "page_ms_p99": p99(&page_ms), "page_ms_max": page_ms.last(),
+        "mqtt_ms_p99": p99(&mqtt_ms), "mqtt_ms_max": mqtt_ms.last(),
+        "raises": raises.len(), "flooded_bytes": flooded.load(Ordering::SeqCst),
+        "journal_bytes": journal, "decided_bytes": decided, "honest_stored": stored["stored"],
+    });
+    report::write("faults", Some("flood"), &figures);
+    for sorted in [&page_ms, &mqtt_ms] {
+        assert!(p99(sorted) <= P99_MS_MAX && sorted.last() <= Some(&MAX_MS_MAX), "{figures}");
+    }
+    assert_eq!(status["over_share"][0]["device"], json!(detectors::id(ALARMING)), "{status}");
+    assert!(decided * 2 <= journal * 5, "{figures}");
+    assert!(
+        journal < flooded.load(Ordering::SeqCst) / 4,
+        "what is over its share is not journaled: {figures}"
+    );
+}
