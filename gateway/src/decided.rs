@@ -10,16 +10,21 @@
 //!                · ranges u16, each: first u64, count u64, reason text8 · topic bytes32 · payload bytes32
 //! 4 judged       record u64: a quarantine record was judged again, and nothing of it was accepted or refused
 //! ```
-//! Little endian throughout. Values are plain 64-bit integers: a record is read as it stands, and lives only until the
+//! Little endian throughout. A channel's number bears the decimals of its integers ([`StoredChannel`]), so that a record
+//! keeps its meaning when its class gets a newer version. Values are plain 64-bit integers: a record is read as it stands, and lives only until the
 //! slowest sink has passed it. Devices are named by id, so that a record outlives a change of registry.
 //!
 //! Invariants: all records of one cause are adjacent, and causes never decrease. Deliberately absent: a checksum (the
 //! log's framing has one) and compression.
 
+mod channel;
+
+pub use channel::StoredChannel;
+
 use crate::journal::{AppendError, Writer};
 use hunhe_gateway_core::{
     event::{Accepted, ChannelStat, Decisions, Refusal, SampleSet, Shown, WindowClosed},
-    registry::Registry,
+    registry::{ClassRules, Registry},
 };
 use hunhe_proto::{id::Id, reading::SAMPLES_MAX};
 use std::ops::Range;
@@ -107,9 +112,10 @@ enum Codes<'a> {
 }
 
 impl<'a> Samples<'a> {
-    /// Wire numbers of the channels.
-    pub fn channels(&self) -> impl ExactSizeIterator<Item = u16> + Clone + use<'a> {
-        self.channels.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes))
+    /// The channels.
+    pub fn channels(&self) -> impl ExactSizeIterator<Item = StoredChannel> + Clone + use<'a> {
+        let numbers = self.channels.as_chunks::<2>().0.iter();
+        numbers.map(|bytes| StoredChannel::from_bits(u16::from_le_bytes(*bytes)))
     }
 
     /// A row's time, milliseconds since 1970.
@@ -171,8 +177,8 @@ pub struct Window<'a> {
 const STAT_BYTES: usize = 46;
 
 impl<'a> Window<'a> {
-    /// Its channels.
-    pub fn stats(&self) -> impl ExactSizeIterator<Item = ChannelStat> + use<'a> {
+    /// Its channels, each with its statistics.
+    pub fn stats(&self) -> impl ExactSizeIterator<Item = (StoredChannel, ChannelStat)> + use<'a> {
         self.stats.as_chunks::<STAT_BYTES>().0.iter().map(|bytes| {
             let mut fields = Fields(bytes);
             // The chunk has exactly these fields, so the default is never taken.
@@ -186,7 +192,10 @@ impl<'a> Window<'a> {
                     last: fields.i64()?,
                 })
             };
-            stat().unwrap_or(ChannelStat { channel: 0, count: 0, sum: 0, min: 0, max: 0, last: 0 })
+            let stat =
+                stat().unwrap_or(ChannelStat { channel: 0, count: 0, sum: 0, min: 0, max: 0, last: 0 });
+            let channel = StoredChannel::from_bits(stat.channel);
+            (channel, ChannelStat { channel: channel.number(), ..stat })
         })
     }
 }
@@ -410,7 +419,8 @@ fn put_samples(
     let channels = &accepted.channels[set.channels.clone()];
     // A class has at most 32.
     out.push(u8::try_from(channels.len()).unwrap_or(u8::MAX));
-    channels.iter().for_each(|channel| out.extend_from_slice(&channel.to_le_bytes()));
+    let rules = registry.class_of(set.device);
+    channels.iter().for_each(|&channel| put_channel(out, rules, channel));
     put_times(out, &accepted.times_ms[all.clone()]);
     let quality = &accepted.quality[all];
     if quality.iter().all(|code| *code == quality[0]) {
@@ -424,6 +434,11 @@ fn put_samples(
         let values = &accepted.values[column + rows.start..column + rows.end];
         values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
     }
+}
+
+fn put_channel(out: &mut Vec<u8>, rules: &ClassRules, number: u16) {
+    let decimals = rules.position(number).map_or(0, |at| rules.class.channels[at].decimals);
+    out.extend_from_slice(&StoredChannel::new(number, decimals).bits().to_le_bytes());
 }
 
 fn put_times(out: &mut Vec<u8>, times_ms: &[i64]) {
@@ -444,10 +459,11 @@ fn put_window(out: &mut Vec<u8>, registry: &Registry, cause: u64, window: &Windo
     out.extend_from_slice(&window.start_ms.to_le_bytes());
     out.extend_from_slice(&window.revision.to_le_bytes());
     out.extend_from_slice(&window.expected.to_le_bytes());
+    let rules = registry.class_of(window.device);
     let stats = &shown.stats[window.stats_from..window.stats_from + window.channels];
     out.push(u8::try_from(stats.len()).unwrap_or(u8::MAX));
     for stat in stats {
-        out.extend_from_slice(&stat.channel.to_le_bytes());
+        put_channel(out, rules, stat.channel);
         out.extend_from_slice(&stat.count.to_le_bytes());
         out.extend_from_slice(&stat.sum.to_le_bytes());
         out.extend_from_slice(&stat.min.to_le_bytes());

@@ -12,7 +12,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use hunhe_gateway::{
     checkpoint::{Checkpoint, Checkpoints},
-    decided::{self, DECISION_BYTES_MAX, Decided, Encoder, Message},
+    decided::{self, DECISION_BYTES_MAX, Decided, Encoder, Message, StoredChannel},
     journal::{AppendError, Entry, Lsn, Next, Options, Reader, Writer},
     record::{self, Entering, OutputChange},
 };
@@ -61,7 +61,7 @@ fn report(seq: u64, good: bool) -> Vec<u8> {
     let columns = [ColumnDraft { channel: 1, values: &values, quality: &[] }];
     let blocks = [BlockDraft { t0: hours, step: 0, dt: &[], samples: 3, columns: &columns }];
     let mut out = vec![0; 512];
-    let header = Header { boot: 7, seq, ..Header::default() };
+    let header = Header { boot: 7, seq, class_version: Some(2), ..Header::default() };
     let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out).unwrap();
     out.truncate(length);
     out
@@ -162,7 +162,7 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
                 Decided::Samples(samples) => {
                     assert_eq!((samples.device, samples.boot, samples.rows), (id("g-1"), 7, 1));
                     assert_eq!(samples.announced, 1);
-                    assert_eq!(samples.channels().collect::<Vec<_>>(), [1]);
+                    assert_eq!(samples.channels().collect::<Vec<_>>(), [StoredChannel::new(1, 3)]);
                     let value = samples.value(0, 0);
                     let seq = samples.first_seq - 3 * (samples.cause - 1);
                     assert!((seq, value) == (0, 1_000) || (seq, value) == (2, 1_020), "{seq} {value}");

@@ -19,7 +19,7 @@ mod steady;
 
 use crate::{
     clock::Clock,
-    decided::{Decided, Samples, Window},
+    decided::{Decided, Samples, StoredChannel, Window},
     journal::{Lsn, ReadError, Tail},
     lane::{LaneHandle, Said},
     sinks::{
@@ -368,12 +368,12 @@ impl Sink {
 
     fn take_window(&mut self, window: &Window<'_>) -> Result<(), EmbeddedError> {
         let device = self.key(window.device)?;
-        for stat in window.stats() {
+        for (channel, stat) in window.stats() {
             let rollup = Rollup {
                 resolution_s: u32::try_from(window.length_ms / 1000).unwrap_or(u32::MAX),
                 start_ms: window.start_ms,
                 revision: window.revision,
-                channel: stat.channel,
+                channel: channel.bits(),
                 count: stat.count,
                 expected: window.expected,
                 sum: stat.sum,
@@ -437,7 +437,7 @@ impl Columns {
         self.quality.clear();
         self.quality.extend((0..samples.rows).map(|row| samples.quality(row)));
         self.channels.clear();
-        self.channels.extend(samples.channels());
+        self.channels.extend(samples.channels().map(StoredChannel::bits));
         self.values.clear();
         (0..self.channels.len()).for_each(|channel| self.values.extend(samples.column(channel)));
     }

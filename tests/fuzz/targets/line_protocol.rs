@@ -6,7 +6,7 @@
 
 use hunhe_fuzz::{Chance, run};
 use hunhe_gateway::{
-    decided::{self, Decided},
+    decided::{self, Decided, StoredChannel},
     sinks::line_protocol::{Dialect, Encoder, Style, Unwritable},
 };
 use hunhe_gateway_core::registry::{Enrolment, Registry};
@@ -302,6 +302,10 @@ impl Case {
         }
     }
 
+    fn channels(&self) -> impl Iterator<Item = StoredChannel> {
+        self.class.channels.iter().map(|channel| StoredChannel::new(channel.number, channel.decimals))
+    }
+
     fn samples(&self) -> Vec<u8> {
         let mut out = head(1, self.enrolment.id);
         out.extend_from_slice(&self.boot.to_le_bytes());
@@ -310,7 +314,7 @@ impl Case {
         out.extend_from_slice(&[rows, rows].concat());
         out.extend_from_slice(&self.first_seq.to_le_bytes());
         out.push(self.values.len() as u8);
-        (1..=self.values.len() as u16).for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+        self.channels().for_each(|channel| out.extend_from_slice(&channel.bits().to_le_bytes()));
         out.push(1);
         self.times.iter().for_each(|time| out.extend_from_slice(&time.to_le_bytes()));
         out.push(1);
@@ -326,8 +330,8 @@ impl Case {
         out.extend_from_slice(&self.revision.to_le_bytes());
         out.extend_from_slice(&self.expected.to_le_bytes());
         out.push(self.stats.len() as u8);
-        for (number, (count, sum, values)) in (1_u16..).zip(&self.stats) {
-            out.extend_from_slice(&number.to_le_bytes());
+        for (channel, (count, sum, values)) in self.channels().zip(&self.stats) {
+            out.extend_from_slice(&channel.bits().to_le_bytes());
             out.extend_from_slice(&count.to_le_bytes());
             out.extend_from_slice(&sum.to_le_bytes());
             values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
