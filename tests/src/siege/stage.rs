@@ -181,30 +181,30 @@ impl Siege {
     }
 
     /// Waits until every alarm has come, every honest sample is stored, and sinks and outputs are through. Answers the seconds
-    /// that this took, if it did, and the honest samples of this stage that are not stored.
+    /// that this took, if it did, and the honest samples of this stage that are neither stored nor on their way to the store.
     fn drain(&mut self, raised: &Raised) -> (Option<f64>, u64) {
         let begun = Instant::now();
         let expected = |siege: &Self| siege.honest.sent() + siege.alarms.raised().len() as u64 - siege.lost;
-        let mut stored = 0;
+        let (mut stored, mut outstanding) = (0, 0);
         loop {
             let came = self.receivers.times(raised).iter().flatten().all(Option::is_some);
-            stored = self.honest_stored().unwrap_or(stored);
+            (stored, outstanding) = self.honest_stored().unwrap_or((stored, outstanding));
             // Both publish nothing now, but for what was under way.
-            let missing = expected(self).saturating_sub(stored);
-            if came && missing == 0 && self.is_through() {
+            if came && stored >= expected(self) && self.is_through() {
                 return (Some(begun.elapsed().as_secs_f64()), 0);
             }
             if begun.elapsed() > DRAIN {
-                return (None, missing);
+                return (None, expected(self).saturating_sub(stored + outstanding));
             }
             thread::sleep(ASK);
         }
     }
 
-    fn honest_stored(&self) -> Option<u64> {
+    /// Samples of the honest by the ledger: stored, and outstanding.
+    fn honest_stored(&self) -> Option<(u64, u64)> {
         let ledger = self.json("/api/v1/ledger?by=operator&limit=1000")?;
         let row = ledger["rows"].as_array()?.iter().find(|row| row["key"] == HONEST)?.clone();
-        row["stored"].as_u64()
+        Some((row["stored"].as_u64()?, row["outstanding"].as_u64()?))
     }
 
     /// Sinks and outputs have done what there was to do.
