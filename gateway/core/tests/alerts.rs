@@ -365,7 +365,7 @@ fn a_clock_that_is_said_to_be_fast_makes_no_true_alarm_old() {
     let mut live = |boot: u32, seq: u64, minute: i64, metres: i64, sent_after_s: Option<i32>| {
         let mut sent = Sent::new(boot, seq).block(START_MS / 1000 + minute * 60, 2, &[metres * 100]);
         sent.header.sent_after_s = sent_after_s;
-        let (topic, payload) = (up("flow-0"), sent.bytes());
+        let (topic, payload) = (up("flow-0"), sent.versioned("flow-0").bytes());
         let arrival = Arrival { lsn: 1, at_ms: START_MS + minute * MINUTE_MS, live: true, alarm: false };
         let mut decisions = Decisions::default();
         lane.handle(Event::Message { arrival, topic: &topic, payload: &payload }, &mut decisions);
