@@ -25,11 +25,11 @@ fn main() -> anyhow::Result<()> {
         return Ok(writeln!(io::stdout(), "outbox-v1: is there, and stays as it is")?);
     }
     fs::create_dir_all(&dir)?;
-    let entry = |name: &str, channels: &[u16]| -> anyhow::Result<Entry> {
-        Ok(Entry { device: DeviceId::new(name)?, channels: channels.to_vec() })
-    };
-    let entries = [entry("g-1", &[1, 2, 7])?, entry("level-2", &[0])?];
-    let limits = Limits { bytes_max: 1 << 20, segment_bytes: 160 };
+    let entries = [
+        Entry::new(DeviceId::new("g-1")?, 2, [(1, 3), (2, 1), (7, 0)]),
+        Entry::new(DeviceId::new("level-2")?, 1, [(0, 0)]),
+    ];
+    let limits = Limits { bytes_max: 1 << 20, segment_bytes: 220 };
     let (mut spool, recovered) = Spool::open(hunhe_disk::real(), &dir, limits, &entries, draw_boot)?;
     for seq in 0..6_u32 {
         let (time_ms, value) = (1_793_491_200_000 + 60_000 * i64::from(seq), 1_000 * i64::from(seq));

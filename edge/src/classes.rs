@@ -3,7 +3,7 @@
 use hunhe_proto::class::Class;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-/// Classes by name.
+/// Classes by name: of each the newest version that is there, which is the one that this agent's devices follow.
 pub type Classes = BTreeMap<String, Arc<Class>>;
 
 /// A folder of classes that cannot be used.
@@ -37,7 +37,18 @@ pub fn load(folder: &Path) -> Result<Classes, ClassErrors> {
                 for (key, what) in class.faults_found() {
                     faults.push(format!("{}: {key}: {what}", path.display()));
                 }
-                classes.insert(class.name.clone(), Arc::new(class));
+                match classes.get(&class.name) {
+                    Some(other) if other.version == class.version => faults.push(format!(
+                        "{}: version: another file has version {} of {}; give each version its own number",
+                        path.display(),
+                        class.version,
+                        class.name
+                    )),
+                    Some(other) if other.version > class.version => {}
+                    _ => {
+                        classes.insert(class.name.clone(), Arc::new(class));
+                    }
+                }
             }
             Err(error) => faults.push(format!("{}: {}", path.display(), error.to_string().trim_end())),
         }

@@ -181,10 +181,7 @@ fn open(
     equipment: Vec<Equipment>,
     progress: Arc<Progress>,
 ) -> Result<Agent<Mqtt>, RunError> {
-    let entry = |equipment: &Equipment| Entry {
-        device: equipment.device,
-        channels: equipment.class.channels.iter().map(|channel| channel.number).collect(),
-    };
+    let entry = |equipment: &Equipment| Entry::of(equipment.device, &equipment.class);
     let entries: Vec<_> = equipment.iter().map(entry).collect();
     if let Some(folder) = &setup.state_dir {
         formats::refuse_newer(folder).map_err(|source| RunError::Format { agent: setup.id, source })?;

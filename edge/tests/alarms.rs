@@ -24,7 +24,6 @@ interval = 60
 samples = 10
 silent_after_s = 3600
 [report.on_alarm]
-within_s = 60
 interval = 10
 clear_s = 300
 [[channels]]

@@ -21,7 +21,7 @@ use std::{
 };
 
 /// As drawn when the fixture was written.
-const BOOTS: [u32; 2] = [0x398c_bae8, 0xce01_9531];
+const BOOTS: [u32; 2] = [0x3a53_f478, 0x6d5d_addf];
 
 /// A copy of the fixture, to be opened: what is checked in stays as it is.
 fn fixture() -> tempfile::TempDir {
@@ -40,11 +40,10 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn open(folder: &Path) -> Vec<Recovered> {
-    let entry = |name: &str, channels: &[u16]| Entry {
-        device: DeviceId::new(name).unwrap(),
-        channels: channels.to_vec(),
-    };
-    let entries = [entry("g-1", &[1, 2, 7]), entry("level-2", &[0])];
+    let entries = [
+        Entry::new(DeviceId::new("g-1").unwrap(), 2, [(1, 3), (2, 1), (7, 0)]),
+        Entry::new(DeviceId::new("level-2").unwrap(), 1, [(0, 0)]),
+    ];
     Spool::open(hunhe_disk::real(), folder, Limits::default(), &entries, draw_boot).unwrap().1
 }
 

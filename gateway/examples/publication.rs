@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut deciding, mut publishing) = (0, 0);
     for day in 0..days {
         let messages: Vec<Vec<u8>> =
-            registry.indices().map(|device| report(device, day)).collect::<Result<_, _>>()?;
+            registry.indices().map(|device| report(&registry, device, day)).collect::<Result<_, _>>()?;
         let mut unconfirmed: Vec<DeviceIx> = Vec::new();
         let all: Vec<DeviceIx> = registry.indices().collect();
         for chunk in all.chunks(MESSAGES_A_PUBLICATION) {
@@ -101,7 +101,7 @@ fn city(devices: u32) -> Result<Arc<Registry>, Box<dyn Error>> {
 }
 
 /// The hours of that day.
-fn report(device: DeviceIx, day: i64) -> Result<Vec<u8>, Box<dyn Error>> {
+fn report(registry: &Registry, device: DeviceIx, day: i64) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut values = [0; HOURS];
     let mut volume = 10_000_000 + day * 24 * 70;
     for (hour, value) in (0_i64..).zip(&mut values) {
@@ -112,7 +112,9 @@ fn report(device: DeviceIx, day: i64) -> Result<Vec<u8>, Box<dyn Error>> {
     let samples = u32::try_from(HOURS)?;
     let blocks = [BlockDraft { t0: START_H + 24 * day, step: 0, dt: &[], samples, columns: &columns }];
     let seq = day.unsigned_abs() * HOURS as u64;
-    let header = Header { boot: device.0 + 1, seq, sent_after_s: Some(3600), ..Header::default() };
+    let class_version = Some(registry.class_of(device).class.version);
+    let header =
+        Header { boot: device.0 + 1, seq, class_version, sent_after_s: Some(3600), ..Header::default() };
     let mut out = vec![0; 480];
     let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out)?;
     out.truncate(length);

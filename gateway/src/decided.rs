@@ -16,8 +16,9 @@
 //!                0, gap varint, count varint, reason u8 · topic bytes32 · payload bytes32
 //! 4 judged       record u64: a quarantine record was judged again, and nothing of it was accepted or refused
 //! ```
-//! Little endian throughout; `numbers`, `signed` and `varint` as in [`numbers`]. Devices are named by id, so that a record
-//! outlives a change of registry.
+//! Little endian throughout; `numbers`, `signed` and `varint` as in [`numbers`]. A channel's number bears the decimals of its
+//! integers ([`StoredChannel`]), so that a record keeps its meaning when its class gets a newer version. Devices are named by
+//! id, so that a record outlives a change of registry.
 //!
 //! What a device can make grow is bounded by what it sends: a record of samples takes no more than twice their report and
 //! [`HEAD_BYTES_MAX`], since its columns are the wire's. A report may close thousands of windows, so these are columns as well.
@@ -25,17 +26,19 @@
 //! Invariants: all records of one cause are adjacent, and causes never decrease; a record's rows, values and windows are
 //! bounded before anything is allocated for them. Deliberately absent: a checksum (the log's framing has one).
 
+mod channel;
 mod numbers;
 mod samples;
 mod windows;
 
+pub use channel::StoredChannel;
 pub use samples::{SampleSets, Samples};
 pub use windows::{Window, Windows};
 
 use crate::journal::{AppendError, Writer};
 use hunhe_gateway_core::{
     event::{Decisions, Refusal},
-    registry::Registry,
+    registry::{ClassRules, Registry},
 };
 use hunhe_proto::id::Id;
 use numbers::{Fields, put_text, put_varint};
@@ -332,6 +335,12 @@ fn put_redrive(out: &mut Vec<u8>, redrive_of: Option<u64>) {
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(bytes);
+}
+
+/// A wire number with the decimals of its integers.
+fn put_channel(out: &mut Vec<u8>, rules: &ClassRules, number: u16) {
+    let decimals = rules.position(number).map_or(0, |at| rules.class.channels[at].decimals);
+    put_varint(out, StoredChannel::new(number, decimals).compact());
 }
 
 fn put_refused(

@@ -166,9 +166,10 @@ pub fn fingerprint(registry: &Registry, policy: &Policy) -> u32 {
     let rules = serde_json::to_vec(registry.rules()).unwrap_or_default();
     let sum = crc32c::crc32c_append(crc32c::crc32c(&rules), &policy.accept_past_ms.to_le_bytes());
     let sum = crc32c::crc32c_append(sum, &policy.retention_ms.to_le_bytes());
-    let sum = registry.classes().iter().fold(sum, |sum, rules| {
-        crc32c::crc32c_append(sum, &serde_json::to_vec(&rules.class).unwrap_or_default())
-    });
+    let versions =
+        registry.classes().iter().flat_map(|rules| core::iter::once(&rules.class).chain(&rules.older));
+    let sum = versions
+        .fold(sum, |sum, class| crc32c::crc32c_append(sum, &serde_json::to_vec(class).unwrap_or_default()));
     // Another program may decide otherwise.
     let sum = crc32c::crc32c_append(sum, env!("CARGO_PKG_VERSION").as_bytes());
     registry.devices().iter().fold(sum, |sum, device| {

@@ -12,7 +12,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use hunhe_gateway::{
     checkpoint::{Checkpoint, Checkpoints},
-    decided::{self, Buffers, DECISION_BYTES_MAX, Decided, Encoder, Message},
+    decided::{self, Buffers, DECISION_BYTES_MAX, Decided, Encoder, Message, StoredChannel},
     journal::{AppendError, Entry, Lsn, Next, Options, Reader, Writer},
     record::{self, Entering, OutputChange},
 };
@@ -61,7 +61,7 @@ fn report(seq: u64, good: bool) -> Vec<u8> {
     let columns = [ColumnDraft { channel: 1, values: &values, quality: &[] }];
     let blocks = [BlockDraft { t0: hours, step: 0, dt: &[], samples: 3, columns: &columns }];
     let mut out = vec![0; 512];
-    let header = Header { boot: 7, seq, ..Header::default() };
+    let header = Header { boot: 7, seq, class_version: Some(2), ..Header::default() };
     let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out).unwrap();
     out.truncate(length);
     out
@@ -164,7 +164,10 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
                     let sets: Vec<_> = sets.iter().collect();
                     let [samples] = sets.as_slice() else { panic!("{sets:?}") };
                     assert_eq!((samples.device, samples.boot, samples.rows), (id("g-1"), 7, 2));
-                    assert_eq!((samples.announced, samples.channels()), (2, &[1][..]));
+                    assert_eq!(
+                        (samples.announced, samples.channels()),
+                        (2, &[StoredChannel::new(1, 3).bits()][..])
+                    );
                     let first = 3 * (samples.cause - 1);
                     assert_eq!(
                         (samples.seqs(), samples.column(0)),

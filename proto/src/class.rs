@@ -31,7 +31,8 @@ pub struct Text {
 pub struct Class {
     /// The measurement's name in the database: lower-case letters, digits, underscores.
     pub name: String,
-    /// Raised with every change; a device reports the version it follows.
+    /// From 1, and raised whenever channels change; a device reports the version it follows, and the gateway reads its
+    /// integers by that version. See [`Class::faults_beside`] for what a newer version may change.
     pub version: u32,
     /// For people.
     pub title: Text,
@@ -79,24 +80,16 @@ pub struct Reporting {
     pub on_alarm: Option<AlarmReporting>,
 }
 
-/// How a device reports while an alarm stands.
+/// How a device reports while an alarm stands: at once, on the alarm topic, until the watermark has passed it as any other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlarmReporting {
-    /// The alarm leaves the device within this many seconds.
-    pub within_s: u32,
     /// Time between samples, in ticks; 0: the ordinary interval.
     #[serde(default)]
     pub interval: u32,
     /// The alarm must have been clear for so many seconds before the ordinary interval returns.
     #[serde(default)]
     pub clear_s: u32,
-    /// Repeated every so many seconds until acknowledged; 0: never.
-    #[serde(default)]
-    pub repeat_s: u32,
-    /// Attempts after which the alarm waits for the next report; 0: no end.
-    #[serde(default)]
-    pub retries: u32,
 }
 
 /// What a number means.
@@ -143,13 +136,13 @@ pub struct Channel {
     pub min: f64,
     /// The greatest physically possible value; above it a value is refused.
     pub max: f64,
-    /// Below this a value is possible but doubtful.
+    /// Below this a gauge's value is possible and doubted: it is stored, and its sample is suspect (V05).
     #[serde(default)]
     pub usual_min: Option<f64>,
-    /// Above this a value is possible but doubtful.
+    /// Above this a gauge's value is possible and doubted.
     #[serde(default)]
     pub usual_max: Option<f64>,
-    /// The greatest plausible change per hour, in `unit`.
+    /// The greatest plausible change per hour of a gauge or register, in `unit`; a faster one is doubted (V07).
     #[serde(default)]
     pub change_per_h_max: Option<f64>,
     /// A change by so much since the last report, in `unit`, is reported at once.
@@ -326,6 +319,9 @@ impl Class {
                 "must be lower-case letters, digits and underscores, starting with a letter",
             );
         }
+        if self.version == 0 {
+            fault("version".into(), "must be at least 1");
+        }
         if self.time_unit_ms == 0 || self.interval == 0 {
             fault("interval".into(), "time_unit_ms and interval must be at least 1");
         }
@@ -339,33 +335,11 @@ impl Class {
             fault("channels".into(), "a class has 1 to 32 channels");
         }
         for (index, channel) in self.channels.iter().enumerate() {
-            let at = |key: &str| format!("channels.{}.{key}", channel.name);
-            if !is_name(&channel.name) || channel.name == "quality" || channel.name.ends_with("_q") {
-                fault(at("name"), "must be a lower-case name, and not `quality` nor end in `_q`");
-            }
+            let mut at = |key: &str, what: &str| fault(format!("channels.{}.{key}", channel.name), what);
             if self.channels[..index].iter().any(|c| c.name == channel.name || c.number == channel.number) {
-                fault(at("number"), "name and number must be unique in the class");
+                at("number", "name and number must be unique in the class");
             }
-            if channel.number > CHANNEL_MAX {
-                fault(at("number"), "must be 0 to 255");
-            }
-            if channel.min.partial_cmp(&channel.max) != Some(core::cmp::Ordering::Less) {
-                fault(at("min"), "must be below max");
-            }
-            if channel.decimals > 9 {
-                fault(at("decimals"), "must be 0 to 9");
-            }
-            let bound = 9_007_199_254_740_992.0 / channel.scale();
-            if !(channel.min.abs() < bound && channel.max.abs() < bound) {
-                fault(at("max"), "times 10^decimals must stay below 2^53");
-            }
-            if channel.rollover.is_some() && channel.kind != Kind::Register {
-                fault(at("rollover"), "only a register rolls over");
-            }
-            let doubts = [channel.usual_min, channel.usual_max];
-            if doubts.into_iter().flatten().any(|bound| !(channel.min..=channel.max).contains(&bound)) {
-                fault(at("usual_min"), "usual_min and usual_max must lie within min and max");
-            }
+            channel.faults_found(&mut at);
         }
         for channel in &self.channels {
             let shape = &channel.simulate;
@@ -399,6 +373,59 @@ impl Class {
     }
 }
 
+impl Class {
+    /// What keeps this version from standing beside an `older` one of the same name, each as (key, what is wrong and what
+    /// would be right).
+    ///
+    /// Behind the gateway's judgement there is one scale: an older version's integers become the newest's, which must be
+    /// exact, and no channel may be lost or change its meaning on the way. So a newer version keeps the clock and all
+    /// channels; it may add channels and decimals, and change ranges.
+    #[must_use]
+    pub fn faults_beside(&self, older: &Self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut fault = |key: String, what: &str| {
+            found.push((key, format!("{what}, as in version {}, or the class another name", older.version)));
+        };
+        if self.version == older.version {
+            fault("version".into(), "must differ: give each version its own number");
+        }
+        if self.axis() != older.axis() {
+            fault("interval".into(), "must keep time_unit_ms and interval");
+        }
+        if self.household != older.household {
+            fault("household".into(), "must stay");
+        }
+        for before in &older.channels {
+            let at = |key: &str| format!("channels.{}.{key}", before.name);
+            let Some(channel) = self.channel(&before.name) else {
+                fault(at("name"), "must stay: a newer version keeps every channel");
+                continue;
+            };
+            if channel.number != before.number {
+                fault(at("number"), "must stay the channel's number");
+            }
+            if channel.unit != before.unit || channel.kind != before.kind {
+                fault(
+                    at("unit"),
+                    "must keep unit and kind: give a channel that means something else a new name",
+                );
+            }
+            let counts = matches!(channel.kind, Kind::State | Kind::Bits | Kind::Identity);
+            if channel.decimals < before.decimals || (counts && channel.decimals != before.decimals) {
+                fault(
+                    at("decimals"),
+                    "must be at least what they were, and the same where the integer is a code",
+                );
+            }
+            let bound = 9_007_199_254_740_992.0 / channel.scale();
+            if !(before.min.abs() < bound && before.max.abs() < bound) {
+                fault(at("decimals"), "must leave the older version's range below 2^53");
+            }
+        }
+        found
+    }
+}
+
 impl Fault {
     /// The name of the channel that it changes, if it changes one.
     #[must_use]
@@ -419,6 +446,42 @@ impl Fault {
 }
 
 impl Channel {
+    /// Says all that is wrong with it alone: a key that would change nothing is a fault as well.
+    fn faults_found(&self, fault: &mut impl FnMut(&str, &str)) {
+        if !is_name(&self.name) || self.name == "quality" || self.name.ends_with("_q") {
+            fault("name", "must be a lower-case name, and not `quality` nor end in `_q`");
+        }
+        if self.number > CHANNEL_MAX {
+            fault("number", "must be 0 to 255");
+        }
+        if self.min.partial_cmp(&self.max) != Some(core::cmp::Ordering::Less) {
+            fault("min", "must be below max");
+        }
+        if self.decimals > 9 {
+            fault("decimals", "must be 0 to 9");
+        }
+        let bound = 9_007_199_254_740_992.0 / self.scale();
+        if !(self.min.abs() < bound && self.max.abs() < bound) {
+            fault("max", "times 10^decimals must stay below 2^53");
+        }
+        if self.rollover.is_some() && self.kind != Kind::Register {
+            fault("rollover", "only a register rolls over");
+        }
+        let usual = [self.usual_min, self.usual_max];
+        if usual.into_iter().flatten().any(|bound| !(self.min..=self.max).contains(&bound)) {
+            fault("usual_min", "usual_min and usual_max must lie within min and max");
+        }
+        if usual.into_iter().flatten().next().is_some() && self.kind != Kind::Gauge {
+            fault("usual_min", "usual_min and usual_max are judged for gauges only");
+        }
+        if self.change_per_h_max.is_some() && !matches!(self.kind, Kind::Gauge | Kind::Register) {
+            fault("change_per_h_max", "is judged for gauges and registers only");
+        }
+        if self.change_per_h_max.is_some_and(|change| !(change > 0.0 && change < bound)) {
+            fault("change_per_h_max", "must be above 0, and below 2^53 times 10^decimals");
+        }
+    }
+
     /// 10 to the power of `decimals`: wire integer = value × scale.
     #[must_use]
     pub fn scale(&self) -> f64 {

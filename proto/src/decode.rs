@@ -152,6 +152,20 @@ pub fn decode(payload: &[u8], axis: TimeAxis, report: &mut Report) -> Result<(),
     Ok(())
 }
 
+/// The class version that a payload names, where it is protobuf so far: also of one that is no report by the axis of
+/// another version.
+#[must_use]
+pub fn class_version_of(payload: &[u8]) -> Option<u32> {
+    let mut fields = Fields::new(payload, 0..payload.len());
+    let mut version = None;
+    while let Ok(Some((field, value))) = fields.next() {
+        if field == 13 {
+            version = value.uint32(field).ok();
+        }
+    }
+    version
+}
+
 fn decode_drop(mut fields: Fields<'_>, report: &mut Report) -> Result<(), DecodeError> {
     if report.drops.len() == DROPS_MAX {
         return Err(DecodeError::TooManyDrops);

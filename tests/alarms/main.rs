@@ -265,7 +265,8 @@ fn send_backlog(port: u16, done: &AtomicBool, raises: usize, sent: &AtomicU64) {
             columns: &columns,
         }];
         for detector in LIVE..LIVE + BACKLOGGED {
-            let header = Header { boot: 1, seq: first as u64, ..Header::default() };
+            let class_version = Some(detectors::CLASS_VERSION);
+            let header = Header { boot: 1, seq: first as u64, class_version, ..Header::default() };
             let mut bytes = vec![0; 64 + 10 * values.len()];
             let length =
                 encode(&Draft { header, drops: &[], blocks: &blocks }, &mut bytes).expect("it encodes");

@@ -16,7 +16,7 @@ use hunhe_tests::{
     gateway::{Gateway, Setup},
     process::eventually,
     publisher::Publisher,
-    wire::{report, up_topic},
+    wire::{GAS_METER_VERSION, report, up_topic},
 };
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ fn send(publisher: &mut Publisher, header: Header, age_h: i64) {
 }
 
 fn header(boot: u32, seq: u64) -> Header {
-    Header { boot, seq, ..Header::default() }
+    Header { boot, seq, class_version: Some(GAS_METER_VERSION), ..Header::default() }
 }
 
 fn firing(gateway: &Gateway, rule: &str) -> Option<Value> {

@@ -17,7 +17,7 @@ use hunhe_tests::{
     process::eventually,
     procfs,
     publisher::Publisher,
-    wire::{report, up_topic},
+    wire::{GAS_METER_VERSION, report, up_topic},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -32,7 +32,13 @@ fn now_h() -> i64 {
 
 /// Three samples of a gas meter, so many hours ago.
 fn three(seq: u64, hours_ago: i64) -> Vec<u8> {
-    let header = Header { boot: 7, seq, held_from: Some(seq), ..Header::default() };
+    let header = Header {
+        boot: 7,
+        seq,
+        held_from: Some(seq),
+        class_version: Some(GAS_METER_VERSION),
+        ..Header::default()
+    };
     report(header, now_h() - hours_ago, 1, &[1_000_000, 1_000_010, 1_000_020])
 }
 

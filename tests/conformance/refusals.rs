@@ -15,7 +15,7 @@ use hunhe_tests::{
     gateway::{Gateway, Setup},
     process::eventually,
     publisher::Publisher,
-    wire::{report, up_topic},
+    wire::{GAS_METER_VERSION, report, up_topic},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 const GOOD: [i64; 3] = [1_000_000, 1_000_010, 1_000_020];
 
 fn header(seq: u64) -> Header {
-    Header { boot: 7, seq, ..Header::default() }
+    Header { boot: 7, seq, class_version: Some(GAS_METER_VERSION), ..Header::default() }
 }
 
 fn now_h() -> i64 {
@@ -91,11 +91,15 @@ fn cases() -> Vec<Case> {
         message("bad_id", "hunhe/v1/00/浑河/up".as_bytes().to_vec(), fine.clone()),
         message("bad_id", b"hunhe/v1/00//up".to_vec(), fine.clone()),
         message("bad_id", long_id, fine),
-        samples(
-            "wrong_class",
-            "meter-2",
+        message(
+            "unknown_class_version",
+            to("meter-2"),
             report(Header { class_version: Some(9), ..header(0) }, now - 10, 1, &GOOD),
-            3,
+        ),
+        message(
+            "class_version_unknown",
+            to("meter-2"),
+            report(Header { class_version: None, ..header(0) }, now - 10, 1, &GOOD),
         ),
         samples("in_future", "meter-3", report(header(0), now + 2, 1, &GOOD), 3),
         samples("too_old", "meter-4", report(header(0), 200_000, 1, &GOOD), 3),
@@ -106,6 +110,11 @@ fn cases() -> Vec<Case> {
             3,
         ),
         samples("no_known_channel", "meter-6", report(header(0), now - 10, 99, &GOOD), 3),
+        message(
+            "wrong_class",
+            to("meter-6"),
+            report(Header { class_version: Some(1), ..header(3) }, now - 5, 1, &GOOD),
+        ),
     ]
 }
 

@@ -14,7 +14,7 @@ use hunhe_tests::{
     gateway::{Gateway, Setup},
     process::eventually,
     publisher::Publisher,
-    wire::{report, up_topic},
+    wire::{GAS_METER_VERSION, report, up_topic},
 };
 use prost::Message;
 
@@ -43,7 +43,12 @@ fn setup(dir: &Path, broker: u16) -> Setup {
 }
 
 fn sample(seq: u64) -> Vec<u8> {
-    report(Header { boot: 7, seq, ..Header::default() }, recent_hour(), 1, &[1_000_000])
+    report(
+        Header { boot: 7, seq, class_version: Some(GAS_METER_VERSION), ..Header::default() },
+        recent_hour(),
+        1,
+        &[1_000_000],
+    )
 }
 
 /// A figure of `/metrics`.

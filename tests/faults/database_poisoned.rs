@@ -49,7 +49,12 @@ fn one_refused_point_is_kept_for_good_before_the_cursor_passes_it() {
     let mut publisher = Publisher::connect(broker.port, "load", 256).expect("a connection");
     for meter in 0..METERS {
         let values: Vec<i64> = (0..SAMPLES).map(|n| 10_000_000 + n * 100).collect();
-        let payload = wire::report(Header { boot: 7, seq: 0, ..Header::default() }, FIRST_HOUR, 1, &values);
+        let payload = wire::report(
+            Header { boot: 7, seq: 0, class_version: Some(wire::GAS_METER_VERSION), ..Header::default() },
+            FIRST_HOUR,
+            1,
+            &values,
+        );
         let topic = wire::up_topic(&wire::gas_meter_id(meter));
         publisher.publish(topic.as_bytes(), &payload).expect("a publish");
     }

@@ -13,7 +13,7 @@ use std::{
 use hunhe_proto::reading::{Header, SAMPLES_MAX};
 use hunhe_tests::{
     broker::{Mosquitto, Saving},
-    detectors::{self, CH4, Detector, HIGH, LOW},
+    detectors::{self, CH4, CLASS_VERSION, Detector, HIGH, LOW},
     events::{self, Events},
     gateway::{Gateway, Setup},
     process::eventually,
@@ -80,7 +80,12 @@ fn flood_reports() -> Vec<Vec<u8>> {
             samples: u32::try_from(SAMPLES_MAX).expect("small"),
             columns: &columns,
         }];
-        let header = Header { boot: 1, seq: (number * SAMPLES_MAX) as u64, ..Header::default() };
+        let header = Header {
+            boot: 1,
+            seq: (number * SAMPLES_MAX) as u64,
+            class_version: Some(CLASS_VERSION),
+            ..Header::default()
+        };
         let draft = hunhe_proto::encode::Draft { header, drops: &[], blocks: &blocks };
         let mut bytes = vec![0; 16 << 10];
         let length = hunhe_proto::encode::encode(&draft, &mut bytes).expect("it encodes");

@@ -28,6 +28,8 @@ pub const HIGH: i64 = 5_725;
 pub const LOW: i64 = 150;
 /// The channel.
 pub const CH4: u16 = 1;
+/// The version of the class that they follow: of `seeds/classes/gas_station_detector.toml`.
+pub const CLASS_VERSION: u32 = 3;
 
 /// The id of a detector, from 0.
 #[must_use]
@@ -79,7 +81,8 @@ impl Detector {
     /// # Errors
     /// The broker ended the connection.
     pub fn publish(&mut self, publisher: &mut Publisher, from_s: i64, values: &[i64]) -> std::io::Result<()> {
-        let header = Header { boot: self.boot, seq: self.seq, ..Header::default() };
+        let class_version = Some(CLASS_VERSION);
+        let header = Header { boot: self.boot, seq: self.seq, class_version, ..Header::default() };
         self.seq += values.len() as u64;
         publisher.publish(self.topic.as_bytes(), &report(header, from_s, CH4, values))
     }

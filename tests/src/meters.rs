@@ -11,7 +11,7 @@ use hunhe_proto::{id::Id, reading::Header, topic};
 
 use crate::{
     gateway::{Gateway, Setup},
-    wire::{gas_meter_id, gas_meter_list, report, up_topic},
+    wire::{GAS_METER_VERSION, gas_meter_id, gas_meter_list, report, up_topic},
 };
 
 /// Identity of every meter's outbox.
@@ -67,7 +67,8 @@ impl Meters {
     #[must_use]
     pub fn sample(&self, seq: u64, held_from: Option<u64>) -> Vec<u8> {
         let seq_signed = i64::try_from(seq).unwrap_or(0);
-        let header = Header { boot: BOOT, seq, held_from, ..Header::default() };
+        let class_version = Some(GAS_METER_VERSION);
+        let header = Header { boot: BOOT, seq, held_from, class_version, ..Header::default() };
         report(header, self.begin_hour + seq_signed, VOLUME, &[10_000_000 + 100 * seq_signed])
     }
 

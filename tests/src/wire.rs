@@ -10,6 +10,9 @@ use hunhe_proto::{
 /// A day of an hourly gas register: what [`gas_day`] makes.
 pub const GAS_SAMPLES: usize = 24;
 
+/// The version of their class that gas meters here follow: of `seeds/classes/gas_meter.toml`.
+pub const GAS_METER_VERSION: u32 = 2;
+
 /// The id of a gas meter, from 0.
 #[must_use]
 pub fn gas_meter_id(meter: u64) -> String {
@@ -78,5 +81,6 @@ pub fn gas_day(boot: u32, seq: u64, hour: i64, meter: u64) -> Vec<u8> {
         litres += i64::try_from(use_litres).unwrap_or(0);
         litres
     });
-    report(Header { boot, seq, ..Header::default() }, hour, 1, &values)
+    let class_version = Some(GAS_METER_VERSION);
+    report(Header { boot, seq, class_version, ..Header::default() }, hour, 1, &values)
 }

@@ -25,6 +25,8 @@ pub struct Device {
     batch: Batch,
     policy: batch::Policy,
     held_max: u64,
+    /// 0: there is none to tell.
+    class_version: u32,
     /// One past the newest sample that carries a local alarm.
     alarm_to: u64,
     dirty: bool,
@@ -32,14 +34,16 @@ pub struct Device {
 
 impl Device {
     /// A device with its outbox as stored. At most `held_max` samples are held, at least two reports' worth: a
-    /// sleeping radio learns of a report's fate only when it sends the next.
+    /// sleeping radio learns of a report's fate only when it sends the next. All of them follow `class_version`; 0 where
+    /// there are none, since the device is no longer configured and its class not known.
     #[must_use]
-    pub fn new(state: State, policy: batch::Policy, held_max: u64) -> Self {
+    pub fn new(state: State, policy: batch::Policy, held_max: u64, class_version: u32) -> Self {
         Self {
             outbox: Outbox::new(state),
             batch: Batch::default(),
             policy,
             held_max: held_max.max(2 * u64::from(policy.samples)),
+            class_version,
             alarm_to: 0,
             dirty: false,
         }
@@ -192,7 +196,8 @@ impl<D: AsRef<[Device]> + AsMut<[Device]>> Agent<D> {
             let first = state.next_seq.saturating_sub(device.outbox.held());
             let before = device.outbox.held_before(device.alarm_to);
             let alarm_to = if before > 0 { first + before } else { 0 };
-            *device = Device { alarm_to, ..Device::new(state, device.policy, device.held_max) };
+            let successor = Device::new(state, device.policy, device.held_max, device.class_version);
+            *device = Device { alarm_to, ..successor };
         }
     }
 
@@ -244,10 +249,14 @@ impl<D: AsRef<[Device]> + AsMut<[Device]>> Agent<D> {
         device.batch.reported(&device.policy, device.outbox.waiting(), now.event_ms);
     }
 
-    /// The counters of a report of `range`, as of now.
+    /// The counters of a report of `range`, as of now: the part of `send` that fits. It says the class version where the
+    /// gateway may not know it, and with each alarm, which may come before all others.
     #[must_use]
-    pub fn header(&self, device: usize, range: Range) -> Header {
-        self.devices.as_ref().get(device).map_or_else(Header::default, |device| device.outbox.header(range))
+    pub fn header(&self, send: Send, range: Range) -> Header {
+        let Some(device) = self.devices.as_ref().get(send.device) else { return Header::default() };
+        let tells = send.alarm || !device.outbox.is_version_known();
+        let class_version = Some(device.class_version).filter(|&version| version > 0 && tells);
+        Header { class_version, ..device.outbox.header(range) }
     }
 
     /// Devices take turns, so that a long backlog of one delays no other.

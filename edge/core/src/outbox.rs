@@ -108,6 +108,10 @@ pub struct Outbox {
     progress_ms: u64,
     /// The gateway has named this outbox, so it knows of its predecessor.
     known: bool,
+    /// One past the first report since the last rewind: all since then said the class version.
+    version_told_to: Option<u64>,
+    /// The watermark has passed that, so the gateway knows the version of this outbox.
+    version_known: bool,
     drops_untold: bool,
 }
 
@@ -124,6 +128,8 @@ impl Outbox {
             gaps: Vec::new(),
             progress_ms: 0,
             known: state.through > 0,
+            version_told_to: None,
+            version_known: false,
             drops_untold: !state.drops.is_empty(),
             state,
         };
@@ -141,6 +147,12 @@ impl Outbox {
     #[must_use]
     pub fn drops(&self) -> &[Drop] {
         &self.state.drops
+    }
+
+    /// Does the gateway know which class version this outbox follows? A report that does not say it is of use only then.
+    #[must_use]
+    pub const fn is_version_known(&self) -> bool {
+        self.version_known
     }
 
     /// Is this sample still owed?
@@ -253,6 +265,7 @@ impl Outbox {
             self.progress_ms = now_ms;
         }
         self.drops_untold = false;
+        self.version_told_to.get_or_insert(range.end);
         self.fill_gaps(range);
         if range.start >= self.cursor {
             self.cursor = self.cursor.max(range.end);
@@ -297,6 +310,7 @@ impl Outbox {
             self.state.through = through;
             self.forget_passed();
         }
+        self.version_known |= self.version_told_to.is_some_and(|told| told <= through);
         self.gaps = gaps;
         Watermark::Passed(passed)
     }
@@ -333,8 +347,9 @@ impl Outbox {
         }
     }
 
-    /// Everything not passed is to be sent again: the connection is new.
+    /// Everything not passed is to be sent again: the connection is new. The gateway may be, too: it is told the version.
     pub fn rewind(&mut self, now_ms: u64) {
+        (self.version_told_to, self.version_known) = (None, false);
         self.cursor = self.state.through;
         self.gaps.clear();
         self.drops_untold = !self.state.drops.is_empty();
@@ -500,6 +515,23 @@ mod tests {
         assert_eq!(outbox.header(range(1, 2)).prev_boot, None);
         assert_eq!(outbox.header(range(1, 2)).held_from, Some(0));
         assert_eq!(outbox.header(range(1, 2)).next_seq, Some(3));
+    }
+
+    #[test]
+    fn the_gateway_knows_the_version_when_the_watermark_passes_a_report_that_said_it() {
+        let mut outbox = filled(9);
+        outbox.watermark(7, 3, [], 0);
+        assert!(!outbox.is_version_known(), "what was passed may have been told by another process");
+        outbox.sent(range(3, 6), 1, 0);
+        outbox.sent(range(6, 9), 2, 0);
+        outbox.watermark(7, 5, [], 0);
+        assert!(!outbox.is_version_known());
+        outbox.watermark(7, 6, [], 0);
+        assert!(outbox.is_version_known());
+        outbox.rewind(1);
+        assert!(!outbox.is_version_known(), "it may be another gateway");
+        outbox.watermark(7, 9, [], 0);
+        assert!(!outbox.is_version_known());
     }
 
     #[test]

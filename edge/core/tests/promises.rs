@@ -119,7 +119,7 @@ fn policy() -> batch::Policy {
 
 fn agent(states: [State; DEVICES], now: Now) -> Agent<[Device; DEVICES]> {
     let link = link::Policy { window: 3, ..link::Policy::default() };
-    Agent::new(Id::new("c-1").unwrap(), link, states.map(|s| Device::new(s, policy(), HELD_MAX)), now)
+    Agent::new(Id::new("c-1").unwrap(), link, states.map(|s| Device::new(s, policy(), HELD_MAX, 1)), now)
 }
 
 impl World {
@@ -211,7 +211,7 @@ impl World {
                 }
                 Some(Effect::Link(Action::Disconnect)) => {}
                 Some(Effect::Send(send)) => {
-                    let header = self.agent.header(send.device, send.range);
+                    let header = self.agent.header(send, send.range);
                     self.sent += 1;
                     let outbox = self.agent.devices()[send.device].outbox();
                     let message = Message {

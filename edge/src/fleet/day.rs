@@ -42,7 +42,10 @@ impl DayEncoder {
             }
         }
         let range = Range { start, end: self.samples.next_seq() };
-        let header = |range: Range| Header { boot: self.boot, seq: range.start, ..Header::default() };
+        // Each says it: who sends them may begin with any.
+        let class_version = Some(self.class.version);
+        let header =
+            |range: Range| Header { boot: self.boot, seq: range.start, class_version, ..Header::default() };
         let (sent, payload) = writer.encode(&self.class, &self.samples, range, &[], header)?;
         if sent == range { Ok(payload) } else { Err(EncodeError::BufferFull) }
     }

@@ -10,7 +10,7 @@ use crate::{
     mqtt::{Note, PublishError},
     report::Writer,
     samples::Samples,
-    spool::{Recovered, Spool, SpoolError},
+    spool::{self, Recovered, Spool, SpoolError},
     stats::{DeviceStats, Progress},
 };
 use hunhe_edge_core::{Now, agent, batch, link, outbox::Range};
@@ -160,7 +160,7 @@ impl<P: Port> Agent<P> {
         let mut devices = Vec::with_capacity(recovered.len());
         let mut seats = Vec::with_capacity(recovered.len());
         let mut equipment = equipment.into_iter();
-        for Recovered { device, state, newest_ms, samples } in recovered {
+        for Recovered { device, state, newest_ms, samples, .. } in recovered {
             let mut equipment = equipment.next().unwrap_or_else(|| Equipment::gone(device));
             // Only the classes of configured devices are known, and with them their versions.
             let version_due_ms = if equipment.is_gone() { i64::MAX } else { i64::MIN };
@@ -174,7 +174,7 @@ impl<P: Port> Agent<P> {
                     equipment.class.interval_ms().saturating_mul(i64::from(equipment.class.report.samples));
             }
             let stats = DeviceStats::new(equipment.device, &state);
-            devices.push(agent::Device::new(state, batch, policy.samples_max));
+            devices.push(agent::Device::new(state, batch, policy.samples_max, equipment.class.version));
             let watch = Watch::of(&equipment.class);
             seats.push(Seat { equipment, samples, stats, version_due_ms, fresh: None, watch });
         }
@@ -341,17 +341,7 @@ impl<P: Port> Agent<P> {
     fn begin_anew(&mut self) {
         for index in std::mem::take(&mut self.set_back) {
             let (outbox, seat) = (self.core.devices()[index].outbox(), &mut self.seats[index]);
-            let drops = outbox.drops();
-            let lost = drops.iter().map(|drop| drop.count).sum();
-            let cause = drops.first().map(|first| {
-                if drops.iter().all(|drop| drop.cause == first.cause) { first.cause } else { DropCause::Full }
-            });
-            let mut held = Samples::new(seat.samples.channels(), lost);
-            for (seq, row) in (seat.samples.first_seq()..).zip(seat.samples.rows(seat.samples.range())) {
-                if let Some((&time_ms, values)) = row.split_first().filter(|_| outbox.owes(seq)) {
-                    held.push(time_ms, values);
-                }
-            }
+            let (held, cause) = spool::carried(outbox, &seat.samples);
             // Away only while it is committed, and no turn is taken then.
             let Some(spool) = &mut self.spool else { return };
             let state = spool.succeed(index, (outbox.state().boot, outbox.told_to()), cause, &held);
@@ -360,7 +350,7 @@ impl<P: Port> Agent<P> {
                 boot = outbox.state().boot,
                 next_seq = outbox.state().next_seq,
                 held = held.range().count(),
-                lost,
+                lost = held.first_seq(),
                 "the watermark passes samples that this outbox never told: it was set back, as by a restored copy of its \
                  folder. Another outbox begins, with what this one held"
             );

@@ -113,6 +113,7 @@ impl<P: Port> Agent<P> {
         let drops = core.devices()[send.device].outbox().drops();
         let with_health = now.event_ms >= seat.version_due_ms;
         let (live, version) = (self.policy.live, seat.equipment.class.version);
+        let with_health = with_health && !seat.equipment.is_gone();
         let samples = &seat.samples;
         let last_ms = |range: Range| {
             samples
@@ -122,7 +123,7 @@ impl<P: Port> Agent<P> {
                 .copied()
         };
         let header = |range: Range| {
-            let mut header = core.header(send.device, range);
+            let mut header = core.header(send, range);
             if live && range.count() > 0 {
                 header.sent_after_s = last_ms(range).map(|last| batch::sent_after_s(now.event_ms, last));
             }

@@ -9,7 +9,7 @@ use super::{
     Entry, Limits, Recovered, SpoolError,
     boots::Boots,
     record::{self, HEADER_BYTES},
-    recover::{Found, Read},
+    recover::{Finished, Found, Read},
 };
 use crate::samples::Samples;
 use hunhe_disk::{Disk, File, Lock, Open};
@@ -105,9 +105,9 @@ impl Log {
         for (segment, number) in segments.iter_mut().zip(1..) {
             segment.ends.retain(|&index, _| end_is_known && found.is_of(number, index));
         }
-        let (recovered, boots) = found.finish(end_is_known, &mut draw);
+        let Finished { recovered, succeeded, boots } = found.finish(end_is_known, &mut draw);
         let retired = recovered.iter().skip(entries.len());
-        let retired = retired.map(|retired| Entry { device: retired.device, channels: Vec::new() });
+        let retired = retired.map(|retired| Entry::new(retired.device, retired.class_version, []));
         let mut log = Self {
             entries: entries.iter().cloned().chain(retired).collect(),
             states: recovered.iter().map(|device| device.state.clone()).collect(),
@@ -127,6 +127,11 @@ impl Log {
             draw: Draw(Box::new(draw)),
         };
         log.begin_frame();
+        for index in succeeded {
+            if let Some(recovered) = recovered.get(index) {
+                log.take_over(index, &recovered.samples);
+            }
+        }
         log.boots.note(&*log.disk, folder).map_err(io("name a boot in"))?;
         // A new segment at each start: what was read is never written again, and new boots are durable at once.
         log.roll()?;
@@ -165,10 +170,16 @@ impl Log {
         debug_assert!(self.pending.len() == HEADER_BYTES || !self.succeeded.is_empty());
         state.previous.iter().for_each(|(boot, _)| self.boots.see(*boot));
         state.boot = self.boots.fresh((self.draw.0)());
-        let newest_ms = self.newest_ms.get(device).copied().flatten();
         if let Some(known) = self.states.get_mut(device) {
             known.clone_from(&state);
         }
+        self.take_over(device, held);
+        state
+    }
+
+    /// The outbox of this device is another's successor, and holds this from the beginning.
+    fn take_over(&mut self, device: usize, held: &Samples) {
+        let newest_ms = self.newest_ms.get(device).copied().flatten();
         self.succeeded.push(device);
         for (seq, row) in (held.first_seq()..).zip(held.rows(held.range())) {
             if let [time_ms, values @ ..] = row {
@@ -178,7 +189,6 @@ impl Log {
         if let Some(newest) = self.newest_ms.get_mut(device) {
             *newest = newest_ms;
         }
-        state
     }
 
     pub(super) fn is_dirty(&self) -> bool {
@@ -239,7 +249,7 @@ impl Log {
         let file = self.disk.open(&begun, Open::Empty).map_err(io_at(&begun, "create"))?;
         let mut table = vec![0; HEADER_BYTES];
         for ((entry, state), newest_ms) in self.entries.iter().zip(&self.states).zip(&self.newest_ms) {
-            record::write_device(&mut table, entry.device, state, *newest_ms, &entry.channels);
+            record::write_device(&mut table, entry, state, *newest_ms);
         }
         record::write_all(&mut table);
         record::close_frame(&mut table, 0);

@@ -5,6 +5,9 @@
 //! - what was appended and not committed may survive a power cut, or a kill, as it was, or not: then nobody ever heard of it,
 //!   and its numbers are given out again. Where only the tally behind its commit survived it is declared
 //!   [`DropCause::Damaged`]: it was taken, and it is gone;
+//! - samples of one outbox follow one version of their class. Where a start finds another version configured, another outbox
+//!   succeeds this one, which it names, with all that it still owed, in the integers of that version; an older version's
+//!   decimals need not be known for that, since each segment says them;
 //! - a damaged frame costs its samples, which are declared [`DropCause::Damaged`], and nothing else: each segment names its
 //!   devices twice, and a tally behind each commit says what that held;
 //! - a device's boot number is drawn when it first appears, and its sequence numbers survive restarts. No boot number is used
@@ -38,8 +41,9 @@ mod recover;
 use crate::samples::Samples;
 use disk::Log;
 use hunhe_disk::Disk;
-use hunhe_edge_core::outbox::{Range, State};
+use hunhe_edge_core::outbox::{Outbox, Range, State};
 use hunhe_proto::{
+    class::Class,
     id::DeviceId,
     reading::{Drop, DropCause},
 };
@@ -110,6 +114,8 @@ pub struct Recovered {
     pub newest_ms: Option<i64>,
     /// The samples still owed.
     pub samples: Samples,
+    /// The version of its class that they follow; 0 where it is not known.
+    pub class_version: u32,
 }
 
 /// A device as the log knows it.
@@ -117,8 +123,35 @@ pub struct Recovered {
 pub struct Entry {
     /// Its id.
     pub device: DeviceId,
-    /// The channel numbers of its samples' values, in order.
-    pub channels: Vec<u16>,
+    /// The version of its class; 0 where it is not known.
+    pub class_version: u32,
+    /// The channels of its samples' values, in order.
+    pub channels: Vec<Channel>,
+}
+
+/// A channel as the log knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Channel {
+    /// Its wire number.
+    pub number: u16,
+    /// Its values are their integers divided by 10 to this power.
+    pub decimals: u8,
+}
+
+impl Entry {
+    /// A device of `class`.
+    #[must_use]
+    pub fn of(device: DeviceId, class: &Class) -> Self {
+        let channels = class.channels.iter().map(|channel| (channel.number, channel.decimals));
+        Self::new(device, class.version, channels)
+    }
+
+    /// A device whose class has this version and channels of these numbers and decimals.
+    #[must_use]
+    pub fn new(device: DeviceId, class_version: u32, channels: impl IntoIterator<Item = (u16, u8)>) -> Self {
+        let channel = |(number, decimals)| Channel { number, decimals };
+        Self { device, class_version, channels: channels.into_iter().map(channel).collect() }
+    }
 }
 
 /// The outbox of one agent.
@@ -153,6 +186,7 @@ impl Spool {
             state: State::new(draw_boot(), None),
             newest_ms: None,
             samples: Samples::new(entry.channels.len(), 0),
+            class_version: entry.class_version,
         });
         (Self { log: None }, recovered.collect())
     }
@@ -182,9 +216,7 @@ impl Spool {
         lost: Option<DropCause>,
         held: &Samples,
     ) -> State {
-        let mut state = State::new(0, Some(previous));
-        state.drops.extend(lost.map(|cause| Drop { seq: 0, count: held.first_seq(), cause }));
-        state.next_seq = held.next_seq();
+        let state = successor(0, previous, lost, held);
         match &mut self.log {
             Some(log) => log.succeed(device, state, held),
             None => State { boot: draw_boot(), ..state },
@@ -219,9 +251,35 @@ impl Spool {
     }
 }
 
+/// What another outbox takes over: the samples that `outbox` still owes, under numbers behind those that it gave up, and why
+/// it gave them up.
+#[must_use]
+pub fn carried(outbox: &Outbox, samples: &Samples) -> (Samples, Option<DropCause>) {
+    let drops = outbox.drops();
+    let lost = drops.iter().map(|drop| drop.count).sum();
+    let cause = drops.first().map(|first| {
+        if drops.iter().all(|drop| drop.cause == first.cause) { first.cause } else { DropCause::Full }
+    });
+    let mut held = Samples::new(samples.channels(), lost);
+    for (seq, row) in (samples.first_seq()..).zip(samples.rows(samples.range())) {
+        if let Some((&time_ms, values)) = row.split_first().filter(|_| outbox.owes(seq)) {
+            held.push(time_ms, values);
+        }
+    }
+    (held, cause)
+}
+
+/// An outbox that names the `previous` one and how far the gateway is to wait for that, with what was [`carried`].
+fn successor(boot: u32, previous: (u32, u64), lost: Option<DropCause>, held: &Samples) -> State {
+    let mut state = State::new(boot, Some(previous));
+    state.drops.extend(lost.map(|cause| Drop { seq: 0, count: held.first_seq(), cause }));
+    state.next_seq = held.next_seq();
+    state
+}
+
 /// Declares what the log lost, and takes its bookkeeping's word for the rest.
 fn reconcile(state: State, samples: &mut Samples, lost: &[Range]) -> State {
-    let mut outbox = hunhe_edge_core::outbox::Outbox::new(state);
+    let mut outbox = Outbox::new(state);
     for &range in lost {
         outbox.give_up(range, DropCause::Damaged);
     }

@@ -4,7 +4,7 @@
 //! frame   magic "HuS1" · length u32 LE · CRC-32C u32 LE over the payload · payload
 //! payload records, one behind the other, of LEB128 integers (signed ones zigzag)
 //!   1 device  id length, id, boot, previous boot + 1 or 0, previous next seq, through, next seq,
-//!             newest time + 1 or 0, channels: count, numbers; drops: count, (seq, count, cause)…
+//!             newest time + 1 or 0, class version, channels: count, (number, decimals)…; drops: count, (seq, count, cause)…
 //!             devices are numbered in order of first appearance within a segment
 //!   2 sample  device, seq, time, then per channel 0 where absent, else the zigzag value + 1
 //!   3 state   device, through, drops as above
@@ -18,6 +18,7 @@
 //! ```
 //! An older version wrote one table without an `all`, and no tallies; it passes over the records that it does not know.
 
+use super::{Channel, Entry};
 use hunhe_edge_core::outbox::State;
 use hunhe_proto::{
     id::{DeviceId, ID_BYTES_MAX},
@@ -36,20 +37,15 @@ const ALL: u8 = 5;
 /// One record as read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    Device { device: DeviceId, state: Box<State>, newest_ms: Option<i64>, channels: Vec<u16> },
+    Device { entry: Entry, state: Box<State>, newest_ms: Option<i64> },
     Sample { device: usize, seq: u64, time_ms: i64, values: Vec<i64> },
     State { device: usize, through: u64, drops: Vec<Drop> },
     End { device: usize, next_seq: u64 },
     All,
 }
 
-pub(super) fn write_device(
-    out: &mut Vec<u8>,
-    device: DeviceId,
-    state: &State,
-    newest_ms: Option<i64>,
-    channels: &[u16],
-) {
+pub(super) fn write_device(out: &mut Vec<u8>, entry: &Entry, state: &State, newest_ms: Option<i64>) {
+    let Entry { device, class_version, channels } = entry;
     out.push(DEVICE);
     uint(out, device.as_str().len() as u64);
     out.extend_from_slice(device.as_str().as_bytes());
@@ -59,8 +55,12 @@ pub(super) fn write_device(
     uint(out, state.through);
     uint(out, state.next_seq);
     uint(out, newest_ms.map_or(0, |time| zigzag(time).saturating_add(1)));
+    uint(out, u64::from(*class_version));
     uint(out, channels.len() as u64);
-    channels.iter().for_each(|&channel| uint(out, u64::from(channel)));
+    for channel in channels {
+        uint(out, u64::from(channel.number));
+        uint(out, u64::from(channel.decimals));
+    }
     write_drops(out, &state.drops);
 }
 
@@ -148,14 +148,13 @@ impl Reader<'_> {
                     previous.checked_sub(1).and_then(|boot| Some((u32::try_from(boot).ok()?, previous_next)));
                 let (through, next_seq) = (self.uint()?, self.uint()?);
                 let newest_ms = self.uint()?.checked_sub(1).map(unzigzag);
-                let channels = (0..self.index()?).map(|_| u16::try_from(self.uint()?).ok());
-                let channels = channels.collect::<Option<Vec<_>>>()?;
+                let class_version = u32::try_from(self.uint()?).ok()?;
+                let channels = (0..self.index()?).map(|_| self.channel()).collect::<Option<Vec<_>>>()?;
                 let drops = self.drops()?.into_iter().collect();
                 Some(Record::Device {
-                    device,
+                    entry: Entry { device, class_version, channels },
                     state: Box::new(State { boot, previous, through, next_seq, drops }),
                     newest_ms,
-                    channels,
                 })
             }
             SAMPLE => {
@@ -172,6 +171,11 @@ impl Reader<'_> {
             ALL => Some(Record::All),
             _ => None,
         }
+    }
+
+    fn channel(&mut self) -> Option<Channel> {
+        let number = u16::try_from(self.uint()?).ok()?;
+        Some(Channel { number, decimals: u8::try_from(self.uint()?).ok()? })
     }
 
     fn drops(&mut self) -> Option<Vec<Drop>> {

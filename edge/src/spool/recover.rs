@@ -1,6 +1,6 @@
 //! What the segments say of each outbox.
 
-use super::{Entry, Recovered, boots::Boots, reconcile, record};
+use super::{Channel, Entry, Recovered, boots::Boots, carried, reconcile, record, successor};
 use crate::samples::Samples;
 use hunhe_edge_core::outbox::{Outbox, Range, State};
 use hunhe_proto::{
@@ -35,7 +35,9 @@ struct FoundDevice {
     entry: Option<usize>,
     state: State,
     newest_ms: Option<i64>,
+    /// In the integers of today's class.
     samples: Samples,
+    class_version: u32,
     lost: Vec<Range>,
     /// The first segment that names this outbox of the device, counted as they are read.
     began_in: u64,
@@ -45,8 +47,25 @@ struct FoundDevice {
     over: bool,
 }
 
-/// A device by its number within a segment: where it is among the found, and where its values stand in a row of today.
-type Numbered = Vec<(usize, Vec<Option<usize>>)>;
+/// A device by its number within a segment: where it is among the found, and what its values are in a row of today.
+type Numbered = Vec<(usize, Vec<Option<Place>>)>;
+
+/// Where a value stands in a row of today, and the decimals that it was written with and has there.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: usize,
+    written: u8,
+    today: u8,
+}
+
+/// What the segments come to.
+pub(super) struct Finished {
+    /// The outboxes of the configured devices in their order, then those that are retired.
+    pub(super) recovered: Vec<Recovered>,
+    /// Which of them succeed another with what that held: its class has another version.
+    pub(super) succeeded: Vec<usize>,
+    pub(super) boots: Boots,
+}
 
 /// What a scan of the segments found.
 pub(super) struct Found<'a> {
@@ -96,7 +115,8 @@ impl<'a> Found<'a> {
     fn apply(&mut self, record: Record, numbered: &mut Numbered, read: &mut Read) {
         let place = |device: usize| numbered.get(device).map(|&(place, _)| place);
         match record {
-            Record::Device { device, state, newest_ms, channels } => {
+            Record::Device { entry, state, newest_ms } => {
+                let device = entry.device;
                 read.has_table = true;
                 self.boots.see(state.boot);
                 state.previous.iter().for_each(|(boot, _)| self.boots.see(*boot));
@@ -104,10 +124,14 @@ impl<'a> Found<'a> {
                 if known.is_some_and(|found| found.named_in == self.segments) {
                     return;
                 }
-                let place = self.meet(device, *state, newest_ms);
+                let place = self.meet(&entry, *state, newest_ms);
                 let configured = self.devices[place].entry.map(|index| &self.entries[index].channels);
-                let today = |channel: &u16| configured?.iter().position(|known| known == channel);
-                numbered.push((place, channels.iter().map(today).collect()));
+                let today = |written: &Channel| {
+                    let at = configured?.iter().position(|known| known.number == written.number)?;
+                    let today = configured?.get(at)?.decimals;
+                    Some(Place { at, written: written.decimals, today })
+                };
+                numbered.push((place, entry.channels.iter().map(today).collect()));
             }
             Record::All => {
                 for found in &mut self.devices {
@@ -120,8 +144,8 @@ impl<'a> Found<'a> {
                 if let Some(index) = found.entry {
                     let mut row = vec![ABSENT; self.entries[index].channels.len()];
                     for (value, place) in values.into_iter().zip(places) {
-                        if let Some(slot) = place.and_then(|place| row.get_mut(place)) {
-                            *slot = value;
+                        if let Some((place, slot)) = place.and_then(|p| Some((p, row.get_mut(p.at)?))) {
+                            *slot = place.value_of(value);
                         }
                     }
                     if seq < found.samples.next_seq() {
@@ -150,7 +174,8 @@ impl<'a> Found<'a> {
     }
 
     /// A table names an outbox; answers where it stands.
-    fn meet(&mut self, device: DeviceId, state: State, newest_ms: Option<i64>) -> usize {
+    fn meet(&mut self, table: &Entry, state: State, newest_ms: Option<i64>) -> usize {
+        let device = table.device;
         let place = *self.place_of.entry(device).or_insert(self.devices.len());
         match self.devices.get_mut(place).filter(|found| !found.over && found.state.boot == state.boot) {
             Some(found) => {
@@ -169,6 +194,7 @@ impl<'a> Found<'a> {
                     state,
                     newest_ms,
                     samples,
+                    class_version: table.class_version,
                     lost: Vec::new(),
                     began_in: self.segments,
                     named_in: self.segments,
@@ -191,13 +217,8 @@ impl<'a> Found<'a> {
         found.is_some_and(|found| found.began_in <= segment && !found.over)
     }
 
-    /// The outboxes of the configured devices in their order, then those that are retired. Where nothing tells how far the
-    /// last one came (`end_is_known`), another begins.
-    pub(super) fn finish(
-        mut self,
-        end_is_known: bool,
-        mut draw: impl FnMut() -> u32,
-    ) -> (Vec<Recovered>, Boots) {
+    /// All outboxes. Where nothing tells how far the last one of a device came (`end_is_known`), another begins.
+    pub(super) fn finish(mut self, end_is_known: bool, mut draw: impl FnMut() -> u32) -> Finished {
         self.devices.retain(|found| !found.over);
         let mut by_entry: Vec<Option<FoundDevice>> = self.entries.iter().map(|_| None).collect();
         let mut retired = Vec::new();
@@ -207,41 +228,25 @@ impl<'a> Found<'a> {
                 None => retired.extend(retire(found)),
             }
         }
-        let (entries, boots) = (self.entries, &mut self.boots);
-        let configured = by_entry.into_iter().zip(entries).map(|(found, entry)| {
-            let mut fresh = |previous| {
-                let state = State::new(boots.fresh(draw()), previous);
-                let samples = Samples::new(entry.channels.len(), 0);
-                Recovered { device: entry.device, state, newest_ms: None, samples }
-            };
+        let boots = &mut self.boots;
+        let mut recovered = Vec::with_capacity(by_entry.len());
+        let mut succeeded = Vec::new();
+        for (found, entry) in by_entry.into_iter().zip(self.entries) {
+            let changed = found.as_ref().is_some_and(|found| found.class_version != entry.class_version);
+            let found = found.map(|found| found.of(entry, end_is_known));
+            let mut fresh = || boots.fresh(draw());
             match found {
-                None => fresh(None),
-                Some(found) if !end_is_known => {
-                    let next_seq = found.state.next_seq.max(found.samples.next_seq());
-                    tracing::error!(
-                        device = %entry.device,
-                        boot = found.state.boot,
-                        next_seq,
-                        "the outbox's end is damaged: what it still owed is declared lost, and another begins"
-                    );
-                    let newest_ms = found.newest_ms;
-                    Recovered { newest_ms, ..fresh(Some((found.state.boot, next_seq))) }
+                None => recovered.push(begun(entry, None, None, fresh())),
+                Some(Past::Over { previous, newest_ms }) => {
+                    recovered.push(begun(entry, previous, newest_ms, fresh()));
                 }
-                // Its folder may be a copy that many starts begin with, and one of them may have used the number since.
-                Some(found) if found.state.next_seq.max(found.samples.next_seq()) == 0 => {
-                    let newest_ms = found.newest_ms;
-                    let previous = found.state.previous.or(Some((found.state.boot, 0)));
-                    Recovered { newest_ms, ..fresh(previous) }
+                Some(Past::Stands(found)) if changed => {
+                    succeeded.push(recovered.len());
+                    recovered.push(follow_on(*found, entry, fresh()));
                 }
-                Some(mut found) => {
-                    found.skip_to(found.state.next_seq);
-                    let state = reconcile(found.state, &mut found.samples, &found.lost);
-                    let (newest_ms, samples) = (found.newest_ms, found.samples);
-                    Recovered { device: entry.device, state, newest_ms, samples }
-                }
+                Some(Past::Stands(found)) => recovered.push(*found),
             }
-        });
-        let mut recovered: Vec<Recovered> = configured.collect();
+        }
         let beyond = retired.split_off(retired.len().min(RETIRED_MAX));
         if !beyond.is_empty() {
             tracing::error!(
@@ -250,7 +255,63 @@ impl<'a> Found<'a> {
             );
         }
         recovered.append(&mut retired);
-        (recovered, self.boots)
+        Finished { recovered, succeeded, boots: self.boots }
+    }
+}
+
+/// An outbox without samples.
+fn begun(entry: &Entry, previous: Option<(u32, u64)>, newest_ms: Option<i64>, boot: u32) -> Recovered {
+    Recovered {
+        device: entry.device,
+        state: State::new(boot, previous),
+        newest_ms,
+        samples: Samples::new(entry.channels.len(), 0),
+        class_version: entry.class_version,
+    }
+}
+
+/// The outbox that succeeds one whose class has another version now. What the watermark has not passed is owed under its
+/// numbers here, and no more under those there.
+fn follow_on(found: Recovered, entry: &Entry, boot: u32) -> Recovered {
+    let previous = (found.state.boot, found.state.through);
+    let (samples, cause) = carried(&Outbox::new(found.state), &found.samples);
+    tracing::info!(
+        device = %entry.device,
+        from = found.class_version,
+        to = entry.class_version,
+        boot = previous.0,
+        held = samples.range().count(),
+        "its class has another version: another outbox begins, with what this one held"
+    );
+    let state = successor(boot, previous, cause, &samples);
+    Recovered { state, samples, class_version: entry.class_version, ..found }
+}
+
+/// What becomes of an outbox of a configured device.
+enum Past {
+    /// It goes on.
+    Stands(Box<Recovered>),
+    /// Another begins, which names it.
+    Over { previous: Option<(u32, u64)>, newest_ms: Option<i64> },
+}
+
+impl Place {
+    /// A value that was written, as today's class has it. Where that has fewer decimals, which the gateway takes no class for,
+    /// a value that needs them is none.
+    fn value_of(self, written: i64) -> i64 {
+        let power = |decimals: u8| 10_i64.saturating_pow(u32::from(decimals));
+        match (self.today.checked_sub(self.written), self.written.checked_sub(self.today)) {
+            _ if written == ABSENT => ABSENT,
+            (Some(more), _) => written.saturating_mul(power(more)),
+            (None, Some(fewer)) if written % power(fewer) == 0 => written / power(fewer),
+            (None, _) => {
+                tracing::error!(
+                    value = written,
+                    "a value needs more decimals than its class has now, and is left out"
+                );
+                ABSENT
+            }
+        }
     }
 }
 
@@ -268,10 +329,34 @@ fn retire(found: FoundDevice) -> Option<Recovered> {
         "it is no longer configured: what its outbox owed is declared lost"
     );
     let samples = Samples::new(0, state.next_seq);
-    Some(Recovered { device: found.device, state, newest_ms: found.newest_ms, samples })
+    let FoundDevice { device, newest_ms, class_version, .. } = found;
+    Some(Recovered { device, state, newest_ms, samples, class_version })
 }
 
 impl FoundDevice {
+    /// What becomes of it.
+    fn of(mut self, entry: &Entry, end_is_known: bool) -> Past {
+        let next_seq = self.state.next_seq.max(self.samples.next_seq());
+        let newest_ms = self.newest_ms;
+        if !end_is_known {
+            tracing::error!(
+                device = %entry.device,
+                boot = self.state.boot,
+                next_seq,
+                "the outbox's end is damaged: what it still owed is declared lost, and another begins"
+            );
+            return Past::Over { previous: Some((self.state.boot, next_seq)), newest_ms };
+        }
+        if next_seq == 0 {
+            // Its folder may be a copy that many starts begin with, and one of them may have used the number since.
+            return Past::Over { previous: self.state.previous.or(Some((self.state.boot, 0))), newest_ms };
+        }
+        self.skip_to(self.state.next_seq);
+        let state = reconcile(self.state, &mut self.samples, &self.lost);
+        let (samples, class_version) = (self.samples, self.class_version);
+        Past::Stands(Box::new(Recovered { device: entry.device, state, newest_ms, samples, class_version }))
+    }
+
     /// Samples up to `seq` are not in the log. Empty rows keep the numbers in step; the range is declared lost.
     fn skip_to(&mut self, seq: u64) {
         let Some(width) = self.entry.map(|_| self.samples.channels()) else { return };

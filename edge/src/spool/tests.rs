@@ -5,7 +5,7 @@ use hunhe_proto::reading::{ABSENT, Drop};
 use std::fs;
 
 fn entries() -> Vec<Entry> {
-    ["a", "b"].map(|id| Entry { device: DeviceId::new(id).unwrap(), channels: vec![1, 2] }).to_vec()
+    ["a", "b"].map(entry).to_vec()
 }
 
 fn open(folder: &Path) -> (Spool, Vec<Recovered>) {
@@ -164,7 +164,7 @@ fn a_damaged_frame_is_declared_and_costs_nothing_else() {
 fn a_log_of_the_older_version_is_read() {
     let mut bytes = vec![0; record::HEADER_BYTES];
     for (id, boot) in [("a", 7), ("b", 9)] {
-        record::write_device(&mut bytes, DeviceId::new(id).unwrap(), &State::new(boot, None), None, &[1, 2]);
+        record::write_device(&mut bytes, &entry(id), &State::new(boot, None), None);
     }
     record::close_frame(&mut bytes, 0);
     for seq in 0..3 {
@@ -184,7 +184,7 @@ fn a_log_of_the_older_version_is_read() {
 }
 
 fn entry(id: &str) -> Entry {
-    Entry { device: DeviceId::new(id).unwrap(), channels: vec![1, 2] }
+    Entry::new(DeviceId::new(id).unwrap(), 1, [(1, 0), (2, 0)])
 }
 
 fn open_for(folder: &Path, devices: &[&str]) -> (Spool, Vec<Recovered>) {
@@ -368,7 +368,7 @@ fn a_class_that_changed_keeps_the_values_by_channel() {
     spool.append(0, 0, 5, &[10, 20]);
     spool.commit(&[0, 0]).unwrap();
     drop(spool);
-    let changed = [Entry { device: DeviceId::new("a").unwrap(), channels: vec![2, 3, 1] }];
+    let changed = [Entry::new(DeviceId::new("a").unwrap(), 1, [(2, 0), (3, 0), (1, 0)])];
     let (_spool, found) =
         Spool::open(hunhe_disk::real(), folder.path(), Limits::default(), &changed, draw_boot).unwrap();
     assert_eq!(rows(&found[0]), [[5, 20, ABSENT, 10]]);

@@ -96,7 +96,7 @@ pub(crate) fn id(name: &str) -> DeviceId {
 
 pub(crate) fn agent(disk: &SimulatedDisk, devices: &[&str]) -> Agent<Wire> {
     let class: Arc<Class> = Arc::new(toml::from_str(CLASS).unwrap());
-    let entries: Vec<_> = devices.iter().map(|name| Entry { device: id(name), channels: vec![1] }).collect();
+    let entries: Vec<_> = devices.iter().map(|name| Entry::new(id(name), 1, [(1, 0)])).collect();
     let opened = Spool::open(disk.handle(), Path::new(FOLDER), LIMITS, &entries, || 77).unwrap();
     let equipment = devices.iter().map(|name| {
         let model = Simulated::new(Arc::clone(&class), id(name), 1, None, START_MS, Late::Skip);

@@ -12,6 +12,7 @@ mod full;
 mod power;
 mod removed;
 mod set_back;
+mod versions;
 
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::spool::{Entry, Limits, Recovered, Spool, SpoolError};
@@ -102,11 +103,8 @@ fn row_of(device: usize, boot: u32, seq: u64, attempt: u32) -> Vec<i64> {
 }
 
 fn entries(devices: usize) -> Vec<Entry> {
-    let channels = |device| (0..=u16::try_from(device).unwrap()).collect();
-    let entry = |(device, id): (usize, &&str)| Entry {
-        device: DeviceId::new(id).unwrap(),
-        channels: channels(device),
-    };
+    let channels = |device| (0..=u16::try_from(device).unwrap()).map(|number| (number, 0));
+    let entry = |(device, id): (usize, &&str)| Entry::new(DeviceId::new(id).unwrap(), 1, channels(device));
     DEVICES.iter().take(devices).enumerate().map(entry).collect()
 }
 

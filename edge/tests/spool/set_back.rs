@@ -168,7 +168,7 @@ fn a_new_outbox_without_samples_remembers_the_newest_of_the_one_before() {
     assert_eq!((successor.next_seq, successor.previous.map(|(boot, _)| boot)), (0, Some(boot)));
     drop(first);
     disk.power_loss(0);
-    let entries = ["a", "b"].map(|name| Entry { device: id(name), channels: vec![1] });
+    let entries = ["a", "b"].map(|name| Entry::new(id(name), 1, [(1, 0)]));
     for _ in 0..2 {
         let (_, found) = Spool::open(disk.handle(), Path::new(FOLDER), LIMITS, &entries, || 77).unwrap();
         assert_eq!(found[0].newest_ms.map(|newest_ms| newest_ms + 1_000), Some(due_ms));

@@ -91,7 +91,8 @@ fn report(lane: &mut Lane, registry: &Registry, day: i64) -> Result<(), Box<dyn 
         let t0 = (START_MS + day * DAY_MS) / i64::from(class.time_unit_ms);
         let blocks = [BlockDraft { t0, step: 0, dt: &[], samples, columns: &columns }];
         let seq = day.unsigned_abs() * u64::from(samples);
-        let header = Header { boot: 7, seq, ..Header::default() };
+        let class_version = Some(class.version);
+        let header = Header { boot: 7, seq, class_version, ..Header::default() };
         let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out)?;
         let topic = topic::up(registry.device(device).id);
         let at_ms = START_MS + (day + 2) * DAY_MS;

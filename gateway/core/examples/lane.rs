@@ -167,7 +167,8 @@ fn day_of_reports(order: &[u32], topics: &[Vec<u8>], day: i64) -> Result<Message
         let blocks = [BlockDraft { t0: START_H + 24 * day, step: 0, dt: &[], samples, columns: &columns }];
         let seq = day.unsigned_abs() * HOURS as u64;
         let sent_after_s = Some(3600);
-        let header = Header { boot: number + 1, seq, sent_after_s, ..Header::default() };
+        let class_version = Some(1);
+        let header = Header { boot: number + 1, seq, sent_after_s, class_version, ..Header::default() };
         let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out)?;
         let from = bytes.len();
         bytes.extend_from_slice(&topics[number as usize]);

@@ -14,7 +14,7 @@ mod form;
 
 use crate::{
     event::{ABSENT, Accepted, ChannelStat, SampleSet, Shown, WindowClosed},
-    registry::{ClassRules, DeviceIx},
+    registry::{ClassRules, DeviceIx, VersionRules},
 };
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -72,6 +72,16 @@ impl Stat {
         last_seq: 0,
         last_boot: 0,
     };
+
+    /// Of values that are `factor` times as large.
+    fn times(self, factor: i64) -> Self {
+        if self.count == 0 {
+            return self;
+        }
+        let by = |value: i64| value.saturating_mul(factor);
+        let sum = Sum(self.sum.0.saturating_mul(factor.into()));
+        Self { sum, min: by(self.min), max: by(self.max), last: by(self.last), ..self }
+    }
 
     /// Adds values of ascending keys: `key` says the key of an index.
     fn add(&mut self, values: &[i64], key: impl Fn(usize) -> (i64, u64, u32)) {
@@ -183,6 +193,27 @@ impl Windows {
             if window.start_ms + i64::from(window.length_ms) <= passed_ms || complete() {
                 window.show(stats, rules, device, shown);
             }
+        }
+    }
+
+    /// Puts statistics of the class as it was `before` into integers and channels of its newest version.
+    pub(crate) fn change_class(&mut self, rules: &ClassRules, before: &VersionRules) {
+        let old = core::mem::take(&mut self.stats);
+        let channels = before.rolled_up.len();
+        if old.len() != self.list.len() * channels {
+            *self = Self::default();
+            return;
+        }
+        let place_of = |at: u8| {
+            before.rolled_up.iter().position(|&of| before.channels()[usize::from(of)].at == usize::from(at))
+        };
+        self.stats.reserve_exact(self.list.len() * rules.rolled_up.len());
+        for window in 0..self.list.len() {
+            self.stats.extend(rules.rolled_up.iter().map(|&at| {
+                let Some(place) = place_of(at) else { return Stat::EMPTY };
+                let factor = before.channels()[usize::from(before.rolled_up[place])].factor;
+                old[window * channels + place].times(factor)
+            }));
         }
     }
 

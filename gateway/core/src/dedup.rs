@@ -33,7 +33,7 @@ use crate::{
     validate::EARLIEST_MS,
 };
 use alloc::{boxed::Box, vec::Vec};
-use core::ops::Range;
+use core::{num::NonZeroU32, ops::Range};
 use folded::Folded;
 use hunhe_proto::reading::Report;
 use outbox::{Outbox, seconds};
@@ -160,6 +160,14 @@ impl Outboxes {
             rare.written_off = rare.written_off.saturating_sub(explained);
         }
         outcome.map(|()| admitted)
+    }
+
+    /// The class version that the reports of an outbox follow, where one of them said it.
+    #[must_use]
+    pub fn class_version(&self, boot: u32) -> Option<u32> {
+        let known = self.list.iter().find(|outbox| outbox.boot == boot).map(|outbox| outbox.class_version);
+        let folded = || Some(self.folded()?.find(boot)?.class_version);
+        known.or_else(folded).flatten().map(NonZeroU32::get)
     }
 
     /// A new outbox names an older one: what that one sampled and never delivered is lost.

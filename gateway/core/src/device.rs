@@ -8,7 +8,7 @@ use crate::{
     alert::Alerts,
     dedup::Outboxes,
     event::{ABSENT, Accepted, Arrival, SampleSet},
-    registry::ClassRules,
+    registry::{ClassRules, VersionRules},
     validate::CLOCK_SUSPECT_MS,
 };
 use alloc::boxed::Box;
@@ -92,10 +92,21 @@ impl DeviceState {
             + self.alerts.heap_bytes()
     }
 
-    /// Forgets what is told in terms of the class: it has changed.
-    pub(crate) fn change_class(&mut self, rules: &ClassRules) {
+    /// Puts what was noted in terms of the class as it was `before` into those of its newest version; forgets it where the
+    /// class is another one.
+    pub(crate) fn change_class(&mut self, rules: &ClassRules, before: Option<&VersionRules>) {
+        let last = core::mem::take(&mut self.last);
         self.last = alloc::vec![ABSENT; rules.channels.len()].into_boxed_slice();
-        self.windows = Windows::default();
+        let Some(before) = before else {
+            self.windows = Windows::default();
+            return;
+        };
+        for (channel, value) in before.channels().iter().zip(last).filter(|&(_, value)| value != ABSENT) {
+            if let Some(slot) = self.last.get_mut(channel.at) {
+                *slot = value.saturating_mul(channel.factor);
+            }
+        }
+        self.windows.change_class(rules, before);
     }
 
     /// It left the registry: what it measured is of no class any more, and its alerts were closed.

@@ -91,8 +91,12 @@ pub enum Reason {
     UnknownDevice,
     /// The payload is no report.
     Undecodable(DecodeError),
-    /// The report follows another class or class version than the registry says.
+    /// The report follows another version of its class than its outbox did before: one outbox has one.
     WrongClass,
+    /// The report says no class version, and neither did one before it of its outbox: its integers have no scale.
+    ClassVersionUnknown,
+    /// The report follows a version of its class that is not installed.
+    UnknownClassVersion,
     /// More outboxes or gaps than are remembered.
     DedupWindow,
     /// It names sequence numbers that the device cannot have reached.
@@ -122,6 +126,8 @@ impl Reason {
             Self::UnknownDevice => "unknown_device",
             Self::Undecodable(error) => error.reason(),
             Self::WrongClass => "wrong_class",
+            Self::ClassVersionUnknown => "class_version_unknown",
+            Self::UnknownClassVersion => "unknown_class_version",
             Self::DedupWindow => "dedup_window",
             Self::ImplausibleSeq => "implausible_seq",
             Self::TooOld => "too_old",

@@ -1,4 +1,6 @@
-//! Judges the fresh samples of one report: times, values, registers. What passes becomes columns, the rest refusals.
+//! Judges the fresh samples of one report: times, values, changes. What passes becomes columns, the rest refusals.
+//!
+//! Values are judged by the version of the class that the report follows, and leave here as the newest version's integers.
 //!
 //! Invariants: a sample is accepted where at least one value is, and each of the others is [`ABSENT`] then; every set
 //! has consecutive sequence numbers; refused ranges ascend. No allocation unless a value is refused or a sample is empty.
@@ -7,8 +9,11 @@ use crate::{
     alert::Context,
     device::DeviceState,
     event::{ABSENT, Arrival, Decisions, Reason, RefusedRange, SampleSet, worse},
-    registry::{ClassRules, DeviceIx},
-    validate::{CLOCK_SUSPECT_MS, RegisterStep, TimeWindow, judge_values, refusal_of, register_step},
+    registry::{ClassRules, DeviceIx, VersionChannel, VersionRules},
+    validate::{
+        CLOCK_SUSPECT_MS, RegisterStep, TimeWindow, change_max, is_too_fast, is_unusual, judge_values,
+        refusal_of, register_step,
+    },
 };
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -22,6 +27,8 @@ pub(crate) struct Judge<'a> {
     pub(crate) device: DeviceIx,
     pub(crate) id: DeviceId,
     pub(crate) rules: &'a ClassRules,
+    /// The version of the class that the report follows.
+    pub(crate) version: &'a VersionRules,
     pub(crate) arrival: Arrival,
     pub(crate) report: &'a Report,
     pub(crate) window: TimeWindow,
@@ -39,10 +46,14 @@ pub(crate) struct Counted {
     pub(crate) readings: usize,
     /// Values refused in accepted samples.
     pub(crate) values_refused: usize,
-    /// Samples whose register ran backwards.
+    /// Samples with a gauge beyond its usual range (V05).
+    pub(crate) unusual: u64,
+    /// Samples whose register ran backwards (V06).
     pub(crate) reversed: u64,
-    /// Samples dated ahead of their arrival, each doubted for itself.
+    /// Samples dated ahead of their arrival, each doubted for itself (V01).
     pub(crate) ahead: u64,
+    /// Samples with a change faster than plausible (V07).
+    pub(crate) too_fast: u64,
 }
 
 impl Judge<'_> {
@@ -87,9 +98,11 @@ impl Judge<'_> {
         let within = rows.start - block.samples.start..rows.end - block.samples.start;
         let (mut whole, mut refused) = (false, false);
         for column in &self.report.columns[block.columns.clone()] {
-            let Some(at) = self.rules.position(column.channel) else { continue };
+            let Some(channel) = self.version.channel(column.channel) else { continue };
             let values = &self.report.values_of(column)[within.clone()];
-            let judged = judge_values(&self.rules.channels[at], values, &mut out.values);
+            let converted_from = out.values.len();
+            let judged = judge_values(&channel.wire, values, &mut out.values);
+            convert(channel, &mut out.values[converted_from..]);
             whole |= judged.accepted == values.len();
             refused |= judged.refused > 0;
             self.counted.readings += judged.accepted;
@@ -117,7 +130,8 @@ impl Judge<'_> {
 
     fn accept(&mut self, set: SampleSet) {
         self.doubt_times(&set);
-        self.doubt_registers(&set);
+        self.doubt_unusual(&set);
+        self.doubt_changes(&set);
         let ahead_from_ms = self.state.ahead_from_ms(self.arrival);
         let context = Context {
             device: self.device,
@@ -176,9 +190,9 @@ impl Judge<'_> {
     fn row_verdict(&mut self, block: &BlockSpan, row: usize, slot: usize) -> Option<Reason> {
         let (mut accepted, mut refused, mut reason) = (false, 0, None);
         for column in &self.report.columns[block.columns.clone()] {
-            let Some(at) = self.rules.position(column.channel) else { continue };
+            let Some(channel) = self.version.channel(column.channel) else { continue };
             let value = self.report.values_of(column)[row];
-            let why = refusal_of(&self.rules.channels[at], value);
+            let why = refusal_of(&channel.wire, value);
             accepted |= why.is_none() && value != ABSENT;
             refused += usize::from(why.is_some());
             reason = reason.or(why);
@@ -221,53 +235,120 @@ impl Judge<'_> {
         self.counted.ahead += (set.rows.end - ahead) as u64;
     }
 
-    /// V06 for samples newer than all before. An older one is not judged: its neighbours are in the store, not here.
-    fn doubt_registers(&mut self, set: &SampleSet) {
+    /// The rules of a set's column, in the newest version's integers, and the channel's newest value before the set.
+    fn column_rules(&self, set: &SampleSet, column: usize) -> Option<(&VersionChannel, i64)> {
+        let number = self.decisions.accepted.channels[set.channels.start + column];
+        let channel = self.version.channel(number)?;
+        Some((channel, *self.state.last.get(channel.at)?))
+    }
+
+    /// V05: a gauge beyond its usual range. Nearly none is, and this is quick to say.
+    fn doubt_unusual(&mut self, set: &SampleSet) {
+        let out = &self.decisions.accepted;
+        let unusual_rows = |column: usize| {
+            let rules = self.column_rules(set, column).map(|(channel, _)| &channel.converted);
+            let rules =
+                rules.filter(|rules| rules.kind == Kind::Gauge && rules.usual != (rules.low, rules.high))?;
+            let values = out.column(set, column);
+            let is_usual = values.iter().all(|&value| value >= rules.usual.0 && value <= rules.usual.1);
+            let unusual = values.iter().enumerate().filter(|&(_, &value)| is_unusual(rules, value));
+            (!is_usual).then(|| unusual.map(|(row, _)| row))
+        };
+        let mut rows: Vec<usize> = (0..set.channels.len()).filter_map(unusual_rows).flatten().collect();
+        if rows.is_empty() {
+            return;
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        self.counted.unusual += rows.len() as u64;
+        self.suspect(set, rows);
+    }
+
+    /// V06 and V07 for samples newer than all before. An older one is not judged: its neighbours are in the store, not here.
+    fn doubt_changes(&mut self, set: &SampleSet) {
+        let mut too_fast: Vec<usize> = Vec::new();
         for column in 0..set.channels.len() {
-            let number = self.decisions.accepted.channels[set.channels.start + column];
-            let Some(at) = self.rules.position(number) else { continue };
-            if self.rules.channels[at].kind == Kind::Register && self.falls(set, column, at) {
-                self.doubt_register(set, column, at);
+            if self.is_steady(set, column) {
+                continue;
             }
+            too_fast.extend(self.doubt_column(set, column));
+        }
+        if !too_fast.is_empty() {
+            too_fast.sort_unstable();
+            too_fast.dedup();
+            self.counted.too_fast += too_fast.len() as u64;
+            self.suspect(set, too_fast);
         }
     }
 
-    /// Does the column fall anywhere? Nearly none does, and this is quick to say.
-    fn falls(&self, set: &SampleSet, column: usize, at: usize) -> bool {
-        let mut highest = self.state.last[at];
-        let mut falls = false;
-        for &value in self.decisions.accepted.column(set, column) {
-            falls |= value < highest;
-            highest = highest.max(value);
+    fn suspect(&mut self, set: &SampleSet, rows: Vec<usize>) {
+        for row in rows {
+            let quality = &mut self.decisions.accepted.quality[set.rows.start + row];
+            *quality = worse_code(*quality, Quality::Suspect.code());
         }
-        falls
     }
 
-    fn doubt_register(&mut self, set: &SampleSet, column: usize, at: usize) {
-        // A new serial number explains one fall.
+    /// Does the column neither fall, where it is a register, nor change faster than over its shortest step is plausible?
+    /// Nearly all are so, and this is quick to say.
+    fn is_steady(&self, set: &SampleSet, column: usize) -> bool {
+        let Some((channel, last)) = self.column_rules(set, column) else { return true };
+        let rules = &channel.converted;
+        let is_register = rules.kind == Kind::Register;
+        if !is_register && (rules.kind != Kind::Gauge || rules.change_per_h_max.is_none()) {
+            return true;
+        }
+        let out = &self.decisions.accepted;
+        let times = &out.times_ms[set.rows.clone()];
+        let values = out.column(set, column);
+        let before_ms = self.state.last_ms;
+        let since_last_ms = times[0].saturating_sub(before_ms).max(rules.every_ms);
+        let shortest_ms = times.windows(2).fold(since_last_ms, |least, pair| least.min(pair[1] - pair[0]));
+        let most = change_max(rules, shortest_ms);
+        let least = if is_register { 0 } else { -most };
+        let mut before = if last == ABSENT { values[0] } else { last };
+        // ABSENT is far from every value, so that a column with gaps is looked at closely.
+        values.iter().all(|&value| {
+            let change = value.saturating_sub(core::mem::replace(&mut before, value));
+            change >= least && change <= most
+        })
+    }
+
+    /// Marks where a register runs backwards, and returns the rows where the channel changes too fast.
+    fn doubt_column(&mut self, set: &SampleSet, column: usize) -> Vec<usize> {
+        // A new serial number explains one leap.
         let mut swapped = self.serial_changed(set);
-        let out = &mut self.decisions.accepted;
-        let (mut before, mut before_ms) = (self.state.last[at], self.state.last_ms);
-        for row in 0..set.rows.len() {
-            let value = out.values[set.values_from + column * set.rows.len() + row];
+        let Some((channel, last)) = self.column_rules(set, column) else { return Vec::new() };
+        let rules = channel.converted.clone();
+        let (mut before, mut before_ms) = (last, self.state.last_ms);
+        let mut reversed = Vec::new();
+        let mut too_fast = Vec::new();
+        let out = &self.decisions.accepted;
+        for (row, &value) in out.column(set, column).iter().enumerate() {
             let time_ms = out.times_ms[set.rows.start + row];
             if value == ABSENT || time_ms <= before_ms {
                 continue;
             }
             if before != ABSENT {
-                let elapsed_ms = time_ms - before_ms;
-                match register_step(&self.rules.channels[at], before, value, elapsed_ms, swapped) {
-                    RegisterStep::Forward | RegisterStep::Rollover => {}
+                // Between reports only the newest sample's time is known, which may have lacked the channel.
+                let elapsed_ms = (time_ms - before_ms).max(rules.every_ms);
+                let step = match rules.kind {
+                    Kind::Register => register_step(&rules, before, value, time_ms - before_ms, swapped),
+                    _ => RegisterStep::Forward,
+                };
+                match step {
+                    RegisterStep::Forward if !is_too_fast(&rules, before, value, elapsed_ms) => {}
+                    RegisterStep::Forward if rules.kind == Kind::Register && swapped => swapped = false,
+                    RegisterStep::Forward => too_fast.push(row),
+                    RegisterStep::Rollover => {}
                     RegisterStep::Swap => swapped = false,
-                    RegisterStep::Reverse => {
-                        let quality = &mut out.quality[set.rows.start + row];
-                        *quality = worse_code(*quality, Quality::Suspect.code());
-                        self.counted.reversed += 1;
-                    }
+                    RegisterStep::Reverse => reversed.push(row),
                 }
             }
             (before, before_ms) = (value, time_ms);
         }
+        self.counted.reversed += reversed.len() as u64;
+        self.suspect(set, reversed);
+        too_fast
     }
 
     fn serial_changed(&self, set: &SampleSet) -> bool {
@@ -283,6 +364,13 @@ impl Judge<'_> {
                         .any(|&value| value != ABSENT && known != ABSENT && value != known)
             })
         })
+    }
+}
+
+/// Makes wire integers those of the newest version; classes that stand side by side keep them below 2^53.
+fn convert(channel: &VersionChannel, values: &mut [i64]) {
+    if channel.factor != 1 {
+        values.iter_mut().filter(|value| **value != ABSENT).for_each(|value| *value *= channel.factor);
     }
 }
 

@@ -1,7 +1,7 @@
 //! All state of a shard of devices, driven by journaled events alone: the same journal gives the same decisions.
 //!
-//! The path of a message, [`Lane::handle`]: topic → device → report → class → outbox (deduplication) → times → values
-//! → registers → windows. What falls out on the way is a refusal with its reason; what comes through is a set of
+//! The path of a message, [`Lane::handle`]: topic → device → report → class version → outbox (deduplication) → times →
+//! values → changes → windows. What falls out on the way is a refusal with its reason; what comes through is a set of
 //! columns. The ledger's counters move in step, but `stored` and `quarantined` only by a sink's word
 //! ([`Lane::confirmed`]).
 //!
@@ -30,14 +30,14 @@ use crate::{
     judge::{Counted, Judge},
     ledger::Totals,
     ranges::TooScattered,
-    registry::{AgentIx, ClassRules, DeviceIx, Registry, Resolved},
+    registry::{AgentIx, ClassRules, DeviceIx, Registry, Resolved, VersionRules},
     silence,
     validate::TimeWindow,
 };
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::ops::Range;
 use hunhe_proto::{
-    decode::{DecodeError, decode},
+    decode::{DecodeError, class_version_of, decode},
     id::DeviceId,
     reading::{Quality, Report},
     topic::{self, Topic},
@@ -167,6 +167,12 @@ impl Lane {
         let mut report = core::mem::take(&mut self.report);
         let outcome = match decode(payload, rules.axis, &mut report) {
             Ok(()) => self.report(arrival, (device, id), rules, &report, (heard, redrive), decisions),
+            // By another version's clock it may be a report.
+            Err(DecodeError::TimeRange)
+                if class_version_of(payload).is_some_and(|told| rules.version(told).is_none()) =>
+            {
+                Err(Refusal { device: Some(device), boot: 0, reason: Reason::UnknownClassVersion })
+            }
             Err(error) => {
                 self.city.refuse(agent, crc32c::crc32c(payload), REFUSED_MAX);
                 Err(Refusal { device: Some(device), boot: 0, reason: Reason::Undecodable(error) })
@@ -209,13 +215,25 @@ impl Lane {
         let listened_ms = self.city.listened_ms;
         let state = self.devices[device.at()]
             .get_or_insert_with(|| Box::new(DeviceState::heard_first(rules, arrival, listened_ms)));
-        let wrong_class = report.header.class_version.is_some_and(|version| version != rules.class.version);
+        let version = version_of(rules, state, report);
         let counted = Counted::default();
-        let mut judge =
-            Judge { device, id, rules, arrival, report, window, doubt, state, decisions, counted };
+        let of = version.unwrap_or(rules.newest());
+        let mut judge = Judge {
+            device,
+            id,
+            rules,
+            version: of,
+            arrival,
+            report,
+            window,
+            doubt,
+            state,
+            decisions,
+            counted,
+        };
         for fresh in &self.fresh {
-            if wrong_class {
-                judge.refuse(fresh.start, fresh.end - fresh.start, Reason::WrongClass);
+            if let Err(reason) = version {
+                judge.refuse(fresh.start, fresh.end - fresh.start, reason);
                 continue;
             }
             for block in &report.blocks {
@@ -248,20 +266,26 @@ impl Lane {
         };
         let mut doubt = Quality::Valid;
         let mut seen = Seen::default();
-        let mut refused = None;
+        let mut refused;
         // A redrive is an operator's word, not the device's, and may know better.
         if heard && !state.outboxes.is_plausible(report, pace) {
             refused = Some(Reason::ImplausibleSeq);
         } else {
             if heard {
                 state.note_message(arrival, listened_ms, report);
-                doubt = state.judge_clock(arrival, report);
                 state.alerts.heard(context, &mut decisions.alerts);
             }
-            let fresh = &mut self.fresh;
-            match state.outboxes.admit(report, arrival.at_ms, |range| fresh.push(range)) {
-                Ok(admitted) => seen.admitted = admitted,
-                Err(TooScattered) => refused = Some(Reason::DedupWindow),
+            // Not admitted where its version is not known, so that the agent sends it again.
+            refused = version_of(context.rules, state, report).err();
+            if refused.is_none() {
+                if heard {
+                    doubt = state.judge_clock(arrival, report);
+                }
+                let fresh = &mut self.fresh;
+                match state.outboxes.admit(report, arrival.at_ms, |range| fresh.push(range)) {
+                    Ok(admitted) => seen.admitted = admitted,
+                    Err(TooScattered) => refused = Some(Reason::DedupWindow),
+                }
             }
         }
         seen.refused = refused.map(Reason::name);
@@ -312,7 +336,9 @@ impl Lane {
         self.counters.readings += counted.readings as u64;
         self.counters.values_refused += counted.values_refused as u64;
         self.counters.doubt("V01", if doubt == Quality::Suspect { accepted } else { counted.ahead });
+        self.counters.doubt("V05", counted.unusual);
         self.counters.doubt("V06", counted.reversed);
+        self.counters.doubt("V07", counted.too_fast);
         if let Some(&RefusedRange { reason, .. }) = decisions.refused.first() {
             decisions.refusal = Some(Refusal { device: Some(device), boot, reason });
         }
@@ -442,6 +468,23 @@ impl Counters {
             *self.doubted.entry(rule.into()).or_default() += samples;
         }
     }
+}
+
+/// The version of its class that a report follows: as it says, or as one before it of its outbox did. A report without
+/// samples has no integers, and needs none.
+fn version_of<'a>(
+    rules: &'a ClassRules,
+    state: &DeviceState,
+    report: &Report,
+) -> Result<&'a VersionRules, Reason> {
+    let known = state.outboxes.class_version(report.header.boot);
+    let version = match (report.header.class_version, known) {
+        (Some(said), Some(known)) if said != known => return Err(Reason::WrongClass),
+        (Some(version), _) | (None, Some(version)) => version,
+        (None, None) if report.samples() == 0 => return Ok(rules.newest()),
+        (None, None) => return Err(Reason::ClassVersionUnknown),
+    };
+    rules.version(version).ok_or(Reason::UnknownClassVersion)
 }
 
 /// The parts of a report that `refused` names, each sample once whatever it says.

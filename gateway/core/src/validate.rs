@@ -1,7 +1,9 @@
 //! Which samples and values are plausible, and why not. Pure functions over one message's columns.
 //!
 //! Refused (quarantined): impossible times, values out of the class's range or between the instrument's steps.
-//! Doubted (quality `suspect`): what a rule finds implausible and a person may still want (V01, V06).
+//! Doubted (quality `suspect`): what a rule finds implausible and a person may still want: a clock that is off (V01), a gauge
+//! beyond its usual range (V05), a register that falls (V06), a change too fast (V07). A doubted sample is stored, and it
+//! moves alerts and windows as any other: a leak is a step.
 //! Counted: gaps and times off the grid (V03, V04).
 //! Deliberately absent: rules that need history or neighbours, and any change to a value. Two samples of one time under
 //! different sequence numbers (V02) meet only in the store, whose word moves the loser to quarantine.
@@ -125,6 +127,33 @@ pub enum RegisterStep {
     Reverse,
 }
 
+/// A change is judged over no less time than this (D), in milliseconds: the noise of a sensor that is read each second is no
+/// change.
+pub const CHANGE_OVER_MS_MIN: i64 = 60_000;
+/// No two wire integers are this far apart.
+const ANY_CHANGE: i64 = 1 << 60;
+
+/// The greatest plausible change of a channel over `elapsed_ms` (V07), a step of the instrument included.
+#[must_use]
+pub fn change_max(rules: &ChannelRules, elapsed_ms: i64) -> i64 {
+    let Some(per_h) = rules.change_per_h_max else { return ANY_CHANGE };
+    let elapsed_ms = elapsed_ms.max(CHANGE_OVER_MS_MIN);
+    let change = i128::from(per_h) * i128::from(elapsed_ms) / 3_600_000 + i128::from(rules.step);
+    i64::try_from(change).map_or(ANY_CHANGE, |change| change.min(ANY_CHANGE))
+}
+
+/// Is a change from `before` to `after` over `elapsed_ms` faster than plausible (V07)?
+#[must_use]
+pub fn is_too_fast(rules: &ChannelRules, before: i64, after: i64, elapsed_ms: i64) -> bool {
+    after.saturating_sub(before).saturating_abs() > change_max(rules, elapsed_ms)
+}
+
+/// Is a gauge's value outside of its usual range (V05)? One that is not there is not.
+#[must_use]
+pub const fn is_unusual(rules: &ChannelRules, value: i64) -> bool {
+    (value < rules.usual.0 || value > rules.usual.1) && value != ABSENT
+}
+
 /// Judges a register's step from `before` to `after` over `elapsed_ms`.
 #[must_use]
 pub fn register_step(
@@ -165,6 +194,8 @@ mod tests {
             step: 10,
             rollover: Some(100_000_000),
             change_per_h_max: Some(7_200),
+            usual: (0, 99_999_999),
+            every_ms: 3_600_000,
         }
     }
 
@@ -179,6 +210,16 @@ mod tests {
         assert_eq!(step(99_999_000, 20_000, 3, false), RegisterStep::Rollover);
         assert_eq!(step(50_000_000, 0, 1, false), RegisterStep::Reverse, "not near its width");
         assert_eq!(step(50_000_000, 0, 1, true), RegisterStep::Swap);
+    }
+
+    #[test]
+    fn a_change_is_too_fast_over_a_minute_at_least_and_by_more_than_a_step() {
+        let fast = |change: i64, elapsed_ms| is_too_fast(&register(), 1_000, 1_000 + change, elapsed_ms);
+        assert_eq!([7_210, 7_211].map(|change| fast(change, 3_600_000)), [false, true]);
+        assert_eq!([130, 131, -130, -131].map(|change| fast(change, 60_000)), [false, true, false, true]);
+        assert_eq!([130, 131].map(|change| fast(change, 1)), [false, true], "as over a minute");
+        let any = ChannelRules { change_per_h_max: None, ..register() };
+        assert!(!is_too_fast(&any, 0, (1 << 53) - 1, 1));
     }
 
     #[test]

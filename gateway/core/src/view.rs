@@ -190,8 +190,8 @@ impl Lane {
     }
 
     /// Takes up a snapshot. Of devices that are no longer registered, whose number is returned, the ledger is kept for when they
-    /// come back, of [`REMOVED_MAX`] at the most; a device whose class changed keeps its ledger, and loses its windows and
-    /// newest values.
+    /// come back, of [`REMOVED_MAX`] at the most. Where a newer version of its class was installed, a device's windows and
+    /// newest values are converted, for as long as the older one is beside it; with another class it loses them.
     pub fn restore(&mut self, snapshot: Snapshot<'_>) -> usize {
         self.counters = snapshot.counters;
         self.city.restore(snapshot.city, &self.registry);
@@ -210,13 +210,11 @@ impl Lane {
             let mut state = state.into_own();
             let rules = self.registry.class_of(device);
             let before = snapshot.classes.get(class as usize);
-            let same = before.is_some_and(|(name, version)| {
-                *name == rules.class.name
-                    && *version == rules.class.version
-                    && state.last.len() == rules.channels.len()
-            });
-            if !same {
-                state.change_class(rules);
+            let before = before.filter(|(name, _)| *name == rules.class.name);
+            let before = before.and_then(|&(_, version)| rules.version(version));
+            match before.filter(|before| before.channels().len() == state.last.len()) {
+                Some(before) if before.version == rules.class.version => {}
+                before => state.change_class(rules, before),
             }
             state.alerts.keep_rules(|key| self.registry.has_rule(rules, key));
             if class == NO_CLASS {

@@ -170,7 +170,7 @@ fn a_clock_that_is_known_to_be_wrong_does_not_make_a_leak_old() {
         sent.header.sent_after_s = Some(0);
         // The device's clock is two hours slow.
         let at_ms = START_MS + (minute + 120) * MINUTE_MS;
-        let (topic, payload) = (up("flow-0"), sent.bytes());
+        let (topic, payload) = (up("flow-0"), sent.versioned("flow-0").bytes());
         let arrival = Arrival { lsn: 1, at_ms, live: true, alarm: false };
         let mut decisions = Decisions::default();
         lane.handle(Event::Message { arrival, topic: &topic, payload: &payload }, &mut decisions);
@@ -279,7 +279,7 @@ fn an_alarm_after_the_devices_clock_was_set_back_is_live() {
     let mut live = |seq: u64, minute: i64, metres: i64, fast: i64| {
         let mut sent = Sent::new(1, seq).block(START_MS / 1000 + (minute + fast) * 60, 2, &[metres * 100]);
         sent.header.sent_after_s = Some(0);
-        let (topic, payload) = (up("flow-0"), sent.bytes());
+        let (topic, payload) = (up("flow-0"), sent.versioned("flow-0").bytes());
         let arrival = Arrival { lsn: 1, at_ms: START_MS + minute * MINUTE_MS, live: true, alarm: false };
         let mut decisions = Decisions::default();
         lane.handle(Event::Message { arrival, topic: &topic, payload: &payload }, &mut decisions);
@@ -365,7 +365,7 @@ fn a_clock_that_is_said_to_be_fast_makes_no_true_alarm_old() {
     let mut live = |boot: u32, seq: u64, minute: i64, metres: i64, sent_after_s: Option<i32>| {
         let mut sent = Sent::new(boot, seq).block(START_MS / 1000 + minute * 60, 2, &[metres * 100]);
         sent.header.sent_after_s = sent_after_s;
-        let (topic, payload) = (up("flow-0"), sent.bytes());
+        let (topic, payload) = (up("flow-0"), sent.versioned("flow-0").bytes());
         let arrival = Arrival { lsn: 1, at_ms: START_MS + minute * MINUTE_MS, live: true, alarm: false };
         let mut decisions = Decisions::default();
         lane.handle(Event::Message { arrival, topic: &topic, payload: &payload }, &mut decisions);

@@ -40,12 +40,18 @@ fn lane_of(class: &Class) -> Lane {
     Lane::new(Arc::new(registry), Policy::default())
 }
 
+fn of_version(class: &Class) -> Sent {
+    let mut sent = Sent::new(7, 0);
+    sent.header.class_version = Some(class.version);
+    sent
+}
+
 /// A report of one sample with one value; what is said of it.
 fn verdict(class: &Class, channel: u16, wire: i64) -> Option<&'static str> {
     let mut lane = lane_of(class);
     let now_ms = START_MS + DAY_MS;
     let t0 = START_MS / i64::from(class.time_unit_ms);
-    let decisions = send(&mut lane, now_ms, "d-1", &Sent::new(7, 0).block(t0, channel, &[wire]));
+    let decisions = send(&mut lane, now_ms, "d-1", &of_version(class).block(t0, channel, &[wire]));
     assert_eq!(decisions.accepted.sets.len(), usize::from(decisions.refusal.is_none()));
     let told = decisions.refused.first().map(|range| range.reason.name());
     assert_eq!(told, decisions.refusal.map(|refusal| refusal.reason.name()));
@@ -89,7 +95,7 @@ fn a_good_value_saves_a_sample_from_a_bad_one_beside_it() {
             ..Block::default()
         };
         let mut lane = lane_of(&class);
-        let decisions = send(&mut lane, START_MS + DAY_MS, "d-1", &Sent::new(7, 0).with(block));
+        let decisions = send(&mut lane, START_MS + DAY_MS, "d-1", &of_version(&class).with(block));
         assert_eq!(accepted_seqs(&decisions), [0], "{}", class.name);
         assert_eq!(lane.counters().values_refused, 1, "{}", class.name);
     }

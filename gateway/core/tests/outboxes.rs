@@ -451,7 +451,7 @@ fn a_device_with_as_many_outboxes_as_are_remembered_takes_two_kibibytes_more() {
 fn an_arrival_from_a_backlog_is_judged_by_the_same_numbers() {
     let mut lane = watched();
     let topic = up("gas-0");
-    let payload = Sent::new(1, SEQ_END - 4096).bytes();
+    let payload = Sent::new(1, SEQ_END - 4096).versioned("gas-0").bytes();
     for live in [true, false] {
         for alarm in [true, false] {
             let arrival = Arrival { lsn: 1, at_ms: NOW_MS, live, alarm };

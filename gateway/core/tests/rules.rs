@@ -6,7 +6,7 @@ mod support;
 
 use hunhe_gateway_core::{
     event::{ABSENT, Decisions, Event},
-    lane::Lane,
+    lane::{Lane, Policy},
 };
 use support::*;
 
@@ -40,7 +40,7 @@ fn v01_a_wrong_clock_makes_live_samples_suspect_and_nothing_else() {
         sent.header.sent_after_s = Some(600);
         let at_ms = START_MS + HOUR_MS + 600_000 - offset_s * 1000;
         let mut decisions = Decisions::default();
-        let (topic, payload) = (up("gas-0"), sent.bytes());
+        let (topic, payload) = (up("gas-0"), sent.versioned("gas-0").bytes());
         let mut arrival = arrival(at_ms);
         arrival.live = live;
         lane.handle(Event::Message { arrival, topic: &topic, payload: &payload }, &mut decisions);
@@ -116,10 +116,10 @@ fn v06_a_register_may_roll_over_and_be_swapped_but_not_run_backwards() {
     // Register, serial number, then what the next three samples make of it: 1 valid, 2 suspect.
     type Case = (&'static str, [i64; 3], [i64; 3], [u8; 3]);
     let cases: [Case; 6] = [
-        ("forward", [99_990_010, 99_990_010, 99_999_990], [5, 5, 5], [1, 1, 1]),
-        ("rollover", [99_999_990, 1000, 2000], [5, 5, 5], [1, 1, 1]),
+        ("forward", [99_990_010, 99_990_010, 99_997_220], [5, 5, 5], [1, 1, 1]),
+        ("rollover", [99_997_200, 1000, 2000], [5, 5, 5], [1, 1, 1]),
         ("swap", [99_990_010, 0, 10], [5, 6, 6], [1, 1, 1]),
-        ("reverse", [50_000_000, 99_990_000, 49_000_000], [5, 5, 5], [2, 1, 2]),
+        ("reverse", [50_000_000, 50_007_000, 49_000_000], [5, 5, 5], [2, 1, 2]),
         ("a fall after a rise", [99_990_010, 99_990_090, 99_990_050], [5, 5, 5], [1, 1, 2]),
         ("one swap explains one fall", [20, 10, 0], [6, 6, 6], [1, 2, 2]),
     ];
@@ -161,6 +161,82 @@ fn v06_older_samples_are_not_judged_and_judge_nothing() {
     let next =
         send(&mut lane, NOW_MS, "gas-0", &Sent::new(1, 12).held_from(0).block(START_H + 12, 1, &[1000]));
     assert_eq!(quality(&next), [2]);
+}
+
+/// A level in millimetres: usual from 0 to 500, by 6 a minute at most.
+const LEVEL: &str = r#"
+name = "dma_flow"
+version = 1
+title = { zh = "液位", en = "Level" }
+time_unit_ms = 1000
+interval = 60
+report = { samples = 15, silent_after_s = 3600 }
+
+[[channels]]
+number = 2
+name = "pressure"
+title = { zh = "液位", en = "Level" }
+unit = "mm"
+kind = "gauge"
+min = -100
+max = 2000
+usual_min = 0
+usual_max = 500
+change_per_h_max = 360
+"#;
+
+fn level_lane() -> Lane {
+    Lane::new(registry_of(&[LEVEL, GAS]), Policy::default())
+}
+
+fn levels(lane: &mut Lane, seq: u64, values: &[i64]) -> Decisions {
+    let t0 = START_MS / 1000 + 60 * i64::try_from(seq).unwrap();
+    send(lane, NOW_MS, "flow-0", &Sent::new(1, seq).block(t0, 2, values))
+}
+
+#[test]
+fn v05_a_gauge_beyond_its_usual_range_is_stored_and_suspect() {
+    let mut lane = level_lane();
+    let decisions = levels(&mut lane, 0, &[-1, 0, 6, 1, -5]);
+    assert_eq!((accepted_seqs(&decisions), quality(&decisions)), (vec![0, 1, 2, 3, 4], vec![2, 1, 1, 1, 2]));
+    assert_eq!((doubted(&lane, "V05"), doubted(&lane, "V07")), (2, 0));
+    let decisions = levels(&mut level_lane(), 0, &[500, 501]);
+    assert_eq!(quality(&decisions), [1, 2]);
+}
+
+#[test]
+fn v07_a_gauge_that_changes_faster_than_plausible_is_stored_and_suspect() {
+    for split in [false, true] {
+        let mut lane = level_lane();
+        let values = [100, 107, 115, 108, 100];
+        let mut seen = Vec::new();
+        for (seq, part) in (0..).zip(values.chunks(if split { 1 } else { values.len() })) {
+            seen.extend(quality(&levels(&mut lane, seq, part)));
+        }
+        assert_eq!(seen, [1, 1, 2, 1, 2], "six and a step of one a minute; split {split}");
+        // Two minutes later.
+        assert_eq!(quality(&levels(&mut lane, 6, &[113])), [1]);
+        assert_eq!((doubted(&lane, "V07"), doubted(&lane, "V05")), (2, 0));
+    }
+}
+
+#[test]
+fn v07_a_register_that_rises_faster_than_plausible_is_stored_and_suspect() {
+    let mut lane = lane();
+    let sent = Sent::new(1, 0).block(START_H, 1, &[0, 7_210, 14_430, 14_430]);
+    assert_eq!(quality(&send(&mut lane, NOW_MS, "gas-0", &sent)), [1, 1, 2, 1]);
+    assert_eq!((doubted(&lane, "V07"), doubted(&lane, "V06")), (1, 0));
+}
+
+#[test]
+fn a_suspect_sample_still_raises_an_alarm() {
+    let mut lane = level_lane();
+    let rise = levels(&mut lane, 0, &[0, 900, 900]);
+    assert_eq!(quality(&rise), [1, 2, 2], "a leap, and beyond the usual range");
+    // Met from the first doubted sample on, and raised when it has held for a minute.
+    let phases: Vec<_> = rise.alerts.iter().map(|change| (change.phase, change.value)).collect();
+    use hunhe_gateway_core::alert::Phase::{Firing, Pending};
+    assert_eq!(phases, [(Pending, 900), (Firing, 900)]);
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn the_windows_of_a_clock_that_is_known_to_be_fast_are_its_own() {
         let mut sent =
             Sent::new(1, u64::try_from(minute).unwrap()).block(at_ms / 1000 + 14 * 60, 1, &[minute]);
         sent.header.sent_after_s = Some(0);
-        let (topic, payload) = (up("flow-0"), sent.bytes());
+        let (topic, payload) = (up("flow-0"), sent.versioned("flow-0").bytes());
         let arrival = Arrival { lsn: 1, at_ms, live: true, alarm: false };
         let mut decisions = Decisions::default();
         lane.handle(Event::Message { arrival, topic: &topic, payload: &payload }, &mut decisions);

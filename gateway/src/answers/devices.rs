@@ -51,6 +51,7 @@ impl Answers {
                 Class {
                     name: class.name.clone(),
                     version: class.version,
+                    older_versions: rules.older.iter().map(|older| older.version).collect(),
                     title: bilingual(&class.title),
                     interval_s: u32::try_from(rules.interval_ms / 1000).unwrap_or(u32::MAX),
                     channels: class
@@ -65,6 +66,7 @@ impl Answers {
                             min: Some(channel.min),
                             max: Some(channel.max),
                             decimals: channel.decimals,
+                            source: channel.source.clone(),
                         })
                         .collect(),
                     devices,

@@ -15,6 +15,7 @@ use crate::{
         metrics::{Metric, MetricKind},
         types::{Series, SeriesKind},
     },
+    decided::StoredChannel,
     store::{Store, StoreError, Stretch},
 };
 use hunhe_gateway_core::event::{ABSENT, worse};
@@ -161,11 +162,12 @@ impl Answers {
         let waiting = Waiting(Arc::new(AtomicBool::new(true)));
         let until = Until { deadline: Instant::now() + READ_MAX, waited_for: Arc::clone(&waiting.0) };
         let points = Points::of(&query, channel);
-        let (ended, number, scale) = (Arc::clone(&self.reads.ended), channel.number, channel.clone());
+        let (ended, scale) = (Arc::clone(&self.reads.ended), channel.clone());
+        let stored: Vec<StoredChannel> = StoredChannel::all_of(channel).collect();
         let (name, range_ms) = (query.device.clone(), query.from_ms..query.to_ms);
         let read = self
             .read_store(move |store| {
-                let read = read(store, &name, range_ms, number, |wire| scale.value(wire), points, &until);
+                let read = read(store, &name, range_ms, &stored, |wire| scale.value(wire), points, &until);
                 if matches!(read, Ok((_, Some(End::Over)))) {
                     ended.fetch_add(1, Ordering::Relaxed);
                 }
@@ -199,18 +201,24 @@ fn read(
     store: &Store,
     device: &str,
     range_ms: Range<i64>,
-    channel: u16,
+    stored: &[StoredChannel],
     value: impl Fn(i64) -> f64,
     mut points: Points,
     until: &Until,
 ) -> Result<(Points, Option<End>), StoreError> {
     // Registered, and never stored anything.
     let Some(key) = store.find_device(device) else { return Ok((points, None)) };
-    let visited = store.visit(key, range_ms, &[channel], |stretch| {
+    let bits: Vec<u16> = stored.iter().map(|channel| channel.bits()).collect();
+    let decimals = stored.iter().map(|channel| channel.decimals()).max().unwrap_or(0);
+    let visited = store.visit(key, range_ms, &bits, |stretch| {
         if until.is_over(Instant::now()) {
             return ControlFlow::Break(End::Over);
         }
-        points.take(&stretch, stretch.column(channel), &value)
+        let columns = stored
+            .iter()
+            .filter_map(|channel| Some((stretch.column(channel.bits())?, channel.factor_to(decimals))));
+        let columns: Vec<(&[i64], i64)> = columns.collect();
+        points.take(&stretch, &columns, &value)
     })?;
     points.finish();
     Ok((points, visited.break_value()))
@@ -254,16 +262,20 @@ impl Points {
         Self { times: Vec::new(), values: Vec::new(), quality: Vec::new(), limit, steps }
     }
 
-    /// Takes samples of one block; breaks where there is no room for more.
+    /// Takes samples of one block, each from the column that has it, times that column's factor; breaks where there is no
+    /// room for more.
     fn take(
         &mut self,
         stretch: &Stretch<'_>,
-        column: Option<&[i64]>,
+        columns: &[(&[i64], i64)],
         value: impl Fn(i64) -> f64,
     ) -> ControlFlow<End> {
         for (row, (&time_ms, &quality)) in stretch.times_ms.iter().zip(stretch.quality).enumerate() {
-            let wire = column.and_then(|column| column.get(row)).copied().unwrap_or(ABSENT);
-            self.sample(time_ms, (wire != ABSENT).then(|| value(wire)), quality);
+            let wire = columns.iter().find_map(|(column, factor)| {
+                let wire = *column.get(row).filter(|&&wire| wire != ABSENT)?;
+                Some(wire.saturating_mul(*factor))
+            });
+            self.sample(time_ms, wire.map(&value), quality);
             if self.times.len() >= self.limit {
                 return ControlFlow::Break(End::Full);
             }
@@ -368,7 +380,7 @@ mod tests {
     }
 
     fn all(store: &Store, points: Points, until: &Until) -> (Points, Option<End>) {
-        read(store, "d", 0..i64::MAX, 7, float, points, until).unwrap()
+        read(store, "d", 0..i64::MAX, &[StoredChannel::new(7, 0)], float, points, until).unwrap()
     }
 
     #[test]

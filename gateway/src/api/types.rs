@@ -196,8 +196,10 @@ pub enum SinkState {
 pub struct Class {
     /// Name, also the measurement's name in the database.
     pub name: String,
-    /// Version of the class's definition.
+    /// Version of the class's definition: the newest that is installed.
     pub version: u32,
+    /// Older versions that devices may still follow, newest first.
+    pub older_versions: Vec<u32>,
     /// Title.
     pub title: Bilingual,
     /// Seconds between two samples.
@@ -229,6 +231,8 @@ pub struct Channel {
     pub max: Option<f64>,
     /// Decimal places that mean something.
     pub decimals: u8,
+    /// Where its range comes from.
+    pub source: String,
 }
 
 /// A district of the city.

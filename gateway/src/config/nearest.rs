@@ -32,12 +32,12 @@ mod tests {
 
     #[test]
     fn typing_errors_find_their_word_and_strangers_find_none() {
-        let known = ["host", "port", "keep_alive_s", "inflight_max"];
+        let known = ["host", "port", "keep_alive_s", "client_id"];
         for (word, meant) in [
             ("hots", Some("host")),
             ("prot", Some("port")),
             ("keepalive_s", Some("keep_alive_s")),
-            ("inflight", Some("inflight_max")),
+            ("clientid", Some("client_id")),
             ("colour", None),
             ("x", None),
         ] {

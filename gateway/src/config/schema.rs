@@ -143,7 +143,9 @@ section! {
 }
 
 section! {
-    /// The MQTT broker (3.1.1), over plain TCP: keep it on this host, or let a tunnel carry it.
+    /// The MQTT broker (3.1.1), over plain TCP: keep it on this host, or let a tunnel carry it. How many messages are on their
+    /// way to the gateway at once is the broker's choice, max_inflight_messages: at its stock 20 and 10 ms a commit, 2,000
+    /// messages a second is the ceiling.
     Broker = BROKER {
         /// Host name or IP address.
         host: String, Kind::Text, Unwritten::Is("\"127.0.0.1\"");
@@ -159,9 +161,6 @@ section! {
         password_file: Option<PathBuf>, Kind::Path, Unwritten::Absent("\"/etc/hunhe/broker.password\"");
         /// Silence after which a connection is probed, in seconds.
         keep_alive_s: u16, Kind::Whole(5, 3_600), Unwritten::Is("30");
-        /// Messages received and not yet acknowledged, for each session. The broker's max_inflight_messages should be
-        /// the same: at its stock 20 and 10 ms a commit, 2,000 messages a second is the ceiling.
-        inflight_max: u16, Kind::Whole(16, 65_535), Unwritten::Is("4096");
         /// The longest MQTT packet in bytes. Above the broker's own limit, else one long message would break the
         /// connection again and again; a report has at most 64 KiB, and a journal record 1 MiB.
         packet_bytes_max: u32, Kind::Whole(131_072, 1_000_000), Unwritten::Is("262144");

@@ -78,7 +78,7 @@ fn five_faults_of_five_kinds_are_five_faults_with_their_lines() {
 [broker]
 hots = "10.0.0.1"
 port = "1883"
-inflight_max = 4
+keep_alive_s = 4
 
 [registry]
 fleets = ["nowhere.toml"]
@@ -92,7 +92,7 @@ fleets = ["nowhere.toml"]
             ("sink_of_record", Some(3)),
             ("broker.hots", Some(6)),
             ("broker.port", Some(7)),
-            ("broker.inflight_max", Some(8)),
+            ("broker.keep_alive_s", Some(8)),
             ("registry.fleets", Some(11)),
         ]
     );
@@ -102,7 +102,7 @@ fleets = ["nowhere.toml"]
         "gateway.toml:3: sink_of_record: no sink is named \"lake\"; write one of \"embedded\"",
         "gateway.toml:6: broker.hots: there is no such key; did you mean host?",
         "gateway.toml:7: broker.port: is text; write a whole number from 1 to 65535",
-        "gateway.toml:8: broker.inflight_max: 4 is out of range; write a whole number from 16 to 65535",
+        "gateway.toml:8: broker.keep_alive_s: 4 is out of range; write a whole number from 5 to 3600",
         "gateway.toml:11: registry.fleets: ",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
@@ -453,3 +453,59 @@ fn every_default_and_example_is_of_its_own_kind() {
         }
     }
 }
+
+/// Program text, without this folder's own and without tests.
+fn program() -> Vec<String> {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut texts = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "config" && name != "tests" {
+                folders.push(path);
+            } else if name.ends_with(".rs") && name != "tests.rs" {
+                let text = fs::read_to_string(path).unwrap();
+                texts.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_string());
+            }
+        }
+    }
+    texts
+}
+
+/// Does any of the texts use this path, and not a longer name that ends or begins alike?
+fn is_used(texts: &[String], path: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    texts.iter().any(|text| {
+        text.match_indices(path)
+            .any(|(at, _)| !text[..at].ends_with(word) && !text[at + path.len()..].starts_with(word))
+    })
+}
+
+/// A key that changes nothing is a promise that nothing keeps.
+#[test]
+fn every_key_is_read_by_the_program() {
+    let texts = program();
+    assert!(texts.len() > 50, "{} files", texts.len());
+    let mut unread = Vec::new();
+    for section in SECTIONS {
+        // What the program calls one of a list.
+        let called: &[&str] = match section.name {
+            "" => &["config"],
+            "influx" => &["influx", "database"],
+            name => &[name],
+        };
+        for key in section.keys {
+            // A secret's file is read into the secret, here.
+            let name = key.name.strip_suffix("_file").unwrap_or(key.name);
+            if !called.iter().any(|section| is_used(&texts, &format!("{section}.{name}"))) {
+                unread.push(format!("{}.{}", section.name, key.name));
+            }
+        }
+    }
+    assert_eq!(unread, UNREAD, "no line of the program reads them: make them act, or take them away");
+    assert!(!is_used(&texts, "broker.inflight_max") && is_used(&texts, "broker.port"), "it tells them apart");
+}
+
+/// Keys that the check of the configuration reads, and nothing behind it.
+const UNREAD: [&str; 1] = ["http.unprotected"];

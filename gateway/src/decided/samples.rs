@@ -1,13 +1,13 @@
 //! Accepted samples as records: all sets of a message behind one head, those with the same channels as one set.
 
 use super::{
-    Message,
+    Message, StoredChannel,
     numbers::{Fields, gcd, put_numbers, put_signed, put_text, put_varint},
-    put_redrive,
+    put_channel, put_redrive,
 };
 use hunhe_gateway_core::{
     event::{Accepted, SampleSet},
-    registry::Registry,
+    registry::{ClassRules, Registry},
 };
 use hunhe_proto::{
     id::Id,
@@ -79,7 +79,7 @@ pub struct Samples<'a> {
 }
 
 impl<'a> Samples<'a> {
-    /// Wire numbers of the channels.
+    /// The channels, as [`StoredChannel::bits`].
     #[must_use]
     pub fn channels(&self) -> &'a [u16] {
         self.channels
@@ -159,7 +159,7 @@ impl Rows {
         let flags = fields.u8()?;
         let channels = self.channels.len();
         for _ in 0..usize::try_from(fields.varint()?).ok().filter(|&count| count <= COLUMNS_MAX)? {
-            self.channels.push(fields.varint()?.try_into().ok()?);
+            self.channels.push(StoredChannel::from_compact(fields.varint()?)?.bits());
         }
         self.read_seqs(fields, count, flags, before)?;
         self.read_times(fields, count, flags, before)?;
@@ -304,7 +304,7 @@ impl Scratch {
             put_redrive(out, message.redrive_of);
             let mut before = Before::default();
             for parts in fit.chunk_by(|left, right| continues(left, right, accepted)) {
-                self.put_set(out, accepted, parts, &mut before);
+                self.put_set(out, registry.class_of(set.device), accepted, parts, &mut before);
             }
             ended(out);
         }
@@ -312,7 +312,14 @@ impl Scratch {
     }
 
     /// Parts with the same channels.
-    fn put_set(&mut self, out: &mut Vec<u8>, accepted: &Accepted, parts: &[Part], before: &mut Before) {
+    fn put_set(
+        &mut self,
+        out: &mut Vec<u8>,
+        rules: &ClassRules,
+        accepted: &Accepted,
+        parts: &[Part],
+        before: &mut Before,
+    ) {
         self.gather(accepted, parts);
         let Some(&first_seq) = self.seqs.first() else { return };
         let first_ms = self.times_ms[0];
@@ -329,7 +336,7 @@ impl Scratch {
         );
         let set = &accepted.sets[parts[0].set];
         put_varint(out, set.channels.len() as u64);
-        accepted.channels[set.channels.clone()].iter().for_each(|&channel| put_varint(out, channel.into()));
+        accepted.channels[set.channels.clone()].iter().for_each(|&channel| put_channel(out, rules, channel));
         put_signed(out, first_seq.wrapping_sub(before.seq).cast_signed());
         if !consecutive {
             let skipped = |(even, &seq): (u64, &u64)| seq.wrapping_sub(even).cast_signed();

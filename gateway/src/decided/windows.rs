@@ -4,10 +4,14 @@
 //! does not, and their columns take no more than two bytes. Where the windows of two lengths hold the same, as with a sample an
 //! hour, a column is written once.
 
-use super::numbers::{Fields, SAME, gcd, put_numbers, put_signed, put_text, put_varint};
+use super::{
+    StoredChannel,
+    numbers::{Fields, SAME, gcd, put_numbers, put_signed, put_text, put_varint},
+    put_channel,
+};
 use hunhe_gateway_core::{
     event::{ChannelStat, Shown, WindowClosed},
-    registry::Registry,
+    registry::{ClassRules, Registry},
 };
 use hunhe_proto::{id::Id, reading::COLUMNS_MAX};
 use std::ops::Range;
@@ -62,9 +66,12 @@ pub struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// Its channels.
-    pub fn stats(&self) -> impl ExactSizeIterator<Item = ChannelStat> + use<'a> {
-        self.stats.iter().copied()
+    /// Its channels, each with its statistics.
+    pub fn stats(&self) -> impl ExactSizeIterator<Item = (StoredChannel, ChannelStat)> + use<'a> {
+        self.stats.iter().map(|stat| {
+            let channel = StoredChannel::from_bits(stat.channel);
+            (channel, ChannelStat { channel: channel.number(), ..*stat })
+        })
     }
 }
 
@@ -72,6 +79,7 @@ impl<'a> Window<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     windows: Vec<Known>,
+    /// Their channels as [`StoredChannel::bits`].
     stats: Vec<ChannelStat>,
     channels: Vec<u16>,
     numbers: Vec<i64>,
@@ -96,7 +104,7 @@ impl Table {
         let expected = fields.fields.varint32()?;
         self.channels.clear();
         for _ in 0..usize::try_from(fields.fields.varint()?).ok().filter(|&count| count <= COLUMNS_MAX)? {
-            self.channels.push(fields.fields.varint()?.try_into().ok()?);
+            self.channels.push(StoredChannel::from_compact(fields.fields.varint()?)?.bits());
         }
         let width = self.channels.len();
         if width * count > STATS_MAX - stats {
@@ -255,7 +263,7 @@ impl Scratch {
             };
             self.before.clear();
             for group in order.chunk_by(alike) {
-                self.put_group(out, fit, group, shown);
+                self.put_group(out, registry.class_of(first.device), fit, group, shown);
                 self.before.clear();
                 std::mem::swap(&mut self.before, &mut self.here);
             }
@@ -264,13 +272,20 @@ impl Scratch {
         self.order = order;
     }
 
-    fn put_group(&mut self, out: &mut Vec<u8>, windows: &[WindowClosed], group: &[usize], shown: &Shown) {
+    fn put_group(
+        &mut self,
+        out: &mut Vec<u8>,
+        rules: &ClassRules,
+        windows: &[WindowClosed],
+        group: &[usize],
+        shown: &Shown,
+    ) {
         let Some(first) = group.first().map(|&at| &windows[at]) else { return };
         put_varint(out, group.len() as u64);
         put_signed(out, first.length_ms);
         put_varint(out, first.expected.into());
         put_varint(out, first.channels as u64);
-        channels(first, shown).for_each(|channel| put_varint(out, channel.into()));
+        channels(first, shown).for_each(|channel| put_channel(out, rules, channel));
         let passed_ms = |&at: &usize| windows[at].start_ms.wrapping_sub(first.start_ms);
         let unit_ms = group.iter().map(passed_ms).fold(0, gcd).max(1);
         put_signed(out, first.start_ms);

@@ -1,6 +1,10 @@
-//! Device classes from a folder: every `.toml` file is one.
+//! Device classes from a folder: every `.toml` file is one version of one. Versions stand side by side, so that devices in
+//! the field can move from one to the next over weeks; a file's name says nothing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cmp::Reverse,
+    path::{Path, PathBuf},
+};
 
 use hunhe_proto::class::Class;
 
@@ -8,7 +12,8 @@ use super::locate::Located;
 use super::read_text;
 use crate::config::{Fault, Place};
 
-/// The faultless classes of a folder, in the order of file names, so that every start numbers them alike.
+/// The faultless classes of a folder, in the order of file names, so that every start numbers them alike; of one name the
+/// newest version first.
 pub(crate) fn read_folder(dir: &Path, faults: &mut Vec<Fault>) -> Vec<Class> {
     let place = || Place::whole(&dir.display().to_string());
     let files = match files_of(dir) {
@@ -27,19 +32,42 @@ pub(crate) fn read_folder(dir: &Path, faults: &mut Vec<Fault>) -> Vec<Class> {
             return Vec::new();
         }
     };
-    let mut classes: Vec<Class> = Vec::new();
+    let mut read: Vec<Read> = Vec::new();
     for path in files {
         let file = path.display().to_string();
-        match read_text(&path).map_err(|fault| vec![fault]).and_then(|text| read_class(&file, &text)) {
-            Ok(class) if classes.iter().any(|other| other.name == class.name) => {
-                let what = format!("another file has a class of the name {}", class.name);
-                faults.push(Fault::new(Place::whole(&file), "name", what, "give each class its own name"));
-            }
-            Ok(class) => classes.push(class),
+        let text = read_text(&path).map_err(|fault| vec![fault]);
+        match text.and_then(|text| Ok((read_class(&file, &text)?, text))) {
+            Ok((class, text)) => read.push(Read { class, file, text }),
             Err(mut found) => faults.append(&mut found),
         }
     }
-    classes
+    let first_of: Vec<String> = read.iter().map(|read| read.class.name.clone()).collect();
+    let place = |name: &String| first_of.iter().position(|first| first == name);
+    read.sort_by_key(|read| (place(&read.class.name), Reverse(read.class.version)));
+    for versions in read.chunk_by(|left, right| left.class.name == right.class.name) {
+        let [newest, older @ ..] = versions else { continue };
+        older.iter().for_each(|older| newest.check_beside(older, faults));
+    }
+    read.into_iter().map(|read| read.class).collect()
+}
+
+/// A class, and what it was read from.
+struct Read {
+    class: Class,
+    file: String,
+    text: String,
+}
+
+impl Read {
+    fn check_beside(&self, older: &Self, faults: &mut Vec<Fault>) {
+        let found = self.class.faults_beside(&older.class);
+        // It was read before, so that it parses.
+        let Ok(located) = Located::parse(&self.file, &self.text) else { return };
+        faults.extend(found.into_iter().map(|(key, remedy)| {
+            let what = format!("does not go beside version {} of {}", older.class.version, self.class.name);
+            Fault::new(located.place(&key, "name"), key, what, remedy)
+        }));
+    }
 }
 
 /// One class from the text of its file.

@@ -91,6 +91,29 @@ fn spot(file: &str, line: usize, key: &str) -> (String, usize, String) {
 }
 
 #[test]
+fn versions_of_a_class_stand_side_by_side_in_any_files_and_devices_follow_the_newest_by_default() {
+    let site = Site::new();
+    let newer = METER.replace("version = 1", "version = 2").replace("decimals = 2", "decimals = 3");
+    site.write("seeds/classes/a_newer_meter.toml", &newer);
+    let registry = enrol(&site.config()).unwrap();
+    let rules = registry.class_of(registry.find_pseudonym(registry.devices()[0].pseudonym).unwrap());
+    assert_eq!((rules.class.version, rules.older.len()), (2, 1));
+    assert!(rules.version(1).is_some() && rules.version(2).is_some() && rules.version(3).is_none());
+}
+
+#[test]
+fn what_keeps_versions_from_standing_side_by_side_is_told_where_the_newer_one_says_it() {
+    let site = Site::new();
+    let newer = METER.replace("version = 1", "version = 2").replace("unit = \"m3\"", "unit = \"L\"");
+    site.write("seeds/classes/newer.toml", &newer.replace("decimals = 2", "decimals = 1"));
+    let spots =
+        [spot("newer.toml", 13, "channels.volume.unit"), spot("newer.toml", 15, "channels.volume.decimals")];
+    assert_eq!(site.spots(), spots);
+    site.write("seeds/classes/newer.toml", METER);
+    assert_eq!(site.spots(), [spot("gas_meter.toml", 2, "version")], "one version twice");
+}
+
+#[test]
 fn devices_of_fleets_and_lists_are_registered() {
     let site = Site::new();
     site.write(

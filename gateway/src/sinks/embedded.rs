@@ -369,12 +369,12 @@ impl Sink {
 
     fn take_window(&mut self, window: &Window<'_>) -> Result<(), EmbeddedError> {
         let device = self.key(window.device)?;
-        for stat in window.stats() {
+        for (channel, stat) in window.stats() {
             let rollup = Rollup {
                 resolution_s: u32::try_from(window.length_ms / 1000).unwrap_or(u32::MAX),
                 start_ms: window.start_ms,
                 revision: window.revision,
-                channel: stat.channel,
+                channel: channel.bits(),
                 count: stat.count,
                 expected: window.expected,
                 sum: stat.sum,

@@ -24,7 +24,7 @@ use hunhe_proto::{
     reading::{ABSENT, Quality},
 };
 
-use crate::decided::{Samples, Window};
+use crate::decided::{Samples, StoredChannel, Window};
 
 /// Whose line protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -95,7 +95,6 @@ struct FieldText {
     key: Box<[u8]>,
     /// `name_mean=`, and so on.
     rollups: Box<[Box<[u8]>; 6]>,
-    decimals: u8,
 }
 
 /// Makes lines of decided records. One per sink: it keeps scratch space.
@@ -108,8 +107,8 @@ pub struct Encoder {
     series: Vec<u8>,
     /// Where each device's ends.
     series_ends: Vec<usize>,
-    /// Of the record at hand: (position in the class, column of the record).
-    columns: Vec<(usize, usize)>,
+    /// Of the record at hand: (position in the class, column of the record, decimals there).
+    columns: Vec<(usize, usize, u8)>,
 }
 
 impl Encoder {
@@ -158,21 +157,23 @@ impl Encoder {
         let (device, class) = self.find(samples.device)?;
         let rules = self.registry.class_of(device);
         self.columns.clear();
-        let known = samples.channels().iter().copied().enumerate();
-        self.columns.extend(known.filter_map(|(column, number)| Some((rules.position(number)?, column))));
+        let known = samples.channels().iter().map(|&bits| StoredChannel::from_bits(bits)).enumerate();
+        self.columns.extend(known.filter_map(|(column, channel)| {
+            Some((rules.position(channel.number())?, column, channel.decimals()))
+        }));
         let (series, text) = (self.series_of(device), &self.classes[class]);
         for row in 0..samples.rows {
             let start = out.len();
             out.extend_from_slice(series);
             let fields = out.len();
-            for &(position, column) in &self.columns {
+            for &(position, column, decimals) in &self.columns {
                 let wire = samples.value(column, row);
                 if wire == ABSENT {
                     continue;
                 }
                 let field = &text.fields[position];
                 out.extend_from_slice(&field.key);
-                decimal::put(out, wire, field.decimals);
+                decimal::put(out, wire, decimals);
                 out.push(b',');
             }
             if out.len() == fields {
@@ -197,15 +198,15 @@ impl Encoder {
         out.extend_from_slice(&text.rollups[length]);
         out.extend_from_slice(&self.series_of(device)[text.measurement_bytes..]);
         let mut most = 0;
-        for stat in window.stats() {
+        for (channel, stat) in window.stats() {
             most = most.max(stat.count);
-            let Some(position) = rules.position(stat.channel) else { continue };
+            let Some(position) = rules.position(channel.number()) else { continue };
             if stat.count == 0 {
                 continue;
             }
             let field = &text.fields[position];
             let [mean, min, max, last, sum, count] = &*field.rollups;
-            let decimals = field.decimals;
+            let decimals = channel.decimals();
             put_field(out, mean, |out| decimal::put_quotient(out, stat.sum, stat.count, decimals));
             put_field(out, min, |out| decimal::put(out, stat.min, decimals));
             put_field(out, max, |out| decimal::put(out, stat.max, decimals));
@@ -307,7 +308,7 @@ impl ClassText {
                 key.into_boxed_slice()
             };
             let rollups = ["_mean", "_min", "_max", "_last", "_sum", "_count"].map(key);
-            fields.push(FieldText { key: key(""), rollups: Box::new(rollups), decimals: channel.decimals });
+            fields.push(FieldText { key: key(""), rollups: Box::new(rollups) });
         }
         let mut measurement = Vec::new();
         put_escaped(&mut measurement, &class.name, false);

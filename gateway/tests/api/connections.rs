@@ -90,7 +90,7 @@ async fn a_request_head_that_is_not_whole_in_time_ends_its_connection_however_it
 async fn a_body_that_never_comes_and_a_connection_that_asks_nothing_more_are_closed() {
     let served = Served::start(limits(512, LONG_MS, 300, LONG_MS), HubLimits::default()).await;
     let redrive =
-        "POST /api/v1/quarantine/7/redrive HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
+        "POST /api/v1/quarantine/m-7/redrive HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
     let answer = ask(served.address, redrive).await;
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     let mut idle = sent(served.address, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
@@ -227,7 +227,7 @@ async fn a_request_for_another_host_is_refused_on_every_path_and_the_key_is_name
             assert!(!answer.contains("rebound"), "what the caller wrote is not repeated: {answer}");
         }
     }
-    let redrive = request("POST /api/v1/quarantine/7/redrive HTTP/1.1", "host: rebound.example\r\n");
+    let redrive = request("POST /api/v1/quarantine/m-7/redrive HTTP/1.1", "host: rebound.example\r\n");
     assert!(ask(served.address, &redrive).await.starts_with("HTTP/1.1 421"));
     let known = ask(served.address, &request("GET /api/v1/status HTTP/1.1", "host: LOCALHOST:1\r\n")).await;
     assert!(known.starts_with("HTTP/1.1 200"), "{known}");

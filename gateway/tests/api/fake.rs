@@ -392,7 +392,8 @@ impl Backend for Fake {
             let (channel, czh, cen, unit, _) = CHANNELS[at];
             Class {
                 name: name.into(),
-                version: 1,
+                version: 2,
+                older_versions: vec![1],
                 title: two(zh, en),
                 interval_s,
                 channels: vec![Channel {
@@ -404,6 +405,7 @@ impl Backend for Fake {
                     min: None,
                     max: Some(5_000.0),
                     decimals: 2,
+                    source: "D".into(),
                 }],
                 devices: self.devices as u64 / 4,
                 reporting: self.devices as u64 / 4 - 1,

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use hunhe_gateway::{
     alerts::feed::{Feed, Step},
     checkpoint::{Checkpoint, Checkpoints},
-    decided::{self, Decided},
+    decided::{self, Decided, StoredChannel},
     enrol::Pseudonyms,
     journal::{self, Entry as _, Lsn, Next, Reader, Writer, inspect},
     record,
@@ -103,7 +103,8 @@ fn a_decided_log_of_format_1_is_read_value_by_value() {
         (even.iter().next().unwrap(), uneven.iter().next().unwrap(), windows.iter().next().unwrap());
     assert_eq!((even.cause, even.device, even.boot, even.redrive_of), (1, id("secret-7"), BOOT, None));
     assert_eq!((even.announced, even.rows, even.seqs()), (3, 3, &[0, 1, 2][..]));
-    assert_eq!(even.channels(), [0, 1]);
+    let channels = [StoredChannel::new(0, 0), StoredChannel::new(1, 2)];
+    assert_eq!(even.channels(), channels.map(StoredChannel::bits));
     let times = |samples: &decided::Samples<'_>| [0, 1, 2].map(|row| samples.times_ms()[row] - NOW_MS);
     assert_eq!((times(&even), even.quality()), ([0, 10_000, 20_000], &[1, 1, 1][..]));
     assert_eq!(even.column(0), [0, 0, 4]);
@@ -117,7 +118,8 @@ fn a_decided_log_of_format_1_is_read_value_by_value() {
     assert_eq!((window.cause, window.device, window.length_ms), (4, id("secret-7"), 900_000));
     assert_eq!((window.start_ms, window.revision, window.expected), (NOW_MS, 2, 90));
     let stats: Vec<_> = window.stats().collect();
-    assert_eq!(stats, story::decisions()[2].1.shown.stats);
+    let expected = [channels[1]].into_iter().zip(story::decisions()[2].1.shown.stats.clone());
+    assert_eq!(stats, expected.collect::<Vec<_>>());
 
     assert_eq!((refused.cause, refused.arrival_ms, refused.boot), (5, NOW_MS, BOOT));
     assert_eq!((refused.device, refused.redrive_of), (Some(id("secret-7")), None));

@@ -103,7 +103,7 @@ pub(crate) fn report(seq: u64, ch4: &[i64]) -> Vec<u8> {
     let blocks =
         [BlockDraft { t0, step: 0, dt: &[], samples: u32::try_from(ch4.len()).unwrap(), columns: &columns }];
     let mut out = vec![0; 512];
-    let header = Header { boot: BOOT, seq, ..Header::default() };
+    let header = Header { boot: BOOT, seq, class_version: Some(1), ..Header::default() };
     let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out).unwrap();
     out.truncate(length);
     out

@@ -6,7 +6,7 @@
 
 use hunhe_fuzz::{Chance, run};
 use hunhe_gateway::{
-    decided::{self, Decided},
+    decided::{self, Decided, StoredChannel},
     sinks::line_protocol::{Dialect, Encoder, Style, Unwritable},
 };
 use hunhe_gateway_core::registry::{Enrolment, Registry};
@@ -226,6 +226,11 @@ fn points(body: &[u8]) -> Vec<Point> {
     points
 }
 
+/// A channel as a record has it.
+fn compact(channel: StoredChannel) -> u64 {
+    u64::from(channel.number()) << 4 | u64::from(channel.decimals())
+}
+
 fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -320,6 +325,10 @@ impl Case {
         }
     }
 
+    fn channels(&self) -> impl Iterator<Item = StoredChannel> {
+        self.class.channels.iter().map(|channel| StoredChannel::new(channel.number, channel.decimals))
+    }
+
     fn samples(&self) -> Vec<u8> {
         let mut out = head(1, self.enrolment.id);
         out.extend_from_slice(&self.boot.to_le_bytes());
@@ -327,7 +336,7 @@ impl Case {
         let rows = self.times.len() as u64;
         // Consecutive sequence numbers, no more.
         [rows, rows, 1, self.values.len() as u64].into_iter().for_each(|number| varint(&mut out, number));
-        (1..=self.values.len() as u64).for_each(|number| varint(&mut out, number));
+        self.channels().for_each(|channel| varint(&mut out, compact(channel)));
         signed(&mut out, self.first_seq.cast_signed());
         [0, 1].into_iter().for_each(|number| signed(&mut out, number));
         plain(&mut out, self.times.iter().copied());
@@ -341,9 +350,8 @@ impl Case {
         varint(&mut out, 1);
         signed(&mut out, self.length_ms);
         varint(&mut out, self.expected.into());
-        (0..=self.stats.len() as u64).for_each(|count_or_number| {
-            varint(&mut out, if count_or_number == 0 { self.stats.len() as u64 } else { count_or_number });
-        });
+        varint(&mut out, self.stats.len() as u64);
+        self.channels().for_each(|channel| varint(&mut out, compact(channel)));
         [self.times[0], 1].into_iter().for_each(|number| signed(&mut out, number));
         [0, self.revision.into()].into_iter().for_each(|number| plain(&mut out, [number].into_iter()));
         for (count, sum, [min, max, last]) in &self.stats {

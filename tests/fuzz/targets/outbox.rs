@@ -15,7 +15,7 @@ const FOLDER: &str = "/outbox";
 const SAMPLES: u64 = 40;
 
 fn entries() -> Vec<Entry> {
-    ["g-1", "g-2"].map(|name| Entry { device: Id::new(name).unwrap(), channels: vec![1, 2, 7] }).to_vec()
+    ["g-1", "g-2"].map(|name| Entry::new(Id::new(name).unwrap(), 1, [(1, 0), (2, 0), (7, 0)])).to_vec()
 }
 
 fn values(device: usize, seq: u64) -> [i64; 3] {

@@ -176,11 +176,7 @@ impl Process {
         now: Now,
         at_ms: u64,
     ) -> Result<Self, EdgeError> {
-        let entries = crew.devices.iter().map(|(device, class)| Entry {
-            device: *device,
-            channels: class.channels.iter().map(|channel| channel.number).collect(),
-        });
-        let entries: Vec<_> = entries.collect();
+        let entries: Vec<_> = crew.devices.iter().map(|(device, class)| Entry::of(*device, class)).collect();
         // Nothing draws a boot by itself here: a seed is a history.
         let draw = move || u32::try_from(boots.below(1 << 32)).unwrap_or(1);
         let opened = Spool::open(disk.handle(), Path::new("/outbox"), nature.limits, &entries, draw)?;

@@ -14,7 +14,7 @@ use hunhe_proto::reading::Header;
 
 use super::city::Agent;
 use crate::{
-    detectors::{CH4, HIGH},
+    detectors::{CH4, CLASS_VERSION, HIGH},
     publisher::Publisher,
     wire::report,
 };
@@ -85,7 +85,7 @@ fn raise(port: u16, agents: &[Agent], raised: &Mutex<Raised>, [ended, paused]: [
             return;
         }
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let header = Header { boot: BOOT, ..Header::default() };
+        let header = Header { boot: BOOT, class_version: Some(CLASS_VERSION), ..Header::default() };
         let payload = report(header, i64::try_from(now_s).unwrap_or(0), CH4, &[HIGH]);
         let topic = topic.replace("/up", "/alarm");
         raised.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), Instant::now());

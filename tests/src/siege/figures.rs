@@ -10,7 +10,7 @@ pub(super) const HEAD: &str = "attacker               page p50/p99/max ms    mqt
 
 /// What must hold.
 #[derive(Debug, Clone, Copy)]
-pub struct Promise {
+pub(super) struct Promise {
     p99_ms: f64,
     max_ms: f64,
     rss_mib: f64,
@@ -18,9 +18,9 @@ pub struct Promise {
 
 impl Promise {
     /// Beside one attacker.
-    pub const ALONE: Self = Self { p99_ms: 250.0, max_ms: 1_000.0, rss_mib: 512.0 };
+    pub(super) const ALONE: Self = Self { p99_ms: 250.0, max_ms: 1_000.0, rss_mib: 512.0 };
     /// Beside all of them.
-    pub const TOGETHER: Self = Self { p99_ms: 500.0, max_ms: 2_000.0, rss_mib: 512.0 };
+    pub(super) const TOGETHER: Self = Self { p99_ms: 500.0, max_ms: 2_000.0, rss_mib: 512.0 };
 }
 
 /// Processors that each had, of those of the machine.

@@ -28,8 +28,6 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-pub use figures::Promise;
-
 /// Attackers by name, with what they do.
 #[must_use]
 pub fn attackers() -> Vec<(&'static str, &'static str)> {
@@ -66,7 +64,7 @@ pub fn run(plan: &Plan) -> (Value, Vec<String>) {
     let seconds = alone_s + plan.together.map_or(0, |together| together.as_secs() + 10) + 60;
     let mut siege = stage::Siege::begin(seconds, plan.readings_per_s);
     let (mut figures, mut broken) = (Map::new(), Vec::new());
-    let mut judge = |name: &str, about: &str, found: &figures::Figures, promise: &Promise| {
+    let mut judge = |name: &str, about: &str, found: &figures::Figures, promise: &figures::Promise| {
         let words = found.broken(promise).into_iter().map(|words| format!("{name}: {words}"));
         let before = broken.len();
         broken.extend(words);
@@ -78,15 +76,15 @@ pub fn run(plan: &Plan) -> (Value, Vec<String>) {
     println!("{}", figures::HEAD);
     if let Some(alone) = plan.alone {
         let nobody = siege.stage(&[], alone);
-        judge("nobody", "no attacker: what the machine does by itself", &nobody, &Promise::ALONE);
+        judge("nobody", "no attacker: what the machine does by itself", &nobody, &figures::Promise::ALONE);
         for attacker in &chosen {
             let found = siege.stage(&[attacker], alone);
-            judge(attacker.name, attacker.about, &found, &Promise::ALONE);
+            judge(attacker.name, attacker.about, &found, &figures::Promise::ALONE);
         }
     }
     if let Some(together) = plan.together {
         let found = siege.stage(&chosen, together);
-        judge("all", "all of them at once", &found, &Promise::TOGETHER);
+        judge("all", "all of them at once", &found, &figures::Promise::TOGETHER);
     }
     let worst = |key: &str| {
         let all = figures.values().flat_map(|stage| ["page", "mqtt", "webhook"].map(|to| &stage[to][key]));

@@ -51,7 +51,6 @@ pub(super) struct Siege {
     stages: u32,
     /// Of earlier stages.
     lost: u64,
-    raised: usize,
     _dir: tempfile::TempDir,
 }
 
@@ -83,7 +82,6 @@ impl Siege {
             city,
             stages: 0,
             lost: 0,
-            raised: 0,
             _dir: dir,
         };
         eventually(READY, "the first alarm has reached everybody", || {
@@ -115,7 +113,6 @@ impl Siege {
             self.gateway.await_ready();
         }
         let (drained_s, honest_lost) = self.drain(&raised);
-        self.raised += raised.len();
         self.lost += honest_lost;
         Figures {
             times: self.receivers.times(&raised),
@@ -184,30 +181,30 @@ impl Siege {
     }
 
     /// Waits until every alarm has come, every honest sample is stored, and sinks and outputs are through. Answers the seconds
-    /// that this took, if it did, and the honest samples of this stage that are not stored.
+    /// that this took, if it did, and the honest samples of this stage that are neither stored nor on their way to the store.
     fn drain(&mut self, raised: &Raised) -> (Option<f64>, u64) {
         let begun = Instant::now();
         let expected = |siege: &Self| siege.honest.sent() + siege.alarms.raised().len() as u64 - siege.lost;
-        let mut stored = 0;
+        let (mut stored, mut outstanding) = (0, 0);
         loop {
             let came = self.receivers.times(raised).iter().flatten().all(Option::is_some);
-            stored = self.honest_stored().unwrap_or(stored);
+            (stored, outstanding) = self.honest_stored().unwrap_or((stored, outstanding));
             // Both publish nothing now, but for what was under way.
-            let missing = expected(self).saturating_sub(stored);
-            if came && missing == 0 && self.is_through() {
+            if came && stored >= expected(self) && self.is_through() {
                 return (Some(begun.elapsed().as_secs_f64()), 0);
             }
             if begun.elapsed() > DRAIN {
-                return (None, missing);
+                return (None, expected(self).saturating_sub(stored + outstanding));
             }
             thread::sleep(ASK);
         }
     }
 
-    fn honest_stored(&self) -> Option<u64> {
+    /// Samples of the honest by the ledger: stored, and outstanding.
+    fn honest_stored(&self) -> Option<(u64, u64)> {
         let ledger = self.json("/api/v1/ledger?by=operator&limit=1000")?;
         let row = ledger["rows"].as_array()?.iter().find(|row| row["key"] == HONEST)?.clone();
-        row["stored"].as_u64()
+        Some((row["stored"].as_u64()?, row["outstanding"].as_u64()?))
     }
 
     /// Sinks and outputs have done what there was to do.

@@ -129,3 +129,26 @@ fn the_starter_file_is_a_good_one() {
     // What `check --show` prints is a configuration, too.
     place.load(&config.show(), &[]).unwrap();
 }
+
+/// A key that changes nothing is a promise that nothing keeps.
+#[test]
+fn every_key_is_read_by_the_program() {
+    let source = |path: &str| {
+        fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src").join(path)).unwrap()
+    };
+    let keys = source("config.rs");
+    // What only shows or checks it does not count.
+    let broker =
+        keys.split("pub fn broker").nth(1).and_then(|rest| rest.split("pub fn show").next()).unwrap();
+    let text = format!("{broker}{}", source("config/setup.rs"));
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_used =
+        |path: &str| text.match_indices(path).any(|(at, _)| !text[at + path.len()..].starts_with(word));
+    let is_read = |name: &str| match name.strip_prefix("broker.") {
+        Some(key) => is_used(&format!("section.{key}")),
+        None => is_used(&format!("self.{name}")),
+    };
+    let unread: Vec<_> = KEYS.iter().map(|key| key.name).filter(|name| !is_read(name)).collect();
+    assert_eq!(unread, [""; 0], "no line of the program reads them: make them act, or take them away");
+    assert!(!is_read("broker.pass"), "it tells them apart");
+}

@@ -6,6 +6,7 @@
 use super::outbox::{InUse, Outbox};
 use crate::{ledger::Tally, ranges::Ranges};
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 /// The most outboxes that gave way and can come back; 48 bytes each.
@@ -15,6 +16,7 @@ pub const FOLDED_BOOTS_MAX: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FoldedBoot {
     pub(super) boot: u32,
+    pub(super) class_version: Option<NonZeroU32>,
     confirmed: bool,
     /// All from `end` on is declared lost, or none of it.
     tail_is_lost: bool,
@@ -42,6 +44,7 @@ impl FoldedBoot {
         let tail_is_lost = lost > 0 && lost == next_seq - end;
         Self {
             boot: outbox.boot,
+            class_version: outbox.class_version,
             confirmed: outbox.is_confirmed(),
             tail_is_lost,
             in_use: outbox.in_use,
@@ -94,6 +97,7 @@ impl Folded {
         let folded = self.boots.remove(at);
         let mut outbox = Outbox::new(boot, folded.in_use.first_s);
         outbox.in_use = folded.in_use;
+        outbox.class_version = folded.class_version;
         outbox.vouched_for = folded.confirmed;
         outbox.newest_ms = folded.newest_ms;
         outbox.next_seq = folded.next_seq;

@@ -6,7 +6,7 @@ use crate::{
     ranges::{Ranges, TooScattered},
 };
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::{num::NonZeroU32, ops::Range};
 use hunhe_proto::reading::{BlockSpan, Report};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,8 @@ impl InUse {
 pub(super) struct Outbox {
     /// Its identity.
     pub(super) boot: u32,
+    /// The version of its class that all its reports follow, once one of them said it.
+    pub(super) class_version: Option<NonZeroU32>,
     /// Another outbox named it its predecessor, and it has not reported since.
     pub(super) superseded: bool,
     /// It named a predecessor that was known.
@@ -61,6 +63,7 @@ impl Outbox {
     pub(super) fn new(boot: u32, now_s: u32) -> Self {
         Self {
             boot,
+            class_version: None,
             superseded: false,
             vouched_for: false,
             in_use: InUse { first_s: now_s, last_s: now_s },
@@ -85,6 +88,7 @@ impl Outbox {
     ) -> Result<(), TooScattered> {
         // It speaks, whatever named itself its successor.
         self.superseded = false;
+        self.class_version = self.class_version.or(report.header.class_version.and_then(NonZeroU32::new));
         self.in_use.last_s = seconds(now_ms);
         let gone = self.gone_to();
         self.next_seq = self.next_seq.max(report.next_seq());

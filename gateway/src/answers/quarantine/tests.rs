@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     api::types::Breach,
-    decided::RefusedParts,
+    decided::{RefusedParts, StoredChannel},
     store::{Limits, NewRecord, Options},
 };
 use hunhe_gateway_core::registry::Enrolment;
@@ -127,12 +127,14 @@ fn a_conflict_shows_both_values_and_a_dead_letter_the_database_s_words() {
     let site = Site::new();
     let key = site.store.device("p-meter").unwrap();
     let time_ms = HOUR * 3_600_000;
+    let rules = site.registry.class_of(site.registry.find(id("meter")).unwrap());
+    let decimals = rules.class.channels[rules.position(1).unwrap()].decimals;
     let rows = crate::store::Rows {
         boot: 7,
         times_ms: &[time_ms],
         seqs: &[1],
         quality: &[1],
-        channels: &[1],
+        channels: &[StoredChannel::new(1, decimals).bits()],
         values: &[1_000],
     };
     site.store.write(key, &rows, &mut Vec::new()).unwrap();

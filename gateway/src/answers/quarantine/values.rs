@@ -2,7 +2,7 @@
 
 use crate::{
     api::types::{Breach, Instant, RefusedValue},
-    decided::Refused,
+    decided::{Refused, StoredChannel},
     store::{Store, StoreError},
 };
 use hunhe_gateway_core::{
@@ -25,15 +25,19 @@ pub(super) fn of_message(registry: &Registry, device: DeviceIx, refused: &Refuse
     if ranges.is_empty() || decode(refused.payload, rules.axis, &mut report).is_err() {
         return Vec::new();
     }
+    // In the version's own limits, and the newest version's integers.
+    let said = report.header.class_version.and_then(|version| rules.version(version));
+    let version = said.unwrap_or(rules.newest());
     let mut found = Vec::new();
     for (seq, time_ms, number, value) in each_value(&report) {
-        let Some(at) = rules.position(number) else { continue };
+        let Some(judged) = version.channel(number) else { continue };
         let is_refused = ranges.iter().any(|&(first, count, _)| seq >= first && seq - first < count);
         if !is_refused {
             continue;
         }
-        let channel = &rules.class.channels[at];
-        if let Some((breach, limit)) = breach_of(&rules.channels[at], channel, value) {
+        let channel = &rules.class.channels[judged.at];
+        let value = value.saturating_mul(judged.factor);
+        if let Some((breach, limit)) = breach_of(&judged.converted, channel, value) {
             found.push(shown(channel, (seq, time_ms, value), breach, limit));
         }
         if found.len() == SHOWN_MAX {
@@ -59,10 +63,15 @@ pub(super) fn of_conflict(
     let mut found = Vec::new();
     for (seq, time_ms, number, value) in each_value(&report).take(SHOWN_MAX) {
         let Some(at) = rules.position(number) else { continue };
-        let kept = store.scan(key, time_ms..time_ms.saturating_add(1), &[number])?;
-        let kept = kept.column(0).first().copied().filter(|&kept| kept != ABSENT && kept != value);
-        if let Some(kept) = kept {
-            let channel = &rules.class.channels[at];
+        let channel = &rules.class.channels[at];
+        let stored: Vec<StoredChannel> = StoredChannel::all_of(channel).collect();
+        let bits: Vec<u16> = stored.iter().map(|channel| channel.bits()).collect();
+        let rows = store.scan(key, time_ms..time_ms.saturating_add(1), &bits)?;
+        let kept = stored.iter().enumerate().find_map(|(column, stored)| {
+            let kept = *rows.column(column).first().filter(|&&kept| kept != ABSENT)?;
+            Some(kept.saturating_mul(stored.factor_to(channel.decimals)))
+        });
+        if let Some(kept) = kept.filter(|&kept| kept != value) {
             found.push(shown(channel, (seq, time_ms, value), Breach::Differs, channel.value(kept)));
         }
     }
@@ -87,8 +96,8 @@ fn each_value(report: &Report) -> impl Iterator<Item = (u64, i64, u16, i64)> {
 fn breach_of(rules: &ChannelRules, channel: &Channel, value: i64) -> Option<(Breach, f64)> {
     match refusal_of(rules, value)? {
         Reason::Resolution => Some((Breach::BetweenSteps, rules.step as f64 / channel.scale())),
-        _ if value < rules.low => Some((Breach::Below, channel.min)),
-        _ => Some((Breach::Above, channel.max)),
+        _ if value < rules.low => Some((Breach::Below, channel.value(rules.low))),
+        _ => Some((Breach::Above, channel.value(rules.high))),
     }
 }
 

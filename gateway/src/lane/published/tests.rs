@@ -18,7 +18,8 @@ pub(crate) fn report(lane: &mut Lane, registry: &Registry, seq: u64) {
     let hours = i64::try_from(seq).unwrap();
     let columns = [ColumnDraft { channel: 1, values: &[10 * hours], quality: &[] }];
     let blocks = [BlockDraft { t0: START_H + hours, step: 0, dt: &[], samples: 1, columns: &columns }];
-    let header = Header { boot: 1, seq, ..Header::default() };
+    let class_version = Some(registry.class_of(DeviceIx(0)).class.version);
+    let header = Header { boot: 1, seq, class_version, ..Header::default() };
     let mut payload = [0; 128];
     let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut payload).unwrap();
     let topic = topic::up(registry.device(DeviceIx(0)).id);

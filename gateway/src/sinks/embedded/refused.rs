@@ -2,7 +2,7 @@
 
 use super::{EmbeddedError, Sink};
 use crate::{
-    decided::{Refused, RefusedParts, Samples},
+    decided::{Refused, RefusedParts, Samples, StoredChannel},
     lane::Said,
     sinks::Confirmation,
     store::{Conflict, NewRecord, RecordId},
@@ -67,10 +67,20 @@ impl Sink {
     /// The loser as the report it could have come in, so that it can be looked at like any other.
     fn as_report(&self, device: hunhe_proto::id::Id, conflict: &Conflict) -> Vec<u8> {
         let Some(index) = self.registry.find(device) else { return Vec::new() };
-        let unit_ms = i64::from(self.registry.class_of(index).axis.unit_ms.max(1));
+        let rules = self.registry.class_of(index);
+        let unit_ms = i64::from(rules.axis.unit_ms.max(1));
         let quality = [conflict.quality];
-        let columns: Vec<ColumnDraft<'_>> = conflict
+        // As the newest version has them: the sample may have been stored under an older one.
+        let values: Vec<(u16, i64)> = conflict
             .values
+            .iter()
+            .filter_map(|&(bits, value)| {
+                let channel = StoredChannel::from_bits(bits);
+                let decimals = rules.class.channels[rules.position(channel.number())?].decimals;
+                Some((channel.number(), value.saturating_mul(channel.factor_to(decimals))))
+            })
+            .collect();
+        let columns: Vec<ColumnDraft<'_>> = values
             .iter()
             .map(|(channel, value)| ColumnDraft {
                 channel: *channel,
@@ -80,7 +90,8 @@ impl Sink {
             .collect();
         let block =
             BlockDraft { t0: conflict.time_ms / unit_ms, step: 0, dt: &[], samples: 1, columns: &columns };
-        let header = Header { boot: conflict.boot, seq: conflict.seq, ..Header::default() };
+        let class_version = Some(rules.class.version);
+        let header = Header { boot: conflict.boot, seq: conflict.seq, class_version, ..Header::default() };
         let mut out = vec![0; hunhe_proto::reading::REPORT_BYTES_MAX];
         let written = encode(&Draft { header, drops: &[], blocks: &[block] }, &mut out);
         // One sample of at most 32 channels always fits.

@@ -4,7 +4,7 @@ use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
 use crate::{
-    detectors::{CH4, HIGH},
+    detectors::{CH4, CLASS_VERSION, HIGH},
     wire::report,
 };
 
@@ -27,7 +27,12 @@ fn attack(field: &Field<'_>) -> u64 {
         let of = super::index(number, devices.len());
         let turn = i64::try_from(number).unwrap_or(0) / 4;
         let seq = (turn * CYCLE * CYCLES).unsigned_abs();
-        let header = Header { boot: 0xa1e + field.stage, seq, ..Header::default() };
+        let header = Header {
+            boot: 0xa1e + field.stage,
+            seq,
+            class_version: Some(CLASS_VERSION),
+            ..Header::default()
+        };
         // The newest ends now, so that some of it is live.
         let from = now_s() - (CYCLE * CYCLES - 1) * STEP_S;
         (devices[of].1.clone(), report(header, from, CH4, &values))

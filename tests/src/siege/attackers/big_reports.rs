@@ -3,7 +3,10 @@
 use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
-use crate::{detectors::CH4, wire::report};
+use crate::{
+    detectors::{CH4, CLASS_VERSION},
+    wire::report,
+};
 
 const PER_S: u32 = 200;
 const SAMPLES: i64 = 4_096;
@@ -23,8 +26,12 @@ fn attack(field: &Field<'_>) -> u64 {
     let per_pass = BACK_S / (SAMPLES * STEP_S);
     field.flood(field.detectors(), PER_S, |number| {
         let number = i64::try_from(number).unwrap_or(0);
-        let header =
-            Header { boot: 0xb16 + field.stage, seq: (number * SAMPLES).unsigned_abs(), ..Header::default() };
+        let header = Header {
+            boot: 0xb16 + field.stage,
+            seq: (number * SAMPLES).unsigned_abs(),
+            class_version: Some(CLASS_VERSION),
+            ..Header::default()
+        };
         // Each pass over the past falls between the samples of the one before.
         let from = now_s() - BACK_S + number % per_pass * SAMPLES * STEP_S + number / per_pass % STEP_S;
         (field.detectors().devices[0].1.clone(), report(header, from, CH4, &values))

@@ -3,7 +3,7 @@
 use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
-use crate::wire::report;
+use crate::wire::{GAS_METER_VERSION, report};
 
 const PER_S: u32 = 200;
 
@@ -17,8 +17,12 @@ fn attack(field: &Field<'_>) -> u64 {
     let devices = &field.meters().devices[..20];
     field.flood(field.meters(), PER_S, |number| {
         let boot = u32::try_from(number % 0xffff_0000).unwrap_or(0) + 1;
-        let header =
-            Header { boot: boot ^ field.stage << 24, prev_boot: Some(boot + 7), ..Header::default() };
+        let header = Header {
+            boot: boot ^ field.stage << 24,
+            prev_boot: Some(boot + 7),
+            class_version: Some(GAS_METER_VERSION),
+            ..Header::default()
+        };
         let topic = devices[super::index(number, devices.len())].1.clone();
         (topic, report(header, now_s() / 3600 - 1, 1, &[1_000]))
     })

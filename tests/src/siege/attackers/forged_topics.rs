@@ -4,7 +4,10 @@ use hunhe_proto::{reading::Header, v1};
 use prost::Message;
 
 use super::{Attacker, Field, now_s};
-use crate::{detectors::CH4, wire::report};
+use crate::{
+    detectors::{CH4, CLASS_VERSION},
+    wire::report,
+};
 
 const PER_S: u32 = 200;
 
@@ -27,7 +30,12 @@ fn attack(field: &Field<'_>) -> u64 {
         let topic = victims[super::index(number, victims.len())];
         let agent = &others[super::index(number, others.len())].id;
         let boot = u32::try_from(number % 0xffff_ffff).unwrap_or(0);
-        let forged = report(Header { boot, ..Header::default() }, now_s() + 840, CH4, &[0]);
+        let forged = report(
+            Header { boot, class_version: Some(CLASS_VERSION), ..Header::default() },
+            now_s() + 840,
+            CH4,
+            &[0],
+        );
         match number % 4 {
             0 => (topic.to_owned(), forged),
             1 => (topic.replace("/up", "/alarm"), forged),

@@ -3,7 +3,10 @@
 use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
-use crate::{detectors::CH4, wire::report};
+use crate::{
+    detectors::{CH4, CLASS_VERSION},
+    wire::report,
+};
 
 const PER_S: u32 = 100;
 const AHEAD_S: [i64; 4] = [14 * 60, 16 * 60, 86_400, 365 * 86_400];
@@ -17,7 +20,12 @@ pub(super) const ATTACKER: Attacker = Attacker {
 fn attack(field: &Field<'_>) -> u64 {
     let devices = &field.detectors().devices;
     field.flood(field.detectors(), PER_S, |number| {
-        let header = Header { boot: 0xf0 + field.stage, seq: number, ..Header::default() };
+        let header = Header {
+            boot: 0xf0 + field.stage,
+            seq: number,
+            class_version: Some(CLASS_VERSION),
+            ..Header::default()
+        };
         let from = now_s() + AHEAD_S[super::index(number / 4, AHEAD_S.len())];
         (devices[super::index(number, devices.len())].1.clone(), report(header, from, CH4, &[100]))
     })

@@ -3,7 +3,7 @@
 use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
-use crate::wire::report;
+use crate::wire::{GAS_METER_VERSION, report};
 
 const PER_S: u32 = 50;
 const CLAIMED: u64 = (1 << 53) - 4_096;
@@ -19,7 +19,13 @@ fn attack(field: &Field<'_>) -> u64 {
     field.flood(field.meters(), PER_S, |number| {
         let (seq, next_seq) =
             if number.is_multiple_of(2) { (0, Some(CLAIMED)) } else { (CLAIMED - 10, None) };
-        let header = Header { boot: 0x5e0 + field.stage, seq, next_seq, ..Header::default() };
+        let header = Header {
+            boot: 0x5e0 + field.stage,
+            seq,
+            next_seq,
+            class_version: Some(GAS_METER_VERSION),
+            ..Header::default()
+        };
         let topic = devices[super::index(number, devices.len())].1.clone();
         (topic, report(header, now_s() / 3600 - 1, 1, &[1_000]))
     })

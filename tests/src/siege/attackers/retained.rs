@@ -4,7 +4,10 @@ use hunhe_proto::{reading::Header, v1};
 use prost::Message;
 
 use super::{Attacker, Field, now_s};
-use crate::{publisher::Publisher, wire::report};
+use crate::{
+    publisher::Publisher,
+    wire::{GAS_METER_VERSION, report},
+};
 
 const PER_S: u32 = 200;
 
@@ -20,7 +23,12 @@ fn attack(field: &Field<'_>) -> u64 {
     let mut publisher = connect();
     field.pace(PER_S, |number| {
         let state = v1::AgentState { online: number.is_multiple_of(4), ..v1::AgentState::default() };
-        let header = Header { boot: 0x4e7 + field.stage, seq: number / 1_000, ..Header::default() };
+        let header = Header {
+            boot: 0x4e7 + field.stage,
+            seq: number / 1_000,
+            class_version: Some(GAS_METER_VERSION),
+            ..Header::default()
+        };
         let (topic, payload) = match number % 2 {
             0 => (format!("hunhe/v1/agents/{}/state", agent.id), state.encode_to_vec()),
             _ => {

@@ -5,7 +5,7 @@ use std::thread;
 use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
-use crate::wire::report;
+use crate::{detectors::CLASS_VERSION, wire::report};
 
 const PARALLEL: usize = 50;
 /// What one of them asks for has so many samples, sent before.
@@ -54,7 +54,8 @@ fn fill(field: &Field<'_>) {
     let Ok(mut publisher) = crate::publisher::Publisher::connect(field.broker, &agent.id, 8) else { return };
     for number in 0..REPORTS {
         let seq = (number * SAMPLES).unsigned_abs();
-        let header = Header { boot: 0x5e + field.stage, seq, ..Header::default() };
+        let header =
+            Header { boot: 0x5e + field.stage, seq, class_version: Some(CLASS_VERSION), ..Header::default() };
         let values: Vec<i64> = (0..SAMPLES).map(|at| 40 + at % 7).collect();
         let from = now_s() - (REPORTS - number) * SAMPLES * STEP_S;
         let sent = publisher.publish(agent.devices[0].1.as_bytes(), &report(header, from, 1, &values));

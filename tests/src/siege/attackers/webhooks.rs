@@ -6,7 +6,7 @@ use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
 use crate::{
-    detectors::{CH4, HIGH, LOW},
+    detectors::{CH4, CLASS_VERSION, HIGH, LOW},
     publisher::Publisher,
     webhook::Answer,
     wire::report,
@@ -40,7 +40,7 @@ fn attack(field: &Field<'_>) -> u64 {
         for (agent, connection) in boxes.iter().zip(&mut connections) {
             let Some(publisher) = connection else { continue };
             for (_, topic) in &agent.devices {
-                let header = Header { boot, seq, ..Header::default() };
+                let header = Header { boot, seq, class_version: Some(CLASS_VERSION), ..Header::default() };
                 let sent = publisher.publish(topic.as_bytes(), &report(header, now_s(), CH4, &[value]));
                 if sent.is_err() {
                     break;

@@ -3,7 +3,7 @@
 use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
-use crate::wire::report;
+use crate::wire::{GAS_METER_VERSION, report};
 
 const PER_S: u32 = 300;
 
@@ -22,6 +22,14 @@ fn attack(field: &Field<'_>) -> u64 {
             1 => format!("hunhe/v1/{:02x}/nobody-{number}/up", number % 256),
             _ => format!("hunhe/v1/zz/{device}/alarm"),
         };
-        (topic, report(Header { boot: 9, seq: number, ..Header::default() }, now_s() / 3600 - 1, 1, &[1_000]))
+        (
+            topic,
+            report(
+                Header { boot: 9, seq: number, class_version: Some(GAS_METER_VERSION), ..Header::default() },
+                now_s() / 3600 - 1,
+                1,
+                &[1_000],
+            ),
+        )
     })
 }
