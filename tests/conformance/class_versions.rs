@@ -92,7 +92,7 @@ fn levels(gateway: &Gateway, device: &str, from_min: i64) -> serde_json::Value {
 fn a_newer_version_beside_the_old_one_leaves_what_is_stored_and_reads_each_device_by_its_own() {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
-    let mut gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.port), &[]);
+    let mut gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.gateway_port), &[]);
     let mut publisher = Publisher::connect(broker.port, "box", 16).expect("a connection");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let t0 = i64::try_from(now / 60).expect("a year of this age") - 60;

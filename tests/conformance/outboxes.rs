@@ -33,7 +33,7 @@ fn start(dir: &Path, broker: &Mosquitto) -> Gateway {
                 meter-1,gas_meter,,gas,210102,gas-heping,box,123.4,41.8\n";
     fs::write(&list, text).expect("a list");
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: None,
         registry: format!("devices = [{list:?}]"),
         more: String::new(),

@@ -106,7 +106,7 @@ fn what_an_unknown_device_sent_is_stored_once_it_is_registered_and_leaves_the_qu
     let list = dir.path().join("devices.csv");
     register(&list, &["known"]);
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: None,
         registry: format!("devices = [{list:?}]"),
         more: String::new(),
@@ -160,7 +160,7 @@ fn what_is_older_than_the_retention_is_refused_and_stored_once_it_is_raised() {
     register(&list, &["meter-1"]);
     let retention = |days: &str| format!("[embedded]\nretention = \"{days}\"\n");
     let mut setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: None,
         registry: format!("devices = [{list:?}]"),
         more: retention("45d"),
@@ -206,7 +206,7 @@ fn a_quarantine_full_of_large_messages_stays_within_its_bytes_and_is_listed_with
     let list = dir.path().join("devices.csv");
     register(&list, &["meter-1"]);
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: None,
         registry: format!("devices = [{list:?}]"),
         more: format!("[quarantine]\nlimit_bytes = {LIMIT}\n"),

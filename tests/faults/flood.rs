@@ -189,7 +189,7 @@ fn ledger_of(gateway: &Gateway, class: &str) -> Value {
 fn a_device_that_floods_delays_nobodys_alarm_and_fills_no_disk() {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
-    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.port), &[]);
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.gateway_port), &[]);
     let page = events::alerts_of(gateway.port);
     let mqtt = events::published(broker.port, "listener", "hunhe/v1/alerts/#");
     let (done, flooded) = (AtomicBool::new(false), AtomicU64::new(0));

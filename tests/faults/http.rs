@@ -98,7 +98,7 @@ fn with_few_files_silent_connections_stop_neither_alarms_nor_checkpoints_nor_que
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let webhook = Webhook::start();
-    let setup = setup(dir.path(), broker.port, DETECTORS, &webhook.to_toml("duty", 2));
+    let setup = setup(dir.path(), broker.gateway_port, DETECTORS, &webhook.to_toml("duty", 2));
     let mut gateway = Gateway::start_under(dir.path(), &setup, &[], &with_files(1_024));
     let files_before = open_files(gateway.process.id());
 
@@ -194,7 +194,7 @@ fn a_hundred_questions_for_two_million_samples_are_answered_or_refused_in_time_a
     let dir = tempfile::tempdir().expect("a folder");
     let last_ms = long_series(dir.path(), SAMPLES);
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
-    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.port, 1, ""), &[]);
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.gateway_port, 1, ""), &[]);
     let pid = gateway.process.id();
     let path = format!("/api/v1/devices/{}/series?channel=ch4", detectors::id(0));
 
@@ -269,7 +269,7 @@ fn the_largest_question_of_every_documented_path_is_answered_in_time_and_in_litt
     let dir = tempfile::tempdir().expect("a folder");
     long_series(dir.path(), 500_000);
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
-    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.port, DETECTORS, ""), &[]);
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.gateway_port, DETECTORS, ""), &[]);
     let mut publisher = Publisher::connect(broker.port, "detectors", 64).expect("a connection");
     let begin_s = now_ms() / 1_000 - 60;
     for number in 0..DETECTORS {

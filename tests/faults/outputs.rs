@@ -39,7 +39,7 @@ fn start(dir: &Path, broker: &Mosquitto, detectors: usize, alerts: &str, webhook
     fs::write(&list, detectors::list(detectors)).expect("a list");
     let stalled = STALLED_AFTER.as_secs();
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: None,
         registry: format!("rules = {rules:?}\ndevices = [{list:?}]"),
         more: format!("[checkpoint]\nevery_s = 1\n[alerts]\nstalled_after_s = {stalled}\n{alerts}{webhooks}"),

@@ -41,7 +41,7 @@ fn city(dir: &Path, broker: &Mosquitto, webhook: &Webhook) -> Gateway {
     fs::create_dir_all(&rules).expect("a folder");
     fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
     let setup = Setup {
-        broker: broker.port,
+        broker: broker.gateway_port,
         database: None,
         registry: format!("rules = {rules:?}\nfleets = [{:?}]", seeds("city/full.toml")),
         more: webhook.to_toml("duty", 2),

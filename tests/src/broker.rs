@@ -27,16 +27,20 @@ const READY: Duration = Duration::from_secs(20);
 /// The gateway's user at the broker.
 pub const GATEWAY: &str = "gateway";
 /// Publishers and listeners of the tests, who may write for every device and read what is said to agents and people.
-const USERS: [&str; 18] = [
+const USERS: [&str; 22] = [
     "alarms",
     "backlog",
+    "box",
     "detectors",
+    "flood",
     "hostile",
     "judge",
+    "listener",
     "load",
     "meters",
     "outbox-load",
     "speaker",
+    "watcher",
     agent::ID,
     "load-0",
     "load-1",
@@ -47,11 +51,12 @@ const USERS: [&str; 18] = [
     "load-6",
     "load-7",
 ];
-const RIGHTS: [&str; 4] = [
+const RIGHTS: [&str; 5] = [
     "topic write hunhe/v1/+/+/up",
     "topic write hunhe/v1/+/+/alarm",
     "topic read hunhe/v1/agents/+/durable",
     "topic read hunhe/v1/alerts/#",
+    "topic read hunhe/v1/gateway/heartbeat",
 ];
 
 /// When the broker writes what it holds; each time it writes all of it.

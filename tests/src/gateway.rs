@@ -20,6 +20,8 @@ use crate::{
 const READY: Duration = Duration::from_secs(30);
 /// Asked no oftener: an answer goes over all devices.
 const POLL: Duration = Duration::from_millis(50);
+/// The gateway shows what it knows within so much, and a status is kept for a moment.
+const SHOWN_WITHIN: Duration = Duration::from_millis(700);
 
 /// A gateway.
 #[derive(Debug)]
@@ -162,12 +164,21 @@ impl Gateway {
     /// It takes longer.
     pub fn await_settled(&self, samples: u64, within: Duration) -> Value {
         let mut last = Value::Null;
+        // What is shown may be a tenth of a second older than the positions beside it.
+        let mut seen: Option<(Instant, Value)> = None;
         let begun = Instant::now();
         while begun.elapsed() < within {
             last = self.http.json("/api/v1/status");
-            let count = |name: &str| last["ledger"][name].as_u64().unwrap_or(0);
-            if sinks_idle(&last) && count("sampled") >= samples && count("outstanding") == 0 {
-                return last["ledger"].clone();
+            let ledger = &last["ledger"];
+            let count = |name: &str| ledger[name].as_u64().unwrap_or(0);
+            let settled = sinks_idle(&last) && lanes_idle(&last) && count("outstanding") == 0;
+            match &seen {
+                Some((since, same)) if settled && same == ledger => {
+                    if since.elapsed() >= SHOWN_WITHIN && count("sampled") >= samples {
+                        return ledger.clone();
+                    }
+                }
+                _ => seen = settled.then(|| (Instant::now(), ledger.clone())),
             }
             std::thread::sleep(POLL);
         }
@@ -212,6 +223,12 @@ pub fn sinks_idle(status: &Value) -> bool {
     sinks
         .iter()
         .all(|sink| if sink["name"] == "embedded" { sink["lag_s"] == 0.0 } else { sink["lag_records"] == 0 })
+}
+
+/// Has every lane decided what the journal holds? A tick of the clock may always be on its way.
+fn lanes_idle(status: &Value) -> bool {
+    let lanes = status["lanes"].as_array().expect("lanes");
+    lanes.iter().all(|lane| lane["queued_records"].as_u64().is_some_and(|queued| queued <= 1))
 }
 
 fn spawn(dir: &Path, environment: &[(String, String)], wrapper: &[String]) -> Process {
