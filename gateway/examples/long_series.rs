@@ -1,21 +1,25 @@
 //! Test support: a store with one device's long history, a sample a second, written as the gateway writes it. A gateway
 //! that is started on the folder finds it as its own.
 //!
-//! `cargo run --example long_series -- DATA_DIR/store DEVICE CHANNEL SAMPLES LAST_MS`
+//! `cargo run --example long_series -- DATA_DIR/store DEVICE CHANNEL DECIMALS SAMPLES LAST_MS`
 //!
 //! The value of a sample is its number modulo 1,000, in wire integers.
 
 use anyhow::{Context as _, Result};
-use hunhe_gateway::store::{Options, Rows, Store};
+use hunhe_gateway::{
+    decided::StoredChannel,
+    store::{Options, Rows, Store},
+};
 
 const AT_ONCE: u64 = 4_096;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, device, channel, samples, last_ms] = arguments.as_slice() else {
-        anyhow::bail!("usage: long_series DIR DEVICE CHANNEL SAMPLES LAST_MS");
+    let [dir, device, channel, decimals, samples, last_ms] = arguments.as_slice() else {
+        anyhow::bail!("usage: long_series DIR DEVICE CHANNEL DECIMALS SAMPLES LAST_MS");
     };
-    let (channel, samples): (u16, u64) = (channel.parse()?, samples.parse()?);
+    let channel = StoredChannel::new(channel.parse()?, decimals.parse()?).bits();
+    let samples: u64 = samples.parse()?;
     let first_ms = last_ms.parse::<i64>()? - i64::try_from(samples)? * 1_000;
     std::fs::create_dir_all(dir)?;
     let store = Store::open(Options::new(dir))?;

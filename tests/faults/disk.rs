@@ -20,7 +20,7 @@ use serde_json::json;
 const UP: &str = "hunhe-gateway-up";
 const WITHIN: Duration = Duration::from_secs(60);
 const SAMPLES: u64 = 2_000;
-/// A message that nobody's device sent, to fill a disk with.
+/// A report that repeats a sample, to fill a disk with.
 const FILLING_BYTES: usize = 30_000;
 const FILLING: u64 = 1_000_000;
 
@@ -67,8 +67,11 @@ impl Drop for SmallDisk<'_> {
     }
 }
 
-fn offer_filling(broker: &FakeBroker, numbers: std::ops::Range<u64>) {
-    let message = |number| (FILLING + number, "hunhe/v1/00/nobody/up".to_owned(), vec![0xff; FILLING_BYTES]);
+fn offer_filling(broker: &FakeBroker, meters: &Meters, numbers: std::ops::Range<u64>) {
+    let message = |number| {
+        let (topic, payload) = meters.padded(number % (SAMPLES / 2), FILLING_BYTES);
+        (FILLING + number, topic, payload)
+    };
     broker.offer(UP, numbers.map(message));
 }
 
@@ -105,7 +108,7 @@ fn a_full_disk_stops_acknowledgements_and_room_brings_them_back() {
     const FILLINGS: u64 = 200;
     disk.fill(ROOM_BYTES);
     broker.offer(UP, (SAMPLES / 2..SAMPLES).map(|number| meters.message(number)));
-    offer_filling(&broker, 0..FILLINGS);
+    offer_filling(&broker, &meters, 0..FILLINGS);
     assert_ended_in_words(&mut gateway, dir.path(), "disk full");
     let within_the_room = |when: &str| {
         let acknowledged = broker.acknowledged(UP);
@@ -149,7 +152,7 @@ fn a_limit_on_file_sizes_is_a_full_disk() {
     gateway.relaunch(&wrapper);
     gateway.await_ready();
     broker.offer(UP, (SAMPLES / 2..SAMPLES).map(|number| meters.message(number)));
-    offer_filling(&broker, 0..1_000);
+    offer_filling(&broker, &meters, 0..1_000);
     assert_ended_in_words(&mut gateway, dir.path(), "file size limit");
     gateway.relaunch(&[]);
     assert_complete(&mut gateway, &broker, "file size limit");

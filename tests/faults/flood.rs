@@ -139,7 +139,8 @@ fn raise(port: u16) -> Raises {
     let mut sent = Raises::new();
     let mut at = Instant::now();
     for turn in 0..RAISES + ALARMING / 2 {
-        at += RAISE_EVERY;
+        // Never faster than that, even after a delay: a raise and its end are samples of different seconds.
+        at = Instant::now().max(at + RAISE_EVERY);
         std::thread::sleep(at.saturating_duration_since(Instant::now()));
         if turn < RAISES {
             let detector = &mut detectors[turn % ALARMING];
@@ -204,6 +205,12 @@ fn a_device_that_floods_delays_nobodys_alarm_and_fills_no_disk() {
     });
     let heard = || Some((times(&raises, &page)?, times(&raises, &mqtt)?));
     let (page_ms, mqtt_ms) = eventually(WITHIN, "every raise is heard", heard);
+    let p99 = |sorted: &[f64]| sorted[(sorted.len() * 99).div_ceil(100) - 1];
+    println!(
+        "publish to page: {:.1} ms at the 99th percentile, to MQTT: {:.1}",
+        p99(&page_ms),
+        p99(&mqtt_ms)
+    );
     let stored = eventually(WITHIN, "every meter's samples are stored", || {
         let totals = ledger_of(&gateway, "gas_meter");
         (totals["stored"] == json!(24 * days)).then_some(totals)
@@ -211,7 +218,6 @@ fn a_device_that_floods_delays_nobodys_alarm_and_fills_no_disk() {
     let status = gateway.http.json("/api/v1/status");
     let data = dir.path().join("gateway/data");
     let (journal, decided) = (folder_bytes(&data.join("journal")), folder_bytes(&data.join("decided")));
-    let p99 = |sorted: &[f64]| sorted[(sorted.len() * 99).div_ceil(100) - 1];
     let figures = json!({
         "page_ms_p99": p99(&page_ms), "page_ms_max": page_ms.last(),
         "mqtt_ms_p99": p99(&mqtt_ms), "mqtt_ms_max": mqtt_ms.last(),

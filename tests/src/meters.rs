@@ -79,6 +79,23 @@ impl Meters {
         (number, topic, self.sample(number / self.count, None))
     }
 
+    /// Message `number` with an unknown field of so many bytes, which a gateway ignores: it fills a journal, and counts as
+    /// what it repeats.
+    #[must_use]
+    pub fn padded(&self, number: u64, bytes: usize) -> (String, Vec<u8>) {
+        let (_, topic, mut payload) = self.message(number);
+        // Field 100, bytes, in protobuf.
+        payload.extend_from_slice(&[0xa2, 0x06]);
+        let mut length = bytes;
+        while length >= 0x80 {
+            payload.push(u8::try_from(length & 0x7f).unwrap_or(0) | 0x80);
+            length >>= 7;
+        }
+        payload.push(u8::try_from(length).unwrap_or(0));
+        payload.resize(payload.len() + bytes, 0xff);
+        (topic, payload)
+    }
+
     /// Where a meter reports.
     #[must_use]
     pub fn up_topic(&self, meter: u64) -> String {
