@@ -204,7 +204,10 @@ fn a_quarantine_full_of_large_messages_stays_within_its_bytes_and_is_listed_with
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let list = dir.path().join("devices.csv");
-    register(&list, &["meter-1"]);
+    // One message each: more is beyond the share of a device.
+    let noisy: Vec<String> = (0..MESSAGES).map(|number| format!("noisy-{number}")).collect();
+    let meters: Vec<&str> = noisy.iter().map(String::as_str).chain(["meter-1"]).collect();
+    register(&list, &meters);
     let setup = Setup {
         broker: broker.gateway_port,
         database: None,
@@ -218,13 +221,13 @@ fn a_quarantine_full_of_large_messages_stays_within_its_bytes_and_is_listed_with
     // Samples that only wait to be looked at: no junk makes them go.
     site.send("meter-1", &three(0, 700 * DAY_H));
     let junk = vec![0xff; 60_000];
-    for _ in 0..MESSAGES {
-        site.publisher.publish(up_topic("nobody").as_bytes(), &junk).expect("it is taken");
+    for meter in &noisy {
+        site.publisher.publish(up_topic(meter).as_bytes(), &junk).expect("it is taken");
     }
     site.publisher.settle().expect("all of it");
     let held = eventually(Duration::from_secs(60), "all of it was refused", || {
         let status = site.gateway.http.json("/api/v1/status");
-        let refused = status["quarantined_by_reason"]["unknown_device"] == MESSAGES;
+        let refused = status["quarantined_by_reason"]["not_protobuf"] == MESSAGES;
         let held = status["quarantine"].clone();
         let arrived = held["records"].as_u64()? + held["discarded"].as_u64()? == MESSAGES + 1;
         (refused && arrived).then_some(held)
