@@ -22,6 +22,7 @@ use hunhe_tests::{
     publisher::Publisher,
     report, seeds,
     webhook::Webhook,
+    wire,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -51,13 +52,15 @@ fn city(dir: &Path, broker: &Mosquitto, webhook: &Webhook) -> Gateway {
 }
 
 /// Every path that can be read, with the largest query of each; the live stream and a backup are no answers.
-fn paths(http: &Http) -> Vec<String> {
+fn paths(http: &Http, record: &str) -> Vec<String> {
     let document = http.json("/api/openapi.json");
     let documented = document["paths"].as_object().expect("paths");
     let readable = documented.iter().filter(|(_, methods)| methods.get("get").is_some());
     let streams = ["/api/v1/live", "/api/v1/backup"];
     let mut paths: Vec<String> = readable
-        .map(|(path, _)| path.replace("{id}", "det-1"))
+        .map(|(path, _)| {
+            path.replace("{id}", if path.starts_with("/api/v1/quarantine") { record } else { "det-1" })
+        })
         .filter(|path| !streams.contains(&path.as_str()))
         .map(|path| if path.ends_with("/series") { format!("{path}?channel=ch4") } else { path })
         .collect();
@@ -92,6 +95,17 @@ fn ask_until(over: &AtomicBool, port: u16, paths: &[String], from: usize) -> Vec
         answers.push((path.clone(), status, begun.elapsed().as_secs_f64() * 1000.0));
     }
     answers
+}
+
+/// Has a message refused; answers its quarantine record.
+fn refuse(gateway: &Gateway, broker: u16) -> String {
+    let mut publisher = Publisher::connect(broker, "detectors", 64).expect("a connection");
+    publisher.publish(wire::up_topic("det-1").as_bytes(), &[0xff; 100]).expect("published");
+    publisher.settle().expect("the broker has it");
+    eventually(WITHIN, "it is refused", || {
+        let page = gateway.http.json("/api/v1/quarantine?limit=1");
+        page["items"][0]["id"].as_str().map(str::to_owned)
+    })
 }
 
 /// Raises an alarm of another detector again and again; when each was published.
@@ -144,7 +158,8 @@ fn eight_clients_on_every_path_of_a_whole_city_delay_no_alarm_and_cost_the_lane_
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let webhook = Webhook::start();
     let mut gateway = city(dir.path(), &broker, &webhook);
-    let paths = paths(&gateway.http);
+    let record = refuse(&gateway, broker.port);
+    let paths = paths(&gateway.http, &record);
     assert!(paths.len() > 20, "{paths:?}");
     assert!(gateway.http.json("/api/v1/devices?limit=1")["total"].as_u64().expect("a total") > 200_000);
 
