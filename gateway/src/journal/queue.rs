@@ -39,7 +39,7 @@ impl Default for Bounds {
             lane_bytes: 32 << 20,
             batch_items: 65_536,
             batch_bytes: 8 << 20,
-            lag_cost: 2 << 20,
+            lag_cost: 1 << 20,
         }
     }
 }
