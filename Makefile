@@ -64,9 +64,8 @@ bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
 
-sim: ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0, PROFILE=ci or release; overnight SEEDS=1000000
+sim: build ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0, PROFILE=ci or release; overnight SEEDS=1000000
 	mkdir -p $(REPORTS)
-	$(CARGO) build --profile $(PROFILE) --workspace --bins --examples --features hunhe-gateway/planted
 	$(BIN)/hunhe-sim --seeds $(or $(SEEDS),2000) $(if $(FROM),--from $(FROM)) --report $(REPORTS)/sim.json
 
 alarms: build ## from a detector's report to a webhook, with a backlog of forty days beside it, about 2 minutes

@@ -59,7 +59,8 @@ fn setup(dir: &Path, recording: &Recording, broker: u16, database: u16) -> Setup
 fn the_recording_arrives_exactly_and_the_ledger_closes() {
     let path = replayed(&[]);
     let samples = path.recording.samples;
-    assert_eq!(in_database(&path.database, &path.recording, true), Difference::default(), "VictoriaMetrics");
+    let found = in_database(&path.database, &path.recording, true);
+    assert_eq!(found, Difference::default(), "VictoriaMetrics");
     assert_eq!(in_gateway(&path.gateway, &path.recording), Difference::default(), "embedded store");
 
     let (code, ledger) = path.gateway.ledger_command();
@@ -78,8 +79,8 @@ fn the_recording_arrives_exactly_and_the_ledger_closes() {
     report::write(
         "recording",
         None,
-        &json!({"samples": samples, "values": path.recording.value_count(), "lost": 0, "doubled": 0,
-            "invented": 0, "unexplained": 0}),
+        &json!({"samples": samples, "values": path.recording.value_count(), "lost": found.lost,
+            "doubled": found.doubled, "invented": found.invented, "unexplained": ledger["unexplained"]}),
     );
 }
 
