@@ -1,5 +1,5 @@
-//! Over the real broker: whoever poses as a device neither locks it out nor opens its ledger for good, and is told of;
-//! what nobody can explain is written off by command, and stays in the audit trail.
+//! Over the real broker: a client that poses as a device cannot lock it out or open its ledger for good, and raises an alert.
+//! Unexplained samples are written off by command, and the audit trail keeps that.
 
 #![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 

@@ -347,7 +347,7 @@ impl Outbox {
         }
     }
 
-    /// Everything not passed is to be sent again: the connection is new. The gateway may be, too: it is told the version.
+    /// Sends everything not passed again: the connection is new. The gateway may be new, too, so reports say the version again.
     pub fn rewind(&mut self, now_ms: u64) {
         (self.version_told_to, self.version_known) = (None, false);
         self.cursor = self.state.through;

@@ -15,8 +15,8 @@
 //! class's densest interval, and [`MARGIN`] more ([`Outboxes::is_plausible`]).
 //!
 //! Bounds, and what happens there:
-//! - [`OUTBOXES_MAX`] outboxes a device: see above; what one that gives way still missed becomes unexplained, and is told
-//!   ([`Admitted::folded_missing`]).
+//! - [`OUTBOXES_MAX`] outboxes a device: see above; what one that gives way still missed becomes unexplained, and the
+//!   caller gets its count ([`Admitted::folded_missing`]).
 //! - `RANGES_MAX` ranges of an outbox. There the oldest gap that is lost, else the oldest that the edge no longer holds,
 //!   is closed for good. Where the edge holds every gap, the report is refused (`dedup_window`) and stays at the edge,
 //!   which sends it again once what the watermark calls missing has come.

@@ -1,4 +1,4 @@
-//! Whoever invents outboxes or sequence numbers keeps no device from delivering, doubles no sample, and is told of.
+//! Invented outboxes and sequence numbers keep no device from delivering, double no sample, and raise an alert.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
 
@@ -252,7 +252,7 @@ fn numbers_that_cannot_have_been_sampled_are_refused_whole_and_touch_nothing() {
     }
     assert_eq!(raised(&changes), [("implausible".to_owned(), Phase::Firing, 1)], "told once");
     assert_eq!(lane.counters().messages_refused["implausible_seq"], 5);
-    // It stays at the edge: nobody is told to give it up, and the watermark stands.
+    // The report stays at the edge: no watermark passes it or names it as refused.
     let agent = registry().find_agent(id("agent-gas")).unwrap();
     let mark = lane.watermark(agent);
     assert!(mark.refused.is_empty());

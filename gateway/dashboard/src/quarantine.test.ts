@@ -18,7 +18,7 @@ test("a record shows the value, the channel and the limit in the reader's langua
   expect(recordText(shown)).toContain("p-1  out of range · ch4 = 180 %LEL, above 110 %LEL");
 });
 
-test("a conflict and a dead letter are told from a refused message", () => {
+test("a conflict and a dead letter look different from a refused message", () => {
   const value = { seq: 9, channel: "flow", value: 2, unit: "m3/h", breach: "differs", limit: 1 } as const;
   const conflict = record("c-5-0000002a-9", "2026-01-02T03:04:05Z", { kind: "conflict", reason: "conflict", values: [value] });
   expect(recordText(conflict)).toContain("[冲突] p-1  同一时刻冲突 · flow = 2 m³/h，已保留 1 m³/h");

@@ -74,7 +74,7 @@ async fn a_query_too_many_is_refused_at_once_and_one_that_waits_too_long_then() 
     let mut one_more = pin!(queries.run(|| ()));
     assert_eq!(poll_once(one_more.as_mut()), Poll::Ready(Err(busy())));
     assert_eq!(queries.figures().refused.load(Ordering::Relaxed), 1);
-    // Nobody ends, so that those who wait are told as well, and leave the queue.
+    // No query ends, so waiting ones are refused as well, and leave the queue.
     for query in waiting {
         assert_eq!(query.await, Err(busy()));
     }
