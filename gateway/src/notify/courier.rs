@@ -1,19 +1,19 @@
-//! An output's thread: does what [`Delivery`] says, and reports what came of it. It reads the alert log, keeps attempts under
-//! way, saves the cursor and sleeps; it decides nothing.
+//! An output's thread: does what [`Queues`] says, and reports what came of it. It reads the alert log for each queue, keeps
+//! attempts under way, saves the cursors and sleeps; it decides nothing.
 //!
 //! An attempt that panics counts as one that failed. A log that cannot be read is opened again. A failure that repeats is
 //! logged once a minute.
 
 use super::{
     Handle, Letter, Outcome, Receiver, Source,
-    delivery::{Action, Delivery, Event, Found},
+    delivery::{self, Event, Found},
     open_cursor,
+    queues::{Action, Limits, Queue, Queues},
     status::OutputStatus,
-    window::Bounds,
 };
 use crate::{
     alerts::feed::{Entry, Feed, Step},
-    api::types::{OutputKind, OutputState},
+    api::types::{AlertMode, AlertState, OutputKind, OutputState},
     journal::{Lsn, ReadError, Tail},
     observe::Repeats,
     sinks::{
@@ -36,20 +36,39 @@ use tokio::{
 /// Steps between two looks at sockets: a long stretch of changes without a letter must not starve them.
 const STEPS_AT_ONCE: u32 = 64;
 
+/// What an output is called, and how much of it is under way at once.
+pub(super) struct Named<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: OutputKind,
+    pub(super) limits: Limits,
+}
+
 /// Starts an output that delivers to what `receiver` makes, on the output's own runtime.
 ///
 /// # Errors
-/// Where its cursor, its receiver or a thread is not to be had.
+/// Where its cursors, its receiver or a thread are not to be had.
 pub(super) fn start<R: Receiver>(
-    name: &str,
-    kind: OutputKind,
+    named: &Named<'_>,
     source: Source,
     receiver: impl FnOnce() -> anyhow::Result<R>,
 ) -> anyhow::Result<Handle> {
-    let (file, cursor) = open_cursor(&source, &cursor_name(name, kind))?;
+    let Named { name, kind, limits } = *named;
+    let [live, retrospective] = Queue::ALL.map(|queue| open_cursor(&source, &cursor_name(name, kind, queue)));
+    let opened = [live?, retrospective?];
     // The log may have been cut behind what was delivered: then the replay writes those records again, under their numbers.
-    let cursor = Cursor { hint: cursor.hint.min(source.tail.head()), ..cursor };
-    let status = Arc::new(OutputStatus::new(name.into(), kind, source.tail.clone(), cursor.hint));
+    let head = source.tail.head();
+    let cursors = opened.each_ref().map(|(_, cursor)| Cursor { hint: cursor.hint.min(head), ..*cursor });
+    let begins = Queues::begins(cursors);
+    let [live, retrospective] = opened.map(|(file, _)| file);
+    let passed = cursors.map(|cursor| cursor.hint);
+    let reading = |queue: Queue, file| Reading {
+        file,
+        log: Log { tail: source.tail.clone(), at: begins[queue.at()], feed: None },
+        passed: passed[queue.at()],
+    };
+    let readings = [reading(Queue::Live, live), reading(Queue::Retrospective, retrospective)];
+    let oldest = passed[0].min(passed[1]);
+    let status = Arc::new(OutputStatus::new(name.into(), kind, source.tail.clone(), oldest));
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let receiver = {
@@ -59,9 +78,9 @@ pub(super) fn start<R: Receiver>(
     };
     let courier = Courier {
         receiver,
-        log: Log { tail: source.tail, at: cursor.hint, feed: None },
-        delivery: Delivery::new(Bounds::default(), cursor),
-        file,
+        readings,
+        queues: Queues::new(limits, cursors),
+        lost_to: Lsn::NONE,
         status: Arc::clone(&status),
         attempts: JoinSet::new(),
         under_way: HashMap::new(),
@@ -82,11 +101,24 @@ pub(super) fn start<R: Receiver>(
     Ok(Handle { status, stop, thread })
 }
 
-fn cursor_name(name: &str, kind: OutputKind) -> String {
-    match kind {
-        OutputKind::Mqtt => format!("alerts-{name}.cursor"),
-        OutputKind::Webhook => format!("webhook-{name}.cursor"),
-    }
+fn cursor_name(name: &str, kind: OutputKind, queue: Queue) -> String {
+    let kind = match kind {
+        OutputKind::Mqtt => "alerts",
+        OutputKind::Webhook => "webhook",
+    };
+    // No name of an output has a dot.
+    let queue = match queue {
+        Queue::Live => "",
+        Queue::Retrospective => ".retrospective",
+    };
+    format!("{kind}-{name}{queue}.cursor")
+}
+
+/// What one queue reads, and how far it is kept to have come.
+struct Reading {
+    log: Log,
+    file: CursorFile,
+    passed: Lsn,
 }
 
 /// The alert log, opened anew where it could not be read.
@@ -121,15 +153,31 @@ struct Said {
     unsaved: Repeats,
 }
 
+/// Of one that is under way.
+struct Attempt {
+    queue: Queue,
+    lsn: Lsn,
+    alert: String,
+    key: String,
+}
+
+/// What ends a wait.
+enum Woken {
+    Both(Event),
+    Finished(Id, Outcome),
+    ByTime,
+}
+
 struct Courier<R> {
     receiver: Arc<R>,
-    log: Log,
-    delivery: Delivery,
-    file: CursorFile,
+    /// In the order of [`Queue::ALL`].
+    readings: [Reading; 2],
+    queues: Queues,
+    /// The last record that was counted as lost: each queue comes upon it.
+    lost_to: Lsn,
     status: Arc<OutputStatus>,
     attempts: JoinSet<Outcome>,
-    /// Records and keys of the attempts.
-    under_way: HashMap<Id, (Lsn, String)>,
+    under_way: HashMap<Id, Attempt>,
     bell: watch::Receiver<Lsn>,
     bell_is_gone: bool,
     begun: Instant,
@@ -141,18 +189,14 @@ impl<R: Receiver> Courier<R> {
         let mut steps = 0;
         loop {
             let now_ms = self.now_ms();
-            match self.delivery.next(now_ms) {
-                Action::Read => {
-                    let found = self.read();
-                    self.delivery.handle(now_ms, Event::Read(found));
-                }
-                Action::Attempt { lsn, letter } => self.attempt(lsn, letter),
-                Action::Save(cursor) => self.save(cursor),
+            match self.queues.next(now_ms) {
+                Action::For(queue, action) => self.act(queue, action),
                 Action::Wait { until_ms } => {
                     self.show();
-                    let event = self.wait(until_ms, &mut stopped).await;
-                    if let Some(event) = event {
-                        self.delivery.handle(self.now_ms(), event);
+                    match self.wait(until_ms, &mut stopped).await {
+                        Woken::Both(event) => self.queues.handle_both(self.now_ms(), &event),
+                        Woken::Finished(id, outcome) => self.finished(id, outcome),
+                        Woken::ByTime => {}
                     }
                 }
                 Action::Done => break,
@@ -169,28 +213,36 @@ impl<R: Receiver> Courier<R> {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn read(&mut self) -> Found {
-        // Marked seen before the log is read: what comes in between rings again.
-        self.bell.borrow_and_update();
-        match self.log.step() {
+    fn act(&mut self, queue: Queue, action: delivery::Action) {
+        match action {
+            delivery::Action::Read => {
+                let found = self.read(queue);
+                self.queues.handle(self.now_ms(), queue, Event::Read(found));
+            }
+            delivery::Action::Attempt { lsn, letter } => self.attempt(queue, lsn, letter),
+            delivery::Action::Save(cursor) => self.save(queue, cursor),
+            delivery::Action::Wait { .. } | delivery::Action::Done => {}
+        }
+    }
+
+    fn read(&mut self, queue: Queue) -> Found {
+        match self.readings[queue.at()].log.step() {
             Ok(Step::CaughtUp) => Found::End,
             Ok(Step::Jump { last }) => Found::Nothing { last },
             Ok(Step::Lost { last, records }) => {
-                self.status.lose(records);
-                tracing::error!(
-                    output = self.status.name(),
-                    records,
-                    "alerts are gone from the log, or cannot be read: they are not delivered"
-                );
+                self.lose(last, records);
                 Found::Nothing { last }
             }
             Ok(Step::Entry(entry)) => {
                 let Entry { lsn, cause, last, alert, json } = *entry;
                 let letter = alert.is_announced().then(|| Letter {
+                    live: alert.mode == AlertMode::Live,
+                    raises: alert.state == AlertState::Firing,
                     key: alert.idempotency_key(),
                     severity: alert.severity.name(),
                     arrival_ms: alert.arrival_time.0,
                     alert: alert.id,
+                    agent: alert.agent,
                     operator: alert.operator,
                     body: json,
                 });
@@ -210,39 +262,46 @@ impl<R: Receiver> Courier<R> {
         }
     }
 
-    fn attempt(&mut self, lsn: Lsn, letter: Letter) {
-        self.status.attempted();
-        let receiver = Arc::clone(&self.receiver);
-        let key = letter.key.clone();
-        let task = self.attempts.spawn(async move { receiver.attempt(letter).await });
-        self.under_way.insert(task.id(), (lsn, key));
-    }
-
-    async fn wait(&mut self, until_ms: Option<u64>, stopped: &mut watch::Receiver<bool>) -> Option<Event> {
-        let until = until_ms.map(|at| self.begun + Duration::from_millis(at));
-        tokio::select! {
-            Some(done) = self.attempts.join_next_with_id() => self.finished(done),
-            rung = self.bell.changed(), if !self.bell_is_gone => {
-                self.bell_is_gone = rung.is_err();
-                Some(if self.bell_is_gone { Event::LogEnded } else { Event::Rang })
-            }
-            () = sleep_until(until) => None,
-            _ = stopped.wait_for(|stop| *stop) => Some(Event::Stop),
+    fn lose(&mut self, last: Lsn, records: u64) {
+        let anew = records.min(last.0.saturating_sub(self.lost_to.0));
+        if anew > 0 {
+            self.lost_to = last;
+            self.status.lose(anew);
+            tracing::error!(
+                output = self.status.name(),
+                records = anew,
+                "alerts are gone from the log, or cannot be read: they are not delivered"
+            );
         }
     }
 
-    fn finished(&mut self, done: Result<(Id, Outcome), JoinError>) -> Option<Event> {
-        let (id, outcome) = match done {
-            Ok(done) => done,
-            // Its message is in the log already.
-            Err(error) => {
-                let words = "a delivery panicked: see the log".to_owned();
-                (error.id(), Outcome::Later { words, retry_after_s: None })
+    fn attempt(&mut self, queue: Queue, lsn: Lsn, letter: Letter) {
+        self.status.attempted();
+        let receiver = Arc::clone(&self.receiver);
+        let attempt = Attempt { queue, lsn, alert: letter.alert.clone(), key: letter.key.clone() };
+        let task = self.attempts.spawn(async move { receiver.attempt(letter).await });
+        self.under_way.insert(task.id(), attempt);
+    }
+
+    async fn wait(&mut self, until_ms: Option<u64>, stopped: &mut watch::Receiver<bool>) -> Woken {
+        let until = until_ms.map(|at| self.begun + Duration::from_millis(at));
+        tokio::select! {
+            Some(done) = self.attempts.join_next_with_id() => ended(done),
+            // Marked as heard before the log is read: what comes in between rings again.
+            rung = self.bell.changed(), if !self.bell_is_gone => {
+                self.bell_is_gone = rung.is_err();
+                Woken::Both(if self.bell_is_gone { Event::LogEnded } else { Event::Rang })
             }
-        };
-        let (lsn, key) = self.under_way.remove(&id)?;
+            () = sleep_until(until) => Woken::ByTime,
+            _ = stopped.wait_for(|stop| *stop) => Woken::Both(Event::Stop),
+        }
+    }
+
+    fn finished(&mut self, id: Id, outcome: Outcome) {
+        let Some(Attempt { queue, lsn, alert, key }) = self.under_way.remove(&id) else { return };
         self.count(&key, &outcome);
-        Some(Event::Finished { lsn, outcome, random: random() })
+        let event = Event::Finished { lsn, outcome, random: random() };
+        self.queues.finished(self.now_ms(), queue, &alert, event);
     }
 
     fn count(&mut self, key: &str, outcome: &Outcome) {
@@ -273,20 +332,33 @@ impl<R: Receiver> Courier<R> {
         }
     }
 
-    fn save(&mut self, cursor: Cursor) {
-        if let Err(error) = self.file.save(cursor)
+    fn save(&mut self, queue: Queue, cursor: Cursor) {
+        let reading = &mut self.readings[queue.at()];
+        reading.passed = cursor.hint;
+        if let Err(error) = reading.file.save(cursor)
             && let Some(repeats) = self.said.unsaved.due(self.now_ms())
         {
             let output = self.status.name();
             tracing::warn!(output, %error, repeats, "a restart will repeat what was delivered since");
         }
-        self.status.moved(cursor.hint);
+        self.status.moved(self.readings[0].passed.min(self.readings[1].passed));
     }
 
     fn show(&self) {
-        let health = self.delivery.health();
+        let health = self.queues.health();
         self.status.enter(health.state, health.last_error);
-        self.status.waits_since(self.delivery.oldest_ms());
+        self.status.waits_since(self.queues.oldest_ms());
+    }
+}
+
+fn ended(done: Result<(Id, Outcome), JoinError>) -> Woken {
+    match done {
+        Ok((id, outcome)) => Woken::Finished(id, outcome),
+        // Its message is in the log already.
+        Err(error) => {
+            let words = "a delivery panicked: see the log".to_owned();
+            Woken::Finished(error.id(), Outcome::Later { words, retry_after_s: None })
+        }
     }
 }
 

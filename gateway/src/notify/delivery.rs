@@ -1,5 +1,5 @@
-//! What an output does next: read the log, try a letter, save its cursor, or wait. A pure state machine; the courier around it
-//! owns files, sockets and the clock.
+//! What a queue of an output does next: read the log, try a letter, save its cursor, or wait. A pure state machine;
+//! [`super::queues`] has one for each queue.
 //!
 //! [`Delivery::handle`] takes what happened, [`Delivery::next`] says what to do. Both take the time as an argument,
 //! milliseconds by any clock that only rises.
@@ -96,7 +96,7 @@ pub enum Action {
     Done,
 }
 
-/// How an output is.
+/// How a queue is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Health {
     /// What it is doing.
@@ -106,7 +106,7 @@ pub struct Health {
 }
 
 impl Health {
-    const fn well() -> Self {
+    pub(super) const fn well() -> Self {
         Self { state: OutputState::Running, last_error: None }
     }
 }
@@ -146,14 +146,16 @@ impl Delivery {
     }
 
     /// What to do now. The caller does it, and reports what came of it before it asks again.
-    pub fn next(&mut self, now_ms: u64) -> Action {
+    ///
+    /// No letter of an alert that is `blocked` is tried: one is under way elsewhere, whose end is an event.
+    pub fn next(&mut self, now_ms: u64, blocked: impl Fn(&str) -> bool) -> Action {
         self.window.advance();
         if self.stopped {
             return Action::Done;
         }
         self.retry_at_ms = self.retry_at_ms.filter(|&at| now_ms < at);
         if self.retry_at_ms.is_none()
-            && let Some((lsn, letter)) = self.window.next_letter()
+            && let Some((lsn, letter)) = self.window.next_letter(blocked)
         {
             return Action::Attempt { lsn, letter };
         }
@@ -188,7 +190,28 @@ impl Delivery {
         }
     }
 
-    /// How the output is.
+    /// How far it has come.
+    #[must_use]
+    pub fn passed(&self) -> Lsn {
+        self.window.cursor().hint
+    }
+
+    /// Whether a letter of this alert is under way.
+    #[must_use]
+    pub fn is_under_way(&self, alert: &str) -> bool {
+        self.window.is_under_way(alert)
+    }
+
+    /// Letters of this alert that wait are not needed any more.
+    pub fn supersede(&mut self, alert: &str) {
+        let was_troubled = self.window.is_troubled();
+        self.window.supersede(alert);
+        if was_troubled && !self.window.is_troubled() {
+            self.recover(None);
+        }
+    }
+
+    /// How it is.
     #[must_use]
     pub fn health(&self) -> Health {
         match &self.unreadable {
@@ -235,6 +258,10 @@ impl Delivery {
         if self.window.is_troubled() {
             return;
         }
+        self.recover(last_error);
+    }
+
+    fn recover(&mut self, last_error: Option<String>) {
         self.backoff = Backoff::default();
         self.retry_at_ms = None;
         self.receiver = Health { state: OutputState::Running, last_error };

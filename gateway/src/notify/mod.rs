@@ -1,23 +1,27 @@
 //! Where alerts are delivered: the broker and webhooks. Each output follows the alert log on its own thread with its own
-//! cursor, so that one that is dead delays neither another nor the page.
+//! cursors, so that one that is dead delays neither another nor the page.
 //!
 //! Promises:
-//! - Each raise and each end of a raised alert is delivered at least once. Every attempt carries the same idempotency key
+//! - Each raise and each end of a raised alert is delivered at least once; but the raise found in old data of an alert that
+//!   goes live before it was sent, whose live raise is delivered. Every attempt carries the same idempotency key
 //!   and the same bytes but for `sequence`, also after a restart; but for the time of a withdrawal.
-//! - Changes of one alert are delivered in their order. Different alerts may overtake each other by
-//!   [`window::IN_FLIGHT`] at most, and not at all while an output is in trouble.
+//! - What is live waits for nothing that is retrospective ([`queues`]), and the alerts of one agent for those of another one
+//!   turn at most ([`window`]), as far as the window reaches.
+//! - Changes of one alert are delivered in their order. Different alerts may overtake each other, but not while their queue
+//!   is in trouble.
 //! - An output always makes progress, or waits for its receiver with a deadline ([`delivery`]). One that delivers nothing for
 //!   `alerts.stalled_after_s` although alerts wait is an alert of its own ([`stall`], [`watchdog`]).
-//! - A cursor moves only behind deliveries that the receiver took, or refused for good. Where a replay goes by other rules
+//! - A cursor moves only behind deliveries that the receiver took, or refused for good, or that were not needed. Where a replay goes by other rules
 //!   than before, it is set back to where the replay begins.
 //!
-//! Bounds: [`window::IN_FLIGHT`] deliveries under way; back-off 5 s, or what `Retry-After` says, up to five minutes, and a
+//! Bounds: [`queues::Limits`] deliveries under way and changes remembered; back-off 5 s, or what `Retry-After` says, up to five minutes, and a
 //! minute where only a person can mend it. What waits, waits in the alert log; beyond its limit the oldest is gone, counted.
 //! Deliberately absent: grouping, routing, quiet hours. What an answer of a webhook means is said in [`webhook`].
 
 mod courier;
 pub mod delivery;
 pub mod mqtt;
+pub mod queues;
 pub mod stall;
 pub mod status;
 pub mod watchdog;
@@ -44,6 +48,12 @@ use tokio::sync::watch;
 pub struct Letter {
     /// Of the alert: letters of one alert keep their order.
     pub alert: String,
+    /// The agent that it came from: agents take turns.
+    pub agent: String,
+    /// Whether it speaks of now.
+    pub live: bool,
+    /// Whether it says that the alert is raised, not that it is over.
+    pub raises: bool,
     /// For the receiver, to take two of the same as one.
     pub key: String,
     /// Who runs what it is about.

@@ -10,7 +10,11 @@
 //! Invariant: topics are made of the registry's operator ids and four words. Deliberately absent: a retained state of
 //! alerts, which a late subscriber gets from the API.
 
-use super::{Handle, Letter, Outcome, Receiver, Source, courier};
+use super::{
+    Handle, Letter, Outcome, Receiver, Source,
+    courier::{self, Named},
+    queues::Limits,
+};
 use crate::{
     api::types::OutputKind,
     heartbeat,
@@ -25,15 +29,18 @@ use tokio::sync::watch;
 pub const NAME: &str = "mqtt";
 /// A connection, or an acknowledgement, that takes longer counts as failed.
 const WITHIN: Duration = Duration::from_secs(10);
-/// Publishes queued for a connection; the window keeps them fewer.
-const QUEUED: usize = 16;
+/// Live alerts under way: one connection carries them in order, and a busy broker takes long to acknowledge each.
+const IN_FLIGHT: usize = 64;
+/// Publishes queued for a connection: those under way, retrospective ones and heartbeats.
+const QUEUED: usize = IN_FLIGHT + 16;
 
 /// Starts the output.
 ///
 /// # Errors
 /// Where the machine refuses.
 pub fn start(broker: Broker, source: Source, beats: watch::Receiver<Bytes>) -> anyhow::Result<Handle> {
-    courier::start(NAME, OutputKind::Mqtt, source, || {
+    let named = Named { name: NAME, kind: OutputKind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
+    courier::start(&named, source, || {
         let (current, connected) = watch::channel(None);
         tokio::spawn(connect(broker, current));
         tokio::spawn(beat(beats, connected.clone()));

@@ -10,7 +10,11 @@
 //! Deliberately absent: TLS (the receiver, or a proxy to it, is on this host) and following redirects: an alert goes where
 //! it was configured to go.
 
-use super::{Handle, Letter, Outcome, Receiver, Source, courier};
+use super::{
+    Handle, Letter, Outcome, Receiver, Source,
+    courier::{self, Named},
+    queues::Limits,
+};
 use crate::{
     api::types::OutputKind,
     config::Webhook,
@@ -27,6 +31,8 @@ use reqwest::{
 };
 use std::time::Duration;
 
+/// Live alerts under way, each on a connection of its own.
+const IN_FLIGHT: usize = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -35,7 +41,9 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// # Errors
 /// Where the machine refuses, or a configured text cannot be sent.
 pub fn start(webhook: &Webhook, source: Source) -> anyhow::Result<Handle> {
-    courier::start(&webhook.name, OutputKind::Webhook, source, || Endpoint::new(webhook))
+    let limits = Limits::with_in_flight(IN_FLIGHT);
+    let named = Named { name: &webhook.name, kind: OutputKind::Webhook, limits };
+    courier::start(&named, source, || Endpoint::new(webhook))
 }
 
 struct Endpoint {

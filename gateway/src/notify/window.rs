@@ -1,31 +1,24 @@
-//! Which letters are under way, and how far an output has come. Pure: [`super::delivery`] decides by it when to read and send.
+//! Which letters are under way, and how far a queue of an output has come. Pure: [`super::delivery`] decides by it when to read
+//! and send.
 //!
 //! Invariants: two letters of one alert are never under way at once; the cursor passes a change only when it and all
-//! before it are settled, and a cause only with its last change. In trouble (an attempt failed) one letter alone is
-//! tried, the oldest, until it is settled: what waited for a dead receiver reaches it in order.
+//! before it are settled, and a cause only with its last change. Agents take turns: a letter goes before all those that have
+//! more letters of their own agent before them, so that the alarms of one agent, however many, delay those of others by one
+//! turn. In trouble (an attempt failed) one letter alone is tried, the oldest, until it is settled: what waited for a dead
+//! receiver reaches it in order.
 
 use super::Letter;
 use crate::{journal::Lsn, sinks::cursor::Cursor};
-use std::collections::VecDeque;
-
-/// Letters under way at once.
-pub const IN_FLIGHT: usize = 4;
-/// Changes behind an unsettled one that are remembered.
-const SLOTS: usize = 256;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// How much a window holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// Letters under way at once.
     pub in_flight: usize,
-    /// Changes behind an unsettled one that are remembered.
+    /// Changes from the oldest unsettled one on that are remembered, and so wait for their turn: what lies behind them waits
+    /// for its being read.
     pub slots: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { in_flight: IN_FLIGHT, slots: SLOTS }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,8 +70,7 @@ impl Window {
     /// Whether another change may be taken up. What has settled makes room with [`Self::advance`].
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let open = self.slots.iter().filter(|slot| slot.state != State::Settled).count();
-        open < self.bounds.in_flight && self.slots.len() < self.bounds.slots
+        self.slots.len() < self.bounds.slots
     }
 
     /// Whether nothing waits, is under way or lies behind what is.
@@ -106,17 +98,57 @@ impl Window {
         self.slots.push_back(Slot { lsn, cause: 0, last: false, letter: None, state: State::Settled });
     }
 
-    /// The next letter to try, which is then under way.
-    pub fn next_letter(&mut self) -> Option<(Lsn, Letter)> {
-        let under_way = self.slots.iter().any(|slot| slot.state == State::UnderWay);
-        if self.troubled && under_way {
-            return None;
-        }
-        let at = (0..self.slots.len()).find(|&at| self.is_free(at))?;
+    /// The next letter to try, which is then under way; none of an alert that is `blocked`.
+    pub fn next_letter(&mut self, blocked: impl Fn(&str) -> bool) -> Option<(Lsn, Letter)> {
+        let at = self.next(blocked)?;
         let slot = &mut self.slots[at];
         slot.state = State::UnderWay;
         self.probe = self.troubled.then_some(slot.lsn);
         Some((slot.lsn, slot.letter.clone()?))
+    }
+
+    fn next(&self, blocked: impl Fn(&str) -> bool) -> Option<usize> {
+        let under_way = self.slots.iter().filter(|slot| slot.state == State::UnderWay).count();
+        let most = if self.troubled { 1 } else { self.bounds.in_flight };
+        if under_way >= most {
+            return None;
+        }
+        let (mut turns, mut before) = (HashMap::<&str, usize>::new(), HashSet::new());
+        let mut best = None;
+        for (at, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.state != State::Settled) {
+            let Some(letter) = &slot.letter else { continue };
+            let turn = turns.entry(letter.agent.as_str()).or_default();
+            let is_first = before.insert(letter.alert.as_str());
+            if slot.state == State::Waiting && is_first && !blocked(&letter.alert) {
+                if *turn == 0 || self.troubled {
+                    return Some(at);
+                }
+                if best.is_none_or(|(least, _)| *turn < least) {
+                    best = Some((*turn, at));
+                }
+            }
+            *turn += 1;
+        }
+        best.map(|(_, at)| at)
+    }
+
+    /// Whether a letter of this alert is under way.
+    #[must_use]
+    pub fn is_under_way(&self, alert: &str) -> bool {
+        self.slots.iter().any(|slot| slot.state == State::UnderWay && slot.alert() == Some(alert))
+    }
+
+    /// Whether a letter waits or is under way.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.slots.iter().any(|slot| slot.state != State::Settled)
+    }
+
+    /// Waiting letters of this alert are not needed any more.
+    pub fn supersede(&mut self, alert: &str) {
+        let waiting = |slot: &&mut Slot| slot.state == State::Waiting && slot.alert() == Some(alert);
+        self.slots.iter_mut().filter(waiting).for_each(|slot| slot.state = State::Settled);
+        self.troubled &= self.is_open();
     }
 
     /// A letter was taken, or refused for good. That ends the trouble if it was tried alone; one that was under way
@@ -152,15 +184,6 @@ impl Window {
         self.cursor != before
     }
 
-    /// Whether the letter may be sent now.
-    fn is_free(&self, at: usize) -> bool {
-        let slot = &self.slots[at];
-        let blocks = |before: &Slot| {
-            before.state != State::Settled && (self.troubled || before.alert() == slot.alert())
-        };
-        slot.state == State::Waiting && !self.slots.iter().take(at).any(blocks)
-    }
-
     fn set(&mut self, lsn: Lsn, state: State) {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.lsn == lsn) {
             slot.state = state;
@@ -172,9 +195,15 @@ impl Window {
 mod tests {
     use super::*;
 
+    const BOUNDS: Bounds = Bounds { in_flight: 4, slots: 8 };
+
+    /// Of an alert whose name ends with its agent's.
     fn letter(alert: &str) -> Option<Letter> {
         Some(Letter {
             alert: alert.into(),
+            agent: alert[alert.len() - 1..].into(),
+            live: true,
+            raises: true,
             key: String::new(),
             operator: String::new(),
             severity: "info",
@@ -185,7 +214,7 @@ mod tests {
 
     /// Changes of these alerts, each the only one of its cause.
     fn window(alerts: &[&str]) -> Window {
-        let mut window = Window::new(Bounds::default(), Cursor::default());
+        let mut window = Window::new(BOUNDS, Cursor::default());
         for (number, alert) in (1..).zip(alerts) {
             window.take_up(Lsn(number), number * 10, true, letter(alert));
         }
@@ -193,7 +222,7 @@ mod tests {
     }
 
     fn under_way(window: &mut Window) -> Vec<u64> {
-        std::iter::from_fn(|| window.next_letter()).map(|(lsn, _)| lsn.0).collect()
+        std::iter::from_fn(|| window.next_letter(|_| false)).map(|(lsn, _)| lsn.0).collect()
     }
 
     #[test]
@@ -206,6 +235,43 @@ mod tests {
         window.settled(Lsn(1));
         assert!(window.advance());
         assert_eq!(window.cursor(), Cursor { cause: 20, hint: Lsn(2) });
+    }
+
+    #[test]
+    fn agents_take_turns() {
+        let mut window = window(&["1a", "2a", "3a", "4a", "5a", "1b", "2b", "1c"]);
+        assert_eq!(under_way(&mut window), [1, 6, 8, 2]);
+        window.settled(Lsn(6));
+        assert_eq!(
+            under_way(&mut window),
+            [7],
+            "the other agent's next, though older ones of the first wait"
+        );
+        window.settled(Lsn(1));
+        window.settled(Lsn(2));
+        assert_eq!(under_way(&mut window), [3, 4]);
+    }
+
+    #[test]
+    fn an_alert_that_is_blocked_waits_and_no_other_for_it() {
+        let mut window = window(&["a", "b"]);
+        assert_eq!(window.next_letter(|alert| alert == "a").map(|(lsn, _)| lsn), Some(Lsn(2)));
+        assert!(window.is_under_way("b") && !window.is_under_way("a"));
+        assert_eq!(window.next_letter(|alert| alert == "a"), None);
+        assert_eq!(under_way(&mut window), [1]);
+    }
+
+    #[test]
+    fn what_is_superseded_is_passed_and_ends_the_trouble_that_it_was_in_alone() {
+        let mut window = window(&["a", "b"]);
+        assert_eq!(under_way(&mut window), [1, 2]);
+        window.settled(Lsn(2));
+        window.supersede("a");
+        assert!(window.is_open(), "what is under way is not");
+        window.failed(Lsn(1));
+        window.supersede("a");
+        assert!(!window.is_open() && !window.is_troubled());
+        assert!(window.advance() && window.is_empty());
     }
 
     #[test]
@@ -227,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_passed_with_its_last_change_only() {
-        let mut window = Window::new(Bounds::default(), Cursor { cause: 5, hint: Lsn(3) });
+        let mut window = Window::new(BOUNDS, Cursor { cause: 5, hint: Lsn(3) });
         window.take_up(Lsn(4), 5, true, letter("known"));
         window.take_up(Lsn(5), 6, false, letter("a"));
         window.take_up(Lsn(6), 6, true, None);
@@ -244,15 +310,12 @@ mod tests {
     }
 
     #[test]
-    fn room_is_bounded_by_letters_and_by_what_lies_behind_one() {
-        let mut window = window(&["a", "b", "c", "d"]);
+    fn room_is_bounded_from_the_oldest_unsettled_change_on() {
+        let mut window = window(&["a"; 8]);
         assert!(!window.has_room());
-        window.next_letter();
+        window.next_letter(|_| false);
         window.settled(Lsn(1));
-        assert!(window.has_room(), "settled ones are not counted");
-        let mut window = Window::new(Bounds::default(), Cursor::default());
-        window.take_up(Lsn(1), 1, true, letter("a"));
-        (2..=SLOTS as u64).for_each(|number| window.take_up(Lsn(number), number, true, None));
-        assert!(!window.has_room());
+        window.advance();
+        assert!(window.has_room());
     }
 }

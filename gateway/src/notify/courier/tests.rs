@@ -59,9 +59,12 @@ fn source(site: &Site) -> Source {
     }
 }
 
+/// The output of all these tests.
+const DUTY: Named<'_> = Named { name: "duty", kind: OutputKind::Webhook, limits: Limits::with_in_flight(4) };
+
 fn begin(site: &Site, receiver: &Arc<Scripted>) -> Handle {
     let receiver = Arc::clone(receiver);
-    start("duty", OutputKind::Webhook, source(site), || Ok(receiver)).unwrap()
+    start(&DUTY, source(site), || Ok(receiver)).unwrap()
 }
 
 fn await_passed(handle: &Handle, lsn: u64) {
@@ -149,7 +152,7 @@ fn a_new_output_begins_now_and_not_with_history() {
     let later = Source { from_cause: 1, ..source(&site) };
     let handle = {
         let receiver = Arc::clone(&receiver);
-        start("duty", OutputKind::Webhook, later, || Ok(receiver)).unwrap()
+        start(&DUTY, later, || Ok(receiver)).unwrap()
     };
     site.log.write(2, &[change(2, Phase::Firing)]).unwrap();
     await_passed(&handle, 2);
@@ -168,7 +171,7 @@ fn a_cursor_beyond_what_is_judged_anew_is_set_back() {
     let anew = |cause_max| {
         let receiver = Arc::clone(&receiver);
         let source = Source { cause_max, ..source(&site) };
-        start("duty", OutputKind::Webhook, source, || Ok(receiver)).unwrap()
+        start(&DUTY, source, || Ok(receiver)).unwrap()
     };
     anew(5).stop();
     assert_eq!(held(&site), Held::Cursor(Cursor { cause: 5, hint: Lsn(1) }));
@@ -284,7 +287,7 @@ fn an_output_passes_what_a_replay_writes_again_behind_a_cut() {
         }
         Ok(Arc::clone(&receiver))
     };
-    let handle = start("duty", OutputKind::Webhook, source, make).unwrap();
+    let handle = start(&DUTY, source, make).unwrap();
     await_passed(&handle, 3);
     assert_eq!(receiver.taken().len(), 0, "what was delivered is not delivered again");
     handle.stop();

@@ -165,7 +165,7 @@ impl Scene {
     }
 
     fn step(&mut self) {
-        match self.delivery.next(self.now_ms) {
+        match self.delivery.next(self.now_ms, |_| false) {
             Action::Read => {
                 // As the courier does: heard before the read. The end of the log rings until it is heard.
                 self.rings &= self.ended;
@@ -213,6 +213,9 @@ impl Scene {
         let lsn = Lsn(self.read as u64);
         let letter = announced.then(|| Letter {
             alert: alert.to_string(),
+            agent: (alert % 3).to_string(),
+            live: true,
+            raises: true,
             key: String::new(),
             operator: String::new(),
             severity: "info",
@@ -280,6 +283,8 @@ fn explore(begin: Scene, check: fn(Scene)) -> usize {
     seen.len()
 }
 
+/// As webhooks have.
+const REAL: Bounds = Bounds { in_flight: 8, slots: 256 };
 const SMALL: Bounds = Bounds { in_flight: 2, slots: 3 };
 
 #[test]
@@ -304,7 +309,7 @@ fn an_output_that_is_stopped_does_nothing_more_whatever_is_under_way() {
     let begin = Scene::new(SMALL, vec![(1, true), (9, false), (2, true)], 1);
     let states = explore(begin, |mut scene| {
         scene.delivery.handle(scene.now_ms, Event::Stop);
-        assert_eq!(scene.delivery.next(scene.now_ms), Action::Done);
+        assert_eq!(scene.delivery.next(scene.now_ms, |_| false), Action::Done);
     });
     assert!(states > 100, "{states}");
 }
@@ -333,7 +338,7 @@ proptest! {
         chosen in proptest::collection::vec(any::<u16>(), 0..2_000),
         one_answer_takes_long in any::<bool>(),
     ) {
-        let mut scene = Scene::new(Bounds::default(), log, 20);
+        let mut scene = Scene::new(REAL, log, 20);
         let mut slow = None;
         for chosen in chosen {
             slow = slow.or_else(|| scene.under_way.first().copied()).filter(|_| one_answer_takes_long);
