@@ -5,8 +5,8 @@
 //! - Each raise and each end of a raised alert is delivered at least once; but the raise found in old data of an alert that
 //!   goes live before it was sent, whose live raise is delivered. Every attempt carries the same idempotency key
 //!   and the same bytes but for `sequence`, also after a restart; but for the time of a withdrawal.
-//! - What is live waits for nothing that is retrospective ([`queues`]), and the alerts of one agent for those of another one
-//!   turn at most ([`window`]), as far as the window reaches.
+//! - What is live waits for nothing that is retrospective ([`queues`]), and the alerts of one agent for one of each other
+//!   ([`turns`]), as far as the window reaches.
 //! - Changes of one alert are delivered in their order. Different alerts may overtake each other, but not while their queue
 //!   is in trouble.
 //! - An output always makes progress, or waits for its receiver with a deadline ([`delivery`]). One that delivers nothing for
@@ -24,6 +24,7 @@ pub mod mqtt;
 pub mod queues;
 pub mod stall;
 pub mod status;
+mod turns;
 pub mod watchdog;
 pub mod webhook;
 pub mod window;

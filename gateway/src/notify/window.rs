@@ -2,14 +2,13 @@
 //! and send.
 //!
 //! Invariants: two letters of one alert are never under way at once; the cursor passes a change only when it and all
-//! before it are settled, and a cause only with its last change. Agents take turns: a letter goes before all those that have
-//! more letters of their own agent before them, so that the alarms of one agent, however many, delay those of others by one
-//! turn. In trouble (an attempt failed) one letter alone is tried, the oldest, until it is settled: what waited for a dead
-//! receiver reaches it in order.
+//! before it are settled, and a cause only with its last change. Agents take [turns](super::turns), so that the alarms of one,
+//! however many, delay those of others by one letter. In trouble (an attempt failed) one letter alone is tried, the oldest,
+//! until it is settled: what waited for a dead receiver reaches it in order.
 
-use super::Letter;
+use super::{Letter, turns::Turns};
 use crate::{journal::Lsn, sinks::cursor::Cursor};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
 /// How much a window holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,17 +36,14 @@ struct Slot {
     state: State,
 }
 
-impl Slot {
-    fn alert(&self) -> Option<&str> {
-        self.letter.as_ref().map(|letter| letter.alert.as_str())
-    }
-}
-
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Window {
     bounds: Bounds,
+    /// By rising number.
     slots: VecDeque<Slot>,
+    turns: Turns,
+    under_way: usize,
     cursor: Cursor,
     troubled: bool,
     /// The letter that is tried alone.
@@ -58,7 +54,15 @@ impl Window {
     /// An empty one, behind `cursor`.
     #[must_use]
     pub fn new(bounds: Bounds, cursor: Cursor) -> Self {
-        Self { bounds, slots: VecDeque::new(), cursor, troubled: false, probe: None }
+        Self {
+            bounds,
+            slots: VecDeque::new(),
+            turns: Turns::default(),
+            under_way: 0,
+            cursor,
+            troubled: false,
+            probe: None,
+        }
     }
 
     /// How far the output has come.
@@ -89,7 +93,13 @@ impl Window {
     /// Takes up a change; without a letter it is settled at once. A cause that the cursor has passed is none of ours.
     pub fn take_up(&mut self, lsn: Lsn, cause: u64, last: bool, letter: Option<Letter>) {
         let letter = letter.filter(|_| cause > self.cursor.cause);
-        let state = if letter.is_some() { State::Waiting } else { State::Settled };
+        let state = match &letter {
+            Some(letter) => {
+                self.turns.enter(lsn, &letter.alert, &letter.agent);
+                State::Waiting
+            }
+            None => State::Settled,
+        };
         self.slots.push_back(Slot { lsn, cause, last, letter, state });
     }
 
@@ -103,58 +113,54 @@ impl Window {
         let at = self.next(blocked)?;
         let slot = &mut self.slots[at];
         slot.state = State::UnderWay;
+        let letter = slot.letter.clone()?;
+        self.under_way += 1;
+        self.turns.begin(&letter.alert);
         self.probe = self.troubled.then_some(slot.lsn);
-        Some((slot.lsn, slot.letter.clone()?))
+        Some((slot.lsn, letter))
     }
 
     fn next(&self, blocked: impl Fn(&str) -> bool) -> Option<usize> {
-        let under_way = self.slots.iter().filter(|slot| slot.state == State::UnderWay).count();
-        let most = if self.troubled { 1 } else { self.bounds.in_flight };
-        if under_way >= most {
-            return None;
+        let is_free =
+            |at: &usize| self.slots[*at].letter.as_ref().is_some_and(|letter| !blocked(&letter.alert));
+        if !self.troubled {
+            let has_room = self.under_way < self.bounds.in_flight;
+            return self.turns.ready().filter(|_| has_room).filter_map(|lsn| self.at(lsn)).find(is_free);
         }
-        let (mut turns, mut before) = (HashMap::<&str, usize>::new(), HashSet::new());
-        let mut best = None;
-        for (at, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.state != State::Settled) {
-            let Some(letter) = &slot.letter else { continue };
-            let turn = turns.entry(letter.agent.as_str()).or_default();
-            let is_first = before.insert(letter.alert.as_str());
-            if slot.state == State::Waiting && is_first && !blocked(&letter.alert) {
-                if *turn == 0 || self.troubled {
-                    return Some(at);
-                }
-                if best.is_none_or(|(least, _)| *turn < least) {
-                    best = Some((*turn, at));
-                }
-            }
-            *turn += 1;
-        }
-        best.map(|(_, at)| at)
+        let is_ready = |at: &usize| {
+            let Slot { lsn, letter, .. } = &self.slots[*at];
+            letter.as_ref().is_some_and(|letter| self.turns.is_ready(*lsn, &letter.alert))
+        };
+        (0..self.slots.len()).filter(|_| self.under_way == 0).filter(is_ready).find(is_free)
     }
 
     /// Whether a letter of this alert is under way.
     #[must_use]
     pub fn is_under_way(&self, alert: &str) -> bool {
-        self.slots.iter().any(|slot| slot.state == State::UnderWay && slot.alert() == Some(alert))
+        let oldest = self.turns.of_alert(alert).next().and_then(|lsn| self.at(lsn));
+        oldest.is_some_and(|at| self.slots[at].state == State::UnderWay)
     }
 
     /// Whether a letter waits or is under way.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.slots.iter().any(|slot| slot.state != State::Settled)
+        !self.turns.is_empty()
     }
 
     /// Waiting letters of this alert are not needed any more.
     pub fn supersede(&mut self, alert: &str) {
-        let waiting = |slot: &&mut Slot| slot.state == State::Waiting && slot.alert() == Some(alert);
-        self.slots.iter_mut().filter(waiting).for_each(|slot| slot.state = State::Settled);
+        let open = self.turns.of_alert(alert).filter_map(|lsn| self.at(lsn));
+        let waiting: Vec<usize> = open.filter(|&at| self.slots[at].state == State::Waiting).collect();
+        waiting.into_iter().for_each(|at| self.settle(at));
         self.troubled &= self.is_open();
     }
 
     /// A letter was taken, or refused for good. That ends the trouble if it was tried alone; one that was under way
     /// when another failed says nothing of now.
     pub fn settled(&mut self, lsn: Lsn) {
-        self.set(lsn, State::Settled);
+        if let Some(at) = self.at(lsn) {
+            self.settle(at);
+        }
         if self.probe == Some(lsn) {
             (self.troubled, self.probe) = (false, None);
         }
@@ -162,7 +168,14 @@ impl Window {
 
     /// An attempt failed.
     pub fn failed(&mut self, lsn: Lsn) {
-        self.set(lsn, State::Waiting);
+        if let Some(slot) = self.at(lsn).and_then(|at| self.slots.get_mut(at))
+            && slot.state == State::UnderWay
+            && let Some(letter) = &slot.letter
+        {
+            slot.state = State::Waiting;
+            self.under_way -= 1;
+            self.turns.again(&letter.alert);
+        }
         self.troubled = true;
     }
 
@@ -184,10 +197,17 @@ impl Window {
         self.cursor != before
     }
 
-    fn set(&mut self, lsn: Lsn, state: State) {
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.lsn == lsn) {
-            slot.state = state;
+    fn settle(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        let before = std::mem::replace(&mut slot.state, State::Settled);
+        self.under_way -= usize::from(before == State::UnderWay);
+        if let Some(letter) = slot.letter.as_ref().filter(|_| before != State::Settled) {
+            self.turns.leave(slot.lsn, &letter.alert, &letter.agent);
         }
+    }
+
+    fn at(&self, lsn: Lsn) -> Option<usize> {
+        self.slots.binary_search_by_key(&lsn, |slot| slot.lsn).ok()
     }
 }
 

@@ -1,0 +1,174 @@
+//! Whose letter is next: agents take turns, and letters of one alert wait for each other. Pure.
+//!
+//! Fair queueing by start times (Goyal, Vin and Cheng, SIGCOMM 1996), each letter of length one: a letter's turn is one behind
+//! its agent's last one, or the present turn where the agent has none waiting. The least turn goes first, the older letter
+//! among equals. So a letter waits for one letter of each other agent that has some, however many those have.
+//!
+//! Cost: logarithmic in the letters that wait. Bound: the window's, who enters and removes them.
+
+use crate::journal::Lsn;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Of an agent with open letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Agent {
+    last_turn: u64,
+    open: usize,
+}
+
+/// The open letters: those that wait and those that are under way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Turns {
+    /// The turn of the letter that was begun last.
+    now: u64,
+    agents: BTreeMap<String, Agent>,
+    /// By alert, the oldest first, with their turns.
+    alerts: BTreeMap<String, VecDeque<(u64, Lsn)>>,
+    /// The oldest letter of each alert, but for those under way.
+    ready: BTreeSet<(u64, Lsn)>,
+}
+
+impl Turns {
+    /// A letter waits.
+    pub(super) fn enter(&mut self, lsn: Lsn, alert: &str, agent: &str) {
+        let turn = match self.agents.get_mut(agent) {
+            Some(agent) => {
+                *agent = Agent { last_turn: agent.last_turn.max(self.now) + 1, open: agent.open + 1 };
+                agent.last_turn
+            }
+            None => {
+                self.agents.insert(agent.to_owned(), Agent { last_turn: self.now, open: 1 });
+                self.now
+            }
+        };
+        let of_alert = self.alerts.entry(alert.to_owned()).or_default();
+        of_alert.push_back((turn, lsn));
+        if of_alert.len() == 1 {
+            self.ready.insert((turn, lsn));
+        }
+    }
+
+    /// Those that may be begun, in the order of their turns.
+    pub(super) fn ready(&self) -> impl Iterator<Item = Lsn> {
+        self.ready.iter().map(|(_, lsn)| *lsn)
+    }
+
+    /// Whether the letter may be begun.
+    pub(super) fn is_ready(&self, lsn: Lsn, alert: &str) -> bool {
+        self.first(alert).is_some_and(|first| first.1 == lsn && self.ready.contains(&first))
+    }
+
+    /// The letter is under way.
+    pub(super) fn begin(&mut self, alert: &str) {
+        if let Some(first) = self.first(alert)
+            && self.ready.remove(&first)
+        {
+            self.now = self.now.max(first.0);
+        }
+    }
+
+    /// The alert's letter under way waits again.
+    pub(super) fn again(&mut self, alert: &str) {
+        self.ready.extend(self.first(alert));
+    }
+
+    /// The letter needs nothing more.
+    pub(super) fn leave(&mut self, lsn: Lsn, alert: &str, agent: &str) {
+        let Some(of_alert) = self.alerts.get_mut(alert) else { return };
+        let Some(at) = of_alert.iter().position(|(_, open)| *open == lsn) else { return };
+        let left = of_alert.remove(at);
+        if at == 0 {
+            self.ready.extend(of_alert.front());
+        }
+        if of_alert.is_empty() {
+            self.alerts.remove(alert);
+        }
+        left.map(|left| self.ready.remove(&left));
+        if let Some(open) = self.agents.get_mut(agent).map(|agent| &mut agent.open) {
+            *open -= 1;
+            if *open == 0 {
+                self.agents.remove(agent);
+            }
+        }
+        if self.alerts.is_empty() {
+            self.now = 0;
+        }
+    }
+
+    /// The alert's open letters, the oldest first.
+    pub(super) fn of_alert(&self, alert: &str) -> impl Iterator<Item = Lsn> {
+        self.alerts.get(alert).into_iter().flatten().map(|(_, lsn)| *lsn)
+    }
+
+    /// Whether there is any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.alerts.is_empty()
+    }
+
+    fn first(&self, alert: &str) -> Option<(u64, Lsn)> {
+        self.alerts.get(alert)?.front().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(turns: &Turns) -> Option<Lsn> {
+        turns.ready().next()
+    }
+
+    /// Begins and ends letters until none is left; answers them in that order.
+    fn drain(turns: &mut Turns, letters: &[(&str, &str)]) -> Vec<u64> {
+        let mut order = Vec::new();
+        while let Some(lsn) = first(turns) {
+            let (alert, agent) = letters[usize::try_from(lsn.0).unwrap()];
+            turns.begin(alert);
+            turns.leave(lsn, alert, agent);
+            order.push(lsn.0);
+        }
+        assert_eq!(*turns, Turns::default(), "nothing is left behind");
+        order
+    }
+
+    fn entered(letters: &[(&str, &str)]) -> Turns {
+        let mut turns = Turns::default();
+        for (lsn, (alert, agent)) in (0..).zip(letters) {
+            turns.enter(Lsn(lsn), alert, agent);
+        }
+        turns
+    }
+
+    #[test]
+    fn each_agent_with_letters_has_one_in_each_round() {
+        let letters = [("1", "a"), ("2", "a"), ("3", "a"), ("4", "b"), ("5", "b"), ("6", "c")];
+        assert_eq!(drain(&mut entered(&letters), &letters), [0, 3, 5, 1, 4, 2]);
+    }
+
+    #[test]
+    fn who_comes_late_waits_for_nobodys_second_letter() {
+        let letters: Vec<(String, &str)> = (0..100).map(|at| (at.to_string(), "a")).collect();
+        let mut letters: Vec<(&str, &str)> =
+            letters.iter().map(|(alert, agent)| (alert.as_str(), *agent)).collect();
+        let mut turns = entered(&letters);
+        for lsn in 0..10 {
+            turns.begin(letters[usize::try_from(lsn).unwrap()].0);
+        }
+        letters.push(("late", "b"));
+        turns.enter(Lsn(100), "late", "b");
+        assert_eq!(first(&turns), Some(Lsn(100)));
+    }
+
+    #[test]
+    fn letters_of_one_alert_keep_their_order_and_hold_back_no_other() {
+        let letters = [("1", "a"), ("1", "a"), ("2", "a")];
+        let mut turns = entered(&letters);
+        assert_eq!(turns.ready().collect::<Vec<_>>(), [Lsn(0), Lsn(2)]);
+        turns.begin("1");
+        assert_eq!(turns.ready().collect::<Vec<_>>(), [Lsn(2)]);
+        assert!(!turns.is_ready(Lsn(0), "1") && !turns.is_ready(Lsn(1), "1") && turns.is_ready(Lsn(2), "2"));
+        turns.again("1");
+        assert_eq!(turns.ready().collect::<Vec<_>>(), [Lsn(0), Lsn(2)]);
+        assert_eq!(drain(&mut turns, &letters), [0, 1, 2]);
+    }
+}
