@@ -2,7 +2,7 @@
 //!
 //! What cannot be read is reported and passed: a damaged record must not hold back the alerts behind it.
 
-use super::log::{ALERT, HEAD_BYTES};
+use super::log::{HEAD_BYTES, Kind};
 use crate::{
     api::types::Alert,
     journal::{Lsn, Next, ReadError, Reader, Tail},
@@ -29,6 +29,15 @@ pub struct Entry {
 pub enum Step {
     /// A change.
     Entry(Box<Entry>),
+    /// A change that this reader does not want.
+    Other {
+        /// Its record.
+        lsn: Lsn,
+        /// The journal record behind it.
+        cause: u64,
+        /// Is it the last change of its cause?
+        last: bool,
+    },
     /// Records up to this one cannot be had any more: damaged, or released at the log's limit.
     Lost {
         /// The last of them.
@@ -51,6 +60,7 @@ pub struct Feed {
     tail: Tail,
     reader: Reader,
     last: Lsn,
+    wanted: Option<Kind>,
 }
 
 impl Feed {
@@ -61,7 +71,13 @@ impl Feed {
     pub fn open(tail: Tail, at: Lsn) -> Result<Self, ReadError> {
         let from = at.min(tail.head()).next().max(tail.oldest());
         let reader = Reader::open(tail.clone(), from)?;
-        Ok(Self { tail, reader, last: from.previous() })
+        Ok(Self { tail, reader, last: from.previous(), wanted: None })
+    }
+
+    /// Reads alerts of this kind alone, and passes the others.
+    #[must_use]
+    pub fn only(self, kind: Kind) -> Self {
+        Self { wanted: Some(kind), ..self }
     }
 
     /// The log.
@@ -92,8 +108,10 @@ impl Feed {
             }
             Ok(Next::Lost { first, last }) => Err((last, last.0.saturating_sub(first.0) + 1)),
             Ok(Next::Record(record)) => {
-                let entry = (record.kind == ALERT).then(|| parse(record.lsn, record.payload)).flatten();
-                entry.ok_or((record.lsn, 1))
+                let kind = Kind::from_byte(record.kind);
+                let is_wanted = self.wanted.is_none() || self.wanted == kind;
+                let step = kind.and_then(|_| parse(record.lsn, record.payload, is_wanted));
+                step.map(|step| (record.lsn, step)).ok_or((record.lsn, 1))
             }
             Err(ReadError::Released { oldest, .. }) => {
                 self.reader = Reader::open(self.tail.clone(), oldest)?;
@@ -102,9 +120,9 @@ impl Feed {
             Err(error) => return Err(error),
         };
         Ok(match found {
-            Ok(entry) => {
-                self.last = entry.lsn;
-                Step::Entry(Box::new(entry))
+            Ok((lsn, step)) => {
+                self.last = lsn;
+                step
             }
             Err((last, records)) => {
                 self.last = last;
@@ -114,11 +132,14 @@ impl Feed {
     }
 }
 
-fn parse(lsn: Lsn, payload: &[u8]) -> Option<Entry> {
+fn parse(lsn: Lsn, payload: &[u8], is_wanted: bool) -> Option<Step> {
     let (head, json) = payload.split_first_chunk::<HEAD_BYTES>()?;
     let cause = u64::from_le_bytes(*head.first_chunk::<8>()?);
     let half = |from: usize| head[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
-    let alert = serde_json::from_slice(json).ok()?;
     let last = half(8).checked_add(1)? >= half(12);
-    Some(Entry { lsn, cause, last, alert, json: Bytes::copy_from_slice(json) })
+    if !is_wanted {
+        return Some(Step::Other { lsn, cause, last });
+    }
+    let alert = serde_json::from_slice(json).ok()?;
+    Some(Step::Entry(Box::new(Entry { lsn, cause, last, alert, json: Bytes::copy_from_slice(json) })))
 }

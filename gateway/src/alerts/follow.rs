@@ -138,7 +138,7 @@ fn take(feed: &mut Feed, mut heard: impl FnMut(Entry)) -> Result<(), ReadError> 
     loop {
         match feed.step()? {
             Step::CaughtUp => return Ok(()),
-            Step::Jump { .. } => {}
+            Step::Jump { .. } | Step::Other { .. } => {}
             Step::Lost { records, .. } => {
                 tracing::error!(records, "records of the alert log cannot be read");
             }

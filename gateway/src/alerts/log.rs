@@ -1,7 +1,8 @@
 //! The alert log's writing end, on the lane's thread.
 //!
 //! ```text
-//! record, kind 1   cause u64 · part u32 · parts u32, little endian · one alert as JSON
+//! record   cause u64 · part u32 · parts u32, little endian · one alert as JSON
+//! kind     1: live, 2: retrospective, 3: of either mode, and not announced by outputs
 //! ```
 //! *Cause* is the journal record behind it, *part* counts the changes of one cause from 0. A reader knows by them when a
 //! cause is complete, however many changes a tick of the clock brought.
@@ -11,7 +12,7 @@
 
 use super::{ById, describe::Describer, own::StalledOutputs};
 use crate::{
-    api::types::{Alert, AlertState, Bilingual, Instant},
+    api::types::{Alert, AlertMode, AlertState, Bilingual, Instant},
     journal::{AppendError, Error, Lsn, Options, Tail, Writer},
     record::OutputChange,
 };
@@ -26,7 +27,34 @@ use std::{
 };
 use tokio::sync::watch;
 
-pub(super) const ALERT: u8 = 1;
+/// What a record's kind says of its alert, so that an output need not read what is not for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Announced, and speaks of now.
+    Live = 1,
+    /// Announced, and was found in old data.
+    Retrospective = 2,
+    /// Outputs do not hear of it.
+    Unannounced = 3,
+}
+
+impl Kind {
+    /// Of an alert.
+    #[must_use]
+    pub fn of(alert: &Alert) -> Self {
+        match alert.mode {
+            _ if !alert.is_announced() => Self::Unannounced,
+            AlertMode::Live => Self::Live,
+            AlertMode::Retrospective => Self::Retrospective,
+        }
+    }
+
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Live, Self::Retrospective, Self::Unannounced].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
 pub(super) const HEAD_BYTES: usize = 16;
 
 /// Segments that the limit is divided into: what goes at once at the bound.
@@ -123,7 +151,7 @@ impl AlertLog {
             head[..8].copy_from_slice(&cause.to_le_bytes());
             head[8..12].copy_from_slice(&part.to_le_bytes());
             head[12..].copy_from_slice(&parts.to_le_bytes());
-            self.append(&head)?;
+            self.append(Kind::of(&alert), &head)?;
         }
         let head = self.log.flush()?;
         self.figures.bytes.store(self.log.bytes_on_disk(), Relaxed);
@@ -139,9 +167,9 @@ impl AlertLog {
         self.write_all(cause, alerts.into_values().map(|alert| withdrawn(alert, at_ms)))
     }
 
-    fn append(&mut self, head: &[u8; HEAD_BYTES]) -> Result<(), Error> {
+    fn append(&mut self, kind: Kind, head: &[u8; HEAD_BYTES]) -> Result<(), Error> {
         loop {
-            match self.log.append(ALERT, &[head, &self.json]) {
+            match self.log.append(kind as u8, &[head, &self.json]) {
                 Ok(_) => return Ok(()),
                 Err(AppendError::Log(error)) => return Err(error),
                 Err(AppendError::Full { .. }) if self.make_room()? => {}

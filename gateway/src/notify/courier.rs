@@ -12,7 +12,10 @@ use super::{
     status::OutputStatus,
 };
 use crate::{
-    alerts::feed::{Entry, Feed, Step},
+    alerts::{
+        feed::{Entry, Feed, Step},
+        log::Kind,
+    },
     api::types::{AlertMode, AlertState, OutputKind, OutputState},
     journal::{Lsn, ReadError, Tail},
     observe::Repeats,
@@ -63,7 +66,7 @@ pub(super) fn start<R: Receiver>(
     let passed = cursors.map(|cursor| cursor.hint);
     let reading = |queue: Queue, file| Reading {
         file,
-        log: Log { tail: source.tail.clone(), at: begins[queue.at()], feed: None },
+        log: Log { tail: source.tail.clone(), wanted: kind_of(queue), at: begins[queue.at()], feed: None },
         passed: passed[queue.at()],
     };
     let readings = [reading(Queue::Live, live), reading(Queue::Retrospective, retrospective)];
@@ -114,6 +117,13 @@ fn cursor_name(name: &str, kind: OutputKind, queue: Queue) -> String {
     format!("{kind}-{name}{queue}.cursor")
 }
 
+fn kind_of(queue: Queue) -> Kind {
+    match queue {
+        Queue::Live => Kind::Live,
+        Queue::Retrospective => Kind::Retrospective,
+    }
+}
+
 /// What one queue reads, and how far it is kept to have come.
 struct Reading {
     log: Log,
@@ -124,6 +134,7 @@ struct Reading {
 /// The alert log, opened anew where it could not be read.
 struct Log {
     tail: Tail,
+    wanted: Kind,
     at: Lsn,
     feed: Option<Feed>,
 }
@@ -132,7 +143,7 @@ impl Log {
     fn step(&mut self) -> Result<Step, ReadError> {
         let feed = match &mut self.feed {
             Some(feed) => feed,
-            None => self.feed.insert(Feed::open(self.tail.clone(), self.at)?),
+            None => self.feed.insert(Feed::open(self.tail.clone(), self.at)?.only(self.wanted)),
         };
         let step = feed.step();
         self.at = feed.last();
@@ -235,7 +246,7 @@ impl<R: Receiver> Courier<R> {
             }
             Ok(Step::Entry(entry)) => {
                 let Entry { lsn, cause, last, alert, json } = *entry;
-                let letter = alert.is_announced().then(|| Letter {
+                let letter = Letter {
                     live: alert.mode == AlertMode::Live,
                     raises: alert.state == AlertState::Firing,
                     key: alert.idempotency_key(),
@@ -245,9 +256,10 @@ impl<R: Receiver> Courier<R> {
                     agent: alert.agent,
                     operator: alert.operator,
                     body: json,
-                });
-                Found::Change { lsn, cause, last, letter }
+                };
+                Found::Change { lsn, cause, last, letter: Some(letter) }
             }
+            Ok(Step::Other { lsn, cause, last }) => Found::Change { lsn, cause, last, letter: None },
             Err(error) => {
                 if let Some(repeats) = self.said.unreadable.due(self.now_ms()) {
                     tracing::error!(

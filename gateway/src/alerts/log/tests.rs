@@ -128,7 +128,7 @@ impl Site {
                 Step::Entry(entry) => entries.push(*entry),
                 Step::Lost { .. } => panic!("nothing is lost"),
                 Step::CaughtUp => return entries,
-                Step::Jump { .. } => {}
+                Step::Jump { .. } | Step::Other { .. } => {}
             }
         }
     }

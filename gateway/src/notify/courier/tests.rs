@@ -5,7 +5,7 @@ use crate::{
     alerts::log::tests::{Site, change},
     sinks::cursor::Held,
 };
-use hunhe_gateway_core::alert::{Change, Phase};
+use hunhe_gateway_core::alert::{Change, Mode, Phase};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -19,8 +19,9 @@ use std::{
 struct Scripted {
     /// How many attempts panic before anything else happens.
     panics: AtomicUsize,
-    /// So long the first attempt takes.
+    /// So long the first attempt takes, and each.
     first_takes: Duration,
+    each_takes: Duration,
     attempts: AtomicUsize,
     script: Mutex<VecDeque<Outcome>>,
     /// Keys that were taken, in order.
@@ -41,6 +42,7 @@ impl Receiver for Arc<Scripted> {
         if self.attempts.fetch_add(1, Relaxed) == 0 {
             tokio::time::sleep(self.first_takes).await;
         }
+        tokio::time::sleep(self.each_takes).await;
         let outcome = self.script.lock().unwrap().pop_front().unwrap_or(Outcome::Taken);
         if outcome == Outcome::Taken {
             self.taken.lock().unwrap().push(letter.key);
@@ -291,4 +293,27 @@ fn an_output_passes_what_a_replay_writes_again_behind_a_cut() {
     await_passed(&handle, 3);
     assert_eq!(receiver.taken().len(), 0, "what was delivered is not delivered again");
     handle.stop();
+}
+
+#[test]
+fn live_alerts_reach_a_receiver_that_takes_long_before_a_backlog_of_old_ones() {
+    let mut site = Site::roomy();
+    let old = |id| Change { mode: Mode::Retrospective, ..change(id, Phase::Firing) };
+    let backlog: Vec<Change> = (1..=300).map(old).collect();
+    let receiver = Arc::new(Scripted { each_takes: Duration::from_millis(5), ..Scripted::default() });
+    let handle = begin(&site, &receiver);
+    site.log.write(1, &backlog).unwrap();
+    site.log
+        .write(2, &[change(1_000, Phase::Firing), Change { phase: Phase::Resolved, ..old(300) }])
+        .unwrap();
+    await_passed(&handle, 302);
+    let taken = receiver.taken();
+    let at = taken.iter().position(|key| *key == format!("{:016x}-firing-live", 1_000)).unwrap();
+    assert!(at <= 20, "{at} old ones came before it");
+    assert_eq!(taken.len(), 302);
+    handle.stop();
+    let after = Cursor { cause: 2, hint: Lsn(302) };
+    assert_eq!(held(&site), Held::Cursor(after));
+    let path = site.dir.path().join("webhook-duty.retrospective.cursor");
+    assert_eq!(CursorFile::open(&*hunhe_disk::real(), &path).unwrap().1, Held::Cursor(after));
 }
