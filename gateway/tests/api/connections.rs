@@ -259,7 +259,7 @@ async fn beside_large_answers_that_nobody_takes_small_ones_and_health_are_answer
     while figure(address, "hunhe_http_answers_refused_total").await < 1.0 {
         assert!(deaf.len() < 400, "there is always room for another large answer");
         for _ in 0..20 {
-            deaf.push(sent(address, &series.repeat(8)).await);
+            deaf.push(sent(address, &series.repeat(3)).await);
         }
     }
     assert!(figure(address, "hunhe_http_answer_bytes").await > 30e6);
