@@ -35,8 +35,8 @@ const BETWEEN_ALARMS: Duration = Duration::from_millis(500);
 const WITHIN: Duration = Duration::from_secs(30);
 
 const ANSWER_MS_MAX: f64 = 200.0;
-/// Of a refusal, which asks nothing of anyone.
-const REFUSAL_MS_MAX: f64 = 100.0;
+/// Of a refusal: a question waits a tenth of a second for its turn, and is then refused at once.
+const REFUSAL_MS_MAX: f64 = 200.0;
 const ALARM_MS_MAX: f64 = 1000.0;
 const LANE_SHARE_MAX: f64 = 0.01;
 
