@@ -488,10 +488,7 @@ fn an_address_beyond_loopback_is_refused_before_anything_opens_and_the_remedy_is
     let (data, port) = (dir.path().join("data"), free_port());
     fs::write(
         &file,
-        format!(
-            "data_dir = {data:?}\nseeds_dir = {:?}\n[http]\nlisten = \"0.0.0.0:{port}\"\n",
-            hunhe_tests::seeds("")
-        ),
+        format!("data_dir = {data:?}\nseeds_dir = {:?}\n[http]\nlisten = \"0.0.0.0:{port}\"\n", seeds("")),
     )
     .expect("a file");
     for command in ["run", "check"] {
