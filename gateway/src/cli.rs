@@ -237,6 +237,7 @@ pub enum RegistryCommand {
     /// Write the broker's access list for agents: each publishes for its own devices alone.
     #[command(
         after_help = "Example:\n  hunhe-gateway registry acl --config /etc/hunhe/hunhe-gateway.toml --out /etc/mosquitto/hunhe-agents.acl\n\n\
+                      A new file is yours alone: make it the broker's first (chown mosquitto: FILE).\n\
                       Mosquitto reads it again on SIGHUP: systemctl reload mosquitto."
     )]
     Acl(AclOptions),
@@ -248,7 +249,7 @@ pub struct AclOptions {
     /// Which registry.
     #[command(flatten)]
     pub configured: Configured,
-    /// Replace this file in one step; its owner stays. Without it the list goes to standard output.
+    /// Replace this file in one step; its owner, group and mode stay. Without it the list goes to standard output.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Lines of your own, put at the end: who may read hunhe/v1/alerts/#, for example.

@@ -97,6 +97,7 @@ pub fn read(config: &Config) -> Result<Enrolled, Faults> {
         }
     }
     enroller.faults.append(&mut faults);
+    enroller.faults.extend(acl::faults_of_names(&enroller.registry, &config.broker));
     enroller.finish()
 }
 

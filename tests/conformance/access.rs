@@ -9,17 +9,19 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
+    process::Command,
     time::Duration,
 };
 
 use hunhe_proto::{id::Id, topic};
 use hunhe_tests::{
     broker::{Agents, GATEWAY, Mosquitto, Saving},
+    command_of,
     detectors::{self, Detector, HIGH, LOW},
     events,
     gateway::{Gateway, Setup},
     mqtt,
-    process::eventually,
+    process::{eventually, free_port},
     publisher::Publisher,
 };
 use serde_json::json;
@@ -207,19 +209,91 @@ fn with_the_registrys_list_each_agent_reaches_its_own_topics_and_no_others() {
             .expect("sent");
     }
     publisher.settle().expect("each is answered");
+    // Behind all of it, so that whatever an agent hears of the rest has come by then.
+    for agent in AGENTS {
+        let last = json!({"by": "gateway", "last": true}).to_string();
+        publisher.publish(format!("hunhe/v1/agents/{agent}/cmd").as_bytes(), last.as_bytes()).expect("sent");
+    }
+    publisher.settle().expect("each is answered");
     for (agent, events) in heard {
         let own: BTreeSet<String> =
             ["durable", "config", "cmd"].map(|kind| format!("hunhe/v1/agents/{agent}/{kind}")).into();
-        let came = || -> BTreeSet<String> {
-            let events = events::so_far(&events).into_iter().filter(|(_, event)| event["by"] == "gateway");
-            events.map(|(_, event)| event["topic"].as_str().unwrap_or_default().to_owned()).collect()
-        };
-        eventually(WITHIN, &format!("{agent} hears what is said to it"), || {
-            own.is_subset(&came()).then_some(())
+        let came = eventually(WITHIN, &format!("{agent} hears the last thing said to it"), || {
+            let events = events::so_far(&events);
+            events.iter().any(|(_, event)| event["last"] == true).then_some(events)
         });
-        assert_eq!(came(), own, "{agent} hears others");
+        let came = came.iter().filter(|(_, event)| event["by"] == "gateway");
+        let came: BTreeSet<String> =
+            came.map(|(_, event)| event["topic"].as_str().unwrap_or_default().to_owned()).collect();
+        assert_eq!(came, own, "what {agent} hears");
     }
     // The gateway's user is no agent, and agents' users are none of the gateway's.
     assert_eq!(intrude(broker.port, GATEWAY, GATEWAY), Some(5));
     assert_eq!(intrude(broker.gateway_port, "c-1", "c-1"), Some(5));
+}
+
+/// What `agent` may publish: what reaches one who reads all, once the last thing has.
+fn heard_of(broker: &Mosquitto, agent: &str) -> BTreeSet<String> {
+    let judge = events::published(broker.port, "judge", "#");
+    let mut publisher = Publisher::connect(broker.port, agent, 64).expect("a connection");
+    for topic in topics() {
+        publisher.publish(topic.as_bytes(), json!({"by": agent}).to_string().as_bytes()).expect("sent");
+    }
+    let last = json!({"by": agent, "last": true}).to_string();
+    publisher
+        .publish(format!("hunhe/v1/agents/{agent}/reply").as_bytes(), last.as_bytes())
+        .and_then(|()| publisher.settle())
+        .expect("each is answered, allowed or not");
+    let came = eventually(WITHIN, "the last thing arrives", || {
+        let events = events::so_far(&judge);
+        events.iter().any(|(_, event)| event["last"] == true).then_some(events)
+    });
+    let came = came.iter().filter(|(_, event)| event["by"] == agent);
+    came.map(|(_, event)| event["topic"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn owner_and_mode(path: &Path) -> String {
+    let output = Command::new("stat").args(["-c", "%U:%G %04a"]).arg(path).output().expect("stat runs");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A list that Mosquitto cannot read allows everything after a reload, and keeps it from starting.
+#[test]
+fn a_broker_that_gives_up_root_goes_on_to_refuse_with_the_next_list_whoever_owned_the_one_before() {
+    for (owner, mode) in [("root:root", "0644"), ("root:mosquitto", "0640"), ("mosquitto:mosquitto", "0600")]
+    {
+        let dir = tempfile::tempdir().expect("a folder");
+        let agents = Agents::named(&["c-1"]);
+        let mut broker = Mosquitto::start_as_its_own_user(dir.path(), Saving::EveryMinute, &agents);
+        let setup = setup(dir.path(), broker.gateway_port, &DEVICES);
+        let gateway = Gateway::start(dir.path(), &setup, &[]);
+        let list = broker.agents_acl();
+        for (program, argument) in [("chown", owner), ("chmod", mode)] {
+            assert!(Command::new(program).arg(argument).arg(&list).status().expect("it runs").success());
+        }
+        broker.admit_registry_of(&gateway, "user judge\ntopic read #\n", None);
+        assert_eq!(owner_and_mode(&list), format!("{owner} {mode}"), "as they were");
+
+        let allowed: BTreeSet<String> = topics().into_iter().filter(|to| may_write("c-1", to)).collect();
+        assert_eq!(heard_of(&broker, "c-1"), allowed, "with {owner} {mode}, after the reload");
+        broker.restart();
+        assert_eq!(heard_of(&broker, "c-1"), allowed, "with {owner} {mode}, after a start");
+    }
+}
+
+#[test]
+fn an_agent_with_a_name_of_the_gateways_own_is_refused_by_check_and_run_and_gets_no_list() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let setup = setup(dir.path(), free_port(), &[("det-0", "hunhe-gateway-up")]);
+    let mut gateway = Gateway::launch(dir.path(), &setup, &[], &[]);
+    assert_eq!(gateway.process.wait(WITHIN).code(), Some(2), "{}", gateway.log());
+    assert!(!gateway.log().contains("the gateway runs"), "{}", gateway.log());
+    for command in [["check"].as_slice(), &["registry", "acl"]] {
+        let mut asked = command_of("hunhe-gateway");
+        asked.args(command).arg("--config").arg(gateway.configuration());
+        let output = asked.output().expect("it runs");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
+        assert!(said.contains("hunhe-gateway-up bears a name of the gateway's own"), "{command:?}: {said}");
+    }
 }

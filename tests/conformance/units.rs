@@ -34,7 +34,24 @@ fn a_unit_is_started_again_however_often_its_program_ends() {
         );
         // Bad configuration is no reason to start again.
         assert!(service.contains(&"RestartPreventExitStatus=2".to_owned()), "{name}");
+        // Which is said of the main process alone: what runs before it would be started again each second.
+        let before =
+            service.iter().find(|line| line.starts_with("ExecStartPre") || line.starts_with("ExecCondition"));
+        assert_eq!(before, None, "{name}");
+        assert!(service.iter().any(|line| line.starts_with("ExecStart=")), "{name}");
     }
+}
+
+/// `registry acl` replaces its file by another one, which a container that was given the first one alone never sees.
+#[test]
+fn the_broker_in_a_container_is_given_the_folder_of_its_lists_and_no_single_file() {
+    let text = unit("compose.yaml");
+    let lines = text.lines().map(str::trim);
+    let mounts: Vec<&str> = lines.filter_map(|line| line.strip_prefix("- ./")).collect();
+    assert!(mounts.contains(&"broker:/etc/mosquitto:ro"), "{mounts:?}");
+    let files = ["acl", "passwd", "conf"];
+    let single = mounts.iter().find(|mount| files.iter().any(|ending| mount.contains(&format!(".{ending}"))));
+    assert_eq!(single, None);
 }
 
 #[test]

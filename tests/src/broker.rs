@@ -7,6 +7,7 @@
 use std::{
     fs,
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
@@ -24,6 +25,10 @@ use crate::{
 };
 
 const READY: Duration = Duration::from_secs(20);
+/// Whom the broker's process runs as where nothing is said: its files may then be anywhere.
+const ROOT: &str = "root";
+/// Whom the Debian package has it give up root for.
+const OWN_USER: &str = "mosquitto";
 /// The gateway's user at the broker.
 pub const GATEWAY: &str = "gateway";
 /// Publishers and listeners of the tests, who may write for every device and read what is said to agents and people.
@@ -84,6 +89,13 @@ pub struct Agents<'a> {
 }
 
 impl<'a> Agents<'a> {
+    /// The shipped list with their lines, and their passwords.
+    fn write(&self, dir: &Path) {
+        let list = shipped("hunhe-agents.acl") + "\n" + self.own_lines;
+        fs::write(dir.join("hunhe-agents.acl"), list).expect("an access list");
+        write_users(&dir.join("hunhe-agents.passwd"), self.users, self.password);
+    }
+
     /// Agents of a single device each, with passwords of their own.
     #[must_use]
     pub fn named(users: &'a [&'a str]) -> Self {
@@ -101,6 +113,7 @@ pub struct Mosquitto {
     /// The process.
     pub process: Process,
     dir: PathBuf,
+    runs_as: &'static str,
     reloads: AtomicU64,
 }
 
@@ -116,30 +129,42 @@ impl Mosquitto {
             fs::write(dir.join("hunhe-agents.acl"), list).expect("an access list");
             write_users(&dir.join("hunhe-agents.passwd"), &USERS, None);
         };
-        Self::start_with(dir, saving, lists)
+        Self::start_with(dir, saving, ROOT, lists)
     }
 
     /// Starts one on the shipped files, with these users of the listener for agents.
     #[must_use]
     pub fn start_as_shipped(dir: &Path, saving: Saving, agents: &Agents<'_>) -> Self {
-        Self::start_with(dir, saving, |dir| {
-            let list = shipped("hunhe-agents.acl") + "\n" + agents.own_lines;
-            fs::write(dir.join("hunhe-agents.acl"), list).expect("an access list");
-            write_users(&dir.join("hunhe-agents.passwd"), agents.users, agents.password);
-        })
+        Self::start_with(dir, saving, ROOT, |dir| agents.write(dir))
     }
 
-    fn start_with(dir: &Path, saving: Saving, lists_of_agents: impl FnOnce(&Path)) -> Self {
+    /// The same as a service manager starts it: it gives up root for its own user, who reads its files from then on.
+    ///
+    /// # Panics
+    /// The tests do not run as root, or there is no such user.
+    #[must_use]
+    pub fn start_as_its_own_user(dir: &Path, saving: Saving, agents: &Agents<'_>) -> Self {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("its user must get in");
+        Self::start_with(dir, saving, OWN_USER, |dir| agents.write(dir))
+    }
+
+    fn start_with(
+        dir: &Path,
+        saving: Saving,
+        runs_as: &'static str,
+        lists_of_agents: impl FnOnce(&Path),
+    ) -> Self {
         let dir = dir.join("mosquitto");
         fs::create_dir_all(&dir).expect("folder");
         let (port, gateway_port) = (free_port(), free_port());
-        fs::write(dir.join("mosquitto.conf"), configuration(&dir, (port, gateway_port), saving))
-            .expect("configuration");
+        let text = configuration(&dir, (port, gateway_port), saving) + &format!("user {runs_as}\n");
+        fs::write(dir.join("mosquitto.conf"), text).expect("configuration");
         fs::write(dir.join("hunhe-gateway.acl"), shipped("hunhe-gateway.acl")).expect("an access list");
         write_users(&dir.join("hunhe-gateway.passwd"), &[GATEWAY], None);
         lists_of_agents(&dir);
+        hand_over(&dir, runs_as);
         let process = spawn(&dir);
-        let broker = Self { port, gateway_port, process, dir, reloads: AtomicU64::new(0) };
+        let broker = Self { port, gateway_port, process, dir, runs_as, reloads: AtomicU64::new(0) };
         broker.await_ready();
         broker
     }
@@ -173,7 +198,9 @@ impl Mosquitto {
         // Known as soon as both files are read, and not before.
         let probe = format!("probe-{}", self.reloads.fetch_add(1, Ordering::Relaxed));
         users.push(&probe);
-        write_users(&self.dir.join("hunhe-agents.passwd"), &users, password);
+        let file = self.dir.join("hunhe-agents.passwd");
+        write_users(&file, &users, password);
+        hand_over(&file, self.runs_as);
         signals::signal(self.process.id(), "-HUP");
         eventually(READY, "Mosquitto reads its lists again", || {
             Publisher::connect_with(self.port, &probe, password, 1).ok().map(drop)
@@ -236,8 +263,16 @@ fn configuration(dir: &Path, (agents, gateway): (u16, u16), saving: Saving) -> S
         Saving::EverySecond => replace("autosave_interval 60", "autosave_interval 1"),
         Saving::Never => replace("persistence true", "persistence false"),
     }
-    // Else it would give up root, and with it the test's folder.
-    text + "user root\n"
+    text
+}
+
+/// A file, or a folder with all in it, is this user's alone to change.
+fn hand_over(path: &Path, user: &str) {
+    if user == ROOT {
+        return;
+    }
+    let changed = Command::new("chown").arg("-R").arg(format!("{user}:")).arg(path).status();
+    assert!(changed.expect("chown runs").success(), "{} cannot be {user}'s", path.display());
 }
 
 /// Mosquitto's own program hashes the passwords.

@@ -22,7 +22,7 @@ class FakeSource {
   }
 }
 
-const quiet = { alert: () => undefined, reopened: () => undefined };
+const quiet = { alert: () => undefined, reopened: () => undefined, ask: () => undefined };
 
 beforeEach(() => {
   FakeSource.opened = [];
@@ -58,7 +58,7 @@ test("a hundred events are shown twice a second, not a hundred times", () => {
 
 test("an alert does not wait, and a stream opened anew has the alerts read", () => {
   const seen: string[] = [];
-  const live = new Live(() => undefined, { alert: (alert) => seen.push(alert.id), reopened: () => seen.push("read") });
+  const live = new Live(() => undefined, { ...quiet, alert: (alert) => seen.push(alert.id), reopened: () => seen.push("read") });
   live.start();
   FakeSource.opened[0]?.send("open", {});
   FakeSource.opened[0]?.send("alert", { id: "a" });
@@ -98,6 +98,40 @@ test("a refused stream is asked for again, later each time, and everything is re
   vi.advanceTimersByTime(1_500);
   expect(FakeSource.opened.length).toBe(3);
   expect(resets).toBe(2);
+});
+
+test("while the stream is refused, closed or silent the alerts are asked for each second, and never while it speaks", () => {
+  let asked = 0;
+  const live = new Live(() => undefined, { ...quiet, ask: () => (asked += 1) }, () => Date.now());
+  const askedIn = (ms: number): number => {
+    const before = asked;
+    vi.advanceTimersByTime(ms);
+    return asked - before;
+  };
+  const speakFor = (seconds: number): number => {
+    const before = asked;
+    for (let half = 0; half < 2 * seconds; half += 1) {
+      FakeSource.opened.at(-1)?.send("status", {});
+      vi.advanceTimersByTime(500);
+    }
+    return asked - before;
+  };
+  live.start();
+  expect(askedIn(3_000)).toBe(3);
+  expect(speakFor(5)).toBe(0);
+  // Closed for another page: the browser comes back by itself, and an open line that says nothing yet is no stream.
+  FakeSource.opened.at(-1)?.send("error", {});
+  FakeSource.opened.at(-1)?.send("open", {});
+  expect(askedIn(1_000)).toBe(1);
+  expect(askedIn(5_000)).toBe(5);
+  expect(speakFor(5)).toBe(0);
+  // Refused.
+  FakeSource.opened.at(-1)?.close();
+  FakeSource.opened.at(-1)?.send("error", {});
+  expect(askedIn(10_000)).toBe(10);
+  expect(speakFor(2)).toBe(0);
+  // Open, and silent.
+  expect(askedIn(5_000)).toBeGreaterThanOrEqual(4);
 });
 
 test("the stream is opened anew only for other devices", () => {

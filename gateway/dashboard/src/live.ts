@@ -1,11 +1,14 @@
 // The live stream, coalesced: events are gathered as they come and shown twice a second, so that nothing flickers.
-// Alerts alone do not wait.
+// Alerts alone do not wait: where the stream is refused, closed for another page, or silent, they are asked for each
+// second until it speaks again.
 
 import { address, type Alert, type LiveValue, type QuarantineRecord, type Status } from "./api.ts";
 
 export const SHOW_EVERY_MS = 500;
 /** The gateway sends its status twice a second; so long without any event is a lost connection. */
 const SILENT_AFTER_MS = 4_000;
+/** The stream's rhythm is half of it: after so long without an event, or behind a broken line, alerts are asked for. */
+const ASK_EVERY_MS = 1_000;
 const RETRY_FIRST_MS = 1_000;
 const RETRY_MOST_MS = 30_000;
 
@@ -61,6 +64,8 @@ export interface Urgent {
   alert: (alert: Alert) => void;
   /** The stream was opened anew for other devices: alerts between the two are to be read. */
   reopened: () => void;
+  /** The stream brings none now: the newest ones are to be asked for. */
+  ask: () => void;
 }
 
 export class Live {
@@ -72,6 +77,8 @@ export class Live {
   private retry: ReturnType<typeof setTimeout> | undefined;
 
   private opened = false;
+  /** Since the last event. */
+  private broken = false;
 
   constructor(
     private readonly show: (batch: Batch, connection: Connection) => void,
@@ -82,6 +89,9 @@ export class Live {
   start(): void {
     this.open();
     setInterval(() => this.show(this.gathered.take(), this.connection()), SHOW_EVERY_MS);
+    setInterval(() => {
+      if (this.broken || this.heardAt === undefined || this.now() - this.heardAt >= ASK_EVERY_MS) this.urgent.ask();
+    }, ASK_EVERY_MS);
   }
 
   /** Asks for the values of these devices alone; the stream is opened anew only when they differ. */
@@ -99,6 +109,7 @@ export class Live {
 
   private heard(): void {
     this.heardAt = this.now();
+    this.broken = false;
     this.retryMs = RETRY_FIRST_MS;
   }
 
@@ -122,8 +133,10 @@ export class Live {
       });
     }
     source.addEventListener("error", () => {
+      if (source !== this.source) return;
+      this.broken = true;
       // The browser comes back by itself after a broken line, with the last id; after a refusal it does not.
-      if (source !== this.source || source.readyState !== EventSource.CLOSED) return;
+      if (source.readyState !== EventSource.CLOSED) return;
       this.retry = setTimeout(() => {
         this.gathered.add("reset", "{}");
         this.open();

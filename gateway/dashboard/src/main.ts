@@ -64,7 +64,11 @@ const devices = new Devices({
 });
 const banner = new Banner();
 const header = new Header({ search, go, all: () => narrow(undefined), language, theme, help: () => help.toggle() });
-const live = new Live(show, { alert: (alert) => alerts.take(alert), reopened: () => void alerts.read() });
+const live = new Live(show, {
+  alert: (alert) => alerts.take(alert),
+  reopened: () => void alerts.read(),
+  ask: () => void alerts.poll(),
+});
 const parts = [header, banner, strip, city, alerts, chart, devices, ledger, quarantine, gateway, help];
 
 function watch(): void {

@@ -5,19 +5,21 @@
 //! what it shows. Values are coalesced by device and channel between two flushes, the newest by sample time wins, so
 //! a late sample does not move a live figure.
 //!
+//! Clients are bounded: beyond the bound the one that came first gives way and its connection is closed, so that a page that
+//! is opened now always gets in. It comes back behind its last event, and asks for the alerts meanwhile.
+//!
 //! Without clients for a while the hub sleeps: noting a value then costs one atomic load, and whoever resumes across
 //! that sleep gets `reset`. Event ids rise, and start above those of any earlier process.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::backend::Backend;
 use super::metrics::{Metric, MetricKind};
-use super::problem::ApiError;
 use super::types::{Latest, QuarantineRecord, Samples, Status};
 
 /// Time between two flushes: a screen that changes more often cannot be read.
@@ -29,7 +31,7 @@ const BATCH_EVENTS: usize = 8;
 /// The hub's bounds.
 #[derive(Debug, Clone, Copy)]
 pub struct HubLimits {
-    /// Clients at one time; one more is refused with [`ApiError::LiveFull`].
+    /// Clients at one time; for one more the first one gives way.
     pub clients: usize,
     /// Events kept for slow and returning clients; the oldest fall out.
     pub ring_events: usize,
@@ -117,6 +119,13 @@ impl Ring {
     }
 }
 
+/// The clients by when they came, and what closes the connection of each: one that never reads is not asked to go.
+#[derive(Debug, Default)]
+struct Clients {
+    next: u64,
+    open: BTreeMap<u64, Arc<Notify>>,
+}
+
 /// Where threads of the gateway publish and clients of the API listen.
 #[derive(Debug)]
 pub struct Hub {
@@ -125,8 +134,8 @@ pub struct Hub {
     /// Changes with every event; also tells waiting clients of the end.
     bell: watch::Sender<bool>,
     awake: AtomicBool,
-    clients: AtomicUsize,
-    refused: AtomicU64,
+    clients: Mutex<Clients>,
+    gave_way: AtomicU64,
     resets: AtomicU64,
     omitted: AtomicU64,
 }
@@ -147,8 +156,8 @@ impl Hub {
             ring: Mutex::new(ring),
             bell: watch::Sender::new(true),
             awake: AtomicBool::new(false),
-            clients: AtomicUsize::new(0),
-            refused: AtomicU64::new(0),
+            clients: Mutex::default(),
+            gave_way: AtomicU64::new(0),
             resets: AtomicU64::new(0),
             omitted: AtomicU64::new(0),
         })
@@ -209,7 +218,7 @@ impl Hub {
     /// Sends out what was noted since the last flush, and puts the hub to sleep when nobody listened for long.
     pub fn flush(&self) {
         let mut ring = self.lock();
-        if self.clients.load(Ordering::Acquire) > 0 {
+        if !self.clients().open.is_empty() {
             ring.flushes_without_client = 0;
         } else if self.awake() {
             ring.flushes_without_client += 1;
@@ -235,35 +244,42 @@ impl Hub {
         self.bell.send_replace(false);
     }
 
-    /// A place in the stream, from the event after `last_id` where that is still known, else from now.
+    /// A place in the stream, from the event after `last_id` where that is still known, else from now. Where every place is
+    /// taken, the client that came first loses its own.
     ///
-    /// `devices`: whose values to send; empty for all, up to the bound of one event.
-    ///
-    /// # Errors
-    /// [`ApiError::LiveFull`] when every place is taken.
+    /// `devices`: whose values to send; empty for all, up to the bound of one event. `leave`: told when this client is to
+    /// give way, so that its connection is closed even where nobody reads.
     pub fn subscribe(
         self: &Arc<Self>,
         last_id: Option<u64>,
         devices: HashSet<String>,
-    ) -> Result<Subscription, ApiError> {
-        let limit = self.limits.clients;
-        let taken = self
-            .clients
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < limit).then_some(taken + 1));
-        if taken.is_err() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(ApiError::LiveFull { limit });
-        }
+        leave: Arc<Notify>,
+    ) -> Subscription {
+        let place = self.take_place(leave);
         let ring = self.lock();
         self.awake.store(true, Ordering::Release);
         let next_id = last_id.map_or(ring.next_id, |last| last.saturating_add(1));
         drop(ring);
-        Ok(Subscription { hub: Arc::clone(self), bell: self.bell.subscribe(), next_id, devices })
+        Subscription { hub: Arc::clone(self), place, bell: self.bell.subscribe(), next_id, devices }
+    }
+
+    fn take_place(&self, leave: Arc<Notify>) -> u64 {
+        let mut clients = self.clients();
+        while clients.open.len() >= self.limits.clients.max(1)
+            && let Some((_, first)) = clients.open.pop_first()
+        {
+            first.notify_one();
+            self.gave_way.fetch_add(1, Ordering::Relaxed);
+        }
+        clients.next += 1;
+        let place = clients.next;
+        clients.open.insert(place, leave);
+        place
     }
 
     /// The hub's own figures.
     pub fn metrics(&self) -> Vec<Metric> {
-        let clients = u32::try_from(self.clients.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let clients = u32::try_from(self.clients().open.len()).unwrap_or(u32::MAX);
         let counter = |name, help, count: &AtomicU64| {
             let count = u32::try_from(count.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
             Metric::single(name, help, MetricKind::Counter, f64::from(count))
@@ -276,9 +292,9 @@ impl Hub {
                 f64::from(clients),
             ),
             counter(
-                "hunhe_live_refused_total",
-                "Clients refused because every place was taken.",
-                &self.refused,
+                "hunhe_live_gave_way_total",
+                "Clients that lost their place to a newer one because every place was taken.",
+                &self.gave_way,
             ),
             counter(
                 "hunhe_live_resets_total",
@@ -296,6 +312,11 @@ impl Hub {
     fn publish(&self, event: Event) {
         self.lock().push(event, &self.limits);
         self.bell.send_replace(true);
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Clients> {
+        // Each change of it is whole.
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -338,17 +359,19 @@ pub struct Outgoing {
 #[derive(Debug)]
 pub struct Subscription {
     hub: Arc<Hub>,
+    /// Nobody's once it gave way.
+    place: u64,
     bell: watch::Receiver<bool>,
     next_id: u64,
     devices: HashSet<String>,
 }
 
 impl Subscription {
-    /// The next events, oldest first, at least one; `None` when the hub is closed.
+    /// The next events, oldest first, at least one; `None` when the hub is closed, or the place given to another.
     pub async fn next(&mut self) -> Option<Vec<Outgoing>> {
         loop {
             // Marked seen before the ring is read: what comes in between rings again.
-            if !*self.bell.borrow_and_update() {
+            if !*self.bell.borrow_and_update() || !self.hub.clients().open.contains_key(&self.place) {
                 return None;
             }
             let batch = self.take();
@@ -412,6 +435,6 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.clients.fetch_sub(1, Ordering::AcqRel);
+        self.hub.clients().open.remove(&self.place);
     }
 }

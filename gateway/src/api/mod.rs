@@ -39,8 +39,8 @@ pub use guard::REQUEST_ID;
 pub use hosts::Hosts;
 pub use live::{Hub, HubLimits};
 pub use problem::{ApiError, Problem};
-use server::Figures;
 pub use server::{ConnectionLimits, Patience, bind};
+use server::{Figures, Leave};
 
 /// Bytes of a request's body that a route may read: no route has a long one.
 const BODY_BYTES_MAX: usize = 64 << 10;

@@ -35,12 +35,6 @@ pub enum ApiError {
     /// It exists, and its state does not allow this.
     #[error("{0}")]
     Conflict(String),
-    /// All places of the live stream are taken.
-    #[error("all {limit} places of the live stream are taken: try again later, or ask for status instead")]
-    LiveFull {
-        /// The bound.
-        limit: usize,
-    },
     /// Too much of this is under way.
     #[error("{0}")]
     Busy(String),
@@ -75,9 +69,7 @@ impl ApiError {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::LiveFull { .. } | Self::Unavailable(_) | Self::TimedOut { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Unavailable(_) | Self::TimedOut { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -92,7 +84,6 @@ impl ApiError {
             Self::MethodNotAllowed => ("method-not-allowed", "The method is not allowed here"),
             Self::ForeignOrigin => ("foreign-origin", "The request comes from another origin"),
             Self::Conflict(_) => ("conflict", "The state does not allow this"),
-            Self::LiveFull { .. } => ("live-full", "The live stream is full"),
             Self::Busy(_) => ("busy", "Too many such requests at once"),
             Self::Misdirected => ("misdirected", "The host name is not the gateway's"),
             Self::Unavailable(_) => ("unavailable", "Not available now"),

@@ -316,7 +316,7 @@ section! {
         connections_max: u32, Kind::Whole(16, 10_000), Unwritten::Is("512");
         /// Connections at once from one address (IPv6: from one /64). All behind a proxy are one address.
         connections_per_peer_max: u32, Kind::Whole(8, 10_000), Unwritten::Is("256");
-        /// Live streams at once; further ones are refused with 503.
+        /// Live streams at once; for a further one the one that was opened first is closed.
         sse_clients_max: u32, Kind::Whole(1, 10_000), Unwritten::Is("64");
     }
 }

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::keys::{Key, Kind, Unwritten};
 use super::schema::SECTIONS;
+#[path = "../../tests/keys/source.rs"]
+mod source;
+
 use super::{Config, Fault, Layers, Loaded, Place, sample};
 
 /// A folder with seeds, and a configuration file in it.
@@ -454,7 +457,7 @@ fn every_default_and_example_is_of_its_own_kind() {
     }
 }
 
-/// Program text, without this folder's own and without tests.
+/// Program text, without this folder's own, and without tests, comments and strings.
 fn program() -> Vec<String> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut texts = Vec::new();
@@ -466,7 +469,7 @@ fn program() -> Vec<String> {
                 folders.push(path);
             } else if name.ends_with(".rs") && name != "tests.rs" {
                 let text = fs::read_to_string(path).unwrap();
-                texts.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_string());
+                texts.push(source::without_words(source::without_tests(&text)));
             }
         }
     }
@@ -475,11 +478,7 @@ fn program() -> Vec<String> {
 
 /// Does any of the texts use this path, and not a longer name that ends or begins alike?
 fn is_used(texts: &[String], path: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    texts.iter().any(|text| {
-        text.match_indices(path)
-            .any(|(at, _)| !text[..at].ends_with(word) && !text[at + path.len()..].starts_with(word))
-    })
+    texts.iter().any(|text| source::has_word(text, path))
 }
 
 /// A key that changes nothing is a promise that nothing keeps.

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use hunhe_gateway_core::registry::{Device, Registry};
 use hunhe_proto::topic;
 
-use crate::config::{Broker, Fault, Faults, Place};
+use crate::config::{Broker, Fault, Place};
 
 /// What the gateway publishes to an agent, and what the agent publishes of itself.
 const READ: [&str; 3] = ["durable", "config", "cmd"];
@@ -51,21 +51,20 @@ pub fn write_acl(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// An agent logs in with its id as user name, and its user name is its client id: it must bear none of the gateway's.
-///
-/// # Errors
-/// Each agent that does.
-pub fn check_names(registry: &Registry, broker: &Broker) -> Result<(), Faults> {
+/// Agents that bear a name of the gateway's own. An agent logs in with its id as user name, and its user name is its client
+/// id: with the gateway's it would take the gateway's session.
+pub(super) fn faults_of_names(registry: &Registry, broker: &Broker) -> Vec<Fault> {
     let user = broker.username.as_deref().unwrap_or(USER);
     let is_ours = |name: &str| {
         let session = name.strip_prefix(broker.client_id.as_str()).and_then(|rest| rest.strip_prefix('-'));
         name == user || session.is_some_and(|session| SESSIONS.contains(&session))
     };
-    let faults = registry.agents().iter().filter(|agent| is_ours(agent.id.as_str())).map(|agent| {
+    let ours = registry.agents().iter().filter(|agent| is_ours(agent.id.as_str()));
+    ours.map(|agent| {
         let what = format!("the agent {} bears a name of the gateway's own at the broker", agent.id);
         Fault::new(Place::Default, "registry", what, "give the agent another id, or set broker.client_id")
-    });
-    Faults::none_or(faults.collect(), || ())
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -122,13 +121,13 @@ mod tests {
         let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../seeds");
         let flags = vec![("seeds_dir".to_owned(), seeds.to_owned())];
         let config = Layers { flags, ..Layers::default() }.load().unwrap().config;
-        let check = |agent: &str| check_names(&registry(&[("det-1", agent)]), &config.broker);
+        let faults = |agent: &str| faults_of_names(&registry(&[("det-1", agent)]), &config.broker);
         for agent in ["gateway", "hunhe-gateway-up", "hunhe-gateway-alarm", "hunhe-gateway-out"] {
-            let faults = check(agent).unwrap_err();
-            assert!(faults.list()[0].what.contains(agent), "{faults}");
+            let faults = faults(agent);
+            assert!(faults.len() == 1 && faults[0].what.contains(agent), "{faults:?}");
         }
         for agent in ["c-1", "hunhe-gateway", "hunhe-gateway-7"] {
-            assert_eq!(check(agent), Ok(()));
+            assert_eq!(faults(agent), []);
         }
     }
 }

@@ -114,6 +114,22 @@ fn what_keeps_versions_from_standing_side_by_side_is_told_where_the_newer_one_sa
 }
 
 #[test]
+fn an_agent_with_a_name_of_the_gateways_own_is_told_beside_all_other_faults() {
+    let site = Site::new();
+    let list = "device,class,serial,operator,district,zone,agent,lon,lat,pseudonym\n\
+                dma-1,flow_meter,,water,210103,dma-a,hunhe-gateway-up,123.5,41.7,\n\
+                gateway,flow_meter,,water,210103,dma-a,,123.5,41.7,\n\
+                dma-3,no_such_class,,water,210103,dma-a,c-1,123.5,41.7,\n";
+    site.write("seeds/list.csv", list);
+    let faults = read(&site.config()).unwrap_err().to_string();
+    for named in ["hunhe-gateway-up bears", "gateway bears", "no_such_class"] {
+        assert!(faults.contains(named), "{named}: {faults}");
+    }
+    site.write("seeds/list.csv", &list.replace("gateway", "box").replace("no_such_class", "flow_meter"));
+    read(&site.config()).unwrap();
+}
+
+#[test]
 fn devices_of_fleets_and_lists_are_registered() {
     let site = Site::new();
     site.write(

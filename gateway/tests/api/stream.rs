@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use hunhe_gateway::api::live::{Outgoing, Subscription};
 use hunhe_gateway::api::types::Latest;
-use hunhe_gateway::api::{Api, ApiError, Backend, Hosts, Hub, HubLimits, Limits};
+use hunhe_gateway::api::{Api, Backend, Hosts, Hub, HubLimits, Limits};
 use serde_json::Value;
 
 use crate::fake::{self, Fake, NOW_MS};
@@ -40,7 +40,7 @@ fn data(event: &Outgoing) -> Value {
 #[tokio::test]
 async fn values_are_coalesced_and_a_late_one_does_not_move_the_newest() {
     let hub = Hub::new(HubLimits::default(), NOW_MS);
-    let mut client = hub.subscribe(None, everyone()).unwrap();
+    let mut client = hub.subscribe(None, everyone(), Arc::default());
     hub.note([latest("b", 20, 2.0), latest("a", 10, 1.0), latest("b", 30, 3.0), latest("b", 25, 9.0)]);
     hub.flush();
     let events = next(&mut client).await;
@@ -55,7 +55,7 @@ async fn values_are_coalesced_and_a_late_one_does_not_move_the_newest() {
 #[tokio::test]
 async fn ids_rise_and_a_returning_client_gets_just_what_it_missed() {
     let hub = Hub::new(HubLimits::default(), NOW_MS);
-    let mut client = hub.subscribe(None, everyone()).unwrap();
+    let mut client = hub.subscribe(None, everyone(), Arc::default());
     for id in 1..=5 {
         hub.quarantined(&fake::record(id));
     }
@@ -63,7 +63,7 @@ async fn ids_rise_and_a_returning_client_gets_just_what_it_missed() {
     assert!(events.windows(2).all(|pair| pair[0].id + 1 == pair[1].id));
     drop(client);
     hub.quarantined(&fake::record(6));
-    let mut back = hub.subscribe(Some(events[2].id), everyone()).unwrap();
+    let mut back = hub.subscribe(Some(events[2].id), everyone(), Arc::default());
     let missed: Vec<Value> = next(&mut back).await.iter().map(|event| data(event)["id"].clone()).collect();
     assert_eq!(missed, ["m-4", "m-5", "m-6"]);
 }
@@ -71,7 +71,7 @@ async fn ids_rise_and_a_returning_client_gets_just_what_it_missed() {
 #[tokio::test]
 async fn a_slow_client_is_reset_and_never_holds_a_publisher() {
     let hub = Hub::new(HubLimits { ring_events: 8, ..HubLimits::default() }, NOW_MS);
-    let mut slow = hub.subscribe(None, everyone()).unwrap();
+    let mut slow = hub.subscribe(None, everyone(), Arc::default());
     for id in 1..=1_000 {
         hub.quarantined(&fake::record(id));
     }
@@ -86,7 +86,7 @@ async fn a_slow_client_is_reset_and_never_holds_a_publisher() {
 #[tokio::test]
 async fn an_id_that_fell_out_or_was_never_given_is_answered_with_reset() {
     let hub = Hub::new(HubLimits { ring_events: 2, ..HubLimits::default() }, NOW_MS);
-    let first = hub.subscribe(None, everyone()).unwrap();
+    let first = hub.subscribe(None, everyone(), Arc::default());
     (1..=5).for_each(|id| hub.quarantined(&fake::record(id)));
     let base = u64::try_from(NOW_MS).unwrap();
     for (last, expected) in [
@@ -97,7 +97,7 @@ async fn an_id_that_fell_out_or_was_never_given_is_answered_with_reset() {
         (base + 5, "reset"),
         (u64::MAX, "reset"),
     ] {
-        let mut client = hub.subscribe(Some(last), everyone()).unwrap();
+        let mut client = hub.subscribe(Some(last), everyone(), Arc::default());
         assert_eq!(next(&mut client).await[0].name, expected, "last id {last}");
     }
     drop(first);
@@ -106,7 +106,7 @@ async fn an_id_that_fell_out_or_was_never_given_is_answered_with_reset() {
 #[tokio::test]
 async fn the_ring_is_bounded_by_its_values_too() {
     let hub = Hub::new(HubLimits { ring_values: 100, ..HubLimits::default() }, NOW_MS);
-    let mut client = hub.subscribe(None, everyone()).unwrap();
+    let mut client = hub.subscribe(None, everyone(), Arc::default());
     for round in 0..3 {
         hub.note((0..60).map(|n| latest(&format!("d{n}"), round, 0.0)));
         hub.flush();
@@ -118,8 +118,8 @@ async fn the_ring_is_bounded_by_its_values_too() {
 async fn what_an_event_has_no_room_for_is_counted_and_a_named_device_is_sent_all_the_same() {
     let limits = HubLimits { pending_values: 50, values_per_event: 10, ..HubLimits::default() };
     let hub = Hub::new(limits, NOW_MS);
-    let mut all = hub.subscribe(None, everyone()).unwrap();
-    let mut one = hub.subscribe(None, HashSet::from(["d49".to_owned()])).unwrap();
+    let mut all = hub.subscribe(None, everyone(), Arc::default());
+    let mut one = hub.subscribe(None, HashSet::from(["d49".to_owned()]), Arc::default());
     hub.note((0..70).map(|n| latest(&format!("d{n:02}"), 1, 0.0)));
     hub.flush();
     let seen = data(&next(&mut all).await[0]);
@@ -134,7 +134,7 @@ async fn what_an_event_has_no_room_for_is_counted_and_a_named_device_is_sent_all
 async fn only_the_newest_of_several_states_is_sent() {
     let hub = Hub::new(HubLimits::default(), NOW_MS);
     let backend = Fake::new(4);
-    let mut client = hub.subscribe(None, everyone()).unwrap();
+    let mut client = hub.subscribe(None, everyone(), Arc::default());
     for second in 1..=3 {
         let mut status = backend.status_now();
         status.uptime_s = second;
@@ -149,7 +149,7 @@ async fn only_the_newest_of_several_states_is_sent() {
 async fn a_hub_without_clients_sleeps_and_whoever_resumes_across_the_sleep_is_reset() {
     let hub = Hub::new(HubLimits { idle_flushes: 3, ..HubLimits::default() }, NOW_MS);
     assert!(!hub.awake());
-    let mut client = hub.subscribe(None, everyone()).unwrap();
+    let mut client = hub.subscribe(None, everyone(), Arc::default());
     hub.quarantined(&fake::record(1));
     let last = next(&mut client).await[0].id;
     (0..10).for_each(|_| hub.flush());
@@ -158,24 +158,31 @@ async fn a_hub_without_clients_sleeps_and_whoever_resumes_across_the_sleep_is_re
     (0..3).for_each(|_| hub.flush());
     assert!(!hub.awake());
     hub.quarantined(&fake::record(2));
-    let mut back = hub.subscribe(Some(last), everyone()).unwrap();
+    let mut back = hub.subscribe(Some(last), everyone(), Arc::default());
     assert_eq!(names(&next(&mut back).await), ["reset"]);
 }
 
 #[tokio::test]
-async fn the_client_above_the_bound_is_refused_until_a_place_is_free() {
-    let hub_limits = HubLimits { clients: 2, ..HubLimits::default() };
-    let served = Served::start(Limits::default(), hub_limits).await;
-    let held = served.hub.subscribe(None, everyone()).unwrap();
-    let stream = served.request("GET", "/api/v1/live").send().await.unwrap();
-    assert_eq!(stream.status(), 200);
-    let refused = served.request("GET", "/api/v1/live").send().await.unwrap();
-    assert!(refused.headers().contains_key("retry-after"));
-    let problem = problem(refused, 503).await;
-    assert_eq!(problem["type"], "urn:hunhe:problem:live-full");
-    assert!(problem["detail"].as_str().unwrap().contains("all 2 places"));
-    drop(held);
-    assert!(!matches!(served.hub.subscribe(None, everyone()), Err(ApiError::LiveFull { .. })));
+async fn for_a_client_above_the_bound_the_first_one_gives_way_and_comes_back_with_what_it_missed() {
+    let hub = Hub::new(HubLimits { clients: 2, ..HubLimits::default() }, NOW_MS);
+    let leave = Arc::<tokio::sync::Notify>::default();
+    let mut first = hub.subscribe(None, everyone(), Arc::clone(&leave));
+    let mut second = hub.subscribe(None, everyone(), Arc::default());
+    hub.quarantined(&fake::record(1));
+    let seen = next(&mut first).await[0].id;
+    let mut third = hub.subscribe(None, everyone(), Arc::default());
+    hub.quarantined(&fake::record(2));
+    tokio::time::timeout(DEADLINE, leave.notified()).await.expect("its connection is told");
+    assert!(tokio::time::timeout(DEADLINE, first.next()).await.unwrap().is_none(), "its stream ends");
+    assert_eq!(next(&mut third).await.len(), 1);
+    assert_eq!(next(&mut second).await.len(), 2);
+    drop(third);
+    let mut back = hub.subscribe(Some(seen), everyone(), Arc::default());
+    assert_eq!(data(&next(&mut back).await[0])["id"], "m-2");
+    // Dropped late, it frees nobody else's place.
+    drop(first);
+    hub.quarantined(&fake::record(3));
+    assert_eq!((next(&mut second).await.len(), next(&mut back).await.len()), (1, 1));
 }
 
 /// Reads server-sent events until one is called `name`; returns its id and data.
@@ -246,7 +253,7 @@ async fn streams_end_when_the_server_is_told_to_stop() {
 async fn an_alert_goes_out_at_once_and_waits_for_no_flush() {
     let hub = Hub::new(HubLimits::default(), NOW_MS);
     hub.alert("{\"nobody\":\"listens\"}");
-    let mut client = hub.subscribe(None, everyone()).unwrap();
+    let mut client = hub.subscribe(None, everyone(), Arc::default());
     hub.note([latest("a", 10, 1.0)]);
     let alert = serde_json::to_string(&fake::alert(3)).unwrap();
     hub.alert(&alert);

@@ -1,6 +1,6 @@
 //! The keys of a class.
 
-use super::{agent, general, lane, leaves, program, set};
+use super::{agent, general, lane, leaves, program, set, source::has_word};
 use hunhe_gateway_core::rule::Rule;
 use hunhe_proto::class::{AlarmReporting, Channel, Class, Fault, Reporting, Shape, Text, Work};
 use serde::Deserialize as _;
@@ -300,6 +300,6 @@ fn every_key_of_a_class_stands_in_a_table_and_those_for_people_are_read() {
     assert_eq!(written, listed);
     let program = program();
     for (key, text) in READ {
-        assert!(program.contains(text), "nothing reads {key}");
+        assert!(has_word(&program, text), "nothing reads {key}");
     }
 }

@@ -15,6 +15,7 @@ mod agent;
 mod classes;
 mod lane;
 mod rules;
+mod source;
 
 use std::{collections::BTreeSet, fs, path::Path};
 use toml::Value;
@@ -74,7 +75,7 @@ fn set(root: &mut Value, path: &str, new: Value) {
     *at = new;
 }
 
-/// The program's text, without its tests and configuration.
+/// The program's text, without its tests, comments and strings.
 fn program() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("src"), root.join("core/src"), root.join("../edge/src")];
@@ -82,11 +83,12 @@ fn program() -> String {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "tests" {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let source = fs::read_to_string(path).unwrap();
-                text += source.split("#[cfg(test)]").next().unwrap_or_default();
+            } else if name.ends_with(".rs") && name != "tests.rs" {
+                let code = fs::read_to_string(path).unwrap();
+                text += &source::without_words(source::without_tests(&code));
             }
         }
     }

@@ -78,6 +78,13 @@ export class Book {
     return this.entries.get(id)?.alert;
   }
 
+  /** The highest sequence of all alerts known. */
+  newest(): number {
+    let newest = 0;
+    for (const { alert } of this.entries.values()) newest = Math.max(newest, alert.sequence);
+    return newest;
+  }
+
   /** Newest first. */
   list(group: Group): Alert[] {
     return [...this.entries.values()]

@@ -2,13 +2,14 @@
 // An alert is on the screen with the frame after its event, not with the next half second; a storm of them still is one
 // drawing a frame.
 
-import { ask, type Alert, type AlertPage } from "../api.ts";
+import { ask, type Alert, type AlertPage, type Query } from "../api.ts";
 import { move } from "../choice.ts";
 import { el, follow, mark, put, unseen } from "../dom.ts";
 import { whole } from "../format.ts";
 import { say } from "../language.ts";
 import type { Registry } from "../registry.ts";
 import { Book, type Group } from "./book.ts";
+import { newest } from "./newest.ts";
 import { matches, placeOf } from "./place.ts";
 import { makeRow, refresh, showRow, type Row } from "./row.ts";
 
@@ -18,6 +19,9 @@ const PAGES_MOST = 10;
 const RESOLVED = 100;
 /** Rows of a group that are drawn; of further ones their number is told. */
 const SHOWN_MOST = 200;
+
+/** Longer than a gateway takes that answers. */
+const POLL_MS = 5_000;
 
 /** With more new ones in a second none of them flashes or pulses: a storm is seen without, and drawing it costs. */
 const CALM = 4;
@@ -76,6 +80,7 @@ export class Alerts {
   /** Whether the newest are out of sight; noted as it changes, since asking costs a layout. */
   private scrolled = false;
   private asking: AbortController | undefined;
+  private polling = false;
 
   constructor(private readonly actions: AlertActions) {
     this.oldTitle.addEventListener("click", () => this.unfold(this.oldTitle.getAttribute("aria-expanded") !== "true"));
@@ -106,6 +111,21 @@ export class Alerts {
     }
     this.draw();
     this.actions.changed();
+  }
+
+  /** Asks for what changed since the last that is known; at most one such question is under way. */
+  async poll(): Promise<void> {
+    if (this.polling) return;
+    this.polling = true;
+    const signal = AbortSignal.timeout(POLL_MS);
+    const page = (query: Query): Promise<AlertPage> => ask<AlertPage>("alerts", query, signal);
+    try {
+      await newest(page, this.book.newest(), (alerts) => alerts.forEach((alert) => this.take(alert)));
+    } catch {
+      // It is asked again in a second, and the header shows that there is no stream.
+    } finally {
+      this.polling = false;
+    }
   }
 
   /** Takes one alert of the stream. */

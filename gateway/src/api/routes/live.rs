@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
@@ -15,7 +15,7 @@ use utoipa::IntoParams;
 use super::devices::device_id;
 use crate::api::live::{Outgoing, Subscription};
 use crate::api::query::Asked;
-use crate::api::{Api, ApiError, Problem};
+use crate::api::{Api, ApiError, Leave, Problem};
 
 /// A comment after so long without an event keeps proxies from closing the stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -31,7 +31,8 @@ pub(in crate::api) struct Keys {
 }
 
 /// Events as they happen: `status` twice a second, `samples` with the newest values, `quarantine` for each refusal,
-/// `alert` for each change of an alert, at once, `reset` when events in between are gone. Resumes after the event named in `Last-Event-ID`.
+/// `alert` for each change of an alert, at once, `reset` when events in between are gone. Resumes after the event named in
+/// `Last-Event-ID`. Where there are too many streams, the one that was opened first is closed.
 #[utoipa::path(get, path = "/api/v1/live", tag = "live",
     params(Keys, ("last-event-id" = Option<u64>, Header, description = "The newest event that arrived")),
     responses(
@@ -43,10 +44,12 @@ pub(in crate::api) struct Keys {
 pub(in crate::api) async fn live(
     State(api): State<Api>,
     Asked(keys): Asked<Keys>,
+    leave: Option<Extension<Leave>>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let devices = device_set(keys.devices.as_deref(), api.limits.live_devices)?;
-    let subscription = api.hub.subscribe(last_event_id(&headers)?, devices)?;
+    let leave = leave.map(|Extension(Leave(leave))| leave).unwrap_or_default();
+    let subscription = api.hub.subscribe(last_event_id(&headers)?, devices, leave);
     Ok(Sse::new(events(subscription)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

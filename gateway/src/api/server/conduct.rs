@@ -130,6 +130,11 @@ impl Conduct {
         [phase, stalled].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
+    /// Since when the client takes nothing of an answer with an end.
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        self.stalled.filter(|_| self.phase == Phase::Answering)
+    }
+
     /// Since when nobody would miss the connection: it waits for a request that is not there.
     pub(super) fn silent_since(&self) -> Option<Instant> {
         matches!(self.phase, Phase::Head | Phase::Idle).then_some(self.since)
@@ -227,5 +232,21 @@ mod tests {
         assert_eq!(conduct.silent_since(), None);
         conduct.answered(clock.at(6));
         assert_eq!(conduct.silent_since(), Some(clock.at(6)));
+    }
+
+    #[test]
+    fn an_answer_is_stuck_from_the_first_moment_that_nothing_is_taken_and_a_stream_never_is() {
+        let clock = Clock(Instant::now());
+        let mut conduct = Conduct::begun(clock.at(0));
+        conduct.asked(clock.at(1));
+        assert_eq!(conduct.stuck_since(), None);
+        conduct.blocked(clock.at(2));
+        conduct.blocked(clock.at(3));
+        assert_eq!(conduct.stuck_since(), Some(clock.at(2)));
+        conduct.took();
+        assert_eq!(conduct.stuck_since(), None);
+        conduct.blocked(clock.at(4));
+        conduct.streams(clock.at(5), None);
+        assert_eq!(conduct.stuck_since(), None);
     }
 }

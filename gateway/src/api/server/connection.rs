@@ -30,6 +30,10 @@ const HEADERS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct Patient(pub(in crate::api) Duration);
 
+/// Closes the connection of the request that has it among its extensions.
+#[derive(Debug, Clone)]
+pub(in crate::api) struct Leave(pub(in crate::api) Arc<Notify>);
+
 /// An open connection, as the others see it.
 #[derive(Debug, Clone)]
 pub(super) struct Open {
@@ -40,6 +44,10 @@ pub(super) struct Open {
 impl Open {
     pub(super) fn silent_since(&self) -> Option<Instant> {
         self.watch.state().silent_since()
+    }
+
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        self.watch.state().stuck_since()
     }
 
     /// Has it close, and its place become free.
@@ -84,7 +92,11 @@ impl Place {
         let watch = &self.open.watch;
         let io = TokioIo::new(Watched::new(socket, watch.clone()));
         let router = TowerToHyperService::new(self.server.router.clone());
-        let service = service_fn(|request| answer(router.clone(), request, watch.asked()));
+        let leave = Leave(Arc::clone(&self.open.told_to_go));
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(leave.clone());
+            answer(router.clone(), request, watch.asked())
+        });
         let mut http = http1::Builder::new();
         http.max_buf_size(BUFFER_BYTES).max_headers(HEADERS_MAX);
         let connection = http.serve_connection(io, service);

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Notify;
+
 use super::conduct::Late;
 use super::places::Full;
 use crate::api::failures::Failures;
@@ -13,6 +15,8 @@ use crate::api::weight::Weights;
 
 /// Bytes of answers that callers may leave untaken, all together.
 const ANSWER_BYTES_MAX: u64 = 32 << 20;
+/// Beside them, for small ones.
+const SMALL_ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// The server's counts.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(in crate::api) struct Figures {
     accept_errors: AtomicU64,
     misdirected: AtomicU64,
     too_heavy: AtomicU64,
+    /// An answer was refused because others are not taken.
+    crowded: Notify,
     weights: Arc<Weights>,
     failures: Mutex<Failures>,
 }
@@ -42,7 +48,8 @@ impl Default for Figures {
             accept_errors: AtomicU64::default(),
             misdirected: AtomicU64::default(),
             too_heavy: AtomicU64::default(),
-            weights: Weights::new(ANSWER_BYTES_MAX),
+            crowded: Notify::new(),
+            weights: Weights::new(ANSWER_BYTES_MAX, SMALL_ANSWER_BYTES_MAX),
             failures: Mutex::default(),
         }
     }
@@ -92,6 +99,12 @@ impl Figures {
 
     pub(in crate::api) fn too_heavy(&self) {
         add(&self.too_heavy);
+        self.crowded.notify_one();
+    }
+
+    /// Ready once an answer was refused because others are not taken.
+    pub(super) async fn crowded(&self) {
+        self.crowded.notified().await;
     }
 
     pub(in crate::api) fn weights(&self) -> &Arc<Weights> {

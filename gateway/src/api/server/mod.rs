@@ -7,8 +7,9 @@
 //! - `figures`: what is counted
 //!
 //! Bounds: [`ConnectionLimits`]; what a connection holds (32 KiB to read, 32 KiB to write, and in the kernel 192 KiB to
-//! send, 32 KiB where it is a live stream). A connection is accepted only when there is a place for it, so that no number of clients takes the files that disks
-//! and outputs need. Where the process has no file left all the same, accepting waits and tries again.
+//! send, 32 KiB where it is a live stream). A connection is accepted only when there is a place for it, so that no number
+//! of clients takes the files that disks and outputs need. Where the process has no file left all the same, accepting
+//! waits and tries again.
 
 mod conduct;
 mod connection;
@@ -28,7 +29,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 pub use conduct::Patience;
-pub(super) use connection::Patient;
+pub(super) use connection::{Leave, Patient};
 pub(super) use figures::Figures;
 
 use super::failures::SUMMARY_EVERY;
@@ -43,6 +44,8 @@ const SEND_BUFFER_BYTES: u32 = 192 << 10;
 const BACKLOG: u32 = 1_024;
 /// After an error of `accept`, growing up to the second.
 const ACCEPT_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Whoever takes nothing of an answer for so long may lose it to others.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// A connection that was told to go is gone by then.
 const ROOM_WITHIN: Duration = Duration::from_secs(1);
 
@@ -116,6 +119,10 @@ impl Server {
                     self.figures.log_due(Instant::now());
                     continue;
                 }
+                () = self.figures.crowded() => {
+                    self.close_stuck(Instant::now());
+                    continue;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -138,6 +145,17 @@ impl Server {
         let all_ended = async { while connections.join_next().await.is_some() {} };
         // What has not ended by then is cut.
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, all_ended).await;
+    }
+
+    /// Closes the connection whose answer has been stuck for longest, so that there is room for others' answers.
+    fn close_stuck(&self, now: Instant) {
+        let places = self.places();
+        let stuck = places.longest(Open::stuck_since);
+        if let Some((since, open)) = stuck
+            && now.saturating_duration_since(since) >= STUCK_AFTER
+        {
+            open.leave();
+        }
     }
 
     /// A place for a connection, made free where that is possible.

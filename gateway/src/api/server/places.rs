@@ -75,6 +75,12 @@ impl<C> Places<C> {
         longest.map_or(Admission::Refuse(full), |(_, id)| Admission::After(id))
     }
 
+    /// The one for which `since` tells the earliest time.
+    pub(super) fn longest(&self, since: impl Fn(&C) -> Option<Instant>) -> Option<(Instant, &C)> {
+        let since = self.open.values().filter_map(|(_, connection)| Some((since(connection)?, connection)));
+        since.min_by_key(|(since, _)| *since)
+    }
+
     pub(super) fn open(&mut self, peer: Peer, connection: C) -> u64 {
         self.next += 1;
         self.open.insert(self.next, (peer, connection));
