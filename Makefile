@@ -93,7 +93,7 @@ faults: build ## each fault on the real programs, its figures in target/report/f
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast \
 		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|outputs|backup|http|flood)$$/)'
 
-siege: build ## attackers one by one and all together beside honest readings and true alarms, about 5 minutes; ARGS="--only NAME"
+siege: build ## attackers one by one and all together beside honest readings and true alarms, about 6 minutes; ARGS="--only NAME"
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-siege $(ARGS)
 
