@@ -8,15 +8,20 @@ mod abandoned;
 mod alert_changes;
 mod backups;
 mod big_reports;
+mod class_versions;
+mod concentrator;
 mod deaf_pages;
 mod field;
+mod flicker;
 mod forged_boots;
 mod forged_topics;
 mod future_samples;
+mod greedy_pages;
 mod half_requests;
 mod junk;
 mod late_page;
 mod next_seq;
+mod quarantine_pages;
 mod questions;
 mod rebinding;
 mod reconnects;
@@ -25,6 +30,7 @@ mod series;
 mod silent_connections;
 mod takeover;
 mod undecodable;
+mod untaken;
 mod webhooks;
 mod wrong_shards;
 
@@ -34,13 +40,15 @@ use super::effects::Aim;
 pub(super) use field::Field;
 
 /// All of them, in the order in which they attack alone.
-pub(super) const ALL: [Attacker; 21] = [
+pub(super) const ALL: [Attacker; 27] = [
     questions::ATTACKER,
     abandoned::ATTACKER,
+    untaken::ATTACKER,
     series::ATTACKER,
     half_requests::ATTACKER,
     silent_connections::ATTACKER,
     deaf_pages::ATTACKER,
+    greedy_pages::ATTACKER,
     backups::ATTACKER,
     rebinding::ATTACKER,
     webhooks::ATTACKER,
@@ -50,12 +58,16 @@ pub(super) const ALL: [Attacker; 21] = [
     forged_boots::ATTACKER,
     future_samples::ATTACKER,
     big_reports::ATTACKER,
+    concentrator::ATTACKER,
+    class_versions::ATTACKER,
     junk::ATTACKER,
+    quarantine_pages::ATTACKER,
     undecodable::ATTACKER,
     wrong_shards::ATTACKER,
     retained::ATTACKER,
     next_seq::ATTACKER,
     alert_changes::ATTACKER,
+    flicker::ATTACKER,
 ];
 
 /// One kind of attack.
