@@ -89,11 +89,11 @@ overload: build ## ten times the load for a minute in 256 MiB; needs to be root 
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality overload $(ARGS)
 
-faults: build ## each fault on the real programs, its figures in target/report/faults.json, about 9 minutes
+faults: build ## each fault on the real programs, its figures in target/report/faults.json, about 10 minutes
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast \
-		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|outputs|backup)$$/)'
+		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|outputs|backup|http|flood)$$/)'
 
-siege: build ## attackers one by one and all together beside honest readings and true alarms, about 5 minutes; ARGS="--only NAME"
+siege: build ## attackers one by one and all together beside honest readings and true alarms, about 6 minutes; ARGS="--only NAME"
 	mkdir -p $(REPORTS)
 	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-siege $(ARGS)
 

@@ -198,6 +198,9 @@ impl Mosquitto {
         // Known as soon as both files are read, and not before.
         let probe = format!("probe-{}", self.reloads.fetch_add(1, Ordering::Relaxed));
         users.push(&probe);
+        // A test's own lines may name an agent again.
+        users.sort_unstable();
+        users.dedup();
         let file = self.dir.join("hunhe-agents.passwd");
         write_users(&file, &users, password);
         hand_over(&file, self.runs_as);

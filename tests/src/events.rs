@@ -107,6 +107,15 @@ async fn listed(client: &reqwest::Client, url: &str) -> Vec<Value> {
 /// The broker refuses.
 #[must_use]
 pub fn published(port: u16, client_id: &str, filter: &str) -> Events {
+    published_if(port, client_id, filter, |_| true)
+}
+
+/// The same of those that `wanted` wants: all may be more than memory holds.
+///
+/// # Panics
+/// The broker refuses.
+#[must_use]
+pub fn published_if(port: u16, client_id: &str, filter: &str, wanted: fn(&Value) -> bool) -> Events {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
     socket.set_read_timeout(Some(Duration::from_secs(600))).expect("a timeout");
     for request in [mqtt::connect(client_id, true), mqtt::subscribe(1, filter)] {
@@ -129,7 +138,9 @@ pub fn published(port: u16, client_id: &str, filter: &str) -> Events {
             }
             if let Ok(mut alert) = serde_json::from_slice::<Value>(&body[payload..]) {
                 alert["topic"] = String::from_utf8_lossy(&body[2..topic_end]).into();
-                keep(&kept, alert);
+                if wanted(&alert) {
+                    keep(&kept, alert);
+                }
             }
         }
     });

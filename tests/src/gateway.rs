@@ -131,6 +131,12 @@ impl Gateway {
         self.dir.join("gateway.toml")
     }
 
+    /// Its data folder.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     /// What it has said so far.
     #[must_use]
     pub fn log(&self) -> String {

@@ -2,10 +2,43 @@
 //!
 //! A planted bug replaces one place of one file. Its place occurs exactly once, so that the list cannot outlive the code it
 //! speaks of unnoticed: `tests/mutants/list.rs` is part of `make test`, the bugs themselves are planted by `make mutants`.
+//! Nor can a bug be taken out unnoticed that is the last of what it undoes of [`GUARDED`].
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use serde::Deserialize;
+
+/// What planted bugs undo: parts of the program, and findings by issue, section and number. Each has a bug at least.
+pub const GUARDED: [&str; 28] = [
+    "journal",
+    "checkpoint",
+    "decided",
+    "sinks",
+    "outputs",
+    "watermark",
+    "ledger",
+    "alerts",
+    "outbox",
+    "spool",
+    "intake",
+    "12.A.1",
+    "12.A.2",
+    "12.A.3",
+    "12.A.4",
+    "12.A.5",
+    "12.A.6",
+    "12.A.7",
+    "12.A.8",
+    "12.A.9",
+    "12.A.10",
+    "12.A.11",
+    "12.A.12",
+    "12.A.13",
+    "12.B.1",
+    "12.B.2",
+    "12.B.3",
+    "12.B.4",
+];
 
 /// A bug, and the test that has to notice it.
 #[derive(Debug, Clone, Deserialize)]
@@ -13,6 +46,8 @@ use serde::Deserialize;
 pub struct Mutant {
     /// What it does wrong.
     pub name: String,
+    /// One of [`GUARDED`], where it undoes that.
+    pub guards: Option<String>,
     /// From the project's folder.
     pub file: String,
     /// What stands there.
@@ -53,6 +88,7 @@ pub fn read(project: &Path) -> Result<Vec<Mutant>, String> {
 pub fn faults(project: &Path, list: &[Mutant]) -> Vec<String> {
     let mut faults = Vec::new();
     let mut names = BTreeSet::new();
+    faults.extend(unguarded(list));
     for mutant in list {
         let name = &mutant.name;
         if !names.insert(name) {
@@ -76,6 +112,15 @@ pub fn faults(project: &Path, list: &[Mutant]) -> Vec<String> {
         }
     }
     faults
+}
+
+/// What no bug of the list undoes although one should, and what one undoes that is not known.
+fn unguarded(list: &[Mutant]) -> Vec<String> {
+    let guarded: BTreeSet<&str> = list.iter().filter_map(|mutant| mutant.guards.as_deref()).collect();
+    let missing = GUARDED.iter().filter(|known| !guarded.contains(*known));
+    let unknown = guarded.iter().filter(|guards| !GUARDED.contains(guards));
+    let missing = missing.map(|known| format!("no planted bug undoes {known}"));
+    missing.chain(unknown.map(|guards| format!("guards = {guards:?} is not known"))).collect()
 }
 
 /// Where a package lies, from the project's folder.
@@ -117,5 +162,27 @@ impl Mutant {
     #[must_use]
     pub fn plant(&self, text: &str) -> String {
         text.replacen(&self.from, &self.to, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project_dir;
+
+    #[test]
+    fn the_last_bug_that_undoes_something_cannot_be_taken_out() {
+        let mut list = read(&project_dir()).unwrap();
+        assert_eq!(unguarded(&list), Vec::<String>::new());
+        list.retain(|mutant| mutant.guards.as_deref() != Some("12.A.8"));
+        assert_eq!(faults(&project_dir(), &list), ["no planted bug undoes 12.A.8"]);
+        assert_eq!(unguarded(&[]).len(), GUARDED.len());
+    }
+
+    #[test]
+    fn a_bug_undoes_nothing_that_is_not_named() {
+        let mut list = read(&project_dir()).unwrap();
+        list[0].guards = Some("12.A.99".into());
+        assert!(unguarded(&list).contains(&"guards = \"12.A.99\" is not known".into()));
     }
 }

@@ -17,6 +17,12 @@ pub fn peak_rss_mib(pid: u32) -> f64 {
     status_mib(pid, "VmHWM:")
 }
 
+/// From now on [`peak_rss_mib`] counts anew.
+pub fn forget_peak(pid: u32) {
+    // Where this cannot be, the peak is that of the whole life: too strict, not too lenient.
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
 fn status_mib(pid: u32, key: &str) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();

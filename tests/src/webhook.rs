@@ -76,6 +76,8 @@ struct State {
     /// Where no script says otherwise.
     usual: Mutex<Option<Answer>>,
     ended: AtomicBool,
+    /// What is kept; without it everything.
+    keeps: Option<fn(&Value) -> bool>,
 }
 
 /// A receiver; it ends when dropped.
@@ -90,9 +92,19 @@ impl Webhook {
     /// Starts one that takes everything.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(State::default())
+    }
+
+    /// Starts one that takes everything and keeps some of it: what comes may be more than memory holds.
+    #[must_use]
+    pub fn start_keeping(keeps: fn(&Value) -> bool) -> Self {
+        Self::with(State { keeps: Some(keeps), ..State::default() })
+    }
+
+    fn with(state: State) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = listener.local_addr().expect("an address").port();
-        let state = Arc::<State>::default();
+        let state = Arc::new(state);
         let listening = Arc::clone(&state);
         std::thread::spawn(move || listen(listener, port, &listening));
         Self { port, state }
@@ -147,6 +159,12 @@ impl Webhook {
     #[must_use]
     pub fn taken_count(&self) -> usize {
         self.state.taken.load(Ordering::SeqCst)
+    }
+
+    /// Requests so far, however they were answered.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.state.requests.load(Ordering::SeqCst)
     }
 
     /// What was taken, in order.
@@ -215,7 +233,9 @@ fn converse(connection: TcpStream, state: &State) {
             answer,
         };
         state.taken.fetch_add(usize::from(received.is_taken()), Ordering::SeqCst);
-        lock(&state.received).push(received);
+        if state.keeps.is_none_or(|keeps| keeps(&received.body)) {
+            lock(&state.received).push(received);
+        }
         std::thread::sleep(Duration::from_millis(state.slow_ms.load(Ordering::SeqCst)));
         let head = match answer {
             Answer::Status(code) => format!("HTTP/1.1 {code} So\r\n"),

@@ -21,7 +21,8 @@ use crate::{
 
 /// The rule that a true alarm breaks, and that receivers are asked for.
 pub(super) const RULE: &str = "station_ch4_high";
-const EVERY: Duration = Duration::from_secs(1);
+/// From one to the next.
+pub(super) const EVERY: Duration = Duration::from_secs(1);
 const BOOT: u32 = 0x0a1a;
 const RETRY: Duration = Duration::from_millis(10);
 

@@ -1,7 +1,10 @@
 //! Who is registered: the whole city, a part of whose meters are the honest ones that are counted, and detectors that raise a true
 //! alarm each.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use hunhe_proto::{
     fleet::{Fleet, Group},
@@ -17,6 +20,8 @@ const METERS: u32 = 60_000;
 /// Behind one concentrator.
 const METERS_PER_AGENT: u32 = 1_000;
 const DETECTORS_PER_AGENT: u32 = 50;
+/// The class of which a second version is installed.
+const TWO_VERSIONS: &str = "pressure_logger.toml";
 
 /// The devices behind an agent: their topics for reports.
 #[derive(Debug, Clone)]
@@ -86,6 +91,16 @@ impl City {
         Self { devices, meters, detectors, stolen_meters, stolen_detectors, stolen_loggers, fleet }
     }
 
+    /// A concentrator that a careless operator lets publish for whatever device it likes.
+    pub(super) fn lawless(&self) -> &Agent {
+        self.stolen_meters.last().expect("the city has concentrators")
+    }
+
+    /// Lines of the broker's access list beside those that the registry writes.
+    pub(super) fn own_lines(&self) -> String {
+        format!("user {}\ntopic write hunhe/v1/+/+/up\ntopic write hunhe/v1/+/+/alarm\n", self.lawless().id)
+    }
+
     /// The gateway's configuration, its files below `dir`.
     pub(super) fn setup(&self, dir: &Path, broker: u16, webhooks: &str) -> Setup {
         let fleet = dir.join("city.toml");
@@ -93,9 +108,23 @@ impl City {
         Setup {
             broker,
             database: None,
-            registry: format!("fleets = [{fleet:?}]"),
+            registry: format!("fleets = [{fleet:?}]\nclasses = {:?}", classes(dir)),
             more: webhooks.into(),
             sink_of_record: "embedded",
         }
     }
+}
+
+/// The city's classes, with a newer version of one beside that which its devices follow.
+fn classes(dir: &Path) -> PathBuf {
+    let classes = dir.join("classes");
+    fs::create_dir(&classes).expect("a folder");
+    for entry in fs::read_dir(seeds("classes")).expect("the classes").flatten() {
+        fs::copy(entry.path(), classes.join(entry.file_name())).expect("a class");
+    }
+    let text = fs::read_to_string(classes.join(TWO_VERSIONS)).expect("a class");
+    assert!(text.contains("\nversion = 1\n"), "the class has another version: mend the attackers' as well");
+    let newer = text.replace("\nversion = 1\n", "\nversion = 2\n").replace("decimals = 3", "decimals = 4");
+    fs::write(classes.join("newer.toml"), newer).expect("a class");
+    classes
 }

@@ -44,6 +44,24 @@ impl Honest {
         Self { sent, ended, paused, thread: Some(thread) }
     }
 
+    /// Some of the meters, evenly over all that have reported, each with the samples that the broker has taken of it.
+    pub(super) fn some(&self, agents: &[Agent], most: usize) -> Vec<(String, u64)> {
+        let reports = self.sent() / GAS_SAMPLES as u64;
+        let devices = agents.first().map_or(0, |agent| agent.devices.len());
+        let meters = (agents.len() * devices) as u64;
+        let reported = reports.min(meters);
+        let every = (reported / most.max(1) as u64).max(1);
+        (0..reported)
+            .step_by(usize::try_from(every).unwrap_or(1))
+            .filter_map(|turn| {
+                let at = usize::try_from(turn).ok()?;
+                let (id, _) = agents.get(at % agents.len())?.devices.get(at / agents.len())?;
+                let rounds = reports / meters + u64::from(turn < reports % meters);
+                Some((id.clone(), rounds * GAS_SAMPLES as u64))
+            })
+            .collect()
+    }
+
     /// Publishes nothing more, or goes on.
     pub(super) fn pause(&self, paused: bool) {
         self.paused.store(paused, Relaxed);

@@ -35,7 +35,7 @@ pub(super) struct Receivers {
 impl Receivers {
     /// Each connected.
     pub(super) fn connect(http: u16, broker: u16, webhook: Arc<Webhook>) -> Self {
-        let mqtt = events::published(broker, LISTENER, "hunhe/v1/alerts/#");
+        let mqtt = events::published_if(broker, LISTENER, "hunhe/v1/alerts/#", is_awaited);
         Self { page: Page::open(http), mqtt, webhook }
     }
 
@@ -55,13 +55,16 @@ impl Receivers {
     }
 }
 
+/// Whether it may be one of the true alarms: receivers keep nothing else.
+pub(super) fn is_awaited(alert: &Value) -> bool {
+    alert["rule"] == RULE && alert["state"] == "firing" && alert["mode"] == "live"
+}
+
 /// By device: when its alarm came first.
 fn first_of(came: Vec<(Instant, Value)>) -> BTreeMap<String, Instant> {
     let mut first = BTreeMap::new();
     for (at, alert) in came {
-        if alert["rule"] == RULE && alert["state"] == "firing" && alert["mode"] == "live" {
-            first.entry(alert["device"].as_str().unwrap_or_default().to_owned()).or_insert(at);
-        }
+        first.entry(alert["device"].as_str().unwrap_or_default().to_owned()).or_insert(at);
     }
     first
 }
@@ -83,7 +86,11 @@ impl Page {
         std::thread::spawn(move || {
             let mut last_id = String::new();
             while !closed.load(Relaxed) {
-                let keep = |alert| events::keep(&events, alert);
+                let keep = |alert| {
+                    if is_awaited(&alert) {
+                        events::keep(&events, alert);
+                    }
+                };
                 runtime.block_on(events::follow(port, &mut last_id, keep, &opened));
                 std::thread::sleep(BACK_AFTER);
             }

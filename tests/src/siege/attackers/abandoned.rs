@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use super::{Attacker, Field, get};
+use super::{Attacker, Field, field::get};
+use crate::siege::effects::Aim;
 
 const PER_S: u32 = 100;
 const PATHS: [&str; 4] = [
@@ -16,14 +17,16 @@ pub(super) const ATTACKER: Attacker = Attacker {
     name: "abandoned",
     about: "100 questions a second over all devices, the connection closed at once",
     attack,
+    aims: &[Aim::Did("asked", 100), Aim::Rose("hunhe_http_accepted_total", "", 100.0)],
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
+fn attack(field: &Field<'_>) {
     field.pace(PER_S, |number| {
         if let Some(mut socket) = field.knock() {
             let path = PATHS[super::index(number, PATHS.len())];
-            // Whether it goes out is the gateway's business.
-            let _ = socket.write_all(get(path, "127.0.0.1").as_bytes());
+            let asked = socket.write_all(get(path, "127.0.0.1").as_bytes()).is_ok();
+            field.note(if asked { "asked" } else { "cut" });
         }
-    })
+    });
 }

@@ -5,6 +5,7 @@ use hunhe_proto::reading::Header;
 use super::{Attacker, Field, now_s};
 use crate::{
     detectors::{CH4, CLASS_VERSION, HIGH},
+    siege::effects::Aim,
     wire::report,
 };
 
@@ -18,9 +19,11 @@ pub(super) const ATTACKER: Attacker = Attacker {
     name: "alert_changes",
     about: "a report a second in which one detector's alarms are raised and over 128 times",
     attack,
+    aims: &[Aim::Did("taken", 3), Aim::Rose("hunhe_alerts_delivered_total", "duty", 500.0)],
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
+fn attack(field: &Field<'_>) {
     let values: Vec<i64> = (0..CYCLE * CYCLES).map(|at| if at % CYCLE == 0 { HIGH } else { 0 }).collect();
     let devices = &field.detectors().devices;
     field.flood(field.detectors(), PER_S, |number| {
@@ -36,5 +39,5 @@ fn attack(field: &Field<'_>) -> u64 {
         // The newest ends now, so that some of it is live.
         let from = now_s() - (CYCLE * CYCLES - 1) * STEP_S;
         (devices[of].1.clone(), report(header, from, CH4, &values))
-    })
+    });
 }

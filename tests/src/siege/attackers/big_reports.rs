@@ -5,6 +5,7 @@ use hunhe_proto::reading::Header;
 use super::{Attacker, Field, now_s};
 use crate::{
     detectors::{CH4, CLASS_VERSION},
+    siege::effects::Aim,
     wire::report,
 };
 
@@ -18,9 +19,11 @@ pub(super) const ATTACKER: Attacker = Attacker {
     name: "big_reports",
     about: "200 reports a second of 4,096 samples each, all of one device",
     attack,
+    aims: &[Aim::Did("taken", 100), Aim::Rose("hunhe_intake_over_share_total", "device", 100.0)],
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
+fn attack(field: &Field<'_>) {
     // Alternating, so that they take room.
     let values: Vec<i64> = (0..SAMPLES).map(|at| at * 7 % 5 * 30).collect();
     let per_pass = BACK_S / (SAMPLES * STEP_S);
@@ -35,5 +38,5 @@ fn attack(field: &Field<'_>) -> u64 {
         // Each pass over the past falls between the samples of the one before.
         let from = now_s() - BACK_S + number % per_pass * SAMPLES * STEP_S + number / per_pass % STEP_S;
         (field.detectors().devices[0].1.clone(), report(header, from, CH4, &values))
-    })
+    });
 }

@@ -3,7 +3,10 @@
 use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
-use crate::wire::{GAS_METER_VERSION, report};
+use crate::{
+    siege::effects::Aim,
+    wire::{GAS_METER_VERSION, report},
+};
 
 const PER_S: u32 = 200;
 
@@ -11,9 +14,11 @@ pub(super) const ATTACKER: Attacker = Attacker {
     name: "forged_boots",
     about: "200 messages a second for its own devices, each from an outbox that nobody had",
     attack,
+    aims: &[Aim::Did("taken", 100), Aim::Rose("hunhe_alerts_firing", "major", 10.0)],
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
+fn attack(field: &Field<'_>) {
     let devices = &field.meters().devices[..20];
     field.flood(field.meters(), PER_S, |number| {
         let boot = u32::try_from(number % 0xffff_0000).unwrap_or(0) + 1;
@@ -25,5 +30,5 @@ fn attack(field: &Field<'_>) -> u64 {
         };
         let topic = devices[super::index(number, devices.len())].1.clone();
         (topic, report(header, now_s() / 3600 - 1, 1, &[1_000]))
-    })
+    });
 }

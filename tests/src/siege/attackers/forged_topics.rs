@@ -6,6 +6,7 @@ use prost::Message;
 use super::{Attacker, Field, now_s};
 use crate::{
     detectors::{CH4, CLASS_VERSION},
+    siege::effects::Aim,
     wire::report,
 };
 
@@ -15,9 +16,12 @@ pub(super) const ATTACKER: Attacker = Attacker {
     name: "forged_topics",
     about: "200 messages a second for devices of others: reports, alarms, states, watermarks",
     attack,
+    // That none of it arrives is what the count of the honest shows: these devices are the honest's.
+    aims: &[Aim::Did("taken", 100)],
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
+fn attack(field: &Field<'_>) {
     // Those whose true alarms are to come, among others.
     let victims: Vec<&str> = field
         .city
@@ -42,5 +46,5 @@ fn attack(field: &Field<'_>) -> u64 {
             2 => (format!("hunhe/v1/agents/{agent}/state"), v1::AgentState::default().encode_to_vec()),
             _ => (format!("hunhe/v1/agents/{agent}/durable"), v1::Durable::default().encode_to_vec()),
         }
-    })
+    });
 }

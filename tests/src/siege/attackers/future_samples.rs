@@ -5,6 +5,7 @@ use hunhe_proto::reading::Header;
 use super::{Attacker, Field, now_s};
 use crate::{
     detectors::{CH4, CLASS_VERSION},
+    siege::effects::Aim,
     wire::report,
 };
 
@@ -15,9 +16,11 @@ pub(super) const ATTACKER: Attacker = Attacker {
     name: "future_samples",
     about: "100 reports a second of its own detectors, ahead by 14 minutes to a year",
     attack,
+    aims: &[Aim::Did("taken", 50), Aim::Rose("hunhe_refused_total", "in_future", 50.0)],
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
+fn attack(field: &Field<'_>) {
     let devices = &field.detectors().devices;
     field.flood(field.detectors(), PER_S, |number| {
         let header = Header {
@@ -28,5 +31,5 @@ fn attack(field: &Field<'_>) -> u64 {
         };
         let from = now_s() + AHEAD_S[super::index(number / 4, AHEAD_S.len())];
         (devices[super::index(number, devices.len())].1.clone(), report(header, from, CH4, &[100]))
-    })
+    });
 }

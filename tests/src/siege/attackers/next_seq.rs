@@ -3,7 +3,10 @@
 use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
-use crate::wire::{GAS_METER_VERSION, report};
+use crate::{
+    siege::effects::Aim,
+    wire::{GAS_METER_VERSION, report},
+};
 
 const PER_S: u32 = 50;
 const CLAIMED: u64 = (1 << 53) - 4_096;
@@ -12,9 +15,11 @@ pub(super) const ATTACKER: Attacker = Attacker {
     name: "next_seq",
     about: "50 reports a second of its own devices that claim 2^53 samples",
     attack,
+    aims: &[Aim::Did("taken", 50), Aim::Rose("hunhe_refused_total", "implausible_seq", 50.0)],
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
+fn attack(field: &Field<'_>) {
     let devices = &field.meters().devices;
     field.flood(field.meters(), PER_S, |number| {
         let (seq, next_seq) =
@@ -28,5 +33,5 @@ fn attack(field: &Field<'_>) -> u64 {
         };
         let topic = devices[super::index(number, devices.len())].1.clone();
         (topic, report(header, now_s() / 3600 - 1, 1, &[1_000]))
-    })
+    });
 }

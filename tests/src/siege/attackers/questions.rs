@@ -3,6 +3,7 @@
 use std::thread;
 
 use super::{Attacker, Field};
+use crate::siege::effects::Aim;
 
 const DEVICES_PER_S: u32 = 30;
 /// Those who ask for something large again as soon as they have it.
@@ -13,25 +14,23 @@ pub(super) const ATTACKER: Attacker = Attacker {
     name: "questions",
     about: "30 lists of devices a second, and four who ask for districts, zones and the ledger without rest",
     attack,
+    aims: &[Aim::Did("200", 100), Aim::Rose("hunhe_queries_started_total", "", 50.0)],
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
+fn attack(field: &Field<'_>) {
     thread::scope(|scope| {
-        let restless = RESTLESS.map(|path| {
+        for path in RESTLESS {
             scope.spawn(move || {
-                let mut asked = 0;
                 while !field.is_over() {
-                    // An answer that is a refusal takes no time.
                     field.get(path);
+                    // An answer that is a refusal takes no time.
                     field.wait(std::time::Duration::from_millis(5));
-                    asked += 1;
                 }
-                asked
-            })
-        });
-        let lists = field.pace(DEVICES_PER_S, |_| {
+            });
+        }
+        field.pace(DEVICES_PER_S, |_| {
             scope.spawn(|| field.get("/api/v1/devices?limit=1"));
         });
-        restless.into_iter().filter_map(|thread| thread.join().ok()).sum::<u64>() + lists
-    })
+    });
 }

@@ -1,4 +1,7 @@
 //! Retained reports for a thousand devices, and a state that changes all the time.
+//!
+//! To who is subscribed already these are reports like any other. They are old news to a gateway that subscribes anew, so it is
+//! started again behind this attack.
 
 use hunhe_proto::{reading::Header, v1};
 use prost::Message;
@@ -6,6 +9,7 @@ use prost::Message;
 use super::{Attacker, Field, now_s};
 use crate::{
     publisher::Publisher,
+    siege::effects::Aim,
     wire::{GAS_METER_VERSION, report},
 };
 
@@ -15,9 +19,12 @@ pub(super) const ATTACKER: Attacker = Attacker {
     name: "retained",
     about: "200 retained messages a second: reports of a thousand devices, and an agent that comes and goes",
     attack,
+    aims: &[Aim::Did("taken", 100), Aim::Rose("hunhe_mqtt_retained_refused_total", "up", 100.0)],
+    restarts: true,
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
+fn attack(field: &Field<'_>) {
     let agent = field.meters();
     let connect = || Publisher::connect(field.broker, &agent.id, 64).ok();
     let mut publisher = connect();
@@ -39,8 +46,9 @@ fn attack(field: &Field<'_>) -> u64 {
         let sent = publisher.as_mut().is_some_and(|publisher| {
             publisher.publish_retained(topic.as_bytes(), &payload).and_then(|()| publisher.settle()).is_ok()
         });
+        field.note(if sent { "taken" } else { "cut" });
         if !sent {
             publisher = connect();
         }
-    })
+    });
 }

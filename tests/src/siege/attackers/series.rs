@@ -5,21 +5,30 @@ use std::thread;
 use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
-use crate::{detectors::CLASS_VERSION, wire::report};
+use crate::{detectors::CLASS_VERSION, siege::effects::Aim, wire::report};
 
 const PARALLEL: usize = 50;
 /// What one of them asks for has so many samples, sent before.
 const REPORTS: i64 = 40;
 const SAMPLES: i64 = 2_000;
 const STEP_S: i64 = 10;
+/// A half asks for means over so much, which reads all of it and answers; the samples themselves are more than one answer carries.
+const STEP_ASKED_S: u32 = 3_600;
 
 pub(super) const ATTACKER: Attacker = Attacker {
     name: "series",
     about: "50 who ask without rest for the whole history of one device and of others",
     attack,
+    aims: &[
+        Aim::Did("200", 20),
+        Aim::Did("400", 1),
+        Aim::Did("429", 20),
+        Aim::Rose("hunhe_series_reads_refused_total", "", 20.0),
+    ],
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
+fn attack(field: &Field<'_>) {
     fill(field);
     let devices: Vec<&str> =
         field.city.stolen_detectors.iter().map(|agent| agent.devices[0].0.as_str()).collect();
@@ -30,22 +39,18 @@ fn attack(field: &Field<'_>) -> u64 {
         format!("/api/v1/devices/{device}/series?channel=ch4&from={from_ms}&to={to_ms}")
     };
     thread::scope(|scope| {
-        let askers: Vec<_> = (0..PARALLEL)
-            .map(|asker| {
-                let path = if asker % 4 == 0 { path(devices[asker % devices.len()]) } else { path(own) };
-                scope.spawn(move || {
-                    let mut asked = 0;
-                    while !field.is_over() {
-                        field.get(&path);
-                        field.wait(std::time::Duration::from_millis(20));
-                        asked += 1;
-                    }
-                    asked
-                })
-            })
-            .collect();
-        askers.into_iter().filter_map(|thread| thread.join().ok()).sum()
-    })
+        for asker in 0..PARALLEL {
+            let of = if asker % 4 == 0 { devices[asker % devices.len()] } else { own };
+            let step = if asker % 2 == 0 { String::new() } else { format!("&step={STEP_ASKED_S}") };
+            let path = path(of) + &step;
+            scope.spawn(move || {
+                while !field.is_over() {
+                    field.get(&path);
+                    field.wait(std::time::Duration::from_millis(20));
+                }
+            });
+        }
+    });
 }
 
 /// A history of nine days for its own device.

@@ -1,9 +1,15 @@
 //! Its own devices under shards that are not theirs, and topics that are nobody's.
+//!
+//! The access list that the registry writes lets none of this through, so this agent has a careless operator's line of its own:
+//! `City::own_lines`.
 
 use hunhe_proto::reading::Header;
 
 use super::{Attacker, Field, now_s};
-use crate::wire::{GAS_METER_VERSION, report};
+use crate::{
+    siege::effects::Aim,
+    wire::{GAS_METER_VERSION, report},
+};
 
 const PER_S: u32 = 300;
 
@@ -11,11 +17,13 @@ pub(super) const ATTACKER: Attacker = Attacker {
     name: "wrong_shards",
     about: "300 messages a second under other shards, or for devices that nobody registered",
     attack,
+    aims: &[Aim::Did("taken", 100), Aim::Rose("hunhe_refused_total", "wrong_shard", 100.0)],
+    ..Attacker::QUICK
 };
 
-fn attack(field: &Field<'_>) -> u64 {
-    let devices = &field.meters().devices;
-    field.flood(field.meters(), PER_S, |number| {
+fn attack(field: &Field<'_>) {
+    let devices = &field.city.lawless().devices;
+    field.flood(field.city.lawless(), PER_S, |number| {
         let device = &devices[super::index(number, devices.len())].0;
         let topic = match number % 3 {
             0 => format!("hunhe/v1/{:02x}/{device}/up", number % 256),
@@ -31,5 +39,5 @@ fn attack(field: &Field<'_>) -> u64 {
                 &[1_000],
             ),
         )
-    })
+    });
 }
