@@ -26,28 +26,43 @@ fn open_with(dir: &TempDir, limits: Limits) -> Store {
 }
 
 #[test]
-fn junk_of_one_device_evicts_its_own_junk_and_never_another_s_samples() {
+fn junk_of_one_device_evicts_its_own_junk_and_no_smaller_share() {
     let dir = folder();
     let store = open_with(&dir, Limits { records: 6, bytes: 1 << 20 });
-    for cause in 1..=3 {
+    for cause in 1..=2 {
         store.put_record(&message(cause, Some("honest"), 2)).unwrap();
     }
-    // Junk of nobody in the registry goes first, the newest as well.
+    // Of nobody in the registry.
     for cause in 10..=20 {
         store.put_record(&message(cause, None, 0)).unwrap();
     }
-    assert_eq!(causes(&store), [1, 2, 3, 18, 19, 20]);
+    assert_eq!(causes(&store), [1, 2, 17, 18, 19, 20]);
     for cause in 30..=60 {
         store.put_record(&message(cause, Some("hostile"), 4_000)).unwrap();
     }
-    assert_eq!(causes(&store), [1, 2, 3, 58, 59, 60], "its own samples make way");
+    assert_eq!(causes(&store), [1, 2, 19, 20, 59, 60], "its own samples make way");
     let another = message(70, Some("second"), 1);
     store.put_record(&another).unwrap();
-    // Of two shares of one size the one that came later.
-    assert_eq!(causes(&store).len(), 6);
-    assert!(causes(&store).contains(&70), "a small share takes its place from a large one");
-    store.put_record(&message(80, None, 0)).unwrap();
-    assert!(!causes(&store).contains(&80), "junk never makes samples go");
+    assert_eq!(causes(&store), [1, 2, 19, 20, 60, 70], "a small share takes its place from the largest");
+}
+
+#[test]
+fn samples_of_one_device_evict_its_own_records_and_no_other_s_whole_messages() {
+    let dir = folder();
+    let store = open_with(&dir, Limits { records: 6, bytes: 1 << 20 });
+    // Refused whole, so that the ledger counts no samples: nobody would hear of it if they went.
+    store.put_record(&message(1, None, 0)).unwrap();
+    store.put_record(&message(2, Some("honest"), 0)).unwrap();
+    store.put_record(&message(3, Some("hostile"), 4_000)).unwrap();
+    store.put_record(&message(4, Some("hostile"), 0)).unwrap();
+    for cause in 10..=13 {
+        store.put_record(&message(cause, Some("hostile"), 4_000)).unwrap();
+    }
+    assert_eq!(causes(&store), [1, 2, 10, 11, 12, 13], "of a share its junk first, then the oldest");
+    for cause in 20..=60 {
+        store.put_record(&message(cause, Some("hostile"), 4_000)).unwrap();
+    }
+    assert_eq!(causes(&store), [1, 2, 57, 58, 59, 60]);
 }
 
 #[test]
@@ -211,7 +226,7 @@ fn records_kept_beyond_the_bound_make_others_leave_with_the_next_checkpoint() {
     let before = open(&crashed(&dir));
     assert_eq!(causes(&before).len(), 9);
     before.put_record(&message(30, None, 0)).unwrap();
-    assert_eq!(causes(&before), [22, 23, 24, 25], "the next one has the bound hold again");
+    assert_eq!(causes(&before), [23, 24, 25, 30], "the next one has the bound hold again");
     store.checkpoint(b"").unwrap();
     let after = open(&crashed(&dir));
     assert_eq!(causes(&after), [22, 23, 24, 25]);

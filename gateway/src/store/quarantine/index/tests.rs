@@ -42,8 +42,8 @@ fn device(number: usize) -> Option<Id> {
 }
 
 /// Bytes and records against their bounds, as a plain fraction's numerator.
-fn size(records: &[Held], device: Option<Id>, has_samples: bool) -> u128 {
-    let of_share = |held: &&Held| held.device == device && (held.samples > 0) == has_samples;
+fn size(records: &[Held], device: Option<Id>) -> u128 {
+    let of_share = |held: &&Held| held.device == device;
     records
         .iter()
         .filter(of_share)
@@ -56,18 +56,18 @@ fn is_full(records: &[Held]) -> bool {
     records.len() > LIMITS.records || bytes as u64 > LIMITS.bytes
 }
 
-/// Where the index says who goes: a record of the kind that goes first, of a share that is as large as any other with one
-/// to give, and the oldest there.
+/// Where the index says who goes: a record of a share that is as large as any other with one to give, of the kind that goes
+/// first there, and the oldest of it.
 fn assert_fair(records: &[Held], victim: Place) {
     let gone = records.iter().find(|held| held.place == victim).expect("it is there");
     assert!(!gone.held);
-    let free = || records.iter().filter(|held| !held.held);
-    let has_samples = gone.samples > 0;
-    assert!(!has_samples || free().all(|held| held.samples > 0), "junk goes before samples");
-    let own = size(records, gone.device, has_samples);
-    for other in free().filter(|held| (held.samples > 0) == has_samples) {
-        assert!(own >= size(records, other.device, has_samples), "of the largest share");
-        assert!(other.device != gone.device || other.place >= victim, "the oldest of it");
+    let own = size(records, gone.device);
+    for other in records.iter().filter(|held| !held.held) {
+        assert!(own >= size(records, other.device), "of the largest share");
+        if other.device == gone.device {
+            let (first, second) = ((gone.samples > 0, victim), (other.samples > 0, other.place));
+            assert!(first <= second, "its junk before its samples, the oldest first");
+        }
     }
 }
 
