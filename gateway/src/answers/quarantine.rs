@@ -83,6 +83,11 @@ impl Answers {
             Hold::Gone => return Err(gone(id)),
             Hold::Running => return Ok(redriven),
             Hold::Begun => {}
+            Hold::Replaying => {
+                return Err(ApiError::Unavailable(
+                    "what was journaled before the start is still being decided: try again in a minute".into(),
+                ));
+            }
         }
         let ranges: Vec<(u64, u64)> = refused.ranges().map(|(first, count, _)| (first, count)).collect();
         let entering = Entering::redrive(

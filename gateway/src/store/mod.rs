@@ -279,6 +279,8 @@ pub struct Store {
     /// What retention dropped.
     retired: Mutex<retain::Tally>,
     poisoned: AtomicBool,
+    /// Records may be held: see [`Store::open_redrives`].
+    redrives_open: AtomicBool,
     #[cfg(test)]
     fail_next_sync: AtomicBool,
 }
@@ -302,6 +304,7 @@ impl Store {
             memory: RwLock::new(memory),
             retired,
             poisoned: AtomicBool::new(false),
+            redrives_open: AtomicBool::new(false),
             #[cfg(test)]
             fail_next_sync: AtomicBool::new(false),
         })

@@ -54,6 +54,8 @@ pub enum Hold {
     Running,
     /// There is no such record.
     Gone,
+    /// The replay of a start is not over: see [`Store::open_redrives`].
+    Replaying,
 }
 
 pub(super) struct Quarantine {
@@ -273,11 +275,27 @@ impl Store {
         }
     }
 
+    /// From now on records may be judged again. Whoever writes the store calls it when all that was journaled before its start
+    /// is in here: until then a record may be listed although the journal has the order to judge it, and a second order would
+    /// count its samples twice.
+    pub fn open_redrives(&self) {
+        self.redrives_open.store(true, Ordering::Release);
+    }
+
+    /// May records be judged again?
+    #[must_use]
+    pub fn are_redrives_open(&self) -> bool {
+        self.redrives_open.load(Ordering::Acquire)
+    }
+
     /// Keeps a record from being discarded while it is judged again.
     ///
     /// # Errors
     /// [`StoreError::Disk`], [`StoreError::Corrupt`].
     pub fn hold_record(&self, id: RecordId) -> Result<Hold, StoreError> {
+        if !self.are_redrives_open() {
+            return Ok(Hold::Replaying);
+        }
         let mut memory = self.memory_mut();
         let Some(record) = memory.quarantine.get(&self.disk, id)? else { return Ok(Hold::Gone) };
         let begun = memory.quarantine.index.hold((record.head.arrival_ms, id));

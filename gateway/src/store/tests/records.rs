@@ -93,6 +93,8 @@ fn records_leave_at_their_age_and_their_samples_are_a_discard() {
     for cause in 1..=4 {
         store.put_record(&message(cause, Some("a"), 3)).unwrap();
     }
+    assert_eq!(store.hold_record(RecordId::Message { cause: 2 }).unwrap(), Hold::Replaying);
+    store.open_redrives();
     assert_eq!(store.hold_record(RecordId::Message { cause: 2 }).unwrap(), Hold::Begun);
     assert_eq!(store.expire_records(BASE_MS + 4).unwrap(), 2);
     assert_eq!(causes(&store), [2, 4], "one that is being judged again stays");
