@@ -286,6 +286,39 @@ fn row_at(hour: u64) -> Row {
     Row { time_ms: T0 + i64::try_from(hour).unwrap() * 3_600_000, quality: 1, values: [1, 1, 1] }
 }
 
+/// What goes is unwritten like what comes, and nothing else says how much that is.
+#[test]
+fn more_old_records_than_the_store_holds_unwritten_go_in_pieces_and_hold_up_no_sample() {
+    const RECORDS: u64 = 3_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::new(dir.path(), &registry(2));
+    let small =
+        store::Options { dirty_limit_bytes: 64 << 10, ..store::Options::new(dir.path().join("store")) };
+    let store = Arc::new(Store::open(small).unwrap());
+    for cause in 0..RECORDS {
+        store.put_record(&refused(cause)).unwrap();
+    }
+    store.checkpoint(&[0; 16]).unwrap();
+    let options = Options {
+        retain_every: Duration::from_millis(500),
+        quarantine_age_ms: 1,
+        ..options(Heard::default())
+    };
+    let (lane, said) = LaneHandle::new();
+    let sink =
+        embedded::start(options, Arc::clone(&store), registry(2), log.writer.subscribe(), lane).unwrap();
+    while store.held_records(None).total.records > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    log.append_rows(0, 7, 0, &[Row { time_ms: T0, quality: 1, values: [1, 1, 1] }]);
+    let status = Arc::clone(&sink.status);
+    sink.stop();
+    assert_eq!(status.snapshot().reason, "");
+    let mut heard = Heard::default();
+    heard.listen(&said);
+    assert_eq!(heard.stored, 1);
+}
+
 #[test]
 fn history_older_than_its_retention_goes_and_counts_as_retired_not_as_lost() {
     let dir = tempfile::tempdir().unwrap();

@@ -214,17 +214,23 @@ impl Store {
         Ok(true)
     }
 
-    /// Discards records that arrived before; answers how many.
+    /// Discards records that arrived before, the oldest first, until a checkpoint is due: what goes is unwritten like what
+    /// comes. Answers how many went, and whether there are more to go behind a checkpoint.
     ///
     /// # Errors
     /// [`StoreError::Disk`], [`StoreError::Corrupt`], [`StoreError::Poisoned`].
-    pub fn expire_records(&self, before_ms: i64) -> Result<u64, StoreError> {
+    pub fn expire_records(&self, before_ms: i64) -> Result<(u64, bool), StoreError> {
         let _writer = self.writer()?;
         let mut expired = 0;
         loop {
             // Readers have their turn between two records.
             let mut memory = self.memory_mut();
-            let Some(place) = memory.quarantine.index.older_than(before_ms) else { return Ok(expired) };
+            let Some(place) = memory.quarantine.index.older_than(before_ms) else {
+                return Ok((expired, false));
+            };
+            if expired > 0 && memory.bytes >= self.options.dirty_limit_bytes {
+                return Ok((expired, true));
+            }
             memory.quarantine.discard(&self.disk, place)?;
             memory.bytes += DIRTY_BYTES;
             expired += 1;

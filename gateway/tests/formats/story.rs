@@ -365,7 +365,7 @@ pub(crate) fn write_store(dir: &Path) {
     // One that is too old by now.
     let old = NewRecord { id: RecordId::Message { cause: 40 }, arrival_ms: NOW_MS - 9, ..records()[1] };
     store.put_record(&old).unwrap();
-    assert_eq!(store.expire_records(NOW_MS).unwrap(), 1);
+    assert_eq!(store.expire_records(NOW_MS).unwrap(), (1, false));
     store.checkpoint(STORE_CURSOR).unwrap();
 }
 

@@ -96,7 +96,7 @@ fn records_leave_at_their_age_and_their_samples_are_a_discard() {
     assert_eq!(store.hold_record(RecordId::Message { cause: 2 }).unwrap(), Hold::Replaying);
     store.open_redrives();
     assert_eq!(store.hold_record(RecordId::Message { cause: 2 }).unwrap(), Hold::Begun);
-    assert_eq!(store.expire_records(BASE_MS + 4).unwrap(), 2);
+    assert_eq!(store.expire_records(BASE_MS + 4).unwrap(), (2, false));
     assert_eq!(causes(&store), [2, 4], "one that is being judged again stays");
     assert_eq!(store.discards_after(0), [], "not before they are on disk");
     assert!(store.is_discard_waiting());
@@ -104,7 +104,7 @@ fn records_leave_at_their_age_and_their_samples_are_a_discard() {
     let discards = store.discards_after(0);
     let found: Vec<_> = discards.iter().map(|d| (d.number, d.id.cause(), d.boot, d.samples)).collect();
     assert_eq!(found, [(1, 1, 7, 3), (2, 3, 7, 3)]);
-    assert_eq!(store.expire_records(BASE_MS + 4).unwrap(), 0);
+    assert_eq!(store.expire_records(BASE_MS + 4).unwrap(), (0, false));
 }
 
 #[test]
