@@ -61,10 +61,8 @@ impl Entering {
         head.extend_from_slice(&arrival.at_ms.to_le_bytes());
         head.push((u8::from(arrival.live) * LIVE) | (u8::from(arrival.alarm) * ALARM));
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
-        // What is no report is refused at once, and kept.
-        let size = Size::at_most(&payload).unwrap_or_default();
-        let units = size.samples + size.values + payload.len() / BYTES_A_UNIT;
-        Self { kind: MESSAGE, head, topic, payload, cost: MESSAGE_COST + units as u64, delivery }
+        let cost = cost_of(&payload);
+        Self { kind: MESSAGE, head, topic, payload, cost, delivery }
     }
 
     /// A delivery that is acknowledged in its turn and leaves no record.
@@ -106,7 +104,8 @@ impl Entering {
             head.extend_from_slice(&count.to_le_bytes());
         }
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
-        Self { kind: REDRIVE, head, topic, payload, cost: MESSAGE_COST, delivery: None }
+        let cost = cost_of(&payload);
+        Self { kind: REDRIVE, head, topic, payload, cost, delivery: None }
     }
 
     /// An operator's word that unexplained samples are lost. Its number comes from the journal. Texts are far shorter than
@@ -133,6 +132,13 @@ impl Entering {
         head.extend_from_slice(change.name.as_bytes());
         Self { kind: OUTPUT, head, topic: Bytes::new(), payload: Bytes::new(), cost: 0, delivery: None }
     }
+}
+
+/// What the lane has to do for a message, come now or judged again.
+fn cost_of(payload: &[u8]) -> u64 {
+    // What is no report is refused at once, and kept.
+    let size = Size::at_most(payload).unwrap_or_default();
+    MESSAGE_COST + (size.samples + size.values + payload.len() / BYTES_A_UNIT) as u64
 }
 
 /// An output of alerts has stalled, or moves again: journaled, so that a replay raises and ends the same alert.
