@@ -99,10 +99,15 @@ fn journal_records_come_back_as_events() {
     read(&Entering::tick(NOW_MS, 1_000), &|event| {
         assert!(matches!(event, Event::Tick { lsn: 9, now_ms: NOW_MS, listened_ms: 1_000 }), "{event:?}");
     });
-    let word =
-        WriteOff {
-            lsn: 9, at_ms: NOW_MS, device: id("g-1"), samples: 12, reason: "备份恢复之后", by: "lin"
-        };
+    let word = WriteOff {
+        lsn: 9,
+        at_ms: NOW_MS,
+        device: id("g-1"),
+        samples: 12,
+        before: 3,
+        reason: "备份恢复之后",
+        by: "lin",
+    };
     let entering = Entering::write_off(&word);
     read(&entering, &|event| assert!(matches!(event, Event::WriteOff(found) if found == word)));
     let bytes = entering.parts().concat();
