@@ -19,10 +19,10 @@ mod series;
 mod sinks;
 mod status;
 mod view;
+mod write_offs;
 
 pub use directory::Directory;
 pub use view::View;
-mod write_offs;
 
 use crate::{
     alerts::{Book, log::Figures},
