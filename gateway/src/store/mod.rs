@@ -283,6 +283,8 @@ pub struct Store {
     redrives_open: AtomicBool,
     #[cfg(test)]
     fail_next_sync: AtomicBool,
+    #[cfg(test)]
+    pub(crate) panic_next_read: AtomicBool,
 }
 
 impl Store {
@@ -307,6 +309,8 @@ impl Store {
             redrives_open: AtomicBool::new(false),
             #[cfg(test)]
             fail_next_sync: AtomicBool::new(false),
+            #[cfg(test)]
+            panic_next_read: AtomicBool::new(false),
         })
     }
 
