@@ -1,8 +1,8 @@
 //! Answers to the HTTP interface's questions, from the lane's published view, the store and the threads' own counters.
 //!
 //! Nothing here runs on the lane's thread, and it waits for nothing here: see [`published`](crate::lane::published). What
-//! goes over many devices runs on blocking threads, within the bounds of `queries.rs`; what is the same for all who ask is
-//! made once in [`FRESH`].
+//! goes over many devices or reads the store runs on blocking threads, a few at a time: within the bounds of `queries.rs`,
+//! of `reads.rs`, or one at a time (a backup, the live stream). What is the same for all who ask is made once in [`FRESH`].
 //! Devices are named by pseudonym; a household's position is not shown.
 
 mod alerts;
@@ -15,14 +15,15 @@ mod ledger;
 mod live;
 mod quarantine;
 mod queries;
+mod reads;
 mod series;
 mod sinks;
 mod status;
 mod view;
+mod write_offs;
 
 pub use directory::Directory;
 pub use view::View;
-mod write_offs;
 
 use crate::{
     alerts::{Book, log::Figures},
@@ -51,6 +52,7 @@ use crate::{
 };
 use hunhe_gateway_core::registry::Registry;
 use queries::{Fresh, Queries};
+use reads::Reads;
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -76,6 +78,7 @@ pub struct Answers {
     queries: Queries,
     census: Fresh<view::Census>,
     parts: Fresh<view::Parts>,
+    standing: Fresh<status::Standing>,
     places: Arc<Places>,
     alerting: Alerting,
     clock: Clock,
@@ -88,7 +91,9 @@ pub struct Answers {
     sessions: Acknowledger,
     kept: tokio::sync::Mutex<Option<(Instant, Status)>>,
     rate: Mutex<status::Rate>,
-    reads: series::Reads,
+    reads: Reads,
+    quarantine_reads: Reads,
+    unreadable: Arc<quarantine::Unreadable>,
     writing_off: tokio::sync::Mutex<()>,
     kept_for_backup: Source,
     backing_up: Arc<tokio::sync::Mutex<()>>,
@@ -116,6 +121,7 @@ impl Answers {
             queries: Queries::default(),
             census: Fresh::default(),
             parts: Fresh::default(),
+            standing: Fresh::default(),
             places,
             alerting,
             clock,
@@ -128,7 +134,9 @@ impl Answers {
             sessions,
             kept: tokio::sync::Mutex::default(),
             rate: Mutex::default(),
-            reads: series::Reads::default(),
+            reads: series::places(),
+            quarantine_reads: quarantine::places(),
+            unreadable: Arc::default(),
             writing_off: tokio::sync::Mutex::default(),
             kept_for_backup,
             backing_up: Arc::default(),
@@ -142,7 +150,7 @@ impl Answers {
         self.census.get(self.queries.figures(), move || view.census(now_ms, book.by_district())).await
     }
 
-    /// Work that reads the disk goes where it may block.
+    /// Work that reads the disk goes where it may block. Nothing bounds it here: for a request see [`Self::read_in`].
     async fn read_store<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
@@ -251,3 +259,6 @@ impl Backend for Answers {
         Box::pin(async { self.ready_now() })
     }
 }
+
+#[cfg(test)]
+mod tests;

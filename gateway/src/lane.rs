@@ -512,7 +512,8 @@ impl Work {
 
     fn note_progress(&self) {
         let progress = &self.driver.handle.progress;
-        progress.handled.store(self.turns.handled.0, Ordering::Relaxed);
+        // Released: whoever reads it finds what was decided until here.
+        progress.handled.store(self.turns.handled.0, Ordering::Release);
         progress.decided.store(self.driver.decided.head().0, Ordering::Relaxed);
         progress.decided_bytes.store(self.driver.decided.bytes_on_disk(), Ordering::Relaxed);
         let waiting = self.turns.full || self.turns.without_room.is_some();

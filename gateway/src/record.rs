@@ -4,7 +4,7 @@
 //! 1 message   arrival ms i64 · flags u8 · topic length u16 · topic · payload
 //! 2 tick      now ms i64 · listened ms u32
 //! 3 redrive   arrival ms i64 · quarantine record u64 · ranges u16, each: first u64, count u64 · topic length u16 · topic · payload
-//! 4 write-off at ms i64 · samples u64 · device, by, reason, each: length u16, text
+//! 4 write-off at ms i64 · samples u64 · write-offs before u64 · device, by, reason, each: length u16, text
 //! 5 output    now ms i64 · stalled u8 · since ms i64 · name of an output of alerts
 //! ```
 //! Little endian. The segmented log frames and checks them.
@@ -61,10 +61,8 @@ impl Entering {
         head.extend_from_slice(&arrival.at_ms.to_le_bytes());
         head.push((u8::from(arrival.live) * LIVE) | (u8::from(arrival.alarm) * ALARM));
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
-        // What is no report is refused at once, and kept.
-        let size = Size::at_most(&payload).unwrap_or_default();
-        let units = size.samples + size.values + payload.len() / BYTES_A_UNIT;
-        Self { kind: MESSAGE, head, topic, payload, cost: MESSAGE_COST + units as u64, delivery }
+        let cost = cost_of(&payload);
+        Self { kind: MESSAGE, head, topic, payload, cost, delivery }
     }
 
     /// A delivery that is acknowledged in its turn and leaves no record.
@@ -106,17 +104,19 @@ impl Entering {
             head.extend_from_slice(&count.to_le_bytes());
         }
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
-        Self { kind: REDRIVE, head, topic, payload, cost: MESSAGE_COST, delivery: None }
+        let cost = cost_of(&payload);
+        Self { kind: REDRIVE, head, topic, payload, cost, delivery: None }
     }
 
     /// An operator's word that unexplained samples are lost. Its number comes from the journal. Texts are far shorter than
     /// 65,535 bytes.
     #[must_use]
     pub fn write_off(write_off: &WriteOff<'_>) -> Self {
-        let WriteOff { at_ms, device, samples, reason, by, .. } = *write_off;
-        let mut head = Vec::with_capacity(64 + reason.len() + by.len());
+        let WriteOff { at_ms, device, samples, before, reason, by, .. } = *write_off;
+        let mut head = Vec::with_capacity(72 + reason.len() + by.len());
         head.extend_from_slice(&at_ms.to_le_bytes());
         head.extend_from_slice(&samples.to_le_bytes());
+        head.extend_from_slice(&before.to_le_bytes());
         for text in [device.as_str(), by, reason] {
             head.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
             head.extend_from_slice(text.as_bytes());
@@ -133,6 +133,13 @@ impl Entering {
         head.extend_from_slice(change.name.as_bytes());
         Self { kind: OUTPUT, head, topic: Bytes::new(), payload: Bytes::new(), cost: 0, delivery: None }
     }
+}
+
+/// What the lane has to do for a message, come now or judged again.
+fn cost_of(payload: &[u8]) -> u64 {
+    // What is no report is refused at once, and kept.
+    let size = Size::at_most(payload).unwrap_or_default();
+    MESSAGE_COST + (size.samples + size.values + payload.len() / BYTES_A_UNIT) as u64
 }
 
 /// An output of alerts has stalled, or moves again: journaled, so that a replay raises and ends the same alert.
@@ -253,6 +260,7 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
 
 fn read_write_off(lsn: u64, at_ms: i64, rest: &[u8]) -> Option<WriteOff<'_>> {
     let (samples, rest) = rest.split_first_chunk::<8>()?;
+    let (before, rest) = rest.split_first_chunk::<8>()?;
     let (device, rest) = split_topic(rest)?;
     let (by, rest) = split_topic(rest)?;
     let (reason, _) = split_topic(rest)?;
@@ -262,6 +270,7 @@ fn read_write_off(lsn: u64, at_ms: i64, rest: &[u8]) -> Option<WriteOff<'_>> {
         at_ms,
         device: Id::new(text(device)?).ok()?,
         samples: u64::from_le_bytes(*samples),
+        before: u64::from_le_bytes(*before),
         reason: text(reason)?,
         by: text(by)?,
     })

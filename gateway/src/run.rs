@@ -122,6 +122,7 @@ impl Gateway {
                 confirmed: confirmed.get(embedded::NAME).copied().unwrap_or(0),
                 confirmed_of_record: marks.of_record,
                 cause_max: marks.cause_max,
+                replay_to: disk.journal.head().0,
                 discarded: confirmed.get(DISCARDED).copied().unwrap_or(0),
                 checkpoint_every: STORE_CHECKPOINT,
                 retain_every: RETAIN_EVERY,

@@ -9,8 +9,8 @@ mod fixture;
 
 use std::{
     path::Path,
-    sync::{Arc, mpsc::Receiver},
-    time::Duration,
+    sync::{Arc, atomic::Ordering, mpsc::Receiver},
+    time::{Duration, Instant},
 };
 
 use fixture::{Log, Row, registry};
@@ -18,7 +18,7 @@ use hunhe_gateway::{
     clock::Clock,
     lane::{LaneHandle, Said},
     sinks::embedded::{self, Options},
-    store::{self, Store},
+    store::{self, Hold, NewRecord, RecordId, Store},
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
 
@@ -73,6 +73,7 @@ fn options(before: Heard) -> Options {
         confirmed: before.through,
         confirmed_of_record: before.through,
         cause_max: u64::MAX,
+        replay_to: 0,
         discarded: before.discarded,
         checkpoint_every: Duration::from_secs(3600),
         retain_every: Duration::from_secs(3600),
@@ -235,6 +236,87 @@ fn a_record_too_old_for_quarantine_goes_and_its_sample_is_lost() {
     let heard = run(options, &log, &store);
     assert_eq!((heard.stored, heard.quarantined, heard.lost), (11, 2, 2));
     assert_eq!(open(&store).held_records(None).total.records, 0);
+}
+
+fn refused(cause: u64) -> NewRecord<'static> {
+    NewRecord {
+        id: RecordId::Message { cause },
+        arrival_ms: 0,
+        device: None,
+        boot: 0,
+        samples: 0,
+        reason: "unknown_device",
+        body: b"",
+    }
+}
+
+/// After a crash a record may still be listed although the journal has the order to judge it again: a second order would
+/// count its samples twice.
+#[test]
+fn no_record_is_judged_again_until_all_that_was_journaled_before_the_start_is_in_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::new(dir.path(), &registry(2));
+    let store = open(&dir.path().join("store"));
+    store.put_record(&refused(1)).unwrap();
+    store.put_record(&refused(2)).unwrap();
+    let options = Options { replay_to: 3, ..options(Heard::default()) };
+    let (lane, _said) = LaneHandle::new();
+    let tail = log.writer.subscribe();
+    let sink = embedded::start(options, Arc::clone(&store), registry(2), tail, lane.clone()).unwrap();
+    let hold = |cause| store.hold_record(RecordId::Message { cause }).unwrap();
+    // The lane is on its way to the order, which is the journal's last record.
+    for handled in 0..3 {
+        log.append_rows(0, 7, handled, &[row_at(handled)]);
+        lane.progress().handled.store(handled, Ordering::Release);
+        std::thread::sleep(Duration::from_millis(150));
+        assert_eq!(hold(1), Hold::Replaying);
+    }
+    log.append_of(Some(1), &fixture::decisions_of(0, 7, 4, &[row_at(4)]));
+    lane.progress().handled.store(3, Ordering::Release);
+    let begun = Instant::now();
+    while hold(2) == Hold::Replaying {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never may");
+        std::thread::yield_now();
+    }
+    assert_eq!(hold(1), Hold::Gone, "its order was carried out first");
+    sink.stop();
+}
+
+fn row_at(hour: u64) -> Row {
+    Row { time_ms: T0 + i64::try_from(hour).unwrap() * 3_600_000, quality: 1, values: [1, 1, 1] }
+}
+
+/// What goes is unwritten like what comes, and nothing else says how much that is.
+#[test]
+fn more_old_records_than_the_store_holds_unwritten_go_in_pieces_and_hold_up_no_sample() {
+    const RECORDS: u64 = 3_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::new(dir.path(), &registry(2));
+    let small =
+        store::Options { dirty_limit_bytes: 64 << 10, ..store::Options::new(dir.path().join("store")) };
+    let store = Arc::new(Store::open(small).unwrap());
+    for cause in 0..RECORDS {
+        store.put_record(&refused(cause)).unwrap();
+    }
+    store.checkpoint(&[0; 16]).unwrap();
+    let options = Options {
+        retain_every: Duration::from_millis(500),
+        quarantine_age_ms: 1,
+        ..options(Heard::default())
+    };
+    let (lane, said) = LaneHandle::new();
+    let sink =
+        embedded::start(options, Arc::clone(&store), registry(2), log.writer.subscribe(), lane).unwrap();
+    while store.held_records(None).total.records > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    log.append_rows(0, 7, 0, &[Row { time_ms: T0, quality: 1, values: [1, 1, 1] }]);
+    let status = Arc::clone(&sink.status);
+    sink.stop();
+    assert_eq!(status.snapshot().reason, "");
+    let mut heard = Heard::default();
+    heard.listen(&said);
+    assert_eq!(heard.stored, 1);
 }
 
 #[test]

@@ -99,14 +99,25 @@ fn journal_records_come_back_as_events() {
     read(&Entering::tick(NOW_MS, 1_000), &|event| {
         assert!(matches!(event, Event::Tick { lsn: 9, now_ms: NOW_MS, listened_ms: 1_000 }), "{event:?}");
     });
-    let word =
-        WriteOff {
-            lsn: 9, at_ms: NOW_MS, device: id("g-1"), samples: 12, reason: "备份恢复之后", by: "lin"
-        };
+    let word = WriteOff {
+        lsn: 9,
+        at_ms: NOW_MS,
+        device: id("g-1"),
+        samples: 12,
+        before: 3,
+        reason: "备份恢复之后",
+        by: "lin",
+    };
     let entering = Entering::write_off(&word);
     read(&entering, &|event| assert!(matches!(event, Event::WriteOff(found) if found == word)));
     let bytes = entering.parts().concat();
     assert!((0..bytes.len()).all(|cut| record::read(9, entering.kind(), &bytes[..cut]).is_none()));
+    let payload = vec![b'x'; 60_000];
+    let costs = [
+        Entering::message(sent, "a/b".into(), payload.clone().into(), None).cost(),
+        Entering::redrive(NOW_MS, 44, &[], "a/b".into(), payload.into()).cost(),
+    ];
+    assert!(costs[0] > 3_000 && costs[0] == costs[1], "judged again costs what it cost at first: {costs:?}");
     let entering = Entering::redrive(NOW_MS, 44, &[(3, 2), (9, 1)], "a/b".into(), vec![5].into());
     read(&entering, &|event| match event {
         Event::Redrive { topic: b"a/b", payload: [5], refused, .. } => assert_eq!(refused, [(3, 2), (9, 1)]),

@@ -11,7 +11,15 @@ pub fn rss_mib(pid: u32) -> f64 {
     status_mib(pid, "VmRSS:")
 }
 
-/// The most that it ever was.
+/// Has [`peak_rss_mib`] begin anew.
+///
+/// # Errors
+/// Where the process is another user's, or gone.
+pub fn reset_peak_rss(pid: u32) -> std::io::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")
+}
+
+/// The most that it ever was, or since [`reset_peak_rss`].
 #[must_use]
 pub fn peak_rss_mib(pid: u32) -> f64 {
     status_mib(pid, "VmHWM:")

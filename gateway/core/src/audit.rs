@@ -1,6 +1,7 @@
 //! What operators declared lost of what nobody could explain: who, when, how much, and why.
 //!
-//! It follows from journal records alone, so a replay tells the same. Bound: the last [`LISTED_MAX`] are listed, about
+//! It follows from journal records alone, so a replay tells the same. Of two orders that knew of the same write-offs the first
+//! alone counts: both may be for the same samples. Bound: the last [`LISTED_MAX`] are listed, about
 //! 6 MB at the most; older ones are in the counts.
 
 use crate::event::WriteOff;
@@ -38,13 +39,18 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// Does the order know of all that there were? It may know of more, where a damaged journal lost some.
+    pub(crate) fn is_known_to(&self, write_off: &WriteOff<'_>) -> bool {
+        write_off.before >= self.count
+    }
+
     pub(crate) fn note(&mut self, write_off: &WriteOff<'_>) {
-        let WriteOff { lsn, at_ms, device, samples, reason, by } = *write_off;
+        let WriteOff { lsn, at_ms, device, samples, before, reason, by } = *write_off;
         if self.listed.len() == LISTED_MAX {
             self.listed.pop_front();
         }
         self.listed.push_back(Entry { lsn, at_ms, device, samples, reason: reason.into(), by: by.into() });
-        self.count += 1;
+        self.count = before.saturating_add(1);
     }
 
     /// The last ones, newest first.

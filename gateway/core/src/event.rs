@@ -76,6 +76,9 @@ pub struct WriteOff<'a> {
     pub device: DeviceId,
     /// How many: what was unexplained when it was asked for.
     pub samples: u64,
+    /// How many write-offs there were then. If there are more by now, it counts for nothing: one of them may have been for the
+    /// same samples.
+    pub before: u64,
     /// Why.
     pub reason: &'a str,
     /// Who.

@@ -299,6 +299,9 @@ impl Lane {
 
     fn write_off(&mut self, write_off: &WriteOff<'_>) {
         let Some(device) = self.registry.find(write_off.device) else { return };
+        if !self.audit.is_known_to(write_off) {
+            return;
+        }
         self.books.note(device.0, || ledger_of(&self.devices, device.0));
         if let Some(state) = self.devices[device.at()].as_deref_mut() {
             state.outboxes.write_off(write_off.samples);

@@ -310,11 +310,35 @@ fn an_alarms_interval_is_the_densest() {
 }
 
 fn write_off(lane: &mut Lane, samples: u64) {
+    let before = lane.audit().count();
+    write_off_behind(lane, samples, before);
+}
+
+fn write_off_behind(lane: &mut Lane, samples: u64, before: u64) {
     let device = id("gas-0");
-    let word = WriteOff { lsn: 77, at_ms: NOW_MS, device, samples, reason: "restored", by: "lin" };
+    let word = WriteOff { lsn: 77, at_ms: NOW_MS, device, samples, before, reason: "restored", by: "lin" };
     let mut decisions = Decisions::default();
     lane.handle(Event::WriteOff(word), &mut decisions);
     assert!(decisions.is_empty());
+}
+
+#[test]
+fn two_write_offs_that_knew_nothing_of_each_other_count_once() {
+    let mut lane = lane();
+    send(&mut lane, NOW_MS, "gas-0", &samples(1, 10..13));
+    // The second was asked for while the first was on its way, and so for the same ten.
+    write_off_behind(&mut lane, 10, 0);
+    write_off_behind(&mut lane, 10, 0);
+    assert_eq!((lane.audit().count(), lane.audit().listed().count()), (1, 1));
+    // Five more are missing: nothing that was written off before hides them.
+    send(&mut lane, NOW_MS, "gas-0", &samples(1, 18..19));
+    assert_eq!((ledger(&lane).written_off, ledger(&lane).unexplained()), (10, 5));
+    write_off_behind(&mut lane, 5, 1);
+    assert_eq!((ledger(&lane).written_off, lane.audit().count()), (15, 2));
+    // A damaged journal lost the third and the fourth: what follows them counts.
+    send(&mut lane, NOW_MS, "gas-0", &samples(1, 20..21));
+    write_off_behind(&mut lane, 1, 4);
+    assert_eq!((ledger(&lane).written_off, lane.audit().count()), (16, 5));
 }
 
 #[test]

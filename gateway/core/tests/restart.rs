@@ -85,7 +85,8 @@ fn take(lane: &mut Lane, step: &Step) -> String {
         }
         Step::WriteOff(samples) => {
             let (device, samples) = (id("gas-0"), *samples);
-            let word = WriteOff { lsn: 5, at_ms: now_ms, device, samples, reason: "gone", by: "lin" };
+            let before = lane.audit().count();
+            let word = WriteOff { lsn: 5, at_ms: now_ms, device, samples, before, reason: "gone", by: "lin" };
             lane.handle(Event::WriteOff(word), &mut decisions);
         }
         Step::Tick(hours) => decisions = tick(lane, START_MS + hours * HOUR_MS),

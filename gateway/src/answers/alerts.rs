@@ -1,6 +1,9 @@
 //! Rules as they are written, and the figures of alerts and their outputs.
 
-use super::{Answers, status::count};
+use super::{
+    Answers,
+    status::{Standing, count},
+};
 use crate::{
     alerts::describe::{bilingual, severity},
     api::{
@@ -48,8 +51,8 @@ impl Answers {
         }
     }
 
-    pub(super) fn alert_metrics(&self) -> Vec<Metric> {
-        let firing = self.alerting.book.firing().live;
+    pub(super) fn alert_metrics(&self, standing: &Standing) -> Vec<Metric> {
+        let firing = standing.firing.live;
         let by_severity = [
             ("critical", firing.critical),
             ("major", firing.major),
@@ -114,7 +117,7 @@ impl Answers {
             counter(
                 "hunhe_alerts_forgotten_total",
                 "Open alerts that the list had no room for.",
-                self.alerting.book.forgotten(),
+                standing.forgotten,
             ),
             Metric::single(
                 "hunhe_alert_log_bytes",

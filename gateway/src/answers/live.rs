@@ -45,21 +45,26 @@ impl Answers {
     }
 
     /// Announces the records that came behind the `since`-th, the newest where there are too many; `u64::MAX`: none.
-    /// Returns how many came by now.
+    /// Returns how many came by now: what cannot be read now is not tried again, or nothing behind it would be announced.
     async fn announce_refused(&self, hub: &Hub, since: u64) -> u64 {
-        let registry = Arc::clone(&self.registry);
+        let new = self.read_store(move |store| Ok(store.records_since(since, RECORDS_AT_ONCE))).await;
+        let Ok((ids, came)) = new else { return since };
+        let (registry, unreadable) = (Arc::clone(&self.registry), Arc::clone(&self.unreadable));
         let read = self.read_store(move |store| {
-            let (ids, came) = store.records_since(since, RECORDS_AT_ONCE);
+            let mut decoding = quarantine::Decoding::default();
             let mut records = Vec::new();
             for id in ids {
-                // One that is gone by now was not worth a word.
-                if let Some(record) = store.record(id)? {
-                    records.push(quarantine::describe(&registry, store, id, &record)?);
+                match quarantine::read_described(store, &registry, &mut decoding, id) {
+                    Ok(Some((record, _))) => records.push(record),
+                    // One that is gone by now was not worth a word.
+                    Ok(None) => {}
+                    Err(error) => unreadable.note(id, &error),
                 }
             }
-            Ok((records, came))
+            Ok(records)
         });
-        let Ok((records, came)) = read.await else { return since };
+        // Only a panic leaves it without an answer, and that is in the log.
+        let records = read.await.unwrap_or_default();
         records.iter().for_each(|record| hub.quarantined(record));
         came
     }

@@ -1,36 +1,84 @@
 //! What was refused: listed, shown with its payload, sent through again.
 //!
-//! Bounds of a page, beside its length: [`LOOK_AT`] records looked at and [`READ_BYTES`] read, then `next` says where to go on.
-//! One record is in memory at a time. Lists are walked in the store's index; counts are kept there.
+//! Bounds of a page, beside its length: [`LOOK_AT`] records looked at, [`READ_BYTES`] of records read, [`READ_VALUES`] decoded
+//! of them, and the time of a read ([`reads`](super::reads)); then `next` says where to go on. One record is in memory at
+//! a time. Lists are walked in the store's index; counts are kept there.
+//! Bounds of requests: [`READS_MAX`] at once, [`WAITING_MAX`] more wait for [`WAIT_MAX`] at most; others are refused at once.
+//!
+//! Invariants: a record that cannot be read is skipped and counted, and keeps no other from being seen. An order to judge a
+//! record again is held and journaled in one step, whether its client still waits or not.
 
+mod unreadable;
 mod values;
 
-use super::Answers;
+pub(super) use unreadable::Unreadable;
+pub(super) use values::Decoding;
+
+use super::{
+    Answers,
+    reads::{Named, Reads, Until},
+};
 use crate::{
     api::{
         ApiError,
         backend::QuarantineQuery,
         metrics::{Metric, MetricKind},
         types::{
-            Instant, QuarantineKind, QuarantinePage, QuarantineRecord, QuarantineStatus, Redriven, Retired,
+            Instant as At, QuarantineKind, QuarantinePage, QuarantineRecord, QuarantineStatus, Redriven,
+            Retired,
         },
     },
     decided::{self, Refused},
-    journal::{Priority, Refused as Unqueued},
+    journal::Priority,
     record::Entering,
     store::{Hold, Record, RecordFilter, RecordId, RecordKind, Store, StoreError},
 };
 use bytes::Bytes;
 use hunhe_gateway_core::registry::Registry;
 use hunhe_proto::id::{DeviceId, Id};
-use std::{fmt::Write, sync::Arc};
+use std::{
+    fmt::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Records that a page may look at.
 const LOOK_AT: usize = 20_000;
 /// Bytes of records that a page may read.
 const READ_BYTES: usize = 8 << 20;
+/// Values that a page may decode: a dozen reports of the largest kind.
+const READ_VALUES: usize = 1 << 20;
+/// Requests that are worked on at one time.
+const READS_MAX: usize = 2;
+/// Requests that wait for one of them to end.
+const WAITING_MAX: usize = 16;
+/// How long they wait.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+/// How long an order to judge a record again waits for the replay of a start, and how often it looks.
+const REPLAY_WAIT: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Characters of a topic, or of a database's words, that are shown.
 const TEXT_SHOWN: usize = 256;
+
+const READS: Named = Named {
+    what: "quarantine records",
+    metrics: [
+        ("hunhe_quarantine_reads", "Requests that are reading the quarantine."),
+        (
+            "hunhe_quarantine_reads_refused_total",
+            "Requests for quarantine refused because too many others were.",
+        ),
+        (
+            "hunhe_quarantine_reads_ended_total",
+            "Reads of the quarantine that ended early: too slow, or nobody waited any more.",
+        ),
+    ],
+};
+
+/// The places for requests.
+pub(super) fn places() -> Reads {
+    Reads::new(&READS, READS_MAX, WAITING_MAX, WAIT_MAX)
+}
 
 impl Answers {
     pub(super) async fn quarantine_of(&self, query: QuarantineQuery) -> Result<QuarantinePage, ApiError> {
@@ -43,8 +91,12 @@ impl Answers {
             from_ms: query.from_ms,
             to_ms: query.to_ms,
         };
-        let registry = Arc::clone(&self.registry);
-        self.read_store(move |store| page(store, &registry, &filter, before, query.limit)).await
+        let (registry, unreadable) = (Arc::clone(&self.registry), Arc::clone(&self.unreadable));
+        let read = self.read_in(&self.quarantine_reads, move |store, until| {
+            let asked = Asked { filter, before, limit: query.limit };
+            page(store, &registry, &asked, until, &unreadable)
+        });
+        read.await
     }
 
     fn device_named(&self, name: &str) -> Result<DeviceId, ApiError> {
@@ -57,9 +109,9 @@ impl Answers {
     pub(super) async fn record_of(&self, id: String, payload: bool) -> Result<QuarantineRecord, ApiError> {
         let id = read_id(&id)?;
         let registry = Arc::clone(&self.registry);
-        let described = self.read_store(move |store| {
+        let described = self.read_in(&self.quarantine_reads, move |store, _| {
             let Some(record) = store.record(id)? else { return Ok(None) };
-            let mut described = describe(&registry, store, id, &record)?;
+            let mut described = describe(&registry, store, &mut Decoding::default(), id, &record)?;
             if payload && let Ok(refused) = decided::read_refused_record(record.body()) {
                 described.payload_hex = Some(hex(refused.payload));
             }
@@ -71,51 +123,56 @@ impl Answers {
     pub(super) async fn redrive_of(&self, id: String) -> Result<Redriven, ApiError> {
         let id = read_id(&id)?;
         refuse_redrive(id)?;
-        // Held from now on: at a bound its samples would be counted as lost although they come again.
-        let held = self.read_store(move |store| {
-            let Some(record) = store.record(id)? else { return Ok(None) };
-            Ok(Some((store.hold_record(id)?, record)))
+        self.replay_over().await?;
+        let (now_ms, journal) = (self.clock.now_ms(), self.journal.clone());
+        let ordered = self.read_in(&self.quarantine_reads, move |store, _| {
+            judge_again(store, id, now_ms, |entering| journal.try_push(Priority::Normal, entering).is_ok())
         });
-        let (hold, record) = held.await?.ok_or_else(|| gone(id))?;
-        let refused = decided::read_refused_record(record.body()).map_err(|_| ApiError::Internal)?;
-        let redriven = Redriven { id: id.to_string(), samples: refused.samples() };
-        match hold {
-            Hold::Gone => return Err(gone(id)),
-            Hold::Running => return Ok(redriven),
-            Hold::Begun => {}
-        }
-        let ranges: Vec<(u64, u64)> = refused.ranges().map(|(first, count, _)| (first, count)).collect();
-        let entering = Entering::redrive(
-            self.clock.now_ms(),
-            id.cause(),
-            &ranges,
-            Bytes::copy_from_slice(refused.topic),
-            Bytes::copy_from_slice(refused.payload),
-        );
-        match self.journal.try_push(Priority::Normal, entering) {
-            Ok(()) => Ok(redriven),
-            Err(Unqueued::Busy(_) | Unqueued::Ended(_)) => {
-                self.read_store(move |store| store.release_record(id)).await?;
+        match ordered.await? {
+            Ordered::Yes { samples } => Ok(Redriven { id: id.to_string(), samples }),
+            Ordered::Gone => Err(gone(id)),
+            Ordered::Replaying => Err(replaying()),
+            Ordered::Refused => {
                 Err(ApiError::Unavailable("the journal takes nothing now: try again later".into()))
             }
         }
     }
 
-    pub(super) fn quarantine_now(&self) -> QuarantineStatus {
-        let held = self.store.held_records(None);
-        QuarantineStatus {
-            records: held.total.records,
-            limit_records: held.limits.records as u64,
-            bytes: held.total.bytes,
-            limit_bytes: held.limits.bytes,
-            discarded: held.discarded,
-            by_reason: held.by_reason,
+    /// Waits a moment for the end of a start's replay.
+    async fn replay_over(&self) -> Result<(), ApiError> {
+        let begun = Instant::now();
+        while !self.store.are_redrives_open() {
+            if begun.elapsed() >= REPLAY_WAIT {
+                return Err(replaying());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
+        Ok(())
     }
 
     pub(super) fn retired_now(&self) -> Retired {
         let retired = self.store.retired();
         Retired { expired: retired.expired, oversize: retired.oversize }
+    }
+
+    pub(super) fn quarantine_metrics(&self, held: &QuarantineStatus, retired: Retired) -> Vec<Metric> {
+        let mut metrics = metrics(held, retired);
+        metrics.push(self.unreadable.metric());
+        metrics.extend(self.quarantine_reads.metrics());
+        metrics
+    }
+}
+
+/// What the quarantine holds; waits for whoever writes there.
+pub(super) fn status_of(store: &Store) -> QuarantineStatus {
+    let held = store.held_records(None);
+    QuarantineStatus {
+        records: held.total.records,
+        limit_records: held.limits.records as u64,
+        bytes: held.total.bytes,
+        limit_bytes: held.limits.bytes,
+        discarded: held.discarded,
+        by_reason: held.by_reason,
     }
 }
 
@@ -151,23 +208,96 @@ fn read_cursor(text: &str) -> Result<(i64, RecordId), ApiError> {
     read.ok_or_else(|| ApiError::BadRequest("query: `before` is not the `next` of a page".into()))
 }
 
+fn replaying() -> ApiError {
+    let words = "what was journaled before the start is still being decided, and this record may be part of it: try again in \
+                 a minute";
+    ApiError::Unavailable(words.into())
+}
+
+/// What became of an order to judge a record again.
+#[derive(Debug, PartialEq, Eq)]
+enum Ordered {
+    /// It is in the journal's queue, now or from before.
+    Yes {
+        samples: u64,
+    },
+    Gone,
+    Replaying,
+    /// The journal takes nothing.
+    Refused,
+}
+
+/// Holds a record and has its order journaled, in one step that no client's leaving can cut in two. Held first: at a bound
+/// its samples would be counted as lost although they come again.
+fn judge_again(
+    store: &Store,
+    id: RecordId,
+    now_ms: i64,
+    journal: impl FnOnce(Entering) -> bool,
+) -> Result<Ordered, StoreError> {
+    let Some(record) = store.record(id)? else { return Ok(Ordered::Gone) };
+    let refused = read_body(&record)?;
+    let ordered = Ordered::Yes { samples: refused.samples() };
+    match store.hold_record(id)? {
+        Hold::Gone => return Ok(Ordered::Gone),
+        Hold::Replaying => return Ok(Ordered::Replaying),
+        Hold::Running => return Ok(ordered),
+        Hold::Begun => {}
+    }
+    let ranges: Vec<(u64, u64)> = refused.ranges().map(|(first, count, _)| (first, count)).collect();
+    let entering = Entering::redrive(
+        now_ms,
+        id.cause(),
+        &ranges,
+        Bytes::copy_from_slice(refused.topic),
+        Bytes::copy_from_slice(refused.payload),
+    );
+    if journal(entering) {
+        return Ok(ordered);
+    }
+    store.release_record(id)?;
+    Ok(Ordered::Refused)
+}
+
+fn read_body(record: &Record) -> Result<Refused<'_>, StoreError> {
+    decided::read_refused_record(record.body()).map_err(|_| StoreError::Corrupt { what: "quarantine record" })
+}
+
+/// Which page.
+struct Asked {
+    filter: RecordFilter,
+    before: Option<(i64, RecordId)>,
+    limit: usize,
+}
+
 fn page(
     store: &Store,
     registry: &Registry,
-    filter: &RecordFilter,
-    before: Option<(i64, RecordId)>,
-    limit: usize,
+    asked: &Asked,
+    until: &Until,
+    unreadable: &Unreadable,
 ) -> Result<QuarantinePage, StoreError> {
-    let walk = store.walk_records(filter, before, limit, LOOK_AT);
+    let filter = &asked.filter;
+    let walk = store.walk_records(filter, asked.before, asked.limit, LOOK_AT);
     let mut items = Vec::new();
     let mut next = walk.next;
-    let mut read_bytes = 0;
+    let (mut bytes, mut decoding) = (0, Decoding::default());
     for (at, &place) in walk.found.iter().enumerate() {
-        // Gone since the walk: it would not be listed a moment later.
-        let Some(record) = store.record(place.1)? else { continue };
-        read_bytes += record.body().len();
-        items.push(describe(registry, store, place.1, &record)?);
-        if read_bytes >= READ_BYTES && at + 1 < walk.found.len() {
+        match read_described(store, registry, &mut decoding, place.1) {
+            Ok(Some((described, record_bytes))) => {
+                items.push(described);
+                bytes += record_bytes;
+            }
+            // Gone since the walk: it would not be listed a moment later.
+            Ok(None) => {}
+            Err(error) => unreadable.note(place.1, &error),
+        }
+        let is_over = until.is_over(Instant::now());
+        let is_full = bytes >= READ_BYTES || decoding.values >= READ_VALUES;
+        if (is_full || is_over) && at + 1 < walk.found.len() {
+            if is_over {
+                until.note_ended();
+            }
             next = Some(place);
             break;
         }
@@ -210,19 +340,32 @@ fn names_household(registry: &Registry, topic: &[u8]) -> bool {
     })
 }
 
+/// A record as it is listed, and its bytes, if it is still there.
+pub(super) fn read_described(
+    store: &Store,
+    registry: &Registry,
+    decoding: &mut Decoding,
+    id: RecordId,
+) -> Result<Option<(QuarantineRecord, usize)>, StoreError> {
+    let Some(record) = store.record(id)? else { return Ok(None) };
+    Ok(Some((describe(registry, store, decoding, id, &record)?, record.body().len())))
+}
+
 /// A record as it is listed, without its payload.
-pub(super) fn describe(
+fn describe(
     registry: &Registry,
     store: &Store,
+    decoding: &mut Decoding,
     id: RecordId,
     record: &Record,
 ) -> Result<QuarantineRecord, StoreError> {
-    let refused = decided::read_refused_record(record.body())
-        .map_err(|_| StoreError::Corrupt { what: "quarantine record" })?;
+    let refused = read_body(record)?;
     let index = refused.device.and_then(|device| registry.find(device));
     let values = match (id.kind(), index) {
-        (RecordKind::Message, Some(device)) => values::of_message(registry, device, &refused),
-        (RecordKind::Conflict, Some(device)) => values::of_conflict(registry, store, device, &refused)?,
+        (RecordKind::Message, Some(device)) => values::of_message(registry, decoding, device, &refused),
+        (RecordKind::Conflict, Some(device)) => {
+            values::of_conflict(registry, store, decoding, device, &refused)?
+        }
         _ => Vec::new(),
     };
     let is_household = names_household(registry, refused.topic);
@@ -231,7 +374,7 @@ pub(super) fn describe(
     Ok(QuarantineRecord {
         id: id.to_string(),
         kind: shown_kind(id.kind()),
-        arrival: Instant(record.head.arrival_ms),
+        arrival: At(record.head.arrival_ms),
         device: index.map(|index| registry.device(index).pseudonym.to_string()),
         reason: refused.reason.to_owned(),
         detail: detail_of(id, &refused, &values),
@@ -271,7 +414,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-pub(super) fn metrics(held: &QuarantineStatus, retired: Retired) -> Vec<Metric> {
+fn metrics(held: &QuarantineStatus, retired: Retired) -> Vec<Metric> {
     let gauge =
         |name, help, value| Metric::single(name, help, MetricKind::Gauge, super::status::count(value));
     let counter =
@@ -300,4 +443,4 @@ pub(super) fn metrics(held: &QuarantineStatus, retired: Retired) -> Vec<Metric> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

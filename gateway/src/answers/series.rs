@@ -1,18 +1,20 @@
 //! Series: read from the store block by block, and cut or averaged while they are read.
 //!
-//! A read holds one block and at most one answer's points in memory. It ends at the first sample too many, after
-//! [`READ_MAX`], or when nobody waits for it any more, whichever comes first.
+//! A read holds one block and at most one answer's points in memory. It ends at the first sample too many, or in the middle
+//! as [`reads`](super::reads) has it.
 //!
 //! Bounds: as many reads at once as there are processors, [`READS_MAX`] at most; [`WAITING_MAX`] more wait for
 //! [`WAIT_MAX`] at most; all others are refused at once (429). Metrics: `hunhe_series_reads`,
 //! `hunhe_series_reads_refused_total`, `hunhe_series_reads_ended_total`.
 
-use super::Answers;
+use super::{
+    Answers,
+    reads::{Named, READ_MAX, Reads, Until},
+};
 use crate::{
     api::{
         ApiError,
         backend::SeriesQuery,
-        metrics::{Metric, MetricKind},
         types::{Series, SeriesKind},
     },
     decided::StoredChannel,
@@ -25,13 +27,8 @@ use hunhe_proto::{
 };
 use std::{
     ops::{ControlFlow, Range},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
     time::{Duration, Instant},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Reads at once, on a machine with as many processors: more would only take them from the rest.
 const READS_MAX: usize = 4;
@@ -39,101 +36,22 @@ const READS_MAX: usize = 4;
 const WAITING_MAX: usize = 16;
 /// How long they wait.
 const WAIT_MAX: Duration = Duration::from_millis(400);
-/// How long a read may take: waiting and reading together stay below two seconds.
-const READ_MAX: Duration = Duration::from_millis(1_400);
+const READS: Named = Named {
+    what: "series",
+    metrics: [
+        ("hunhe_series_reads", "Series that are being read."),
+        ("hunhe_series_reads_refused_total", "Series not read because too many others were."),
+        (
+            "hunhe_series_reads_ended_total",
+            "Reads of series that ended early: too slow, or nobody waited any more.",
+        ),
+    ],
+};
 
-/// The places for reads, and what became of them.
-pub(super) struct Reads {
-    running: Arc<Semaphore>,
-    running_max: usize,
-    waiting: Semaphore,
-    wait: Duration,
-    refused: AtomicU32,
-    ended: Arc<AtomicU32>,
-}
-
-impl Default for Reads {
-    fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::new(processors.min(READS_MAX), WAITING_MAX, WAIT_MAX)
-    }
-}
-
-impl Reads {
-    fn new(running_max: usize, waiting_max: usize, wait: Duration) -> Self {
-        Self {
-            running: Arc::new(Semaphore::new(running_max)),
-            running_max,
-            waiting: Semaphore::new(waiting_max),
-            wait,
-            refused: AtomicU32::new(0),
-            ended: Arc::default(),
-        }
-    }
-
-    /// A place, at once or after a short wait.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        if let Ok(place) = Arc::clone(&self.running).try_acquire_owned() {
-            return Ok(place);
-        }
-        if let Ok(_waiting) = self.waiting.try_acquire()
-            && let Ok(Ok(place)) =
-                tokio::time::timeout(self.wait, Arc::clone(&self.running).acquire_owned()).await
-        {
-            return Ok(place);
-        }
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        Err(ApiError::Busy(format!(
-            "{} series are being read and others wait: try again in a second",
-            self.running_max
-        )))
-    }
-
-    pub(super) fn metrics(&self) -> Vec<Metric> {
-        let running = self.running_max.saturating_sub(self.running.available_permits());
-        let count = |count: &AtomicU32| f64::from(count.load(Ordering::Relaxed));
-        vec![
-            Metric::single(
-                "hunhe_series_reads",
-                "Series that are being read.",
-                MetricKind::Gauge,
-                f64::from(u32::try_from(running).unwrap_or(u32::MAX)),
-            ),
-            Metric::single(
-                "hunhe_series_reads_refused_total",
-                "Series not read because too many others were.",
-                MetricKind::Counter,
-                count(&self.refused),
-            ),
-            Metric::single(
-                "hunhe_series_reads_ended_total",
-                "Reads of series that ended early: too slow, or nobody waited any more.",
-                MetricKind::Counter,
-                count(&self.ended),
-            ),
-        ]
-    }
-}
-
-/// Ends a read whose request is gone.
-struct Waiting(Arc<AtomicBool>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
-}
-
-/// When a read must end, asked after every block.
-struct Until {
-    deadline: Instant,
-    waited_for: Arc<AtomicBool>,
-}
-
-impl Until {
-    fn is_over(&self, now: Instant) -> bool {
-        now >= self.deadline || !self.waited_for.load(Ordering::Acquire)
-    }
+/// The places for reads of series.
+pub(super) fn places() -> Reads {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Reads::new(&READS, processors.min(READS_MAX), WAITING_MAX, WAIT_MAX)
 }
 
 /// Why a read ended before the range did.
@@ -158,24 +76,19 @@ impl Answers {
                 names.join(", ")
             ))
         })?;
-        let place = self.reads.place().await?;
-        let waiting = Waiting(Arc::new(AtomicBool::new(true)));
-        let until = Until { deadline: Instant::now() + READ_MAX, waited_for: Arc::clone(&waiting.0) };
         let points = Points::of(&query, channel);
-        let (ended, scale) = (Arc::clone(&self.reads.ended), channel.clone());
+        let scale = channel.clone();
         let stored: Vec<StoredChannel> = StoredChannel::all_of(channel).collect();
         let (name, range_ms) = (query.device.clone(), query.from_ms..query.to_ms);
         let read = self
-            .read_store(move |store| {
-                let read = read(store, &name, range_ms, &stored, |wire| scale.value(wire), points, &until);
+            .read_in(&self.reads, move |store, until| {
+                let read = read(store, &name, range_ms, &stored, |wire| scale.value(wire), points, until);
                 if matches!(read, Ok((_, Some(End::Over)))) {
-                    ended.fetch_add(1, Ordering::Relaxed);
+                    until.note_ended();
                 }
-                drop(place);
                 read
             })
             .await;
-        drop(waiting);
         let (points, end) = read?;
         if end == Some(End::Over) {
             return Err(ApiError::Unavailable(format!(
@@ -335,7 +248,10 @@ impl Points {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::reads::tests::{over, while_waited_for},
+        *,
+    };
     use crate::store::{Options, Rows};
     use std::collections::BTreeMap;
 
@@ -372,13 +288,6 @@ mod tests {
         f64::from(i32::try_from(wire).unwrap())
     }
 
-    fn while_waited_for() -> Until {
-        Until {
-            deadline: Instant::now() + Duration::from_secs(600),
-            waited_for: Arc::new(AtomicBool::new(true)),
-        }
-    }
-
     fn all(store: &Store, points: Points, until: &Until) -> (Points, Option<End>) {
         read(store, "d", 0..i64::MAX, &[StoredChannel::new(7, 0)], float, points, until).unwrap()
     }
@@ -386,9 +295,9 @@ mod tests {
     #[test]
     fn samples_are_read_no_further_than_the_first_too_many() {
         let (_dir, store) = store(1_000);
-        let (points, end) = all(&store, Points::new(101, None), &while_waited_for());
+        let (points, end) = all(&store, Points::new(101, None), &while_waited_for().0);
         assert_eq!((points.times.len(), end), (101, Some(End::Full)));
-        let (points, end) = all(&store, Points::new(1_001, None), &while_waited_for());
+        let (points, end) = all(&store, Points::new(1_001, None), &while_waited_for().0);
         assert_eq!((points.times.len(), end), (1_000, None));
         assert_eq!(points.values[999], Some(999.0));
     }
@@ -398,7 +307,7 @@ mod tests {
         let (_dir, store) = store(2_000);
         for (step_ms, mean) in [(1_000, true), (60_000, true), (60_000, false), (3_600_000, true)] {
             let steps = Steps { step_ms, mean, open: None };
-            let (points, end) = all(&store, Points::new(usize::MAX, Some(steps)), &while_waited_for());
+            let (points, end) = all(&store, Points::new(usize::MAX, Some(steps)), &while_waited_for().0);
             assert_eq!(end, None);
             let mut expected: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
             for at in 0..2_000 {
@@ -425,41 +334,18 @@ mod tests {
     fn a_long_gap_makes_no_more_steps_than_an_answer_carries() {
         let (_dir, store) = store(100);
         let steps = Steps { step_ms: 1, mean: true, open: None };
-        let (points, end) = all(&store, Points::new(501, Some(steps)), &while_waited_for());
+        let (points, end) = all(&store, Points::new(501, Some(steps)), &while_waited_for().0);
         assert_eq!((points.times.len(), end), (501, Some(End::Full)));
     }
 
     #[test]
     fn a_read_ends_when_its_time_is_over_and_when_nobody_waits_for_it() {
         let (_dir, store) = store(1_000);
-        let late = Until { deadline: Instant::now(), ..while_waited_for() };
-        let left = while_waited_for();
-        drop(Waiting(Arc::clone(&left.waited_for)));
-        for until in [late, left] {
+        let (left, leave) = while_waited_for();
+        leave();
+        for until in [over(), left] {
             let (points, end) = all(&store, Points::new(usize::MAX, None), &until);
             assert_eq!((points.times.len(), end), (0, Some(End::Over)));
         }
-    }
-
-    #[tokio::test]
-    async fn so_many_are_read_so_many_wait_a_moment_and_the_rest_is_refused_at_once() {
-        let reads = Arc::new(Reads::new(2, 1, Duration::from_secs(600)));
-        let (first, second) = (reads.place().await.unwrap(), reads.place().await.unwrap());
-        let waiting = tokio::spawn({
-            let reads = Arc::clone(&reads);
-            async move { reads.place().await }
-        });
-        tokio::task::yield_now().await;
-        let at_once = tokio::time::timeout(Duration::from_secs(60), reads.place()).await;
-        assert!(matches!(at_once, Ok(Err(ApiError::Busy(_)))), "it does not wait");
-        drop(first);
-        let third = waiting.await.unwrap().unwrap();
-        drop((second, third));
-        assert!(reads.place().await.is_ok());
-
-        let reads = Reads::new(1, 1, Duration::from_millis(20));
-        let held = reads.place().await.unwrap();
-        assert!(matches!(reads.place().await, Err(ApiError::Busy(_))), "it waits a moment, not for ever");
-        drop(held);
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     api::{
         ApiError,
         metrics::{Figure, FigureValue, Metric, MetricKind},
-        types::{Instant as At, JournalStatus, LaneStatus, Status},
+        types::{FiringCounts, Instant as At, JournalStatus, LaneStatus, QuarantineStatus, Status},
     },
     intake::Role,
     journal::State as JournalState,
@@ -14,7 +14,7 @@ use hunhe_gateway_core::lane::Counters;
 use std::{
     collections::BTreeMap,
     sync::{
-        PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -42,6 +42,15 @@ impl Rate {
     }
 }
 
+/// What quarantine and alerts came to, within the last [`FRESH`](super::FRESH).
+#[derive(Debug)]
+pub(super) struct Standing {
+    quarantine: QuarantineStatus,
+    pub(super) firing: FiringCounts,
+    /// Open alerts that the list had no room for, over time.
+    pub(super) forgotten: u64,
+}
+
 #[expect(clippy::cast_precision_loss, reason = "counters stay far below 2^53")]
 pub(super) fn count(number: u64) -> f64 {
     number as f64
@@ -60,9 +69,21 @@ impl Answers {
         Ok(status)
     }
 
+    /// What stands behind locks that are held for longer than a worker of the interface may wait: looked at elsewhere.
+    async fn standing_now(&self) -> Result<Arc<Standing>, ApiError> {
+        let (store, book) = (Arc::clone(&self.store), Arc::clone(&self.alerting.book));
+        let look = move || Standing {
+            quarantine: quarantine::status_of(&store),
+            firing: book.firing(),
+            forgotten: book.forgotten(),
+        };
+        self.standing.get(self.queries.figures(), look).await
+    }
+
     async fn status_now(&self) -> Result<Status, ApiError> {
         let now_ms = self.clock.now_ms();
         let census = self.census_now().await?;
+        let standing = self.standing_now().await?;
         let seen = self.view.published.overview();
         let counters = &seen.counters;
         let progress = self.lane.progress();
@@ -91,9 +112,9 @@ impl Answers {
             sinks: self.sinks.iter().map(|sink| sinks::shown(&sink.snapshot())).collect(),
             ledger: totals_of(&seen),
             quarantined_by_reason: refused_of(counters),
-            quarantine: self.quarantine_now(),
+            quarantine: standing.quarantine.clone(),
             retired: self.retired_now(),
-            alerts: self.alerting.book.firing(),
+            alerts: standing.firing,
             outputs: self.outputs_now(),
             over_share: self.over_share_now(),
         })
@@ -137,6 +158,7 @@ impl Answers {
 
     pub(super) async fn metrics_now(&self) -> Result<Vec<Metric>, ApiError> {
         let status = self.status_kept().await?;
+        let standing = self.standing_now().await?;
         let ledger = &status.ledger;
         let counter = |name, help, value| Metric::single(name, help, MetricKind::Counter, count(value));
         let gauge = |name, help, value| Metric::single(name, help, MetricKind::Gauge, value);
@@ -228,8 +250,8 @@ impl Answers {
         metrics.extend(self.intake_metrics());
         metrics.extend(self.query_metrics());
         metrics.extend(sinks::metrics(&self.sinks));
-        metrics.extend(quarantine::metrics(&status.quarantine, status.retired));
-        metrics.extend(self.alert_metrics());
+        metrics.extend(self.quarantine_metrics(&status.quarantine, status.retired));
+        metrics.extend(self.alert_metrics(&standing));
         metrics.extend(self.reads.metrics());
         Ok(metrics)
     }

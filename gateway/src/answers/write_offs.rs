@@ -1,8 +1,10 @@
 //! What nobody can explain, declared lost by an operator, and the audit trail of that.
 //!
-//! One order is under way at a time, until the lane has handled it: two for the same samples would leave the second one's
-//! count behind, and it would hide later losses. The count goes into the journal with the order, since a replay hears what
-//! sinks say at other moments. It is what is unexplained in the published view, which is at most a tenth of a second old.
+//! Two orders for the same samples would leave the second one's count behind, and it would hide later losses. So an order
+//! says how many write-offs it knew of, and the lane takes it only if there were no others since. One is under way
+//! at a time as long as its client waits, so that few are refused for that. The count of samples goes into the journal with
+//! the order, since a replay hears what sinks say at other moments. It is what is unexplained in the published view, which is
+//! at most a tenth of a second old.
 
 use super::Answers;
 use crate::{
@@ -34,34 +36,44 @@ impl Answers {
             return Err(ApiError::NotFound(format!("no device {}", plain(&order.device))));
         };
         let _one_at_a_time = self.writing_off.lock().await;
+        // In this order: the lane publishes ledgers first, so this one knows of every write-off that is counted here.
+        let before = self.view.published.overview().audit.count();
         let ledger = self.view.published.ledger(device).unwrap_or_default();
         let samples = u64::try_from(ledger.totals.unexplained()).unwrap_or(0);
-        let before = self.view.published.overview().audit.count();
         if samples == 0 {
             return Err(ApiError::Conflict("nothing of it is unexplained: see the ledger by device".into()));
         }
-        let entering = Entering::write_off(&event::WriteOff {
+        let word = event::WriteOff {
             lsn: 0,
             at_ms: self.clock.now_ms(),
             device: self.registry.device(device).id,
             samples,
+            before,
             reason: &order.reason,
             by: &order.by,
-        });
-        match self.journal.try_push(Priority::Normal, entering) {
-            Ok(()) => self.handled_write_off(before).await,
+        };
+        match self.journal.try_push(Priority::Normal, Entering::write_off(&word)) {
+            Ok(()) => self.handled_write_off(&word).await,
             Err(Unqueued::Busy(_) | Unqueued::Ended(_)) => {
                 Err(ApiError::Unavailable("the journal takes nothing now: try again later".into()))
             }
         }
     }
 
-    async fn handled_write_off(&self, before: u64) -> Result<WriteOff, ApiError> {
+    async fn handled_write_off(&self, word: &event::WriteOff<'_>) -> Result<WriteOff, ApiError> {
         let begun = std::time::Instant::now();
         while begun.elapsed() < WITHIN {
             let audit = Arc::clone(&self.view.published.overview().audit);
-            if let Some(entry) = audit.listed().next().filter(|_| audit.count() > before) {
-                return Ok(shown(&self.registry, entry));
+            if let Some(later) = audit.count().checked_sub(word.before + 1) {
+                let first = audit.listed().nth(usize::try_from(later).unwrap_or(usize::MAX));
+                let own = first.filter(|entry| is_of(entry, word));
+                return own.map(|entry| shown(&self.registry, entry)).ok_or_else(|| {
+                    ApiError::Conflict(
+                        "another write-off was on its way, and nothing was written off for this order: look at the \
+                         ledger by device, and ask again"
+                            .into(),
+                    )
+                });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -81,6 +93,12 @@ impl Answers {
         let next = items.last().filter(|_| more).map(|write_off| write_off.id);
         WriteOffPage { items, next, total: audit.count() }
     }
+}
+
+/// Is it what that order came to?
+fn is_of(entry: &Entry, word: &event::WriteOff<'_>) -> bool {
+    (entry.at_ms, entry.device, entry.samples) == (word.at_ms, word.device, word.samples)
+        && (entry.reason.as_str(), entry.by.as_str()) == (word.reason, word.by)
 }
 
 fn shown(registry: &Registry, entry: &Entry) -> WriteOff {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use super::ask::{AskError, Gateway, plain};
+use super::ask::{AskError, Gateway, items, plain};
 use super::{Asking, QuarantineCommand, RecordsAsked};
 
 /// Records on one page; the interface's own bound.
@@ -207,10 +207,6 @@ impl Pages {
         self.before = next;
         Ok(Some((url, page)))
     }
-}
-
-fn items<'a>(page: &'a Value, url: &str) -> Result<&'a Vec<Value>, AskError> {
-    page.get("items").and_then(Value::as_array).ok_or_else(|| AskError::Foreign { url: url.into() })
 }
 
 fn id_of(record: &Value, url: &str) -> Result<String, AskError> {

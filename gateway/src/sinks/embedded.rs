@@ -11,7 +11,8 @@
 //! retried on the same handle: the sink stops, says so, and what follows stays in the decided log until a restart.
 //!
 //! The quarantine is in `refused`. Discards are reported to the ledger after the checkpoint that made them durable, by
-//! number ([`Discard`](crate::store::Discard)), so that each is counted once. What is old goes once in
+//! number ([`Discard`](crate::store::Discard)), so that each is counted once. Records can be judged again from when all
+//! that was journaled before the start is in the store. What is old goes once in
 //! [`Options::retain_every`], by a clock that does not jump (`steady`).
 
 mod refused;
@@ -56,6 +57,8 @@ pub struct Options {
     pub confirmed_of_record: u64,
     /// Causes behind this one are decided anew, perhaps otherwise: what was written of them counts for nothing.
     pub cause_max: u64,
+    /// The last journal record before this start.
+    pub replay_to: u64,
     /// The last discard of the quarantine that the ledger has counted.
     pub discarded: u64,
     /// How often the store's memory goes to disk.
@@ -150,6 +153,7 @@ pub fn start(
         confirmed,
         retold: 0,
         reported: options.discarded,
+        replay_end: None,
         current: 0,
         open: Vec::new(),
         done: Vec::new(),
@@ -197,6 +201,8 @@ struct Sink {
     retold: u64,
     /// The last discard that was reported to the ledger.
     reported: u64,
+    /// The last decided record of the journal as it was at the start, once the lane has come so far.
+    replay_end: Option<Lsn>,
     /// By the device's place in the registry.
     keys: Vec<Option<DeviceKey>>,
     /// The cause being read.
@@ -291,6 +297,7 @@ impl Sink {
         if caught_up {
             self.status.caught_up();
         }
+        self.open_redrives(feed);
         self.confirm(feed.complete());
         Ok(caught_up)
     }

@@ -68,6 +68,12 @@ impl Feed {
         self.complete_at
     }
 
+    /// The last decided record there is.
+    #[must_use]
+    pub fn head(&self) -> Lsn {
+        self.tail.head()
+    }
+
     /// How many decided records are ahead.
     #[must_use]
     pub fn behind(&self) -> u64 {

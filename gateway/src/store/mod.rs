@@ -279,8 +279,12 @@ pub struct Store {
     /// What retention dropped.
     retired: Mutex<retain::Tally>,
     poisoned: AtomicBool,
+    /// Records may be held: see [`Store::open_redrives`].
+    redrives_open: AtomicBool,
     #[cfg(test)]
     fail_next_sync: AtomicBool,
+    #[cfg(test)]
+    pub(crate) panic_next_read: AtomicBool,
 }
 
 impl Store {
@@ -302,8 +306,11 @@ impl Store {
             memory: RwLock::new(memory),
             retired,
             poisoned: AtomicBool::new(false),
+            redrives_open: AtomicBool::new(false),
             #[cfg(test)]
             fail_next_sync: AtomicBool::new(false),
+            #[cfg(test)]
+            panic_next_read: AtomicBool::new(false),
         })
     }
 

@@ -54,6 +54,8 @@ pub enum Hold {
     Running,
     /// There is no such record.
     Gone,
+    /// The replay of a start is not over: see [`Store::open_redrives`].
+    Replaying,
 }
 
 pub(super) struct Quarantine {
@@ -212,17 +214,23 @@ impl Store {
         Ok(true)
     }
 
-    /// Discards records that arrived before; answers how many.
+    /// Discards records that arrived before, the oldest first, until a checkpoint is due: what goes is unwritten like what
+    /// comes. Answers how many went, and whether there are more to go behind a checkpoint.
     ///
     /// # Errors
     /// [`StoreError::Disk`], [`StoreError::Corrupt`], [`StoreError::Poisoned`].
-    pub fn expire_records(&self, before_ms: i64) -> Result<u64, StoreError> {
+    pub fn expire_records(&self, before_ms: i64) -> Result<(u64, bool), StoreError> {
         let _writer = self.writer()?;
         let mut expired = 0;
         loop {
             // Readers have their turn between two records.
             let mut memory = self.memory_mut();
-            let Some(place) = memory.quarantine.index.older_than(before_ms) else { return Ok(expired) };
+            let Some(place) = memory.quarantine.index.older_than(before_ms) else {
+                return Ok((expired, false));
+            };
+            if expired > 0 && memory.bytes >= self.options.dirty_limit_bytes {
+                return Ok((expired, true));
+            }
             memory.quarantine.discard(&self.disk, place)?;
             memory.bytes += DIRTY_BYTES;
             expired += 1;
@@ -234,6 +242,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Disk`], [`StoreError::Corrupt`].
     pub fn record(&self, id: RecordId) -> Result<Option<Record>, StoreError> {
+        #[cfg(test)]
+        assert!(!self.panic_next_read.swap(false, Ordering::AcqRel), "injected");
         self.memory_ref().quarantine.get(&self.disk, id)
     }
 
@@ -273,11 +283,27 @@ impl Store {
         }
     }
 
+    /// From now on records may be judged again. Whoever writes the store calls it when all that was journaled before its start
+    /// is in here: until then a record may be listed although the journal has the order to judge it, and a second order would
+    /// count its samples twice.
+    pub fn open_redrives(&self) {
+        self.redrives_open.store(true, Ordering::Release);
+    }
+
+    /// May records be judged again?
+    #[must_use]
+    pub fn are_redrives_open(&self) -> bool {
+        self.redrives_open.load(Ordering::Acquire)
+    }
+
     /// Keeps a record from being discarded while it is judged again.
     ///
     /// # Errors
     /// [`StoreError::Disk`], [`StoreError::Corrupt`].
     pub fn hold_record(&self, id: RecordId) -> Result<Hold, StoreError> {
+        if !self.are_redrives_open() {
+            return Ok(Hold::Replaying);
+        }
         let mut memory = self.memory_mut();
         let Some(record) = memory.quarantine.get(&self.disk, id)? else { return Ok(Hold::Gone) };
         let begun = memory.quarantine.index.hold((record.head.arrival_ms, id));

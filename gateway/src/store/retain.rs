@@ -105,15 +105,16 @@ impl Tally {
 
 impl Store {
     /// Drops months that ended more than `retention_days` before `now_ms`, and then the oldest ones while those left are
-    /// larger than `limit_bytes`; never the newest. Samples not yet in tables (at most fjall's own journal, 128
+    /// larger than `limit_bytes`; never the newest. Samples not yet in tables (at most fjall's own journal, 64
     /// MiB) are not counted as size.
     ///
     /// A month that ends on the day on which its last sample is as old as the retention goes then: no sample goes sooner.
     /// Take a checkpoint first, on the thread that writes: samples that are only in memory go uncounted, and a crash brings
-    /// them again. Counting reads the month once, and keeps nobody waiting but the caller.
+    /// them again. Counting reads the month once, while others read and write; they wait only while its keyspaces are deleted.
     ///
     /// # Errors
-    /// [`StoreError::Disk`], [`StoreError::Corrupt`] (the store is then poisoned), [`StoreError::Poisoned`].
+    /// [`StoreError::Poisoned`]; [`StoreError::Disk`] and [`StoreError::Corrupt`], after which the store is poisoned, unless it
+    /// was the counting that failed.
     pub fn retain(&self, now_ms: i64) -> Result<Retained, StoreError> {
         let mut months = self.disk.months();
         let cutoff_ms = now_ms.saturating_sub(i64::from(self.options.retention_days) * DAY_MS);

@@ -68,7 +68,7 @@ fn a_journal_of_format_1_is_read_record_by_record() {
     assert_eq!(read(3).redrive_of, Some(5));
     assert!(matches!(read(3).event(), Event::Redrive { refused: [(9, 1), (12, 3)], .. }));
     assert!(
-        matches!(read(4).event(), Event::Message { topic: b"not/ours", payload, .. } if payload.len() == 3_900)
+        matches!(read(4).event(), Event::Message { topic: b"not/ours", payload, .. } if payload.len() == 3_880)
     );
     assert!(matches!(read(5).event(), Event::Tick { lsn: 6, listened_ms: 2_000, .. }));
     assert!(matches!(read(6).event(), Event::WriteOff(found) if found == story::write_off()));

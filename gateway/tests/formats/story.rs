@@ -118,7 +118,7 @@ pub(crate) const STALLED: OutputChange<'_> =
 pub(crate) fn entering() -> Vec<Entering> {
     let arrival = |alarm| Arrival { lsn: 0, at_ms: NOW_MS, live: true, alarm };
     let up = || topic::up(id("secret-7")).into();
-    let noise: Vec<u8> = (0..3_900_u32).map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()[3]).collect();
+    let noise: Vec<u8> = (0..3_880_u32).map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()[3]).collect();
     vec![
         Entering::message(arrival(false), up(), report(0, &[100, 120, 140]).into(), None),
         Entering::message(
@@ -139,7 +139,7 @@ pub(crate) fn entering() -> Vec<Entering> {
 pub(crate) fn write_off() -> WriteOff<'static> {
     let device = id("secret-7");
     let at_ms = NOW_MS + 4_000;
-    WriteOff { lsn: 7, at_ms, device, samples: 12, reason: "恢复备份之后", by: "lin" }
+    WriteOff { lsn: 7, at_ms, device, samples: 12, before: 3, reason: "恢复备份之后", by: "lin" }
 }
 
 /// What the decided log holds of causes 1, 2, 4 and 5, put together by hand so that no decision changes it.
@@ -365,7 +365,7 @@ pub(crate) fn write_store(dir: &Path) {
     // One that is too old by now.
     let old = NewRecord { id: RecordId::Message { cause: 40 }, arrival_ms: NOW_MS - 9, ..records()[1] };
     store.put_record(&old).unwrap();
-    assert_eq!(store.expire_records(NOW_MS).unwrap(), 1);
+    assert_eq!(store.expire_records(NOW_MS).unwrap(), (1, false));
     store.checkpoint(STORE_CURSOR).unwrap();
 }
 

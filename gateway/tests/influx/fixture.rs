@@ -109,14 +109,14 @@ impl Log {
 
     /// Appends one message's decisions under the next cause.
     pub(crate) fn append(&mut self, decisions: &Decisions) {
+        self.append_of(None, decisions);
+    }
+
+    /// The same of a quarantine record that was judged again.
+    pub(crate) fn append_of(&mut self, redrive_of: Option<u64>, decisions: &Decisions) {
         self.cause += 1;
-        let message = Message {
-            cause: self.cause,
-            arrival_ms: 5,
-            topic: b"topic",
-            payload: b"payload",
-            redrive_of: None,
-        };
+        let message =
+            Message { cause: self.cause, arrival_ms: 5, topic: b"topic", payload: b"payload", redrive_of };
         self.encoder.encode(&self.registry, message, decisions);
         self.encoder.append(&mut self.writer).unwrap();
         self.writer.flush().unwrap();

@@ -1,8 +1,11 @@
 //! What a page shows, and what it may cost.
 
-use super::*;
+use super::{
+    super::reads::tests::{over, while_waited_for},
+    *,
+};
 use crate::{
-    api::types::Breach,
+    api::types::{Breach, Instant},
     decided::{RefusedParts, StoredChannel},
     store::{Limits, NewRecord, Options},
 };
@@ -20,7 +23,7 @@ fn id(text: &str) -> Id {
 }
 
 /// A gas meter, of a household, and a detector.
-fn registry() -> Registry {
+pub(in crate::answers) fn registry() -> Registry {
     let classes = [
         include_str!("../../../../seeds/classes/gas_meter.toml"),
         include_str!("../../../../seeds/classes/gas_station_detector.toml"),
@@ -52,6 +55,35 @@ fn report(seq: u64, t0: i64, channel: u16, values: &[i64]) -> Vec<u8> {
     let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut bytes).unwrap();
     bytes.truncate(length);
     bytes
+}
+
+/// All of the newest records.
+pub(in crate::answers) fn query() -> QuarantineQuery {
+    QuarantineQuery {
+        before: None,
+        kind: None,
+        reason: None,
+        device: None,
+        from_ms: None,
+        to_ms: None,
+        limit: 1000,
+    }
+}
+
+/// The body of a message of nobody known.
+pub(in crate::answers) fn body(cause: u64) -> Vec<u8> {
+    let parts = RefusedParts {
+        cause,
+        device: None,
+        arrival_ms: 0,
+        boot: 0,
+        redrive_of: None,
+        announced: false,
+        reason: "unknown_device",
+        topic: b"t",
+        payload: b"x",
+    };
+    parts.to_record([].into_iter())
 }
 
 struct Site {
@@ -97,7 +129,12 @@ impl Site {
 
     fn page(&self, filter: &RecordFilter, before: Option<&str>, limit: usize) -> QuarantinePage {
         let before = before.map(|before| read_cursor(before).unwrap());
-        page(&self.store, &self.registry, filter, before, limit).unwrap()
+        let asked = Asked { filter: filter.clone(), before, limit };
+        self.page_until(&asked, &while_waited_for().0)
+    }
+
+    fn page_until(&self, asked: &Asked, until: &Until) -> QuarantinePage {
+        page(&self.store, &self.registry, asked, until, &Unreadable::default()).unwrap()
     }
 }
 
@@ -212,4 +249,82 @@ fn pages_are_filtered_and_counts_are_given_where_they_are_kept() {
     assert_eq!(by(RecordFilter { from_ms, to_ms, ..RecordFilter::default() }), (vec![3, 2], None));
     let nobody = RecordFilter { reason: Some("no such reason".into()), ..RecordFilter::default() };
     assert_eq!(by(nobody), (vec![], Some(0)));
+}
+
+fn all() -> Asked {
+    Asked { filter: RecordFilter::default(), before: None, limit: 1000 }
+}
+
+/// A few kB that hold as many values as a report may.
+fn report_of_many_values() -> Vec<u8> {
+    const SAMPLES: usize = 4096;
+    let values = vec![5; SAMPLES];
+    let columns: Vec<_> =
+        (1..=16).map(|channel| ColumnDraft { channel, values: &values, quality: &[] }).collect();
+    let samples = u32::try_from(SAMPLES).unwrap();
+    let blocks = [BlockDraft { t0: HOUR * 3_600, step: 1, dt: &[], samples, columns: &columns }];
+    let mut bytes = vec![0; 60_000];
+    let header = Header { boot: 7, seq: 9, ..Header::default() };
+    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut bytes).unwrap();
+    bytes.truncate(length);
+    bytes
+}
+
+#[test]
+fn a_page_ends_behind_so_many_values_however_few_bytes_they_came_in() {
+    let site = Site::new();
+    let payload = report_of_many_values();
+    assert!(payload.len() < 10_000, "{}", payload.len());
+    for cause in 1..=60 {
+        site.put(RecordId::Message { cause }, Some("detector"), "out_of_range", ("t", &payload));
+    }
+    let page = site.page(&RecordFilter::default(), None, 1000);
+    let most = READ_VALUES / 65_536 + 1;
+    assert!(page.items.len() <= most && page.next.is_some(), "{} records", page.items.len());
+}
+
+#[test]
+fn a_page_ends_behind_a_record_when_its_time_is_over_or_nobody_waits() {
+    let site = Site::new();
+    for cause in 1..=100 {
+        site.put(RecordId::Message { cause }, None, "unknown_device", ("t", b"x"));
+    }
+    let (left, leave) = while_waited_for();
+    leave();
+    for until in [over(), left] {
+        let page = site.page_until(&all(), &until);
+        assert_eq!((page.items.len(), page.next.as_deref()), (1, Some("1100.m-100")));
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_counted_and_keeps_no_other_from_the_page() {
+    let site = Site::new();
+    for cause in [1, 3] {
+        site.put(RecordId::Message { cause }, None, "unknown_device", ("t", b"x"));
+    }
+    let id = RecordId::Message { cause: 2 };
+    let reason = "unknown_device";
+    let new =
+        NewRecord { id, arrival_ms: 1_002, device: None, boot: 0, samples: 0, reason, body: b"no record" };
+    site.store.put_record(&new).unwrap();
+    let unreadable = Unreadable::default();
+    let page = page(&site.store, &site.registry, &all(), &while_waited_for().0, &unreadable).unwrap();
+    assert_eq!(page.items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["m-3", "m-1"]);
+    assert!(format!("{:?}", unreadable.metric().figures).contains("1.0"), "{:?}", unreadable.metric());
+}
+
+#[test]
+fn a_record_whose_order_the_journal_refuses_is_held_no_longer() {
+    let site = Site::new();
+    let id = RecordId::Message { cause: 1 };
+    site.put(id, Some("meter"), "too_old", ("t", b"x"));
+    let again = |taken| judge_again(&site.store, id, 0, |_| taken).unwrap();
+    assert_eq!(again(true), Ordered::Replaying);
+    site.store.open_redrives();
+    assert_eq!(again(false), Ordered::Refused);
+    assert_eq!(again(true), Ordered::Yes { samples: 2 });
+    assert_eq!(again(false), Ordered::Yes { samples: 2 }, "the journal has its order: it is asked no more");
+    let gone = judge_again(&site.store, RecordId::Message { cause: 2 }, 0, |_| true).unwrap();
+    assert_eq!(gone, Ordered::Gone);
 }

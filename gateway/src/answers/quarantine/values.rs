@@ -3,11 +3,11 @@
 use crate::{
     api::types::{Breach, Instant, RefusedValue},
     decided::{Refused, StoredChannel},
-    store::{Store, StoreError},
+    store::{BLOCK_ROWS, Store, StoreError},
 };
 use hunhe_gateway_core::{
     event::{ABSENT, Reason},
-    registry::{ChannelRules, DeviceIx, Registry},
+    registry::{ChannelRules, ClassRules, DeviceIx, Registry},
     validate::refusal_of,
 };
 use hunhe_proto::{class::Channel, decode::decode, reading::Report};
@@ -15,26 +15,52 @@ use hunhe_proto::{class::Channel, decode::decode, reading::Report};
 /// Values that are shown of a record.
 const SHOWN_MAX: usize = 8;
 
+/// Where payloads are decoded, and how much was: a payload of 3 kB may hold as many values as one of 60 kB.
+#[derive(Debug, Default)]
+pub(in crate::answers) struct Decoding {
+    report: Report,
+    /// Times and values of payloads, and values of blocks read from the store.
+    pub(super) values: usize,
+}
+
+impl Decoding {
+    /// Is it a report?
+    fn decode(&mut self, payload: &[u8], rules: &ClassRules) -> bool {
+        let is_report = decode(payload, rules.axis, &mut self.report).is_ok();
+        self.values += self.report.times_ms.len() + self.report.values.len();
+        is_report
+    }
+}
+
 /// The values that the class's bounds refuse, among the refused samples.
-pub(super) fn of_message(registry: &Registry, device: DeviceIx, refused: &Refused<'_>) -> Vec<RefusedValue> {
+pub(super) fn of_message(
+    registry: &Registry,
+    decoding: &mut Decoding,
+    device: DeviceIx,
+    refused: &Refused<'_>,
+) -> Vec<RefusedValue> {
     let by_value =
         |reason: &str| [Reason::OutOfRange, Reason::Resolution].iter().any(|of| of.name() == reason);
-    let ranges: Vec<_> = refused.ranges().filter(|(.., reason)| by_value(reason)).collect();
+    let ranges = refused.ranges().filter(|(.., reason)| by_value(reason));
+    let mut ranges: Vec<(u64, u64)> = ranges.map(|(first, count, _)| (first, count)).collect();
     let rules = registry.class_of(device);
-    let mut report = Report::default();
-    if ranges.is_empty() || decode(refused.payload, rules.axis, &mut report).is_err() {
+    if ranges.is_empty() || !decoding.decode(refused.payload, rules) {
         return Vec::new();
     }
+    let report = &decoding.report;
+    ranges.sort_unstable();
     // In the version's own limits, and the newest version's integers.
     let said = report.header.class_version.and_then(|version| rules.version(version));
     let version = said.unwrap_or(rules.newest());
     let mut found = Vec::new();
-    for (seq, time_ms, number, value) in each_value(&report) {
-        let Some(judged) = version.channel(number) else { continue };
-        let is_refused = ranges.iter().any(|&(first, count, _)| seq >= first && seq - first < count);
-        if !is_refused {
+    for (seq, time_ms, number, value) in each_value(report) {
+        // Each sample is refused once: of the ranges that begin at or before it the last.
+        let at = ranges.partition_point(|&(first, _)| first <= seq);
+        let last = ranges[..at].last();
+        if last.is_none_or(|&(first, count)| seq - first >= count) {
             continue;
         }
+        let Some(judged) = version.channel(number) else { continue };
         let channel = &rules.class.channels[judged.at];
         let value = value.saturating_mul(judged.factor);
         if let Some((breach, limit)) = breach_of(&judged.converted, channel, value) {
@@ -51,22 +77,23 @@ pub(super) fn of_message(registry: &Registry, device: DeviceIx, refused: &Refuse
 pub(super) fn of_conflict(
     registry: &Registry,
     store: &Store,
+    decoding: &mut Decoding,
     device: DeviceIx,
     refused: &Refused<'_>,
 ) -> Result<Vec<RefusedValue>, StoreError> {
     let rules = registry.class_of(device);
-    let mut report = Report::default();
     let key = store.find_device(registry.device(device).pseudonym.as_str());
-    let (Some(key), Ok(())) = (key, decode(refused.payload, rules.axis, &mut report)) else {
+    let Some(key) = key.filter(|_| decoding.decode(refused.payload, rules)) else {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    for (seq, time_ms, number, value) in each_value(&report).take(SHOWN_MAX) {
+    for (seq, time_ms, number, value) in each_value(&decoding.report).take(SHOWN_MAX) {
         let Some(at) = rules.position(number) else { continue };
         let channel = &rules.class.channels[at];
         let stored: Vec<StoredChannel> = StoredChannel::all_of(channel).collect();
         let bits: Vec<u16> = stored.iter().map(|channel| channel.bits()).collect();
         let rows = store.scan(key, time_ms..time_ms.saturating_add(1), &bits)?;
+        decoding.values += BLOCK_ROWS * bits.len();
         let kept = stored.iter().enumerate().find_map(|(column, stored)| {
             let kept = *rows.column(column).first().filter(|&&kept| kept != ABSENT)?;
             Some(kept.saturating_mul(stored.factor_to(channel.decimals)))

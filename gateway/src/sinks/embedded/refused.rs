@@ -4,7 +4,7 @@ use super::{EmbeddedError, Sink};
 use crate::{
     decided::{Refused, RefusedParts, Samples, StoredChannel},
     lane::Said,
-    sinks::Confirmation,
+    sinks::{Confirmation, feed::Feed},
     store::{Conflict, NewRecord, RecordId},
 };
 use hunhe_gateway_core::event::Confirmed;
@@ -152,6 +152,21 @@ impl Sink {
             None => {}
         }
         Ok(())
+    }
+
+    /// Lets records be judged again once every order for it that the journal had at the start has been carried out here.
+    pub(super) fn open_redrives(&mut self, feed: &Feed) {
+        if self.store.are_redrives_open() {
+            return;
+        }
+        // What is decided is visible before the lane says so.
+        let handled = self.lane.progress().handled.load(Ordering::Acquire);
+        if self.replay_end.is_none() && handled >= self.options.replay_to {
+            self.replay_end = Some(feed.head());
+        }
+        if self.replay_end.is_some_and(|end| feed.complete_at() >= end) {
+            self.store.open_redrives();
+        }
     }
 
     /// What the last checkpoint has made durable is reported to the ledger; what both of the ledger's checkpoints have

@@ -37,7 +37,16 @@ impl Sink {
             }
         }
         let old_ms = now_ms.saturating_sub(self.options.quarantine_age_ms);
-        let expired = self.store.expire_records(old_ms)?;
+        let mut expired = 0;
+        loop {
+            let (records, more) = self.store.expire_records(old_ms)?;
+            expired += records;
+            if !more {
+                break;
+            }
+            // Else the next write may find twice as much unwritten as the store's memory holds, and be refused.
+            self.checkpoint(feed)?;
+        }
         if expired > 0 {
             tracing::info!(
                 records = expired,

@@ -2,8 +2,9 @@
 //! Pure: records in, a victim out.
 //!
 //! **Who has to go.** Each device has a share, and all sources that the registry does not know have one together. At a
-//! bound the oldest record of the largest share goes, and as long as there are any, one without samples of the ledger.
-//! So whoever fills the quarantine discards what is his own, and junk discards no samples. A share's size counts bytes and
+//! bound the oldest record without samples of the ledger goes, of the largest share that has any and takes an eighth of the
+//! bound or more; and where there is none, the oldest of the largest share. So whoever fills the quarantine discards what is
+//! his own, his junk before anybody's samples, and nobody else's small share is touched. A share's size counts bytes and
 //! records alike, each against its bound. A record that is being judged again stays.
 //!
 //! Bounds: [`Limits`]; some 130 bytes of memory a record. Shares are as many as the registry has, or had, devices.
@@ -70,11 +71,11 @@ pub struct Walk {
 pub(super) struct Index {
     limits: Limits,
     by_arrival: BTreeMap<Place, Entry>,
-    /// Has it samples, whose is it, which one.
-    by_share: BTreeSet<(bool, u32, Place)>,
-    /// Has it samples, how large is the share, whose is it.
-    sizes: BTreeSet<(bool, u128, u32)>,
-    amounts: HashMap<(bool, u32), Amount>,
+    /// Whose is it, has it samples, which one.
+    by_share: BTreeSet<(u32, bool, Place)>,
+    /// How large is the share, whose is it.
+    sizes: BTreeSet<(u128, u32)>,
+    amounts: HashMap<u32, Amount>,
     shares: HashMap<Option<Id>, u32>,
     reasons: Vec<String>,
     counts: HashMap<(RecordKind, u16), u64>,
@@ -117,7 +118,7 @@ impl Index {
         let place = (head.arrival_ms, id);
         self.remove(place);
         self.by_arrival.insert(place, entry);
-        self.by_share.insert((entry.has_samples, share, place));
+        self.by_share.insert((share, entry.has_samples, place));
         self.change(entry, |amount| {
             amount.records += 1;
             amount.bytes += u64::from(entry.bytes);
@@ -128,7 +129,7 @@ impl Index {
     /// Returns whether it was there.
     pub(super) fn remove(&mut self, place: Place) -> bool {
         let Some(entry) = self.by_arrival.remove(&place) else { return false };
-        self.by_share.remove(&(entry.has_samples, entry.share, place));
+        self.by_share.remove(&(entry.share, entry.has_samples, place));
         self.change(entry, |amount| {
             amount.records -= 1;
             amount.bytes -= u64::from(entry.bytes);
@@ -142,15 +143,15 @@ impl Index {
     fn change(&mut self, entry: Entry, change: impl Fn(&mut Amount)) {
         change(&mut self.total);
         let limits = self.limits;
-        let amount = self.amounts.entry((entry.has_samples, entry.share)).or_default();
+        let amount = self.amounts.entry(entry.share).or_default();
         let before = size_of_share(limits, *amount);
         change(amount);
         let after = *amount;
-        self.sizes.remove(&(entry.has_samples, before, entry.share));
+        self.sizes.remove(&(before, entry.share));
         if after.records > 0 {
-            self.sizes.insert((entry.has_samples, size_of_share(limits, after), entry.share));
+            self.sizes.insert((size_of_share(limits, after), entry.share));
         } else {
-            self.amounts.remove(&(entry.has_samples, entry.share));
+            self.amounts.remove(&entry.share);
         }
     }
 
@@ -180,17 +181,19 @@ impl Index {
         if self.total.records <= limit && self.total.bytes <= self.limits.bytes {
             return None;
         }
-        [false, true].into_iter().find_map(|has_samples| self.oldest_of_the_largest(has_samples))
+        let large = large_share(self.limits);
+        let mut shares = self.sizes.iter().rev();
+        let large = shares.clone().take_while(|&&(size, _)| size >= large);
+        let junk = large.map(|&(_, share)| share).find_map(|share| self.first_to_go(share, false));
+        junk.or_else(|| shares.find_map(|&(_, share)| self.first_to_go(share, true)))
     }
 
-    fn oldest_of_the_largest(&self, has_samples: bool) -> Option<Place> {
-        let shares = self.sizes.range((has_samples, 0, 0)..=(has_samples, u128::MAX, u32::MAX)).rev();
-        shares.map(|&(.., share)| share).find_map(|share| {
-            let (first, last) = ((i64::MIN, FIRST), (i64::MAX, LAST));
-            let of_share = (has_samples, share, first)..=(has_samples, share, last);
-            let mut places = self.by_share.range(of_share).map(|&(.., place)| place);
-            places.find(|place| self.by_arrival.get(place).is_some_and(|entry| !entry.held))
-        })
+    /// Of a share: the oldest record without samples of the ledger, else the oldest with some where those are meant, too.
+    fn first_to_go(&self, share: u32, with_samples: bool) -> Option<Place> {
+        let (first, last) = ((i64::MIN, FIRST), (i64::MAX, LAST));
+        let of_share = (share, false, first)..=(share, with_samples, last);
+        let mut places = self.by_share.range(of_share).map(|&(.., place)| place);
+        places.find(|place| self.by_arrival.get(place).is_some_and(|entry| !entry.held))
     }
 
     /// The oldest record that arrived before, unless it is being judged again.
@@ -259,6 +262,11 @@ const LAST: RecordId = RecordId::DeadLetter { cause: u64::MAX, hash: u64::MAX };
 fn size_of_share(limits: Limits, amount: Amount) -> u128 {
     let records = u128::try_from(limits.records).unwrap_or(u128::MAX);
     u128::from(amount.bytes) * records + u128::from(amount.records) * u128::from(limits.bytes)
+}
+
+/// The size of a share that takes an eighth of either bound.
+fn large_share(limits: Limits) -> u128 {
+    size_of_share(limits, Amount { records: 0, bytes: limits.bytes }) / 8
 }
 
 /// A filter in the index's own numbers.

@@ -25,29 +25,66 @@ fn open_with(dir: &TempDir, limits: Limits) -> Store {
     Store::open(Options { quarantine: limits, ..options(dir) }).unwrap()
 }
 
+/// Of twelve records one is less than an eighth, and two are more.
+const TWELVE: Limits = Limits { records: 12, bytes: 1 << 20 };
+
+/// Causes in order.
+fn listed(ranges: &[std::ops::RangeInclusive<u64>]) -> Vec<u64> {
+    ranges.iter().cloned().flatten().collect()
+}
+
 #[test]
-fn junk_of_one_device_evicts_its_own_junk_and_never_another_s_samples() {
+fn junk_of_one_device_evicts_its_own_and_never_another_s_samples() {
     let dir = folder();
-    let store = open_with(&dir, Limits { records: 6, bytes: 1 << 20 });
-    for cause in 1..=3 {
+    let store = open_with(&dir, TWELVE);
+    for cause in 1..=8 {
         store.put_record(&message(cause, Some("honest"), 2)).unwrap();
     }
-    // Junk of nobody in the registry goes first, the newest as well.
-    for cause in 10..=20 {
+    for cause in 10..=40 {
+        store.put_record(&message(cause, Some("hostile"), 0)).unwrap();
+    }
+    assert_eq!(causes(&store), listed(&[1..=8, 37..=40]), "though the honest share is the largest");
+}
+
+#[test]
+fn junk_goes_before_samples_and_the_largest_share_before_a_small_one() {
+    let dir = folder();
+    let store = open_with(&dir, TWELVE);
+    for cause in 1..=2 {
+        store.put_record(&message(cause, Some("honest"), 2)).unwrap();
+    }
+    // Of nobody in the registry.
+    for cause in 10..=29 {
         store.put_record(&message(cause, None, 0)).unwrap();
     }
-    assert_eq!(causes(&store), [1, 2, 3, 18, 19, 20]);
+    assert_eq!(causes(&store), listed(&[1..=2, 20..=29]));
     for cause in 30..=60 {
         store.put_record(&message(cause, Some("hostile"), 4_000)).unwrap();
     }
-    assert_eq!(causes(&store), [1, 2, 3, 58, 59, 60], "its own samples make way");
+    assert_eq!(causes(&store), listed(&[1..=2, 29..=29, 52..=60]), "then its own samples make way");
     let another = message(70, Some("second"), 1);
     store.put_record(&another).unwrap();
-    // Of two shares of one size the one that came later.
-    assert_eq!(causes(&store).len(), 6);
-    assert!(causes(&store).contains(&70), "a small share takes its place from a large one");
-    store.put_record(&message(80, None, 0)).unwrap();
-    assert!(!causes(&store).contains(&80), "junk never makes samples go");
+    let after = listed(&[1..=2, 29..=29, 53..=60, 70..=70]);
+    assert_eq!(causes(&store), after, "a small share takes its place from the largest");
+}
+
+#[test]
+fn samples_of_one_device_evict_its_own_records_and_no_other_s_whole_messages() {
+    let dir = folder();
+    let store = open_with(&dir, TWELVE);
+    // Refused whole, so that the ledger counts no samples: nobody would hear of it if they went.
+    store.put_record(&message(1, None, 0)).unwrap();
+    store.put_record(&message(2, Some("honest"), 0)).unwrap();
+    store.put_record(&message(3, Some("hostile"), 4_000)).unwrap();
+    store.put_record(&message(4, Some("hostile"), 0)).unwrap();
+    for cause in 10..=18 {
+        store.put_record(&message(cause, Some("hostile"), 4_000)).unwrap();
+    }
+    assert_eq!(causes(&store), listed(&[1..=3, 10..=18]), "of a share its junk first");
+    for cause in 19..=60 {
+        store.put_record(&message(cause, Some("hostile"), 4_000)).unwrap();
+    }
+    assert_eq!(causes(&store), listed(&[1..=2, 51..=60]), "then the oldest");
 }
 
 #[test]
@@ -78,8 +115,10 @@ fn records_leave_at_their_age_and_their_samples_are_a_discard() {
     for cause in 1..=4 {
         store.put_record(&message(cause, Some("a"), 3)).unwrap();
     }
+    assert_eq!(store.hold_record(RecordId::Message { cause: 2 }).unwrap(), Hold::Replaying);
+    store.open_redrives();
     assert_eq!(store.hold_record(RecordId::Message { cause: 2 }).unwrap(), Hold::Begun);
-    assert_eq!(store.expire_records(BASE_MS + 4).unwrap(), 2);
+    assert_eq!(store.expire_records(BASE_MS + 4).unwrap(), (2, false));
     assert_eq!(causes(&store), [2, 4], "one that is being judged again stays");
     assert_eq!(store.discards_after(0), [], "not before they are on disk");
     assert!(store.is_discard_waiting());
@@ -87,7 +126,7 @@ fn records_leave_at_their_age_and_their_samples_are_a_discard() {
     let discards = store.discards_after(0);
     let found: Vec<_> = discards.iter().map(|d| (d.number, d.id.cause(), d.boot, d.samples)).collect();
     assert_eq!(found, [(1, 1, 7, 3), (2, 3, 7, 3)]);
-    assert_eq!(store.expire_records(BASE_MS + 4).unwrap(), 0);
+    assert_eq!(store.expire_records(BASE_MS + 4).unwrap(), (0, false));
 }
 
 #[test]
@@ -210,8 +249,8 @@ fn records_kept_beyond_the_bound_make_others_leave_with_the_next_checkpoint() {
     assert_eq!(causes(&store), [22, 23, 24, 25]);
     let before = open(&crashed(&dir));
     assert_eq!(causes(&before).len(), 9);
-    before.put_record(&message(30, None, 0)).unwrap();
-    assert_eq!(causes(&before), [22, 23, 24, 25], "the next one has the bound hold again");
+    before.put_record(&message(30, Some("b"), 1)).unwrap();
+    assert_eq!(causes(&before), [23, 24, 25, 30], "the next one has the bound hold again");
     store.checkpoint(b"").unwrap();
     let after = open(&crashed(&dir));
     assert_eq!(causes(&after), [22, 23, 24, 25]);

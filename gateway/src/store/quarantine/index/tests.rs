@@ -42,8 +42,8 @@ fn device(number: usize) -> Option<Id> {
 }
 
 /// Bytes and records against their bounds, as a plain fraction's numerator.
-fn size(records: &[Held], device: Option<Id>, has_samples: bool) -> u128 {
-    let of_share = |held: &&Held| held.device == device && (held.samples > 0) == has_samples;
+fn size(records: &[Held], device: Option<Id>) -> u128 {
+    let of_share = |held: &&Held| held.device == device;
     records
         .iter()
         .filter(of_share)
@@ -56,19 +56,34 @@ fn is_full(records: &[Held]) -> bool {
     records.len() > LIMITS.records || bytes as u64 > LIMITS.bytes
 }
 
-/// Where the index says who goes: a record of the kind that goes first, of a share that is as large as any other with one
-/// to give, and the oldest there.
-fn assert_fair(records: &[Held], victim: Place) {
-    let gone = records.iter().find(|held| held.place == victim).expect("it is there");
-    assert!(!gone.held);
+/// The record that has to go, by the rule and no index.
+fn expected_victim(records: &[Held]) -> Place {
+    let large = u128::from(LIMITS.bytes) * LIMITS.records as u128 / 8;
     let free = || records.iter().filter(|held| !held.held);
-    let has_samples = gone.samples > 0;
-    assert!(!has_samples || free().all(|held| held.samples > 0), "junk goes before samples");
-    let own = size(records, gone.device, has_samples);
-    for other in free().filter(|held| (held.samples > 0) == has_samples) {
-        assert!(own >= size(records, other.device, has_samples), "of the largest share");
-        assert!(other.device != gone.device || other.place >= victim, "the oldest of it");
+    let junk = free().filter(|held| held.samples == 0 && size(records, held.device) >= large);
+    let pool: Vec<&Held> = if junk.clone().next().is_some() { junk.collect() } else { free().collect() };
+    let largest = pool.iter().map(|held| size(records, held.device)).max().expect("somebody has to go");
+    let of_largest: Vec<&Held> =
+        pool.into_iter().filter(|held| size(records, held.device) == largest).collect();
+    // Of several shares of that size any will do; the index takes the one that it knows for the shortest time.
+    let share = of_largest.iter().map(|held| held.device).collect::<Vec<_>>();
+    let first = |device: Option<Id>| {
+        let own = of_largest.iter().filter(|held| held.device == device);
+        own.map(|held| (held.samples > 0, held.place)).min().map(|(_, place)| place)
+    };
+    share.into_iter().find_map(first).expect("somebody has to go")
+}
+
+/// The victim is the one that is expected, or one of another share of the same size.
+fn assert_fair(records: &[Held], victim: Place) {
+    let of = |place: Place| records.iter().find(|held| held.place == place).expect("it is there");
+    let (gone, expected) = (of(victim), of(expected_victim(records)));
+    assert!(!gone.held);
+    assert_eq!(size(records, gone.device), size(records, expected.device), "of the largest share");
+    if gone.device == expected.device {
+        assert_eq!(victim, expected.place);
     }
+    assert!(gone.samples == 0 || expected.samples > 0 || gone.device != expected.device, "junk first");
 }
 
 fn check(index: &Index, records: &[Held]) {
