@@ -76,6 +76,8 @@ pub struct Counters {
     pub doubted: BTreeMap<String, u64>,
     /// Samples too late for their window, counted for each length.
     pub late_for_window: u64,
+    /// Breaches that are told as one with the breach before: their device brings too many changes of its alerts.
+    pub breaches_joined: u64,
 }
 
 /// All state of a shard of devices.
@@ -279,7 +281,7 @@ impl Lane {
             refused = version_of(context.rules, state, report).err();
             if refused.is_none() {
                 if heard {
-                    doubt = state.judge_clock(arrival, report);
+                    doubt = state.judge_clock(context.rules, arrival, report);
                 }
                 let fresh = &mut self.fresh;
                 match state.outboxes.admit(report, arrival.at_ms, |range| fresh.push(range)) {
@@ -335,6 +337,7 @@ impl Lane {
         self.counters.samples += accepted;
         self.counters.readings += counted.readings as u64;
         self.counters.values_refused += counted.values_refused as u64;
+        self.counters.breaches_joined += counted.joined;
         self.counters.doubt("V01", if doubt == Quality::Suspect { accepted } else { counted.ahead });
         self.counters.doubt("V05", counted.unusual);
         self.counters.doubt("V06", counted.reversed);
