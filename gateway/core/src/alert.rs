@@ -17,13 +17,22 @@
 //! episode of the main track that a live sample does not end fires again, as live, once; and a live one is ended by a live
 //! sample alone.
 //!
+//! **What is told.** Every raise. A pending episode that is over within the message that began it is not: nobody could
+//! have seen it. A device that brings more changes than its [`allowance`] is told of coarsely: pending episodes are not told,
+//! and what fires stays until there is allowance for its end. So its next breach of that rule joins the one before, which is
+//! counted, and no raise of another device waits behind thousands of this one's.
+//!
 //! Invariants: an episode's id follows from device, rule and the first sample that met the condition, so a replay gives
 //! the same ids; a resolve has the id of its raise; each (rule, track) has at most one episode open; a device at rest
-//! holds no memory beyond two words.
-//! Bounds: as many open episodes as the class has rules, twice.
+//! holds nothing on the heap.
+//! Bounds: as many open episodes as the class has rules, twice. Changes told: the [`allowance`], and three for each rule and
+//! track.
 //!
 //! Deliberately absent: acknowledgement, shelving, grouping of levels; conditions over several devices except silence,
 //! which is in [`silence`](crate::silence). An episode that late samples tear apart stays apart.
+
+pub mod allowance;
+mod reached;
 
 use crate::{
     event::{ABSENT, Accepted, SampleSet},
@@ -31,8 +40,13 @@ use crate::{
     rule::{RuleIx, RuleKey, Silence, Watch},
 };
 use alloc::{boxed::Box, vec::Vec};
-use core::hash::{Hash, Hasher};
+use allowance::Allowance;
+use core::{
+    hash::{Hash, Hasher},
+    ops::Range,
+};
 use hunhe_proto::id::Id;
+use reached::Reached;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
@@ -103,6 +117,15 @@ pub(crate) struct Episode {
     pub(crate) since_ms: i64,
     /// The first sample for which it was over; [`ABSENT`] while it is not. Of [`conduct`](crate::conduct): the last time.
     pub(crate) clear_ms: i64,
+    /// Not told for want of allowance: of a pending episode its beginning, of one that fires its end.
+    pub(crate) withheld: bool,
+}
+
+impl Episode {
+    /// Raised at once, live, by the gateway's clock.
+    pub(crate) const fn raised(key: RuleKey, since_ms: i64) -> Self {
+        Self { key, phase: Phase::Firing, mode: Mode::Live, since_ms, clear_ms: ABSENT, withheld: false }
+    }
 }
 
 /// A track over samples that came behind newer ones.
@@ -119,8 +142,8 @@ struct Late {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alerts {
     pub(crate) episodes: Vec<Episode>,
-    /// The newest sample on the main track, milliseconds since 1970; the device's own newest unless its clock was set back.
-    newest_ms: i64,
+    reached: Reached,
+    allowance: Allowance,
     late: Option<Box<Late>>,
 }
 
@@ -181,70 +204,35 @@ impl Alerts {
     /// The device's clock was set back, and the report that shows it begins at `first_ms`: what is sampled from there on is
     /// new, though its times have been before.
     pub(crate) fn set_back(&mut self, first_ms: i64) {
-        self.newest_ms = self.newest_ms.min(first_ms.saturating_sub(1));
+        self.reached.set_back(first_ms);
     }
 
-    /// Judges an accepted set. Samples that are neither fresh nor newer than any before are late.
+    /// Judges an accepted set. Samples that are neither fresh nor newer than any before are late. Answers how many breaches
+    /// joined the one before, since its end could not be told.
     pub(crate) fn judge(
         &mut self,
         context: &Context<'_>,
         set: &SampleSet,
         accepted: &Accepted,
         out: &mut Vec<Change>,
-    ) {
+    ) -> u64 {
         if context.rules.watches.is_empty() {
-            return;
+            return 0;
         }
         let times = &accepted.times_ms[set.rows.clone()];
-        let before_ms = self.newest_ms;
-        let newer = times.partition_point(|&time_ms| time_ms <= before_ms && time_ms < context.live_from_ms);
-        let present = times.partition_point(|&time_ms| time_ms <= context.ahead_from_ms);
-        if let Some(&last_ms) = times[..present].last() {
-            // A clock that is a little fast must not make the next sample of a true one old.
-            self.newest_ms = before_ms.max(last_ms.min(context.arrival_ms));
+        let before = self.reached;
+        self.reached.note(context, times);
+        let late =
+            times.partition_point(|&time_ms| time_ms <= before.newest_ms && time_ms < context.live_from_ms);
+        let mut teller = Teller { context, allowance: &mut self.allowance, out, from: 0, joined: 0 };
+        if late > 0 {
+            judge_late(&mut self.late, &mut teller, set, accepted, late);
         }
-        if newer > 0 {
-            self.judge_late(context, set, accepted, newer, out);
+        if let Some(&first_ms) = times.get(late) {
+            let track = Track { before_ms: before.before(first_ms), reached: Some(before) };
+            run_all(&mut self.episodes, &mut teller, track, (set, late..times.len()), accepted);
         }
-        for (column, &number) in accepted.channels[set.channels.clone()].iter().enumerate() {
-            let Some(at) = context.rules.position(number) else { continue };
-            let values = &accepted.column(set, column)[newer..];
-            for watch in context.rules.watches_of(at) {
-                let samples =
-                    Samples { before_ms, newest_ms: before_ms, times: &times[newer..], values, late: false };
-                run(&mut self.episodes, context, watch, samples, out);
-            }
-        }
-    }
-
-    #[cold]
-    fn judge_late(
-        &mut self,
-        context: &Context<'_>,
-        set: &SampleSet,
-        accepted: &Accepted,
-        end: usize,
-        out: &mut Vec<Change>,
-    ) {
-        let times = &accepted.times_ms[set.rows.clone()][..end];
-        let mut late = self.late.take().unwrap_or_else(|| {
-            Box::new(Late { episodes: Vec::new(), last_ms: i64::MIN, arrival_ms: context.arrival_ms })
-        });
-        if times[0] <= late.last_ms {
-            end_all(&mut late, context, out);
-        }
-        for (column, &number) in accepted.channels[set.channels.clone()].iter().enumerate() {
-            let Some(at) = context.rules.position(number) else { continue };
-            let values = &accepted.column(set, column)[..end];
-            for watch in context.rules.watches_of(at) {
-                let samples =
-                    Samples { before_ms: late.last_ms, newest_ms: i64::MIN, times, values, late: true };
-                run(&mut late.episodes, context, watch, samples, out);
-            }
-        }
-        late.last_ms = times[end - 1];
-        late.arrival_ms = context.arrival_ms;
-        self.late = Some(late);
+        teller.joined
     }
 
     /// The device has been heard: it is not silent any more.
@@ -275,10 +263,9 @@ impl Alerts {
         if self.episodes.iter().any(|episode| episode.key == silence.key) {
             return;
         }
-        let (key, phase, mode) = (silence.key, Phase::Firing, Mode::Live);
-        let episode = Episode { key, phase, mode, since_ms, clear_ms: ABSENT };
+        let episode = Episode::raised(silence.key, since_ms);
         let seconds = i64::try_from(for_ms / 1000).unwrap_or(i64::MAX);
-        out.push(context.change(silence.rule, &episode, phase, context.arrival_ms, seconds, false));
+        out.push(context.change(silence.rule, &episode, Phase::Firing, context.arrival_ms, seconds, false));
         self.episodes.push(episode);
     }
 
@@ -286,7 +273,9 @@ impl Alerts {
     pub(crate) fn tick(&mut self, context: &Context<'_>, out: &mut Vec<Change>) {
         let idle_ms = |late: &Late| context.arrival_ms.abs_diff(late.arrival_ms);
         if let Some(mut late) = self.late.take_if(|late| idle_ms(late) >= LATE_IDLE_MS) {
-            end_all(&mut late, context, out);
+            let from = out.len();
+            let mut teller = Teller { context, allowance: &mut self.allowance, out, from, joined: 0 };
+            end_all(&mut late, &mut teller, true);
         }
     }
 
@@ -296,47 +285,96 @@ impl Alerts {
     }
 }
 
-fn end_all(late: &mut Late, context: &Context<'_>, out: &mut Vec<Change>) {
-    for episode in late.episodes.drain(..) {
-        let Some(watch) = context.rules.watches.iter().find(|watch| watch.key == episode.key) else {
-            continue;
-        };
-        out.push(context.change(watch.rule, &episode, Phase::Resolved, late.last_ms, ABSENT, true));
+#[cold]
+fn judge_late(
+    late: &mut Option<Box<Late>>,
+    teller: &mut Teller<'_>,
+    set: &SampleSet,
+    accepted: &Accepted,
+    end: usize,
+) {
+    let arrival_ms = teller.context.arrival_ms;
+    let times = &accepted.times_ms[set.rows.clone()][..end];
+    let late =
+        late.get_or_insert_with(|| Box::new(Late { episodes: Vec::new(), last_ms: i64::MIN, arrival_ms }));
+    if times[0] <= late.last_ms {
+        end_all(late, teller, false);
     }
-    late.last_ms = i64::MIN;
+    let track = Track { before_ms: late.last_ms, reached: None };
+    run_all(&mut late.episodes, teller, track, (set, 0..end), accepted);
+    late.last_ms = times[end - 1];
+    late.arrival_ms = arrival_ms;
 }
 
-/// Ascending samples of one channel, and the one before them.
+/// Ends what is open on a late track; unless it must end, only where that can be told.
+fn end_all(late: &mut Late, teller: &mut Teller<'_>, must: bool) {
+    let last_ms = core::mem::replace(&mut late.last_ms, i64::MIN);
+    late.episodes.retain_mut(|episode| {
+        let Some(watch) = teller.context.rules.watches.iter().find(|watch| watch.key == episode.key) else {
+            return false;
+        };
+        let now = Now { before_ms: i64::MIN, time_ms: last_ms, value: ABSENT, late: true, overtaken: false };
+        if episode.phase == Phase::Pending {
+            teller.go_away(watch, episode, now);
+            return false;
+        }
+        let stays = !must && !teller.may(episode.mode);
+        if stays {
+            episode.withheld = true;
+        } else {
+            teller.tell(watch, episode, Phase::Resolved, now);
+        }
+        stays
+    });
+}
+
+/// Which samples a track had before.
 #[derive(Clone, Copy)]
-struct Samples<'a> {
+struct Track {
     before_ms: i64,
-    /// The newest of all before: what is not newer was overtaken.
-    newest_ms: i64,
-    times: &'a [i64],
-    values: &'a [i64],
-    late: bool,
+    /// Of the main track: what is as new was overtaken.
+    reached: Option<Reached>,
 }
 
-/// Moves one rule's episode along ascending samples of one channel.
+/// Moves the episodes of all rules along rows of a set.
+fn run_all(
+    episodes: &mut Vec<Episode>,
+    teller: &mut Teller<'_>,
+    track: Track,
+    (set, rows): (&SampleSet, Range<usize>),
+    accepted: &Accepted,
+) {
+    let rules = teller.context.rules;
+    let times = &accepted.times_ms[set.rows.clone()][rows.clone()];
+    for (column, &number) in accepted.channels[set.channels.clone()].iter().enumerate() {
+        let Some(at) = rules.position(number) else { continue };
+        let values = &accepted.column(set, column)[rows.clone()];
+        for watch in rules.watches_of(at) {
+            run(episodes, teller, watch, track, times.iter().copied().zip(values.iter().copied()));
+        }
+    }
+}
+
+/// Moves one rule's episode along ascending samples of one channel, each with its time.
 fn run(
     episodes: &mut Vec<Episode>,
-    context: &Context<'_>,
+    teller: &mut Teller<'_>,
     watch: &Watch,
-    samples: Samples<'_>,
-    out: &mut Vec<Change>,
+    track: Track,
+    samples: impl Iterator<Item = (i64, i64)> + Clone,
 ) {
     let open = episodes.iter().position(|episode| episode.key == watch.key);
     // Nearly always nothing is open and no value meets the condition, and this is quick to say.
-    if open.is_none() && !samples.values.iter().any(|&value| watch.test.is_set(value)) {
+    if open.is_none() && !samples.clone().any(|(_, value)| watch.test.is_set(value)) {
         return;
     }
     let mut episode = open.map(|at| episodes.swap_remove(at));
-    let mut before_ms = samples.before_ms;
-    for (&time_ms, &value) in samples.times.iter().zip(samples.values) {
+    let mut before_ms = track.before_ms;
+    for (time_ms, value) in samples {
         if value != ABSENT {
-            let overtaken = time_ms <= samples.newest_ms;
-            let now = Now { before_ms, time_ms, value, late: samples.late, overtaken };
-            episode = step(episode, context, watch, now, out);
+            let overtaken = track.reached.is_some_and(|before| before.overtakes(teller.context, time_ms));
+            let now = Now { before_ms, time_ms, value, late: track.reached.is_none(), overtaken };
+            episode = step(episode, watch, now, teller);
         }
         before_ms = time_ms;
     }
@@ -357,44 +395,29 @@ struct Now {
 }
 
 /// One sample of one rule.
-fn step(
-    episode: Option<Episode>,
-    context: &Context<'_>,
-    watch: &Watch,
-    now: Now,
-    out: &mut Vec<Change>,
-) -> Option<Episode> {
+fn step(episode: Option<Episode>, watch: &Watch, now: Now, teller: &mut Teller<'_>) -> Option<Episode> {
     let Now { time_ms, value, late, overtaken, .. } = now;
+    let context = teller.context;
     let met = watch.test.is_set(value);
     let mode = if !late && time_ms >= context.live_from_ms { Mode::Live } else { Mode::Retrospective };
-    let mut say = |episode: &Episode, phase| {
-        out.push(context.change(watch.rule, episode, phase, time_ms, value, late));
-    };
-    let begun = || {
-        let phase = if watch.hold_ms == 0 { Phase::Firing } else { Phase::Pending };
-        Episode { key: watch.key, phase, mode, since_ms: time_ms, clear_ms: ABSENT }
-    };
     let Some(mut episode) = episode else {
-        let episode = met.then(begun)?;
-        say(&episode, episode.phase);
-        return Some(episode);
+        return met.then(|| teller.begin(watch, mode, now));
     };
     match episode.phase {
         // A newer sample has said more.
         _ if overtaken && !met => {}
         Phase::Pending if !met => {
-            say(&episode, Phase::Resolved);
+            teller.go_away(watch, &episode, now);
             return None;
         }
         // Nobody knows that it held through a gap, or while the clock was set back.
         Phase::Pending if !overtaken && now.follows_a_gap(episode.since_ms, context.gap_ms(watch)) => {
-            say(&episode, Phase::Resolved);
-            episode = begun();
-            say(&episode, episode.phase);
+            teller.go_away(watch, &episode, now);
+            episode = teller.begin(watch, mode, now);
         }
         Phase::Pending if time_ms.saturating_sub(episode.since_ms) >= watch.hold_ms => {
-            (episode.phase, episode.mode) = (Phase::Firing, mode);
-            say(&episode, Phase::Firing);
+            (episode.phase, episode.mode, episode.withheld) = (Phase::Firing, mode, false);
+            teller.tell(watch, &episode, Phase::Firing, now);
         }
         Phase::Pending => {}
         // Old data does not clear what stands now, though it be newer than what raised it: a fresh sample must say so.
@@ -405,21 +428,78 @@ fn step(
                 episode.clear_ms = time_ms;
             }
             if time_ms.saturating_sub(episode.clear_ms) >= watch.clear_hold_ms {
-                say(&episode, Phase::Resolved);
-                return None;
+                if teller.may(episode.mode) {
+                    teller.tell(watch, &episode, Phase::Resolved, now);
+                    return None;
+                }
+                episode.withheld = true;
             }
         }
         _ => {
             if !overtaken {
                 episode.clear_ms = ABSENT;
             }
+            if met && core::mem::take(&mut episode.withheld) {
+                teller.joined += 1;
+            }
             if mode == Mode::Live && episode.mode == Mode::Retrospective {
                 episode.mode = Mode::Live;
-                say(&episode, Phase::Firing);
+                teller.tell(watch, &episode, Phase::Firing, now);
             }
         }
     }
     Some(episode)
+}
+
+/// Tells what changes of one device's episodes, as far as its allowance goes.
+struct Teller<'a> {
+    context: &'a Context<'a>,
+    allowance: &'a mut Allowance,
+    out: &'a mut Vec<Change>,
+    /// What is of the device and of this event begins here.
+    from: usize,
+    /// Breaches that joined the one before.
+    joined: u64,
+}
+
+impl Teller<'_> {
+    fn may(&self, mode: Mode) -> bool {
+        self.allowance.has(mode, self.context.arrival_ms)
+    }
+
+    fn tell(&mut self, watch: &Watch, episode: &Episode, phase: Phase, now: Now) {
+        self.allowance.spend(episode.mode, self.context.arrival_ms);
+        let Now { time_ms, value, late, .. } = now;
+        self.out.push(self.context.change(watch.rule, episode, phase, time_ms, value, late));
+    }
+
+    /// An episode begins. One that fires at once is always told.
+    fn begin(&mut self, watch: &Watch, mode: Mode, now: Now) -> Episode {
+        let phase = if watch.hold_ms == 0 { Phase::Firing } else { Phase::Pending };
+        let withheld = phase == Phase::Pending && !self.may(mode);
+        let (key, since_ms) = (watch.key, now.time_ms);
+        let episode = Episode { key, phase, mode, since_ms, clear_ms: ABSENT, withheld };
+        if !withheld {
+            self.tell(watch, &episode, phase, now);
+        }
+        episode
+    }
+
+    /// A pending episode is over. What nobody saw begin is not told, and what began in this event nobody saw.
+    fn go_away(&mut self, watch: &Watch, episode: &Episode, now: Now) {
+        if episode.withheld {
+            return;
+        }
+        let id = episode_id(self.context.id, episode.key, episode.since_ms, now.late);
+        let of_it = |change: &Change| change.id == id && change.phase == Phase::Pending;
+        match self.out[self.from..].iter().rposition(of_it) {
+            Some(at) => {
+                self.out.remove(self.from + at);
+                self.allowance.give_back(episode.mode);
+            }
+            None => self.tell(watch, episode, Phase::Resolved, now),
+        }
+    }
 }
 
 impl Now {

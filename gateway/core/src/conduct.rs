@@ -6,7 +6,7 @@
 //! Bound: one open episode a device and rule.
 
 use crate::{
-    alert::{Alerts, Change, Context, Episode, Mode, Phase},
+    alert::{Alerts, Change, Context, Episode, Phase},
     dedup::Admitted,
     rule::{Rule, RuleIx, RuleKey, When},
 };
@@ -85,9 +85,8 @@ pub(crate) fn judge(
             continue;
         }
         // Of an episode of conduct, `clear_ms` is when it was seen last.
-        let (phase, mode) = (Phase::Firing, Mode::Live);
-        let episode = Episode { key: conduct.key, phase, mode, since_ms: now_ms, clear_ms: now_ms };
-        out.push(context.change(conduct.rule, &episode, phase, now_ms, value, false));
+        let episode = Episode { clear_ms: now_ms, ..Episode::raised(conduct.key, now_ms) };
+        out.push(context.change(conduct.rule, &episode, Phase::Firing, now_ms, value, false));
         alerts.episodes.push(episode);
     }
 }

@@ -124,7 +124,7 @@ impl DeviceState {
     }
 
     /// V01: the device's clock at sending against arrival, for messages that were not held up on the way.
-    pub(crate) fn judge_clock(&mut self, arrival: Arrival, report: &Report) -> Quality {
+    pub(crate) fn judge_clock(&mut self, rules: &ClassRules, arrival: Arrival, report: &Report) -> Quality {
         let (true, Some(after_s), Some(last_ms)) =
             (arrival.live, report.header.sent_after_s, report.times_ms.last())
         else {
@@ -137,6 +137,10 @@ impl DeviceState {
             && before_ms.saturating_sub(offset_ms) > STEADY_MS.cast_signed()
         {
             self.alerts.set_back(first_ms);
+            // Else the values of the fast clock stay the newest until the right one has come as far.
+            if self.last_ms > arrival.at_ms {
+                self.last_ms = self.last_ms.min(first_ms.saturating_sub(rules.interval_ms));
+            }
         }
         self.clock_steady = before_ms.is_some_and(|before_ms| before_ms.abs_diff(offset_ms) <= STEADY_MS);
         if offset_ms.saturating_abs() > CLOCK_SUSPECT_MS { Quality::Suspect } else { Quality::Valid }

@@ -54,6 +54,8 @@ pub(crate) struct Counted {
     pub(crate) ahead: u64,
     /// Samples with a change faster than plausible (V07).
     pub(crate) too_fast: u64,
+    /// Breaches that joined the one before, beyond the device's allowance of changes.
+    pub(crate) joined: u64,
 }
 
 impl Judge<'_> {
@@ -142,7 +144,7 @@ impl Judge<'_> {
             ahead_from_ms,
         };
         let Decisions { accepted, alerts, .. } = &mut *self.decisions;
-        self.state.alerts.judge(&context, &set, accepted, alerts);
+        self.counted.joined += self.state.alerts.judge(&context, &set, accepted, alerts);
         self.state.note(self.rules, &set, &self.decisions.accepted, ahead_from_ms);
         self.decisions.accepted.sets.push(set);
     }

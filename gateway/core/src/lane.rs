@@ -76,6 +76,8 @@ pub struct Counters {
     pub doubted: BTreeMap<String, u64>,
     /// Samples too late for their window, counted for each length.
     pub late_for_window: u64,
+    /// Breaches that are told as one with the breach before: their device brings too many changes of its alerts.
+    pub breaches_joined: u64,
 }
 
 /// All state of a shard of devices.
@@ -171,6 +173,10 @@ impl Lane {
             Err(DecodeError::TimeRange)
                 if class_version_of(payload).is_some_and(|told| rules.version(told).is_none()) =>
             {
+                let context = Context::at(device, id, rules, arrival.at_ms);
+                if heard {
+                    self.refused_whole(&context, arrival, Reason::UnknownClassVersion, decisions);
+                }
                 Err(Refusal { device: Some(device), boot: 0, reason: Reason::UnknownClassVersion })
             }
             Err(error) => {
@@ -246,6 +252,23 @@ impl Lane {
         Ok(())
     }
 
+    /// Raises what rules say of a message that was refused before its outbox was looked at.
+    fn refused_whole(
+        &mut self,
+        context: &Context<'_>,
+        arrival: Arrival,
+        reason: Reason,
+        decisions: &mut Decisions,
+    ) {
+        self.books.note(context.device.0, || ledger_of(&self.devices, context.device.0));
+        let listened_ms = self.city.listened_ms;
+        let state = self.devices[context.device.at()]
+            .get_or_insert_with(|| Box::new(DeviceState::heard_first(context.rules, arrival, listened_ms)));
+        let seen = Seen { refused: Some(reason.name()), ..Seen::default() };
+        let conducts = &self.registry.conducts;
+        conduct::judge(conducts, &mut state.alerts, context, &seen, &mut decisions.alerts);
+    }
+
     /// Takes a report into its outbox; what of it was never received goes to `self.fresh`. Answers what V01 makes of its
     /// samples.
     fn admit(
@@ -271,15 +294,14 @@ impl Lane {
         if heard && !state.outboxes.is_plausible(report, pace) {
             refused = Some(Reason::ImplausibleSeq);
         } else {
-            if heard {
-                state.note_message(arrival, listened_ms, report);
-                state.alerts.heard(context, &mut decisions.alerts);
-            }
-            // Not admitted where its version is not known, so that the agent sends it again.
+            // Not admitted where its version is not known, so that the agent sends it again. A device of which no sample can be
+            // read has not been heard.
             refused = version_of(context.rules, state, report).err();
             if refused.is_none() {
                 if heard {
-                    doubt = state.judge_clock(arrival, report);
+                    state.note_message(arrival, listened_ms, report);
+                    state.alerts.heard(context, &mut decisions.alerts);
+                    doubt = state.judge_clock(context.rules, arrival, report);
                 }
                 let fresh = &mut self.fresh;
                 match state.outboxes.admit(report, arrival.at_ms, |range| fresh.push(range)) {
@@ -338,6 +360,7 @@ impl Lane {
         self.counters.samples += accepted;
         self.counters.readings += counted.readings as u64;
         self.counters.values_refused += counted.values_refused as u64;
+        self.counters.breaches_joined += counted.joined;
         self.counters.doubt("V01", if doubt == Quality::Suspect { accepted } else { counted.ahead });
         self.counters.doubt("V05", counted.unusual);
         self.counters.doubt("V06", counted.reversed);

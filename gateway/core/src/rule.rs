@@ -135,8 +135,9 @@ pub enum When {
     },
 }
 
-/// Refusals of whole messages that a rule can watch: the device is known and its message readable.
-pub const WATCHED_REFUSALS: [&str; 2] = ["dedup_window", "implausible_seq"];
+/// Refusals of whole messages that a rule can watch: the device is known and its message a report.
+pub const WATCHED_REFUSALS: [&str; 5] =
+    ["dedup_window", "implausible_seq", "unknown_class_version", "class_version_unknown", "wrong_class"];
 
 impl When {
     /// Is it about how any device reports, and not about what it measures?
@@ -220,7 +221,7 @@ impl Rule {
                 fault("when.folded_missing", "must be at least 1");
             }
             When::Refused { refused } if !WATCHED_REFUSALS.contains(&refused.as_str()) => {
-                fault("when.refused", "must be dedup_window or implausible_seq");
+                fault("when.refused", &format!("must be one of {}", WATCHED_REFUSALS.join(", ")));
             }
             _ => {}
         }

@@ -12,7 +12,6 @@ use crate::{
     alert::{Change, Context, Episode, Mode, Phase, Subject, episode_id},
     city::{City, Standing},
     device::DeviceState,
-    event::ABSENT,
     registry::{AgentIx, DeviceIx, Registry},
     rule::{Share, Silence},
 };
@@ -96,13 +95,7 @@ fn judge_agents(
         let (watched, silent) = (f64::from(count.watched), f64::from(count.silent));
         let (episode, phase) = match standing {
             None if count.watched >= share.devices_min && silent >= share.share * watched => {
-                let episode = Episode {
-                    key: share.key,
-                    phase: Phase::Firing,
-                    mode: Mode::Live,
-                    since_ms: now_ms,
-                    clear_ms: ABSENT,
-                };
+                let episode = Episode::raised(share.key, now_ms);
                 city.set_silence(agent, Some(Standing { episode, listened_ms: city.listened_ms }));
                 (episode, Phase::Firing)
             }

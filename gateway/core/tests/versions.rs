@@ -8,7 +8,7 @@ use hunhe_gateway_core::{
     event::{ABSENT, Decisions, Reason},
     lane::{Lane, Policy},
     registry::{Enrolment, Registry},
-    rule::{Rule, faults_of},
+    rule::{Rule, When, faults_of},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use support::*;
@@ -102,6 +102,54 @@ fn a_report_is_read_by_the_version_that_its_outbox_said_or_refused_whole() {
     assert_eq!(values(&give(&mut lane, "flow-0", &report(8, 3, Some(2), &[430]))), [430]);
     let totals = lane.ledger(|_| true).0;
     assert_eq!((totals.sampled, totals.outstanding, totals.unexplained()), (7, 7, 0));
+}
+
+/// Rules on the refusals that concern versions, and on silence.
+fn watched() -> Lane {
+    let of = |id: &str, class: Option<&str>, clear_hold_s, when| Rule {
+        id: id.into(),
+        class: class.map(str::to_owned),
+        when,
+        ..pressure_high(0, clear_hold_s)
+    };
+    let reasons = ["unknown_class_version", "class_version_unknown", "wrong_class"];
+    let refused = reasons.map(|reason| of(reason, None, 3600, When::Refused { refused: reason.into() }));
+    let silent = of("flow_silent", Some("dma_flow"), 0, When::Silent { silent_s: 7200 });
+    watching(refused.into_iter().chain([silent]).collect())
+}
+
+#[test]
+fn a_device_of_which_no_version_is_known_is_an_alert_and_is_silent() {
+    let (mut lane, begin_ms) = (watched(), START_MS + DAY_MS);
+    tick(&mut lane, begin_ms);
+    give(&mut lane, "flow-0", &report(7, 0, Some(1), &[40]));
+    let (mut raised, mut seq) = (Vec::new(), 1);
+    for (minute, (boot, version)) in
+        (0_i64..150).zip([(9, Some(4)), (8, None), (7, Some(4))].into_iter().cycle())
+    {
+        let at_ms = begin_ms + minute * 60_000;
+        let sent = report(boot, seq, version, &[40]);
+        seq += 1;
+        raised.extend(message(&mut lane, at_ms, &up("flow-0"), &sent.bytes()).alerts);
+        raised.extend(tick(&mut lane, at_ms).alerts);
+    }
+    let rules: Vec<_> = raised.iter().map(|change| (change.rule.at(), change.phase)).collect();
+    use hunhe_gateway_core::alert::Phase::Firing;
+    assert_eq!(rules, [(0, Firing), (1, Firing), (2, Firing), (3, Firing)]);
+    // What can be read again ends the silence.
+    let sent = report(7, 1, Some(1), &[40]);
+    assert_eq!(message(&mut lane, begin_ms + 9_000_000, &up("flow-0"), &sent.bytes()).alerts.len(), 1);
+}
+
+#[test]
+fn a_report_by_the_clock_of_a_version_that_is_not_known_is_an_alert() {
+    let mut lane = watched();
+    // Microseconds, where ours has seconds.
+    let mut sent = Sent::new(9, 0).block(START_MS * 1_000, PRESSURE, &[40]);
+    sent.header.class_version = Some(4);
+    let refused = message(&mut lane, START_MS, &up("flow-0"), &sent.bytes());
+    assert_eq!(reason(&refused), Some("unknown_class_version"));
+    assert_eq!(refused.alerts.len(), 1);
 }
 
 #[test]

@@ -119,6 +119,11 @@ impl Answers {
                 "Open alerts that the list had no room for.",
                 standing.forgotten,
             ),
+            counter(
+                "hunhe_alerts_joined_total",
+                "Breaches told as one with the breach before: their device brings too many changes of its alerts.",
+                self.view.published.overview().counters.breaches_joined,
+            ),
             Metric::single(
                 "hunhe_alert_log_bytes",
                 "Alert log on disk.",

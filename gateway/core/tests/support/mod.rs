@@ -6,10 +6,10 @@ use hunhe_gateway_core::{
     event::{Arrival, Decisions, Event},
     lane::{Lane, Policy},
     registry::{DeviceIx, Enrolment, Registry},
-    rule::{Rule, faults_of},
+    rule::{Rule, Severity, When, faults_of},
 };
 use hunhe_proto::{
-    class::Class,
+    class::{Class, Text},
     encode::{BlockDraft, ColumnDraft, Draft, encode},
     id::Id,
     reading::{Drop, Header},
@@ -155,6 +155,29 @@ pub fn registry_of(classes: &[&str]) -> Arc<Registry> {
         }
     }
     Arc::new(registry)
+}
+
+/// Pressure from 80 m on, over below 70.
+pub fn pressure_high(hold_s: u32, clear_hold_s: u32) -> Rule {
+    Rule {
+        id: "pressure_high".into(),
+        version: 1,
+        class: Some("dma_flow".into()),
+        severity: Severity::Major,
+        title: Text { zh: "压力高".into(), en: "Pressure high".into() },
+        source: "D".into(),
+        when: When::AtLeast { channel: "pressure".into(), at_least: 80.0, clear_below: 70.0 },
+        hold_s,
+        clear_hold_s,
+    }
+}
+
+/// The small city under these rules, where data of years ago are taken.
+pub fn watching(rules: Vec<Rule>) -> Lane {
+    let mut registry = Arc::unwrap_or_clone(registry());
+    assert_eq!(faults_of(&rules, &[class(GAS), class(FLOW)]), []);
+    registry.set_rules(rules);
+    Lane::new(Arc::new(registry), Policy { accept_past_ms: 10 * 365 * DAY_MS, ..Policy::default() })
 }
 
 pub fn lane() -> Lane {

@@ -188,6 +188,21 @@ fn at_its_limit_the_oldest_go_and_only_undelivered_ones_are_counted() {
     assert!(site.log.figures.bytes.load(Relaxed) <= 32 << 10);
 }
 
+/// See `gateway_core::alert::allowance`: what one device brings at once.
+#[test]
+fn one_device_cannot_fill_an_eighth_of_the_log_at_once() {
+    use hunhe_gateway_core::alert::allowance::{LIVE_BURST, OLD_BURST};
+    let mut site = Site::roomy();
+    for cause in 1..=1_000 {
+        site.log.write(cause, &[change(cause, Phase::Pending), change(cause, Phase::Firing)]).unwrap();
+    }
+    let record_bytes = site.log.figures.bytes.load(Relaxed) / 2_000;
+    let burst_bytes = record_bytes * (LIVE_BURST + OLD_BURST).unsigned_abs();
+    // `alerts.log_limit_bytes` where nothing else is written.
+    let limit_bytes = 64 << 20;
+    assert!(burst_bytes <= limit_bytes / 8, "{record_bytes} bytes each, {burst_bytes} of {limit_bytes}");
+}
+
 #[test]
 fn the_end_of_old_data_has_no_value() {
     let mut site = Site::new();
