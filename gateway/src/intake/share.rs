@@ -20,7 +20,7 @@
 
 use hunhe_gateway_core::registry::{AgentIx, ClassRules, DeviceIx, Registry};
 use hunhe_proto::{
-    reading::SAMPLES_MAX,
+    reading::{COLUMNS_MAX, SAMPLES_MAX},
     size::Size,
     topic::{self, Topic},
 };
@@ -175,7 +175,9 @@ impl Shares {
 }
 
 fn samples_of(payload: &[u8]) -> u64 {
-    let samples = Size::at_most(payload).map_or(payload.len() / JUNK_BYTES_A_SAMPLE, |size| size.samples);
+    let (size, fault) = Size::read(payload);
+    let junk = fault.map_or(0, |_| payload.len() / JUNK_BYTES_A_SAMPLE);
+    let samples = size.samples.max(size.values / COLUMNS_MAX).max(junk);
     samples.max(payload.len() / BYTES_A_SAMPLE).max(1) as u64
 }
 

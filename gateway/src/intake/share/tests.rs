@@ -121,6 +121,14 @@ fn an_agent_has_the_sum_of_its_devices_and_on_the_alarm_session_a_share_of_its_o
 }
 
 #[test]
+fn what_is_decoded_before_a_fault_counts_as_what_it_is() {
+    let mut shares = Shares::new(registry(), false);
+    let spoiled = [report(LARGEST), vec![0xff]].concat();
+    assert!(Size::at_most(&spoiled).is_err());
+    assert_eq!(taken(&mut shares, &topic::up(id("meter")), &spoiled, 0, 1_000), 32);
+}
+
+#[test]
 fn what_nobody_registered_sends_shares_one_bucket_and_states_have_their_own() {
     let mut shares = Shares::new(registry(), false);
     let junk = vec![0xff; 60_000];
