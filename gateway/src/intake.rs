@@ -11,6 +11,7 @@
 //! - A retained report is old news at every subscription: it is acknowledged in its turn, counted, and never journaled.
 //!   Only agents' states are retained by contract.
 //! - What a device or an agent sends beyond its share (`share.rs`) is acknowledged in its turn and not taken, counted by reason.
+//!   Of an agent's states the newest is taken as soon as its share allows.
 //!
 //! While the lane is behind (`journal::Bounds::lag_cost`) ordinary messages wait in the queue, unacknowledged: at the broker's
 //! in-flight window nothing more comes, and the connection lives on. The queue holds a window of messages of up to 8 KiB; where
@@ -399,6 +400,9 @@ impl Connection<'_> {
                 Ok(event) => event,
                 Err(error) => return Ended::Lost(Box::new(error)),
             };
+            if let Some(ended) = self.take_states().await {
+                return ended;
+            }
             let Event::Incoming(incoming) = event else { continue };
             match incoming {
                 Incoming::ConnAck(connected) => {
@@ -455,11 +459,30 @@ impl Connection<'_> {
             Entering::unrecorded(delivery?)
         } else if let Err(over) = self.shares.take(&publish.topic, &publish.payload, now_ns) {
             status.over_share.note(over);
+            if let Over::State(agent) = over {
+                self.shares.keep_state(agent, publish.topic, publish.payload);
+            }
             Entering::unrecorded(delivery?)
         } else {
             Entering::message(arrival, publish.topic, publish.payload, delivery)
         };
         self.push(entering).await
+    }
+
+    /// Hands over the states that waited for their agent's share. Whatever comes on the connection brings us here, an answer
+    /// to a keep-alive at the latest.
+    async fn take_states(&mut self) -> Option<Ended> {
+        while self.shares.keeps_states() {
+            let now_ns = self.clock.event_ns(self.begun.elapsed());
+            let (topic, payload) = self.shares.due_state(now_ns)?;
+            let alarm = self.role == Role::Alarm;
+            let arrival = Arrival { lsn: 0, at_ms: self.clock.now_ms(), live: false, alarm };
+            let ended = self.push(Entering::message(arrival, topic, payload, None)).await;
+            if ended.is_some() {
+                return ended;
+            }
+        }
+        None
     }
 
     async fn push(&self, mut entering: Entering) -> Option<Ended> {
