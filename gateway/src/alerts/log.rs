@@ -12,7 +12,7 @@
 use super::{ById, describe::Describer, own::StalledOutputs};
 use crate::{
     api::types::{Alert, AlertState, Bilingual, Instant},
-    journal::{AppendError, Error, Lsn, Options, Tail, Writer},
+    journal::{AppendError, Error, Lsn, Options, Tail, Unsynced, Writer},
     record::OutputChange,
 };
 use hunhe_disk::Disk;
@@ -176,6 +176,12 @@ impl AlertLog {
     /// Final.
     pub fn sync(&mut self) -> Result<Lsn, Error> {
         self.log.sync()
+    }
+
+    /// What is to be synced, elsewhere.
+    #[must_use]
+    pub fn unsynced(&self) -> Option<Unsynced> {
+        self.log.unsynced()
     }
 
     /// For readers.
