@@ -11,6 +11,7 @@
 //! - A retained report is old news at every subscription: it is acknowledged in its turn, counted, and never journaled.
 //!   Only agents' states are retained by contract.
 //! - What a device or an agent sends beyond its share (`share.rs`) is acknowledged in its turn and not taken, counted by reason.
+//!   Of an agent's states the newest is taken as soon as its share allows.
 //!
 //! While the lane is behind (`journal::Bounds::lag_cost`) ordinary messages wait in the queue, unacknowledged: at the broker's
 //! in-flight window nothing more comes, and the connection lives on. The queue holds a window of messages of up to 8 KiB; where
@@ -21,9 +22,14 @@
 //! fatal, said in words. What we end ourselves over its bytes is no such sign, and is tried again for ever. Deliberately
 //! absent: any look into a payload but for how many samples it holds at most.
 
+mod backlog;
+mod held;
 mod share;
 
 pub use share::{Over, OverShare, Shares};
+
+use backlog::Backlog;
+use held::Held;
 
 use crate::{
     clock::Clock,
@@ -39,7 +45,7 @@ use rumqttc::{
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -114,25 +120,6 @@ pub struct SessionStatus {
     pub retained_refused: AtomicU64,
     /// Messages that were not taken, over somebody's share.
     pub over_share: OverShare,
-}
-
-/// How many messages each packet id of a connection stands for: one, unless the broker uses it again too early.
-#[derive(Debug, Clone)]
-struct Held(Arc<[AtomicU16]>);
-
-impl Held {
-    fn new() -> Self {
-        Self((0..=u16::MAX).map(|_| AtomicU16::new(0)).collect())
-    }
-
-    fn came(&self, packet: u16) {
-        self.0[usize::from(packet)].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether nothing else waits under this id.
-    fn is_last(&self, packet: u16) -> bool {
-        self.0[usize::from(packet)].fetch_sub(1, Ordering::Relaxed) == 1
-    }
 }
 
 /// The connection that acknowledgements may go to.
@@ -271,11 +258,10 @@ pub async fn run_session(
             shares: &mut shares,
             begun,
             clock,
-            held: Held::new(),
+            held: Held::new(begun),
             patience: Duration::from_secs(u64::from(broker.keep_alive_s)) / 2,
             ready_at: None,
-            last_at: Instant::now(),
-            live: true,
+            backlog: Backlog::default(),
         };
         let (client, event_loop) = connect(&broker, &client_id);
         acknowledger.current[session].set(Some((epoch, client.clone(), connection.held.clone())));
@@ -403,9 +389,7 @@ struct Connection<'a> {
     /// How long a message waits for room in the journal's queue.
     patience: Duration,
     ready_at: Option<Instant>,
-    last_at: Instant,
-    /// Messages come as they are sent, and not from a backlog.
-    live: bool,
+    backlog: Backlog,
 }
 
 impl Connection<'_> {
@@ -416,12 +400,13 @@ impl Connection<'_> {
                 Ok(event) => event,
                 Err(error) => return Ended::Lost(Box::new(error)),
             };
+            if let Some(ended) = self.take_states().await {
+                return ended;
+            }
             let Event::Incoming(incoming) = event else { continue };
             match incoming {
                 Incoming::ConnAck(connected) => {
-                    // What a session brings along was sent before: its age says nothing of the device's clock.
-                    self.live = !connected.session_present;
-                    self.last_at = Instant::now();
+                    self.backlog.connected(connected.session_present, self.begun.elapsed());
                     for filter in self.role.filters() {
                         if client.try_subscribe(*filter, QoS::AtLeastOnce).is_err() {
                             return Ended::NotSubscribed(filter);
@@ -437,6 +422,7 @@ impl Connection<'_> {
                     subscribed += answer.return_codes.len();
                     if subscribed == self.role.filters().len() {
                         self.ready_at = Some(Instant::now());
+                        self.backlog.subscribed(self.begun.elapsed());
                         self.acknowledger.status[self.session].ready.store(true, Ordering::Relaxed);
                     }
                 }
@@ -452,13 +438,12 @@ impl Connection<'_> {
 
     async fn take(&mut self, publish: rumqttc::Publish) -> Option<Ended> {
         self.acknowledger.status[self.session].received.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        // A pause in the stream means that the backlog is through; a busy city may have none for minutes.
-        let settled = || self.ready_at.is_some_and(|at| now - at > Duration::from_secs(300));
-        self.live = self.live || now - self.last_at > Duration::from_millis(50) || settled();
-        self.last_at = now;
+        let now = self.begun.elapsed();
         let alarm = self.role == Role::Alarm;
-        let live = self.live && !publish.dup && !publish.retain;
+        // Asked for a backlog's messages alone: it takes the queue's lock.
+        let held = !self.backlog.is_through() && self.journal.status().held;
+        let is_through = self.backlog.came(now, self.held.ours(held));
+        let live = is_through && !publish.dup && !publish.retain;
         let arrival = Arrival { lsn: 0, at_ms: self.clock.now_ms(), live, alarm };
         let delivery = Delivery { session: self.session, epoch: self.epoch, packet: publish.pkid };
         let acknowledged = publish.qos != QoS::AtMostOnce;
@@ -467,23 +452,47 @@ impl Connection<'_> {
             self.held.came(publish_id);
         }
         let delivery = acknowledged.then_some(delivery);
-        let now_ns = self.clock.event_ns(self.begun.elapsed());
+        let now_ns = self.clock.event_ns(now);
         let status = &self.acknowledger.status[self.session];
-        let mut entering = if is_retained_report(&publish) {
+        let entering = if is_retained_report(&publish) {
             status.retained_refused.fetch_add(1, Ordering::Relaxed);
             Entering::unrecorded(delivery?)
         } else if let Err(over) = self.shares.take(&publish.topic, &publish.payload, now_ns) {
             status.over_share.note(over);
+            if let Over::State(agent) = over {
+                self.shares.keep_state(agent, publish.topic, publish.payload);
+            }
             Entering::unrecorded(delivery?)
         } else {
             Entering::message(arrival, publish.topic, publish.payload, delivery)
         };
-        let priority = if alarm { Priority::Urgent } else { Priority::Normal };
+        self.push(entering).await
+    }
+
+    /// Hands over the states that waited for their agent's share. Whatever comes on the connection brings us here, an answer
+    /// to a keep-alive at the latest.
+    async fn take_states(&mut self) -> Option<Ended> {
+        while self.shares.keeps_states() {
+            let now_ns = self.clock.event_ns(self.begun.elapsed());
+            let (topic, payload) = self.shares.due_state(now_ns)?;
+            let alarm = self.role == Role::Alarm;
+            let arrival = Arrival { lsn: 0, at_ms: self.clock.now_ms(), live: false, alarm };
+            let ended = self.push(Entering::message(arrival, topic, payload, None)).await;
+            if ended.is_some() {
+                return ended;
+            }
+        }
+        None
+    }
+
+    async fn push(&self, mut entering: Entering) -> Option<Ended> {
+        let begun = Instant::now();
+        let priority = if self.role == Role::Alarm { Priority::Urgent } else { Priority::Normal };
         loop {
             match self.journal.try_push(priority, entering) {
                 Ok(()) => return None,
                 // To close at once would lose the acknowledgements of what is queued, and it would all come again.
-                Err(Refused::Busy(back)) if now.elapsed() < self.patience => {
+                Err(Refused::Busy(back)) if begun.elapsed() < self.patience => {
                     entering = back;
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
@@ -543,7 +552,7 @@ mod tests {
     async fn an_acknowledgement_goes_to_the_connection_that_delivered_and_stands_for_one_message() {
         let options = MqttOptions::new("tested", rumqttc::Broker::tcp("127.0.0.1", 1));
         let (client, _events) = AsyncClient::builder(options).capacity(10).build();
-        let (acknowledger, held) = (Acknowledger::default(), Held::new());
+        let (acknowledger, held) = (Acknowledger::default(), Held::new(Instant::now()));
         for packet in [7, 8, 8] {
             held.came(packet);
         }

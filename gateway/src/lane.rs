@@ -5,7 +5,7 @@
 //!
 //! Invariants: the lane sees only durable records, in order; all decisions of a record are in the alert log and the
 //! decided log before the next record is taken; a checkpoint is valid only with both logs durable up to its positions;
-//! the journal is released up to the older checkpoint, the decided log up to where every sink was done by then: what a sink
+//! (`ahead.rs` syncs them beside the lane before); the journal is released up to the older checkpoint, the decided log up to where every sink was done by then: what a sink
 //! confirmed later is confirmed once more after a crash, so it must still be there to be read.
 //!
 //! The way of an alert has no timer in it: the journal's commit wakes this thread, which writes and shows a record's
@@ -19,21 +19,23 @@
 //!
 //! Nobody can run anything on this thread: people see what it has [`published`].
 
+mod ahead;
 mod discards;
 mod handle;
 pub mod published;
 
-pub use handle::{LaneEnded, LaneHandle, Progress, Said};
+pub use handle::{LaneEnded, LaneError, LaneHandle, Progress, Said, finish_on_threads, sync_on_threads};
 
 use crate::{
     alerts::{self, AlertLog},
     checkpoint::{Checkpoint, CheckpointError, Checkpoints, Unfinished, Written},
     decided::{self, Message},
-    journal::{AppendError, Error as JournalError, Lsn, Next, ReadError, Reader, Tail, Writer},
+    journal::{AppendError, Lsn, Next, Reader, Tail, Unsynced, Writer},
     record,
     store::Discard,
     watermark,
 };
+use ahead::{Ahead, Due};
 use hunhe_gateway_core::{alert::Phase, event::Decisions, lane::Lane, registry::Registry};
 use hunhe_proto::v1::Durable;
 use prost::Message as _;
@@ -93,6 +95,8 @@ pub struct Driver {
     pub policy: CheckpointPolicy,
     /// Finishes a checkpoint that was begun, elsewhere, and then says [`Said::Checkpointed`].
     pub finish: Box<dyn FnMut(Unfinished) + Send>,
+    /// Syncs logs elsewhere, and then says [`Said::Synced`].
+    pub sync: Box<dyn FnMut(Vec<Unsynced>) + Send>,
     /// The last journal record of the checkpoint that was loaded.
     pub from: Lsn,
     /// What alerts follow from beside messages: see [`Checkpoint::rules`].
@@ -114,37 +118,6 @@ pub struct Driver {
     pub said: Receiver<Said>,
     /// Our own handle, for progress.
     pub handle: LaneHandle,
-}
-
-/// The lane cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum LaneError {
-    /// The journal cannot be read.
-    #[error("the journal cannot be read")]
-    Journal(#[from] ReadError),
-    /// The decided log or the alert log failed.
-    #[error("the decided log or the alert log failed")]
-    Derived(#[from] JournalError),
-    /// A checkpoint cannot be taken.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-}
-
-/// Finishes checkpoints on threads of their own: a sync of a city's state takes long.
-pub fn finish_on_threads(handle: LaneHandle) -> Box<dyn FnMut(Unfinished) + Send> {
-    Box::new(move |unfinished| {
-        let handle = handle.clone();
-        std::thread::spawn(move || {
-            // The lane waits for an answer, and for nothing else before its end.
-            let finish = std::panic::AssertUnwindSafe(|| unfinished.finish());
-            let outcome = std::panic::catch_unwind(finish).map_or_else(
-                |_| Err("it panicked: see the log".to_owned()),
-                |outcome| outcome.map_err(|error| format!("{error:?}")),
-            );
-            // The lane may have ended meanwhile, with a checkpoint of its own.
-            let _ = handle.say(Said::Checkpointed(outcome));
-        });
-    })
 }
 
 impl Driver {
@@ -175,6 +148,8 @@ impl Driver {
             bytes: 0,
             checkpoint_at: now,
             checkpoint_running: false,
+            ahead: Ahead::new(now),
+            failed: None,
             older_checkpoint: Covered::default(),
             begun_checkpoint: Covered::default(),
             releasable: Lsn::NONE,
@@ -229,6 +204,9 @@ struct Turns {
     bytes: u64,
     checkpoint_at: Instant,
     checkpoint_running: bool,
+    ahead: Ahead,
+    /// Why nothing may be decided any more.
+    failed: Option<LaneError>,
     older_checkpoint: Covered,
     begun_checkpoint: Covered,
     /// The decided log may be released up to here: the older checkpoint no longer needs it.
@@ -279,6 +257,7 @@ impl Work {
         // In this order: what sinks have said of records that they are done with is heard when they count as done.
         let done = (self.driver.sinks_done)();
         self.hear_all();
+        self.turns.failed.take().map_or(Ok(()), Err)?;
         self.turns.done = done;
         // A decision that does not fit cannot wait for checkpoints, since none is taken: then the ledger may show what is
         // done as outstanding after a crash.
@@ -300,8 +279,8 @@ impl Work {
         if self.turns.stopping && !more {
             self.publish(now);
             self.send_watermarks();
-            if self.turns.checkpoint_running {
-                // It is being made valid: the last one must not be written over it.
+            if self.turns.checkpoint_running || self.turns.ahead.is_running() {
+                // It is being made valid: the last one must not be written over it. What is being synced may fail.
                 return Ok(Turn::Idle);
             }
             if self.turns.without_room.is_none() {
@@ -495,6 +474,8 @@ impl Work {
             }
             Said::Discarded(discards) => self.count_discards(&discards),
             Said::Checkpointed(outcome) => self.checkpointed(outcome),
+            Said::Synced(Ok(())) => self.turns.ahead.ended(),
+            Said::Synced(Err(error)) => self.turns.failed = Some(LaneError::Unsynced(error)),
             Said::Stop => self.turns.stopping = true,
         }
     }
@@ -530,22 +511,29 @@ impl Work {
             || self.turns.bytes >= self.driver.policy.every_journal_bytes;
         let makes_room = self.turns.full && self.turns.releasable < self.turns.done;
         let fits = self.turns.without_room.is_none() && !self.turns.checkpoint_running;
-        if fits && (due && self.turns.bytes > 0 || makes_room) {
-            match self.begin_checkpoint(now)? {
+        let checkpoint = fits && (due && self.turns.bytes > 0 || makes_room);
+        let logs = [self.driver.decided.unsynced(), self.driver.alerts.unsynced()];
+        let dirty = logs.iter().any(Option::is_some);
+        match self.turns.ahead.due(now, dirty, checkpoint) {
+            Due::Nothing => {}
+            Due::Sync => (self.driver.sync)(logs.into_iter().flatten().collect()),
+            Due::Checkpoint => match self.begin_checkpoint(now)? {
                 Ok(unfinished) => {
                     self.turns.checkpoint_running = true;
                     (self.driver.finish)(unfinished);
                 }
                 Err(error) => self.checkpointed(Err(format!("{error:?}"))),
-            }
+            },
         }
         Ok(())
     }
 
     /// The outer error is the end; the inner one is a disk that may have room again later.
     fn begin_checkpoint(&mut self, now: Instant) -> Result<Result<Unfinished, CheckpointError>, LaneError> {
+        let begun = Instant::now();
         let decided = self.driver.decided.sync()?;
         let alerts = self.driver.alerts.sync()?;
+        let synced = Instant::now();
         self.turns.bytes = 0;
         self.turns.checkpoint_at = now;
         self.turns.begun_checkpoint = Covered {
@@ -559,14 +547,21 @@ impl Work {
                 self.driver.lane.touch_agent(agent);
             }
         }
-        Ok(self.driver.checkpoints.begin(&Checkpoint {
+        let unfinished = self.driver.checkpoints.begin(&Checkpoint {
             journal: self.turns.handled,
             decided,
             alerts,
             rules: self.driver.rules,
             confirmed: self.driver.confirmed.clone(),
             snapshot: self.driver.lane.snapshot(),
-        }))
+        });
+        let (logs, state) = (synced - begun, synced.elapsed());
+        tracing::debug!(
+            ?logs,
+            ?state,
+            "a checkpoint is begun: so long the lane synced its logs and wrote its state"
+        );
+        Ok(unfinished)
     }
 
     fn checkpointed(&mut self, outcome: Result<Written, String>) {

@@ -137,8 +137,8 @@ impl Entering {
 
 /// What the lane has to do for a message, come now or judged again.
 fn cost_of(payload: &[u8]) -> u64 {
-    // What is no report is refused at once, and kept.
-    let size = Size::at_most(payload).unwrap_or_default();
+    // What is no report is refused, and kept; what it holds before its fault may be decoded first.
+    let (size, _) = Size::read(payload);
     MESSAGE_COST + (size.samples + size.values + payload.len() / BYTES_A_UNIT) as u64
 }
 
@@ -279,4 +279,31 @@ fn read_write_off(lsn: u64, at_ms: i64, rest: &[u8]) -> Option<WriteOff<'_>> {
 fn split_topic(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = rest.split_first_chunk::<2>()?;
     rest.split_at_checked(u16::from_le_bytes(*length).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hunhe_proto::{
+        encode::{BlockDraft, ColumnDraft, Draft, encode},
+        reading::Header,
+    };
+
+    #[test]
+    fn a_message_costs_what_is_decoded_of_it_though_it_ends_in_a_fault() {
+        let values = [1_i64; 4_096];
+        let column = |channel| ColumnDraft { channel, values: &values, quality: &[] };
+        let columns: Vec<ColumnDraft<'_>> = (1..=16).map(column).collect();
+        let blocks = [BlockDraft { t0: 1, step: 0, dt: &[], samples: 4_096, columns: &columns }];
+        let draft = Draft { header: Header { boot: 1, ..Header::default() }, drops: &[], blocks: &blocks };
+        let mut payload = vec![0; 64 * 1024];
+        let length = encode(&draft, &mut payload).unwrap();
+        payload.truncate(length);
+        assert!(length < 10_000, "a bit a value: {length}");
+        let arrival = Arrival { lsn: 0, at_ms: 0, live: true, alarm: false };
+        let cost = |payload: Vec<u8>| Entering::message(arrival, Bytes::new(), payload.into(), None).cost();
+        let whole = cost(payload.clone());
+        payload.push(0xff);
+        assert!(whole >= 65_536 && cost(payload) == whole, "{whole}");
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
     journal::{Bounds, Committer, Intake, Lsn, Priority},
     lane::{
         CheckpointPolicy, DISCARDED, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
-        published::Publisher,
+        published::Publisher, sync_on_threads,
     },
     notify::{self, watchdog},
     places::Places,
@@ -249,6 +249,7 @@ impl Gateway {
                 every_journal_bytes: config.checkpoint.every_journal_bytes,
             },
             finish: finish_on_threads(lane.clone()),
+            sync: sync_on_threads(lane.clone()),
             from: disk.from,
             confirmed,
             of_record: config.sink_of_record.clone(),

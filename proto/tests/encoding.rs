@@ -97,6 +97,30 @@ proptest! {
     }
 
     #[test]
+    fn a_fault_behind_them_makes_the_size_of_what_is_decoded_before_it_no_smaller(
+        model in model::model(),
+        cut in any::<prop::sample::Index>(),
+        noise in any::<u8>(),
+        axis in model::axis(),
+    ) {
+        let whole = model.bytes();
+        let mut spoiled = vec![[&whole[..], &[0xff]].concat()];
+        if !whole.is_empty() {
+            let at = cut.index(whole.len());
+            spoiled.push(whole[..at].to_vec());
+            spoiled.push([&whole[..at], &[noise], &whole[at + 1..]].concat());
+        }
+        for bytes in spoiled {
+            let mut report = Report::default();
+            let _ = decode(&bytes, axis, &mut report);
+            let (size, _) = Size::read(&bytes);
+            let most = (4 * size.values).max(size.samples);
+            prop_assert!(report.times_ms.len() <= most, "{} of {size:?}", report.times_ms.len());
+            prop_assert!(report.values.len() <= most, "{} of {size:?}", report.values.len());
+        }
+    }
+
+    #[test]
     fn any_bytes_decode_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..400), axis in model::axis()) {
         let _ = decoded(&bytes, axis);
     }

@@ -5,14 +5,20 @@
 //! sinks' words may come in any order and pieces; no number of invented outboxes keeps a device's own from delivering.
 //!
 //! **Giving way.** Where another outbox needs the place, the first of these folds into totals: one that a successor named
-//! and that misses nothing, the longest silent first; else an unconfirmed one, the shortest in use first; else the
-//! longest silent. An outbox is confirmed when reports of it came over an hour, or when it named a predecessor that was
-//! known: whoever invents outboxes displaces his own. One that gave way comes back with its next report: what was
-//! received of it counts as received again, its gaps stay closed, and what follows is admitted.
+//! and of which all was received, the longest silent first; else an unconfirmed one, the shortest in use first; else the
+//! longest silent. An outbox is confirmed when reports of it came over an hour, or when it was the first to name such a one
+//! as its predecessor, until that one speaks again: whoever invents outboxes displaces his own. One that gave way comes back
+//! with its next report: what was received of it counts as received again, its gaps stay closed, and what follows is admitted.
+//!
+//! **Succession** is the successor's word alone. What the one before it never delivered is declared lost, and is taken all
+//! the same when it comes: no watermark passes it for that word. One that samples on after it is an alert.
 //!
 //! **Plausible numbers.** A report counts only where each number that it names can have been sampled: from the newest
 //! received sample of the outbox on, or from the earliest acceptable time where there is none, at twice the pace of the
-//! class's densest interval, and [`MARGIN`] more ([`Outboxes::is_plausible`]).
+//! class's densest interval, and [`MARGIN`] more ([`Outboxes::is_plausible`]). The sender dates that sample, and begins as
+//! many outboxes as he likes. So what all of them together name and never bring is bounded, too, by what can have been
+//! sampled since the earliest acceptable time. Beyond it a report counts only where it names no more than its outbox can have
+//! sampled since it last reported, so that nobody's claims lock a device out. What an operator writes off makes room.
 //!
 //! Bounds, and what happens there:
 //! - [`OUTBOXES_MAX`] outboxes a device: see above; what one that gives way still missed becomes unexplained, and the
@@ -34,9 +40,9 @@ use crate::{
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::{num::NonZeroU32, ops::Range};
-use folded::Folded;
+use folded::{Folded, FoldedBoot};
 use hunhe_proto::reading::Report;
-use outbox::{Outbox, seconds};
+use outbox::{InUse, Outbox, seconds};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -56,7 +62,20 @@ pub const NEW_WITHIN_S: u32 = 3_600;
 pub struct Outboxes {
     /// By age of first contact, or of coming back. Nearly every device has one.
     list: SmallVec<[Outbox; 1]>,
+    /// Samples admitted, ever.
+    received: u64,
     rare: Option<Box<Rare>>,
+}
+
+/// What is asked of an outbox before a report is taken.
+struct Past {
+    /// One past the newest that was received.
+    received_end: u64,
+    newest_ms: i64,
+    next_seq: u64,
+    /// Nobody heard of it: none.
+    in_use: Option<InUse>,
+    superseded: bool,
 }
 
 /// What few devices have.
@@ -65,6 +84,21 @@ struct Rare {
     folded: Folded,
     /// Unexplained samples that an operator declared lost, less those that were explained after all.
     written_off: u64,
+}
+
+impl Past {
+    const NONE: Self =
+        Self { received_end: 0, newest_ms: i64::MIN, next_seq: 0, in_use: None, superseded: false };
+
+    fn can_have(&self, next_seq: u64, pace: Pace) -> bool {
+        let most = || self.received_end.saturating_add(pace.samples_since(self.newest_ms));
+        next_seq <= self.next_seq || next_seq <= most()
+    }
+
+    /// What it can have sampled since its last report.
+    fn sampled_since(&self, pace: Pace) -> u64 {
+        self.in_use.map_or(0, |in_use| pace.sampled_since(i64::from(in_use.last_s) * 1000))
+    }
 }
 
 /// How fast a device can sample, and since when.
@@ -79,14 +113,19 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// The most samples that can have been taken since then.
+    /// The most samples that can have been taken since then, and a report more.
     fn samples_since(self, since_ms: i64) -> u64 {
+        self.sampled_since(since_ms).saturating_add(MARGIN)
+    }
+
+    /// The most samples that can have been taken since then.
+    fn sampled_since(self, since_ms: i64) -> u64 {
         // A gateway whose clock was never set cannot tell.
         if self.now_ms < EARLIEST_MS {
             return u64::MAX;
         }
         let elapsed_ms = self.now_ms.saturating_sub(since_ms.max(self.earliest_ms)).max(0).unsigned_abs();
-        (elapsed_ms / self.interval_ms.max(1).unsigned_abs()).saturating_mul(2).saturating_add(MARGIN)
+        (elapsed_ms / self.interval_ms.max(1).unsigned_abs()).saturating_mul(2)
     }
 }
 
@@ -95,7 +134,8 @@ impl Pace {
 pub struct Admitted {
     /// An outbox was heard of for the first time, or again after it gave way.
     pub new: bool,
-    /// Samples that the edge still held of outboxes that gave way.
+    /// Samples that the edge still held of outboxes that gave way; and of one that samples on though another named it its
+    /// predecessor, at least one.
     pub folded_missing: u64,
 }
 
@@ -117,20 +157,65 @@ impl Outboxes {
         let header = &report.header;
         let dropped = report.drops.iter().map(|drop| drop.seq.saturating_add(drop.count)).max();
         let next_seq = report.next_seq().max(dropped.unwrap_or(0));
+        let own = self.past(header.boot);
         let before = header.prev_boot.filter(|&boot| boot != header.boot);
-        self.can_have(header.boot, next_seq, pace)
-            && before.is_none_or(|boot| self.can_have(boot, header.prev_next_seq.unwrap_or(0), pace))
+        let before = before.map(|boot| (self.past(boot), header.prev_next_seq.unwrap_or(0)));
+        own.can_have(next_seq, pace)
+            && before.as_ref().is_none_or(|(past, next_seq)| past.can_have(*next_seq, pace))
+            && self.is_within_reach(report, (&own, next_seq), before.as_ref(), pace)
     }
 
-    fn can_have(&self, boot: u32, next_seq: u64, pace: Pace) -> bool {
-        let folded = || self.folded().and_then(|folded| folded.find(boot));
-        let (received, newest_ms, before) = match self.list.iter().find(|outbox| outbox.boot == boot) {
-            Some(outbox) => (outbox.known.end(), outbox.newest_ms, outbox.next_seq),
-            None => {
-                folded().map_or((0, i64::MIN, 0), |folded| (folded.end, folded.newest_ms, folded.next_seq))
-            }
-        };
-        next_seq <= before || next_seq <= received.saturating_add(pace.samples_since(newest_ms))
+    /// Is what all outboxes name and never brought within what can have been sampled, or what is new of it within what can
+    /// have been since the last report?
+    fn is_within_reach(
+        &self,
+        report: &Report,
+        (own, next_seq): (&Past, u64),
+        before: Option<&(Past, u64)>,
+        pace: Pace,
+    ) -> bool {
+        let brought = self.fresh_of(report.header.boot, report.header.seq..report.end_seq());
+        let named = next_seq.saturating_sub(own.next_seq).saturating_sub(brought);
+        let named_before = before.map_or(0, |(past, next_seq)| next_seq.saturating_sub(past.next_seq));
+        let sum = self.never_received().saturating_add(named).saturating_add(named_before);
+        if sum <= pace.samples_since(i64::MIN) {
+            return true;
+        }
+        // A successor begins where the one before it was heard last, once.
+        let succeeded = before.map(|(past, _)| past).filter(|past| own.in_use.is_none() && !past.superseded);
+        let named_max = own.sampled_since(pace).max(succeeded.map_or(0, |past| past.sampled_since(pace)));
+        named <= named_max && before.is_none_or(|(past, _)| named_before <= past.sampled_since(pace))
+    }
+
+    fn past(&self, boot: u32) -> Past {
+        if let Some(outbox) = self.list.iter().find(|outbox| outbox.boot == boot) {
+            return outbox.past();
+        }
+        self.folded().and_then(|folded| folded.find(boot)).map_or(Past::NONE, FoldedBoot::past)
+    }
+
+    /// May the outbox that names this one take over its confirmation? A flood of successors, each naming the one before it,
+    /// would else count as in use.
+    fn vouches(&self, boot: u32) -> bool {
+        let past = self.past(boot);
+        !past.superseded && past.in_use.is_some_and(InUse::is_long)
+    }
+
+    /// How many of these were never received.
+    fn fresh_of(&self, boot: u32, samples: Range<u64>) -> u64 {
+        if let Some(outbox) = self.list.iter().find(|outbox| outbox.boot == boot) {
+            return (samples.end - samples.start).saturating_sub(outbox.known.count_in(samples));
+        }
+        let end = self.folded().and_then(|folded| folded.find(boot)).map_or(0, |folded| folded.end);
+        samples.end.saturating_sub(samples.start.max(end))
+    }
+
+    /// Numbers that were named and never came: lost, unexplained, or still at the edge.
+    fn never_received(&self) -> u64 {
+        let listed = self.list.iter().map(|outbox| outbox.next_seq).fold(0, u64::saturating_add);
+        let Some(rare) = &self.rare else { return listed.saturating_sub(self.received) };
+        let named = listed.saturating_add(rare.folded.sampled);
+        named.saturating_sub(self.received).saturating_sub(rare.written_off)
     }
 
     /// Notes a report's counters and drops, and calls `fresh` for each part of its samples that was never received.
@@ -142,20 +227,37 @@ impl Outboxes {
         &mut self,
         report: &Report,
         now_ms: i64,
-        fresh: impl FnMut(Range<u64>),
+        mut fresh: impl FnMut(Range<u64>),
     ) -> Result<Admitted, TooScattered> {
         let header = &report.header;
         let mut admitted = Admitted::default();
         let mut explained = 0;
         let before = header.prev_boot.filter(|&boot| boot != header.boot);
-        let follows_a_known_one = before.is_some_and(|boot| self.is_known(boot));
+        let is_vouched_for = before.is_some_and(|boot| self.vouches(boot));
         if let Some(boot) = before {
             let next_seq = header.prev_next_seq.unwrap_or(0);
             explained += self.give_up(boot, next_seq, now_ms, &mut admitted);
         }
+        if self.past(header.boot).superseded {
+            // Whatever named itself its successor is none.
+            self.list.iter_mut().for_each(|outbox| outbox.vouched_for = false);
+            let folded = self.rare.iter_mut().flat_map(|rare| &mut rare.folded.boots);
+            folded.for_each(|folded| folded.vouched_for = false);
+        }
         let outbox = self.find_or_add(header.boot, now_ms, &mut admitted);
-        outbox.vouched_for |= follows_a_known_one && outbox.next_seq == 0;
-        let outcome = outbox.report(report, now_ms, &mut explained, fresh);
+        outbox.vouched_for |= is_vouched_for && outbox.next_seq == 0;
+        if outbox.superseded && report.next_seq() > outbox.next_seq {
+            // It samples on: it is no delivery that was overtaken.
+            admitted.folded_missing += outbox.not_received().max(1);
+        }
+        let mut received = 0;
+        let outcome = outbox.report(report, now_ms, &mut explained, |range: Range<u64>| {
+            received += range.end - range.start;
+            fresh(range);
+        });
+        if outcome.is_ok() {
+            self.received = self.received.saturating_add(received);
+        }
         if let Some(rare) = &mut self.rare {
             rare.written_off = rare.written_off.saturating_sub(explained);
         }
@@ -209,13 +311,13 @@ impl Outboxes {
 
     /// One gives way. Answers how many samples the edge still held of it.
     fn fold(&mut self) -> u64 {
-        let rank = |(_, outbox): &(usize, &Outbox)| {
-            let missing = outbox.missing();
-            match (outbox.superseded && missing == 0, outbox.is_confirmed()) {
-                (true, _) => (0, outbox.in_use.last_s),
-                (false, false) => (1, outbox.in_use.span_s()),
-                (false, true) => (2, outbox.in_use.last_s),
-            }
+        let rank = |(_, outbox): &(usize, &Outbox)| match (
+            outbox.superseded && outbox.not_received() == 0,
+            outbox.is_confirmed(),
+        ) {
+            (true, _) => (0, outbox.in_use.last_s),
+            (false, false) => (1, outbox.in_use.span_s()),
+            (false, true) => (2, outbox.in_use.last_s),
         };
         let at = self.list.iter().enumerate().min_by_key(rank).map_or(0, |(at, _)| at);
         let outbox = self.list.remove(at);

@@ -11,6 +11,7 @@ use hunhe_gateway_core::{
     lane::{Lane, Policy},
     ledger::Totals,
     rule::{Rule, Severity, When, faults_of},
+    validate::EARLIEST_MS,
     view::Snapshot,
 };
 use hunhe_proto::{
@@ -131,9 +132,10 @@ fn an_outbox_in_long_use_is_not_displaced_by_new_ones() {
 }
 
 #[test]
-fn an_outbox_that_follows_a_known_one_counts_as_confirmed_at_once() {
+fn an_outbox_that_follows_one_in_long_use_counts_as_confirmed_at_once() {
     let mut lane = lane();
-    send(&mut lane, NOW_MS, "gas-0", &samples(1, 0..3));
+    send(&mut lane, NOW_MS - 2 * HOUR_MS, "gas-0", &samples(1, 0..2));
+    send(&mut lane, NOW_MS, "gas-0", &samples(1, 2..3));
     let mut next = samples(VICTIM, 0..3);
     (next.header.prev_boot, next.header.prev_next_seq) = (Some(1), Some(3));
     send(&mut lane, NOW_MS, "gas-0", &next);
@@ -203,6 +205,85 @@ fn a_device_that_restarts_now_and_then_is_no_alert() {
         let decisions = send(&mut lane, NOW_MS + i64::from(boot) * HOUR_MS / 4, "gas-0", &sent);
         assert!(decisions.alerts.is_empty(), "boot {boot}");
     }
+}
+
+/// A report of a boot that poses as the successor of another, of which it says `told`.
+fn successor(boot: u32, before: u32, told: u64) -> Sent {
+    let mut sent = samples(boot, 0..1);
+    (sent.header.prev_boot, sent.header.prev_next_seq) = (Some(before), Some(told));
+    sent
+}
+
+fn marks(lane: &Lane) -> BTreeMap<u32, u64> {
+    let agent = registry().find_agent(id("agent-gas")).unwrap();
+    let device = lane.watermark(agent).devices.remove(0);
+    device.boots.into_iter().map(|mark| (mark.boot, mark.through)).collect()
+}
+
+#[test]
+fn no_number_of_forged_successors_makes_an_agent_forget_what_it_still_holds() {
+    for chained in [false, true] {
+        for between_ms in [0, HOUR_MS / 20] {
+            let mut lane = lane();
+            send(&mut lane, NOW_MS - 2 * HOUR_MS, "gas-0", &samples(VICTIM, 0..3));
+            // It holds six more, of which the gap comes last.
+            let mut told = samples(VICTIM, 5..7).held_from(3);
+            told.header.next_seq = Some(9);
+            send(&mut lane, NOW_MS, "gas-0", &told);
+            assert_eq!(marks(&lane)[&VICTIM], 3);
+            let mut at_ms = NOW_MS;
+            for forged in 0..200 {
+                at_ms += between_ms;
+                let before = if chained && forged > 0 { forged - 1 } else { VICTIM };
+                send(&mut lane, at_ms, "gas-0", &successor(forged, before, 9));
+                let through = marks(&lane).get(&VICTIM).copied().unwrap_or(0);
+                assert!(through <= 3, "{through} after {forged}, chained: {chained}");
+            }
+            for (seqs, through) in [(3..5, 7), (7..12, 12)] {
+                let own = send(&mut lane, at_ms, "gas-0", &samples(VICTIM, seqs.clone()));
+                assert_eq!(accepted_seqs(&own), seqs.collect::<Vec<_>>(), "chained: {chained}");
+                assert_eq!(marks(&lane)[&VICTIM], through, "chained: {chained}");
+            }
+            let seen = ledger(&lane);
+            // Of a chain the forged ones are given up, too.
+            assert_eq!((seen.declared_lost > 0, seen.unexplained()), (chained, 0), "chained: {chained}");
+        }
+    }
+}
+
+#[test]
+fn one_that_samples_on_after_another_named_it_its_predecessor_keeps_its_place_and_is_an_alert() {
+    let mut lane = watched();
+    send(&mut lane, NOW_MS - 2 * HOUR_MS, "gas-0", &samples(VICTIM, 0..3));
+    send(&mut lane, NOW_MS, "gas-0", &samples(VICTIM, 3..5));
+    assert!(send(&mut lane, NOW_MS, "gas-0", &successor(1, VICTIM, 9)).alerts.is_empty());
+    // What was overtaken on the way is no alert.
+    assert!(send(&mut lane, NOW_MS, "gas-0", &samples(VICTIM, 5..7)).alerts.is_empty());
+    send(&mut lane, NOW_MS, "gas-0", &successor(2, VICTIM, 9));
+    let own = send(&mut lane, NOW_MS, "gas-0", &samples(VICTIM, 7..10));
+    assert_eq!(raised(&own.alerts), [("gave_way".to_owned(), Phase::Firing, 2)]);
+    // Nothing that it vouched for outlasts what comes now.
+    for forged in 100..110 {
+        send(&mut lane, NOW_MS, "gas-0", &samples(forged, 0..1));
+    }
+    let marks = marks(&lane);
+    assert!(marks.contains_key(&VICTIM) && !marks.contains_key(&1) && !marks.contains_key(&2), "{marks:?}");
+}
+
+#[test]
+fn a_device_that_changes_its_outbox_holds_back_no_watermark_of_the_new_one() {
+    let mut lane = watched();
+    send(&mut lane, NOW_MS - 2 * HOUR_MS, "gas-0", &samples(1, 0..3));
+    let mut told = samples(1, 3..5);
+    told.header.next_seq = Some(9);
+    send(&mut lane, NOW_MS, "gas-0", &told);
+    // Its class has another version: what was held comes again.
+    let mut next = samples(2, 0..6);
+    (next.header.prev_boot, next.header.prev_next_seq) = (Some(1), Some(3));
+    assert!(send(&mut lane, NOW_MS, "gas-0", &next).alerts.is_empty());
+    let seen = ledger(&lane);
+    assert_eq!((seen.declared_lost, seen.outstanding, seen.unexplained()), (4, 11, 0));
+    assert_eq!(marks(&lane)[&2], 6);
 }
 
 /// The most that an hourly meter is believed to have sampled since then.
@@ -295,6 +376,76 @@ fn what_a_device_can_have_sampled_is_believed() {
     }
     // A gateway whose clock was never set cannot tell: the samples' times are what it refuses.
     assert_eq!(reason(&send(&mut lane, 5_000, "gas-1", &never)), Some("in_future"));
+}
+
+/// Names, under new outboxes, all that is still believed.
+fn claim_all(lane: &mut Lane, at_ms: i64) {
+    let mut forged = 5_000_000;
+    for named in (0..14).rev().map(|bit| 1 << bit) {
+        loop {
+            forged += 1;
+            let sent = Sent::new(forged, named).block(EARLIEST_MS / HOUR_MS, 1, &[10]);
+            if reason(&send(lane, at_ms, "gas-0", &sent)).is_some() {
+                break;
+            }
+        }
+    }
+}
+
+/// The sender chooses the time of what he sends, and may begin as many outboxes as he likes.
+#[test]
+fn all_that_a_device_names_and_never_brings_is_bounded_whatever_it_begins() {
+    let since_2020_h = u64::try_from((NOW_MS - EARLIEST_MS) / HOUR_MS).unwrap();
+    let most = 2 * since_2020_h + MARGIN;
+    let old_h = EARLIEST_MS / HOUR_MS;
+    for way in 0..4 {
+        let mut lane = watched();
+        let mut refused = 0;
+        for turn in 0..300 {
+            let boot = if way == 0 { 1 } else { turn };
+            let first = if way == 0 { u64::from(turn + 1) * (most - 10) } else { most - 10 };
+            let mut sent = match way {
+                0 | 1 => Sent::new(boot, first).block(old_h, 1, &[10]),
+                // What another outbox is said to have sampled; what was dropped.
+                _ => Sent::new(boot, 0).block(old_h, 1, &[10]),
+            };
+            match way {
+                2 => (sent.header.prev_boot, sent.header.prev_next_seq) = (Some(boot + 1000), Some(first)),
+                3 => sent.drops.push(Drop { seq: 1, count: first, cause: DropCause::Full }),
+                _ => {}
+            }
+            refused += u32::from(reason(&send(&mut lane, NOW_MS, "gas-0", &sent)) == Some("implausible_seq"));
+        }
+        let seen = ledger(&lane);
+        let open = u64::try_from(seen.unexplained()).unwrap() + seen.declared_lost;
+        assert!(open > most / 2 && open <= most, "way {way}: {open} of {most}");
+        assert_eq!(refused, 299, "way {way}");
+        // The device's own outbox goes on all the same, with a backlog as long as it was away.
+        let t0 = NOW_MS / HOUR_MS;
+        let own = Sent::new(VICTIM, 0).block(t0, 1, &[10]);
+        assert_eq!(reason(&send(&mut lane, NOW_MS, "gas-0", &own)), None, "way {way}");
+        let mut backlog = Sent::new(VICTIM, 1).block(t0 + 1, 1, &[20]);
+        backlog.header.next_seq = Some(1 + 24 * 64);
+        let later_ms = NOW_MS + 64 * DAY_MS;
+        claim_all(&mut lane, later_ms);
+        assert_eq!(reason(&send(&mut lane, later_ms, "gas-0", &backlog)), None, "way {way}");
+        claim_all(&mut lane, later_ms + DAY_MS);
+        let next = successor(VICTIM + 1, VICTIM, 1 + 24 * 65);
+        assert_eq!(reason(&send(&mut lane, later_ms + DAY_MS, "gas-0", &next)), None, "way {way}");
+        let open = ledger(&lane).sampled - lane.counters().samples;
+        assert!(open <= most + 4 * 24 * 65, "way {way}: {open} of {most}");
+    }
+}
+
+#[test]
+fn what_is_written_off_makes_room_for_what_a_device_names() {
+    let mut lane = watched();
+    let most = 2 * u64::try_from((NOW_MS - EARLIEST_MS) / HOUR_MS).unwrap() + MARGIN;
+    let far = |boot| Sent::new(boot, most - 10).block(EARLIEST_MS / HOUR_MS, 1, &[10]);
+    assert_eq!(reason(&send(&mut lane, NOW_MS, "gas-0", &far(1))), None);
+    assert_eq!(reason(&send(&mut lane, NOW_MS, "gas-0", &far(2))), Some("implausible_seq"));
+    write_off(&mut lane, most - 10);
+    assert_eq!(reason(&send(&mut lane, NOW_MS, "gas-0", &far(2))), None);
 }
 
 #[test]

@@ -276,6 +276,8 @@ const reasons: Record<string, { zh: string; en: string }> = {
   older_than_retention: { zh: "早于保存期", en: "older than the retention" },
   in_future: { zh: "时间超前", en: "in the future" },
   wrong_class: { zh: "设备类型版本不符", en: "another class version" },
+  class_version_unknown: { zh: "未说明设备类型版本", en: "class version not said" },
+  unknown_class_version: { zh: "设备类型版本未安装", en: "class version not installed" },
   no_known_channel: { zh: "没有已知通道", en: "no known channel" },
   resolution: { zh: "不符合仪表分辨力", en: "between steps of the instrument" },
   refused_by_database: { zh: "数据库拒收", en: "refused by the database" },

@@ -13,7 +13,7 @@
 use super::{ById, describe::Describer, own::StalledOutputs};
 use crate::{
     api::types::{Alert, AlertMode, AlertState, Bilingual, Instant},
-    journal::{AppendError, Error, Lsn, Options, Tail, Writer},
+    journal::{AppendError, Error, Lsn, Options, Tail, Unsynced, Writer},
     record::OutputChange,
 };
 use hunhe_disk::Disk;
@@ -204,6 +204,12 @@ impl AlertLog {
     /// Final.
     pub fn sync(&mut self) -> Result<Lsn, Error> {
         self.log.sync()
+    }
+
+    /// What is to be synced, elsewhere.
+    #[must_use]
+    pub fn unsynced(&self) -> Option<Unsynced> {
+        self.log.unsynced()
     }
 
     /// For readers.

@@ -11,21 +11,22 @@
 //! | a device, `up` | 64 days of its class, at least 32 of the largest reports | 16 times its class's fastest rate |
 //! | a device, `alarm` | 4 of the largest reports | the same |
 //! | an agent with several devices | the sum of its devices', on `alarm` 64 of the largest reports | the sum of its devices' |
-//! | an agent's state | 64 messages | one in 10 s |
+//! | an agent's state | 64 messages | one in 10 s; of those beyond, the newest is taken as soon as it fits |
 //! | all that no registered device or agent sent | 64 of the largest reports | 256 a second |
 //!
 //! A message counts as its samples at most ([`Size::at_most`]), which is up to twice what it holds, and as one for each 64 bytes; bytes that are no report as one for
-//! each 16. A restart gives full shares. Pure: the time is an argument. Bounds: 8 bytes a device and an agent, allocated when the session begins; the
-//! devices most often over their share are known, [`OFFENDERS_MAX`] at most.
+//! each 16. A restart gives full shares. Pure: the time is an argument. Bounds: 8 bytes a device and an agent, allocated when the session begins; of an agent
+//! over its share one state of [`STATE_BYTES_MAX`]; the devices most often over their share are known, [`OFFENDERS_MAX`] at most.
 
+use bytes::Bytes;
 use hunhe_gateway_core::registry::{AgentIx, ClassRules, DeviceIx, Registry};
 use hunhe_proto::{
-    reading::SAMPLES_MAX,
+    reading::{COLUMNS_MAX, SAMPLES_MAX},
     size::Size,
     topic::{self, Topic},
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -44,6 +45,8 @@ const STATES: Rate = Rate { each_ns: 10_000_000_000, burst_ns: 640_000_000_000 }
 const OTHERS: Rate = Rate::of(1_000_000_000 / 256, REPORTS_SHARED * SAMPLES_MAX as u64);
 const BYTES_A_SAMPLE: usize = 64;
 const JUNK_BYTES_A_SAMPLE: usize = 16;
+/// The longest state that is kept, with its topic: an honest one has a tenth of it.
+const STATE_BYTES_MAX: usize = 1_024;
 /// Devices over their share that are counted one by one.
 const OFFENDERS_MAX: usize = 64;
 
@@ -55,7 +58,7 @@ pub enum Over {
     /// Its agent is, with all its devices.
     Agent(DeviceIx),
     /// An agent says too often that it is online.
-    State,
+    State(AgentIx),
     /// It is of nobody who is registered, and there were too many of these.
     Others,
 }
@@ -68,7 +71,7 @@ impl Over {
         match self {
             Self::Device(_) => 0,
             Self::Agent(_) => 1,
-            Self::State => 2,
+            Self::State(_) => 2,
             Self::Others => 3,
         }
     }
@@ -111,6 +114,8 @@ pub struct Shares {
     groups: HashMap<AgentIx, Group>,
     /// By agent.
     states_ns: Vec<u64>,
+    /// The newest state of agents over their share: topic and payload.
+    kept: BTreeMap<AgentIx, (Bytes, Bytes)>,
     others_ns: u64,
 }
 
@@ -128,6 +133,7 @@ impl Shares {
             groups: groups.collect(),
             devices_ns: vec![0; registry.devices().len()],
             states_ns: vec![0; registry.agents().len()],
+            kept: BTreeMap::new(),
             others_ns: 0,
             rates,
             registry,
@@ -147,13 +153,40 @@ impl Shares {
             Ok(Topic::State(id)) => match self.registry.find_agent(id) {
                 Some(agent) => {
                     let paid_ns = &mut self.states_ns[agent.at()];
-                    *paid_ns = STATES.fits(*paid_ns, 1, now_ns).ok_or(Over::State)?;
+                    *paid_ns = STATES.fits(*paid_ns, 1, now_ns).ok_or(Over::State(agent))?;
+                    // It is newer.
+                    self.kept.remove(&agent);
                     Ok(())
                 }
                 None => self.take_other(payload, now_ns),
             },
             Err(_) => self.take_other(payload, now_ns),
         }
+    }
+
+    /// Keeps a state that was over its agent's share, in the place of one before it.
+    pub fn keep_state(&mut self, agent: AgentIx, topic: Bytes, payload: Bytes) {
+        // What was read into a batch with others must not hold all of it.
+        let own = |bytes: Bytes| Bytes::copy_from_slice(&bytes);
+        if topic.len() + payload.len() <= STATE_BYTES_MAX {
+            self.kept.insert(agent, (own(topic), own(payload)));
+        } else {
+            self.kept.remove(&agent);
+        }
+    }
+
+    /// Is there any that waits?
+    #[must_use]
+    pub fn keeps_states(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// The next state that waited and fits its agent's share now: topic and payload.
+    pub fn due_state(&mut self, now_ns: u64) -> Option<(Bytes, Bytes)> {
+        let fits = |agent: &AgentIx| STATES.fits(self.states_ns[agent.at()], 1, now_ns);
+        let (agent, paid_ns) = self.kept.keys().find_map(|agent| Some((*agent, fits(agent)?)))?;
+        self.states_ns[agent.at()] = paid_ns;
+        self.kept.remove(&agent)
     }
 
     fn take_of(&mut self, device: DeviceIx, samples: u64, now_ns: u64) -> Result<(), Over> {
@@ -175,7 +208,9 @@ impl Shares {
 }
 
 fn samples_of(payload: &[u8]) -> u64 {
-    let samples = Size::at_most(payload).map_or(payload.len() / JUNK_BYTES_A_SAMPLE, |size| size.samples);
+    let (size, fault) = Size::read(payload);
+    let junk = fault.map_or(0, |_| payload.len() / JUNK_BYTES_A_SAMPLE);
+    let samples = size.samples.max(size.values / COLUMNS_MAX).max(junk);
     samples.max(payload.len() / BYTES_A_SAMPLE).max(1) as u64
 }
 

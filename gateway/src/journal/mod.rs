@@ -81,7 +81,7 @@ pub use reader::{Next, Reader, Record};
 pub use record::{JUMP, MAX_PAYLOAD_BYTES};
 pub use segment::FORMAT_VERSION;
 pub use tail::Tail;
-pub use writer::Writer;
+pub use writer::{Unsynced, Writer};
 
 /// A record's number in its log: the first record is 1, and 0 means "nothing yet".
 #[derive(

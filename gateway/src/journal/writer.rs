@@ -19,6 +19,23 @@ use super::{Lsn, Options};
 /// The buffer is written out, invisibly to readers, once it holds this much: it is bounded by this and one record.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// A segment whose newest records are written and not synced.
+#[derive(Debug)]
+pub struct Unsynced {
+    file: Arc<dyn File>,
+    path: PathBuf,
+}
+
+impl Unsynced {
+    /// Syncs it beside the writer. Nothing counts as durable for it; [`Writer::sync`] then finds less to do.
+    ///
+    /// # Errors
+    /// As [`Writer::sync`]: final for the log, and whoever hears of it must end the writer.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(Error::io("sync", &self.path))
+    }
+}
+
 /// The only writer of a log. Dropping it discards what was not flushed: nothing of that was promised.
 #[derive(Debug)]
 pub struct Writer {
@@ -159,6 +176,13 @@ impl Writer {
         }
         self.publish();
         Ok(self.durable)
+    }
+
+    /// What of the active segment is not durable, if anything is.
+    #[must_use]
+    pub fn unsynced(&self) -> Option<Unsynced> {
+        let is_dirty = self.durable < self.head() && self.active_bytes > HEADER_LEN;
+        is_dirty.then(|| Unsynced { file: Arc::clone(&self.active), path: self.active_path() })
     }
 
     /// The last record appended.

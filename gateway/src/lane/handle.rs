@@ -1,7 +1,12 @@
 //! What others say to a lane's thread, and how far it is. Nobody can ask it anything: what people see is
 //! [`published`](super::published).
 
-use crate::{checkpoint::Written, journal::Lsn, sinks::Confirmation, store::Discard};
+use crate::{
+    checkpoint::{CheckpointError, Unfinished, Written},
+    journal::{Error as JournalError, Lsn, ReadError, Unsynced},
+    sinks::Confirmation,
+    store::Discard,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,6 +33,8 @@ pub enum Said {
     Discarded(Vec<Discard>),
     /// A checkpoint is on disk, covering the journal up to here.
     Checkpointed(Result<Written, String>),
+    /// What of the logs was handed over to be synced is durable; or may be lost, which is the end.
+    Synced(Result<(), String>),
     /// The end: what the journal holds, a last checkpoint, then return.
     Stop,
 }
@@ -57,6 +64,23 @@ pub struct Progress {
     pub unreadable: AtomicU64,
     /// Discards of the quarantine up to this number are counted in both checkpoints.
     pub discards: AtomicU64,
+}
+
+/// The lane cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// The journal cannot be read.
+    #[error("the journal cannot be read")]
+    Journal(#[from] ReadError),
+    /// The decided log or the alert log failed.
+    #[error("the decided log or the alert log failed")]
+    Derived(#[from] JournalError),
+    /// A checkpoint cannot be taken.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The decided log or the alert log may have lost what was written.
+    #[error("the decided log or the alert log cannot be synced: {0}")]
+    Unsynced(String),
 }
 
 /// A lane's thread has ended.
@@ -101,4 +125,37 @@ impl LaneHandle {
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
+}
+
+/// Finishes checkpoints on threads of their own: a sync of a city's state takes long.
+pub fn finish_on_threads(handle: LaneHandle) -> Box<dyn FnMut(Unfinished) + Send> {
+    Box::new(move |unfinished| {
+        let handle = handle.clone();
+        std::thread::spawn(move || {
+            // The lane waits for an answer, and for nothing else before its end.
+            let finish = std::panic::AssertUnwindSafe(|| unfinished.finish());
+            let outcome = std::panic::catch_unwind(finish).map_or_else(
+                |_| Err("it panicked: see the log".to_owned()),
+                |outcome| outcome.map_err(|error| format!("{error:?}")),
+            );
+            // The lane may have ended meanwhile, with a checkpoint of its own.
+            let _ = handle.say(Said::Checkpointed(outcome));
+        });
+    })
+}
+
+/// Syncs logs on threads of their own, one at a time: a sync of what a flood wrote takes long.
+pub fn sync_on_threads(handle: LaneHandle) -> Box<dyn FnMut(Vec<Unsynced>) + Send> {
+    Box::new(move |logs| {
+        let handle = handle.clone();
+        std::thread::spawn(move || {
+            let sync = std::panic::AssertUnwindSafe(|| logs.iter().try_for_each(Unsynced::sync));
+            let outcome = std::panic::catch_unwind(sync).map_or_else(
+                |_| Err("it panicked: see the log".to_owned()),
+                |outcome| outcome.map_err(|error| format!("{error:?}")),
+            );
+            // The lane waits for it, before its end as well.
+            let _ = handle.say(Said::Synced(outcome));
+        });
+    })
 }

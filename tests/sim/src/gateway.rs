@@ -16,7 +16,7 @@ use hunhe_gateway::{
     config::{DecidedLimits, JournalLimits},
     journal::{
         Bounds, Commits, Error as JournalError, Intake, Lsn, Next, Priority, ReadError, Reader, Settled,
-        Settlement, Step, Tail,
+        Settlement, Step, Tail, Unsynced,
     },
     lane::{
         CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn,
@@ -261,6 +261,14 @@ impl Process {
             finish: Box::new({
                 let unfinished = Arc::clone(&unfinished);
                 move |begun| unfinished.lock().unwrap_or_else(PoisonError::into_inner).push(begun)
+            }),
+            sync: Box::new({
+                let handle = handle.clone();
+                move |logs| {
+                    let synced = logs.iter().try_for_each(Unsynced::sync);
+                    // The lane empties this queue once a turn.
+                    let _ = handle.say(Said::Synced(synced.map_err(|error| format!("{error:?}"))));
+                }
             }),
             from: recovered.from,
             rules,

@@ -3,7 +3,10 @@
 //! What is received of one is known as "everything below `end`": the gaps below are closed, and what comes of them counts
 //! as received again. Samples from `end` on are admitted when the outbox comes back.
 
-use super::outbox::{InUse, Outbox};
+use super::{
+    Past,
+    outbox::{InUse, Outbox},
+};
 use crate::{ledger::Tally, ranges::Ranges};
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -17,7 +20,9 @@ pub const FOLDED_BOOTS_MAX: usize = 32;
 pub(super) struct FoldedBoot {
     pub(super) boot: u32,
     pub(super) class_version: Option<NonZeroU32>,
-    confirmed: bool,
+    pub(super) vouched_for: bool,
+    superseded: bool,
+    given_up: bool,
     /// All from `end` on is declared lost, or none of it.
     tail_is_lost: bool,
     pub(super) in_use: InUse,
@@ -45,13 +50,25 @@ impl FoldedBoot {
         Self {
             boot: outbox.boot,
             class_version: outbox.class_version,
-            confirmed: outbox.is_confirmed(),
+            vouched_for: outbox.vouched_for,
+            superseded: outbox.superseded,
+            given_up: outbox.given_up,
             tail_is_lost,
             in_use: outbox.in_use,
             newest_ms: outbox.newest_ms,
             // Where a part of the rest is lost, it is closed with what lies before it.
             end: if lost > 0 && !tail_is_lost { outbox.lost.end() } else { end },
             next_seq,
+        }
+    }
+
+    pub(super) fn past(&self) -> Past {
+        Past {
+            received_end: self.end,
+            newest_ms: self.newest_ms,
+            next_seq: self.next_seq,
+            in_use: Some(self.in_use),
+            superseded: self.superseded,
         }
     }
 
@@ -80,7 +97,12 @@ impl Folded {
     /// whoever comes before a flood of invented ones nor whoever comes after it is; a confirmed one last, the longest
     /// silent first.
     fn forgotten(&self) -> usize {
-        let brief = || self.boots.iter().enumerate().filter(|(_, folded)| !folded.confirmed);
+        let brief = || {
+            self.boots
+                .iter()
+                .enumerate()
+                .filter(|(_, folded)| !(folded.vouched_for || folded.in_use.is_long()))
+        };
         let shortest_s = brief().map(|(_, folded)| folded.in_use.span_s()).min();
         let alike = || brief().filter(|(_, folded)| Some(folded.in_use.span_s()) == shortest_s);
         let longest_silent = || self.boots.iter().enumerate().min_by_key(|(_, folded)| folded.in_use.last_s);
@@ -98,7 +120,8 @@ impl Folded {
         let mut outbox = Outbox::new(boot, folded.in_use.first_s);
         outbox.in_use = folded.in_use;
         outbox.class_version = folded.class_version;
-        outbox.vouched_for = folded.confirmed;
+        outbox.vouched_for = folded.vouched_for;
+        (outbox.superseded, outbox.given_up) = (folded.superseded, folded.given_up);
         outbox.newest_ms = folded.newest_ms;
         outbox.next_seq = folded.next_seq;
         outbox.known = Ranges::of(0..folded.end);
@@ -114,6 +137,7 @@ impl Folded {
     pub(super) fn give_up(&mut self, boot: u32, next_seq: u64) {
         let Some(folded) = self.boots.iter_mut().find(|folded| folded.boot == boot) else { return };
         let before = folded.next_seq;
+        (folded.superseded, folded.given_up) = (true, true);
         folded.next_seq = before.max(next_seq);
         self.sampled = self.sampled.saturating_add(folded.next_seq - before);
         let lost = if folded.tail_is_lost { folded.next_seq - before } else { folded.tail() };

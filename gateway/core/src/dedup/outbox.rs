@@ -1,6 +1,6 @@
 //! One outbox of a device: which of its samples were received, given up, or are still at the edge.
 
-use super::{MISSING_MAX, Watermark};
+use super::{MISSING_MAX, Past, Watermark};
 use crate::{
     ledger::Tally,
     ranges::{Ranges, TooScattered},
@@ -26,6 +26,11 @@ pub(super) struct InUse {
 }
 
 impl InUse {
+    /// It has been in use for long enough to be confirmed.
+    pub(super) const fn is_long(self) -> bool {
+        self.span_s() >= CONFIRMED_S
+    }
+
     /// For how long it has been in use. Nobody can forge a long use in a short time.
     pub(super) const fn span_s(self) -> u32 {
         self.last_s.saturating_sub(self.first_s)
@@ -41,7 +46,9 @@ pub(super) struct Outbox {
     pub(super) class_version: Option<NonZeroU32>,
     /// Another outbox named it its predecessor, and it has not reported since.
     pub(super) superseded: bool,
-    /// It named a predecessor that was known.
+    /// Another outbox named it its predecessor, some time: the edge may hold what is lost from `held_from` on.
+    pub(super) given_up: bool,
+    /// It was the first to name a predecessor in long use, which has not reported since.
     pub(super) vouched_for: bool,
     pub(super) in_use: InUse,
     /// In the journal, or closed for good: nothing here is admitted again.
@@ -65,6 +72,7 @@ impl Outbox {
             boot,
             class_version: None,
             superseded: false,
+            given_up: false,
             vouched_for: false,
             in_use: InUse { first_s: now_s, last_s: now_s },
             known: Ranges::default(),
@@ -107,15 +115,23 @@ impl Outbox {
         Ok(())
     }
 
+    pub(super) fn past(&self) -> Past {
+        Past {
+            received_end: self.known.end(),
+            newest_ms: self.newest_ms,
+            next_seq: self.next_seq,
+            in_use: Some(self.in_use),
+            superseded: self.superseded,
+        }
+    }
+
     /// Another outbox succeeds it: what was sampled up to `next_seq` and never delivered is lost. Answers how many numbers
-    /// that explains.
+    /// that explains. What the edge holds of it is its own word alone.
     pub(super) fn give_up(&mut self, next_seq: u64) -> u64 {
         let gone = self.gone_to();
-        self.superseded = true;
+        (self.superseded, self.given_up) = (true, true);
         self.next_seq = self.next_seq.max(next_seq);
-        let explained = self.declare_lost(0..self.next_seq, gone);
-        self.held_from = self.next_seq;
-        explained
+        self.declare_lost(0..self.next_seq, gone)
     }
 
     /// Numbers below this are no longer at the edge, as far as is known.
@@ -182,7 +198,9 @@ impl Outbox {
             if samples.is_some_and(|samples| gap.start < samples.end && samples.start < gap.end) {
                 return;
             }
-            if self.lost.count_in(gap.clone()) == gap.end - gap.start {
+            // What may still come of one that was given up stays open; its own losses are closed by the edge's word.
+            let is_over = samples.is_none() || !self.given_up || gap.end <= self.held_from;
+            if is_over && self.lost.count_in(gap.clone()) == gap.end - gap.start {
                 lost.get_or_insert(gap);
             } else if samples.is_some() && gap.end <= self.held_from {
                 gone.get_or_insert(gap);
@@ -200,15 +218,22 @@ impl Outbox {
         self.known.missing_in(self.held_from..self.next_seq, |gap| self.lost.missing_in(gap, &mut each));
     }
 
-    /// It has been in use for long, or followed one that was known.
+    /// It has been in use for long, or followed one that had been.
     pub(super) fn is_confirmed(&self) -> bool {
-        self.vouched_for || self.in_use.span_s() >= CONFIRMED_S
+        self.vouched_for || self.in_use.is_long()
     }
 
     pub(super) fn missing(&self) -> u64 {
         let mut missing = 0;
         self.each_missing(|gap| missing += gap.end - gap.start);
         missing
+    }
+
+    /// What the edge may still hold by this outbox's own word, whatever another declared lost.
+    pub(super) fn not_received(&self) -> u64 {
+        let mut count = 0;
+        self.known.missing_in(self.held_from..self.next_seq, |gap| count += gap.end - gap.start);
+        count
     }
 
     pub(super) fn lost_count(&self) -> u64 {
@@ -226,6 +251,9 @@ impl Outbox {
                 missing.push(gap.start..gap.end.min(known_end));
             }
         });
+        if self.given_up {
+            self.known.missing_in(self.held_from..self.next_seq, |gap| through = through.min(gap.start));
+        }
         Watermark { boot: self.boot, through, missing }
     }
 }

@@ -16,19 +16,19 @@ fn id(text: &str) -> Id {
 
 /// A meter by itself, and three detectors behind one agent.
 fn registry() -> Arc<Registry> {
+    registry_with(3)
+}
+
+fn registry_with(detectors: usize) -> Arc<Registry> {
     let class = |name: &str| {
         let path = format!("{}/../seeds/classes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         toml::from_str(&fs::read_to_string(path).unwrap()).unwrap()
     };
     let mut registry = Registry::new(vec![class("gas_meter"), class("gas_station_detector")]);
-    for (name, class, agent) in [
-        ("meter", "gas_meter", "meter"),
-        ("det-0", "gas_station_detector", "box"),
-        ("det-1", "gas_station_detector", "box"),
-        ("det-2", "gas_station_detector", "box"),
-    ] {
+    let detectors = (0..detectors).map(|at| (format!("det-{at}"), "gas_station_detector", "box"));
+    for (name, class, agent) in std::iter::once(("meter".to_owned(), "gas_meter", "meter")).chain(detectors) {
         let enrolment = Enrolment {
-            id: id(name),
+            id: id(&name),
             pseudonym: id(&format!("p-{name}")),
             class: class.into(),
             agent: id(agent),
@@ -102,22 +102,59 @@ fn eighty_days_of_a_detectors_backlog_come_in_within_three_hours() {
 
 #[test]
 fn an_agent_has_the_sum_of_its_devices_and_on_the_alarm_session_a_share_of_its_own() {
-    let mut shares = Shares::new(registry(), true);
-    let topics = ["det-0", "det-1", "det-2"].map(|name| topic::alarm(id(name)));
+    // Alone each may send four of the largest reports; together they may send 64.
+    let mut shares = Shares::new(registry_with(20), true);
     let large = report(LARGEST);
-    let each: Vec<usize> = topics.iter().map(|topic| taken(&mut shares, topic, &large, 0, 50)).collect();
-    assert_eq!(each, [4, 4, 4], "its devices' shares are less than an agent's");
-    let group = shares.groups.values().next().unwrap();
-    let device = shares.rates[1];
-    assert_eq!(
-        (group.rate.each_ns, device.each_ns),
-        (SECOND / 48, SECOND / 16),
-        "one sample a second in an alarm"
-    );
-    let far = 1_000_000 * SECOND;
-    shares.groups.values_mut().for_each(|group| group.paid_ns = far + group.rate.burst_ns);
-    assert_eq!(shares.take(topics[0].as_bytes(), &large, far), Err(Over::Agent(DeviceIx(1))));
-    assert_eq!(shares.take(topic::alarm(id("meter")).as_bytes(), &large, far), Ok(()));
+    let all = |shares: &mut Shares, offered| -> Vec<usize> {
+        let topics = (0..20).map(|at| topic::alarm(id(&format!("det-{at}"))));
+        topics.map(|topic| taken(shares, &topic, &large, 0, offered)).collect()
+    };
+    assert_eq!(all(&mut shares, 50), [[4; 16].as_slice(), &[0; 4]].concat());
+    let over = shares.take(topic::alarm(id("det-19")).as_bytes(), &large, 0);
+    assert_eq!(over, Err(Over::Agent(DeviceIx(20))));
+    assert_eq!(shares.take(topic::alarm(id("meter")).as_bytes(), &large, 0), Ok(()));
+    // From then on the sum of its devices': of each one sample a second in an alarm, sixteenfold.
+    let seconds = 256;
+    let later = seconds * SECOND;
+    let each: Vec<usize> = (0..20)
+        .map(|at| taken(&mut shares, &topic::alarm(id(&format!("det-{at}"))), &large, later, 50))
+        .collect();
+    assert_eq!(each.iter().sum::<usize>() as u64, seconds * 16 * 20 / LARGEST as u64, "{each:?}");
+    // With few devices their own shares are less than an agent's.
+    let mut few = Shares::new(registry(), true);
+    let each =
+        ["det-0", "det-1", "det-2"].map(|name| taken(&mut few, &topic::alarm(id(name)), &large, 0, 50));
+    assert_eq!(each, [4, 4, 4]);
+}
+
+#[test]
+fn what_is_decoded_before_a_fault_counts_as_what_it_is() {
+    let mut shares = Shares::new(registry(), false);
+    let spoiled = [report(LARGEST), vec![0xff]].concat();
+    assert!(Size::at_most(&spoiled).is_err());
+    assert_eq!(taken(&mut shares, &topic::up(id("meter")), &spoiled, 0, 1_000), 32);
+}
+
+#[test]
+fn the_newest_state_over_an_agents_share_is_taken_as_soon_as_it_fits() {
+    let mut shares = Shares::new(registry(), false);
+    let (topic, agent) = (topic::state(id("box")), AgentIx(1));
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    assert_eq!(taken(&mut shares, &topic, b"on", 0, 64), 64);
+    for state in ["off", "on"] {
+        assert_eq!(shares.take(topic.as_bytes(), state.as_bytes(), 0), Err(Over::State(agent)));
+        shares.keep_state(agent, bytes(&topic), bytes(state));
+    }
+    assert_eq!((shares.keeps_states(), shares.due_state(9 * SECOND)), (true, None));
+    assert_eq!(shares.due_state(10 * SECOND), Some((bytes(&topic), bytes("on"))));
+    assert_eq!((shares.keeps_states(), shares.due_state(100 * SECOND)), (false, None));
+    // What comes within the share is newer than what waits.
+    assert_eq!(taken(&mut shares, &topic, b"on", 100 * SECOND, 10), 9);
+    shares.keep_state(agent, bytes(&topic), bytes("off"));
+    assert_eq!(shares.take(topic.as_bytes(), b"on", 110 * SECOND), Ok(()));
+    assert!(!shares.keeps_states());
+    shares.keep_state(agent, bytes(&topic), Bytes::from(vec![0; STATE_BYTES_MAX]));
+    assert!(!shares.keeps_states());
 }
 
 #[test]
@@ -130,7 +167,7 @@ fn what_nobody_registered_sends_shares_one_bucket_and_states_have_their_own() {
         assert_eq!(shares.take(topic.as_bytes(), &junk, 0), Err(Over::Others), "{topic}");
     }
     assert_eq!(taken(&mut shares, &topic::state(id("box")), b"", 0, 100), 64);
-    assert_eq!(shares.take(topic::state(id("box")).as_bytes(), b"", 0), Err(Over::State));
+    assert_eq!(shares.take(topic::state(id("box")).as_bytes(), b"", 0), Err(Over::State(AgentIx(1))));
     assert_eq!(shares.take(topic::state(id("meter")).as_bytes(), b"", 0), Ok(()));
     // Junk of a device that is registered is its own.
     assert_eq!(taken(&mut shares, &topic::up(id("meter")), &junk, 0, 1_000), 34);
