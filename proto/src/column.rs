@@ -121,14 +121,15 @@ pub fn decode(bytes: &[u8], out: &mut Vec<i64>, limit: usize) -> Result<usize, C
     if k > K_MAX {
         return Err(ColumnError::Header);
     }
+    let most = limit.min(count_at_most(bytes));
     let (magnitude, used) = leb128(rest)?;
     let bytes = &rest[used..];
     let (short, end) = (padded(bytes), bytes.len() * 8);
     let bytes = if bytes.len() < WORD { &short } else { bytes };
     let mut bits = BitReader { bytes, position: 0, end, window: 0, valid: 0 };
-    // No symbol is shorter than k + 1 bits: as much room as there can be values, or are allowed.
+    // As much room as there can be values, or are allowed.
     let start = out.len();
-    out.resize(start + limit.min(1 + end / (k as usize + 1)), 0);
+    out.resize(start + most, 0);
     let slots = &mut out[start..];
     let mut value = if header & NEGATIVE == 0 { magnitude } else { -magnitude };
     slots[0] = value;
