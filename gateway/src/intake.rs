@@ -440,8 +440,8 @@ impl Connection<'_> {
         self.acknowledger.status[self.session].received.fetch_add(1, Ordering::Relaxed);
         let now = self.begun.elapsed();
         let alarm = self.role == Role::Alarm;
-        // Asked for a backlog's messages alone: it takes the queue's lock.
-        let held = !self.backlog.is_through() && self.journal.status().held;
+        // The lane holds back ordinary messages alone. Asked for a backlog's alone: it takes the queue's lock.
+        let held = !alarm && !self.backlog.is_through() && self.journal.status().held;
         let is_through = self.backlog.came(now, self.held.ours(held));
         let live = is_through && !publish.dup && !publish.retain;
         let arrival = Arrival { lsn: 0, at_ms: self.clock.now_ms(), live, alarm };

@@ -216,9 +216,8 @@ fn samples_of(payload: &[u8]) -> u64 {
 
 fn rate_of(rules: &ClassRules, alarm: bool) -> Rate {
     let interval_ms = rules.interval_ms.unsigned_abs().max(1);
-    let in_alarm = rules.class.report.on_alarm.as_ref().map_or(0, |reporting| reporting.interval);
-    let in_alarm_ms = u64::from(in_alarm).saturating_mul(rules.axis.unit_ms.into());
-    let fastest_ms = if in_alarm_ms > 0 { interval_ms.min(in_alarm_ms) } else { interval_ms };
+    // Of all versions of the class, in alarm or not.
+    let fastest_ms = rules.densest_ms.unsigned_abs().max(1);
     let reports = if alarm { REPORTS_ALARM } else { REPORTS_UP };
     let backlog = if alarm { 0 } else { BURST_MS / interval_ms };
     Rate::of(fastest_ms.saturating_mul(1_000_000) / FACTOR, backlog.max(reports * SAMPLES_MAX as u64))

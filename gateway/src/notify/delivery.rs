@@ -243,11 +243,12 @@ impl Delivery {
             Outcome::Taken => self.settled(lsn, None),
             Outcome::Refused { words } => self.settled(lsn, Some(words)),
             Outcome::Later { words, retry_after_s } => {
-                let wait_ms = self.backoff.next_ms(retry_after_s, random);
+                let is_told = self.window.is_telling(lsn) || retry_after_s.is_some();
+                let wait_ms = if is_told { self.backoff.next_ms(retry_after_s, random) } else { 0 };
                 self.failed(lsn, now_ms.saturating_add(wait_ms), OutputState::Retrying, words);
             }
             Outcome::Held { words } => {
-                let wait_ms = self.backoff.next_held_ms();
+                let wait_ms = if self.window.is_telling(lsn) { self.backoff.next_held_ms() } else { 0 };
                 self.failed(lsn, now_ms.saturating_add(wait_ms), OutputState::Held, words);
             }
         }

@@ -179,6 +179,13 @@ impl Window {
         self.troubled = true;
     }
 
+    /// Whether a failure of this letter says something new: it is the first, or was tried alone. Others that were under way with
+    /// the first say the same again.
+    #[must_use]
+    pub fn is_telling(&self, lsn: Lsn) -> bool {
+        !self.troubled || self.probe == Some(lsn)
+    }
+
     /// Whether an attempt failed and none since, made alone, has succeeded.
     #[must_use]
     pub fn is_troubled(&self) -> bool {

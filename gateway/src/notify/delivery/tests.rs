@@ -315,6 +315,26 @@ fn an_output_that_is_stopped_does_nothing_more_whatever_is_under_way() {
 }
 
 #[test]
+fn letters_that_fail_together_are_one_failure_and_the_receiver_is_tried_again_soon() {
+    let log: Vec<Change> = (0..8).map(|alert| (alert, true)).collect();
+    let mut scene = Scene::new(REAL, log, 8);
+    (0..8).for_each(|_| scene.make(Move::Write));
+    while scene.waits.is_none() {
+        scene.make(Move::Step);
+    }
+    assert_eq!(scene.under_way.len(), 8);
+    let mut first = None;
+    for _ in 0..8 {
+        scene.make(Move::Answer(0, Reply::Held));
+        scene.make(Move::Step);
+        let until = scene.waits.flatten();
+        assert_eq!(until, *first.get_or_insert(until), "the others make it no longer");
+    }
+    assert!(first.flatten().is_some());
+    assert!(scene.ends_well());
+}
+
+#[test]
 fn a_log_that_cannot_be_read_is_tried_again_and_shown() {
     let mut scene = Scene::new(SMALL, vec![(1, true)], 1);
     scene.make(Move::Write);
