@@ -440,8 +440,8 @@ impl Connection<'_> {
         self.acknowledger.status[self.session].received.fetch_add(1, Ordering::Relaxed);
         let now = self.begun.elapsed();
         let alarm = self.role == Role::Alarm;
-        // The lane holds back ordinary messages alone. Asked for a backlog's alone: it takes the queue's lock.
-        let held = !alarm && !self.backlog.is_through() && self.journal.status().held;
+        // Asked for a backlog's messages alone: it takes the queue's lock.
+        let held = !self.backlog.is_through() && self.journal.holds_back(self.priority());
         let is_through = self.backlog.came(now, self.held.ours(held));
         let live = is_through && !publish.dup && !publish.retain;
         let arrival = Arrival { lsn: 0, at_ms: self.clock.now_ms(), live, alarm };
@@ -457,14 +457,17 @@ impl Connection<'_> {
         let entering = if is_retained_report(&publish) {
             status.retained_refused.fetch_add(1, Ordering::Relaxed);
             Entering::unrecorded(delivery?)
-        } else if let Err(over) = self.shares.take(&publish.topic, &publish.payload, now_ns) {
-            status.over_share.note(over);
-            if let Over::State(agent) = over {
-                self.shares.keep_state(agent, publish.topic, publish.payload);
-            }
-            Entering::unrecorded(delivery?)
         } else {
-            Entering::message(arrival, publish.topic, publish.payload, delivery)
+            match self.shares.take(&publish.topic, &publish.payload, now_ns) {
+                Ok(size) => Entering::sized(arrival, publish.topic, publish.payload, size, delivery),
+                Err(over) => {
+                    status.over_share.note(over);
+                    if let Over::State(agent) = over {
+                        self.shares.keep_state(agent, publish.topic, publish.payload);
+                    }
+                    Entering::unrecorded(delivery?)
+                }
+            }
         };
         self.push(entering).await
     }
@@ -485,9 +488,13 @@ impl Connection<'_> {
         None
     }
 
+    fn priority(&self) -> Priority {
+        if self.role == Role::Alarm { Priority::Urgent } else { Priority::Normal }
+    }
+
     async fn push(&self, mut entering: Entering) -> Option<Ended> {
         let begun = Instant::now();
-        let priority = if self.role == Role::Alarm { Priority::Urgent } else { Priority::Normal };
+        let priority = self.priority();
         loop {
             match self.journal.try_push(priority, entering) {
                 Ok(()) => return None,

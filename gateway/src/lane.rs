@@ -4,7 +4,7 @@
 //! thread around it, which sleeps between turns.
 //!
 //! Invariants: the lane sees only durable records, in order; all decisions of a record are in the alert log and the
-//! decided log before the next record is taken; a checkpoint is valid only with both logs durable up to its positions;
+//! decided log before the next record is taken; a checkpoint is valid only with both logs durable up to its positions
 //! (`ahead.rs` syncs them beside the lane before); the journal is released up to the older checkpoint, the decided log up to where every sink was done by then: what a sink
 //! confirmed later is confirmed once more after a crash, so it must still be there to be read.
 //!
@@ -512,11 +512,13 @@ impl Work {
         let makes_room = self.turns.full && self.turns.releasable < self.turns.done;
         let fits = self.turns.without_room.is_none() && !self.turns.checkpoint_running;
         let checkpoint = fits && (due && self.turns.bytes > 0 || makes_room);
-        let logs = [self.driver.decided.unsynced(), self.driver.alerts.unsynced()];
-        let dirty = logs.iter().any(Option::is_some);
+        let dirty = self.driver.decided.is_dirty() || self.driver.alerts.is_dirty();
         match self.turns.ahead.due(now, dirty, checkpoint) {
             Due::Nothing => {}
-            Due::Sync => (self.driver.sync)(logs.into_iter().flatten().collect()),
+            Due::Sync => {
+                let logs = [self.driver.decided.unsynced(), self.driver.alerts.unsynced()];
+                (self.driver.sync)(logs.into_iter().flatten().collect());
+            }
             Due::Checkpoint => match self.begin_checkpoint(now)? {
                 Ok(unfinished) => {
                     self.turns.checkpoint_running = true;

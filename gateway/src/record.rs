@@ -57,11 +57,24 @@ impl Entering {
     /// A delivered message. Topics longer than 65,535 bytes do not exist in MQTT.
     #[must_use]
     pub fn message(arrival: Arrival, topic: Bytes, payload: Bytes, delivery: Option<Delivery>) -> Self {
+        let (size, _) = Size::read(&payload);
+        Self::sized(arrival, topic, payload, size, delivery)
+    }
+
+    /// The same for whoever knows what [`Size::read`] says.
+    #[must_use]
+    pub fn sized(
+        arrival: Arrival,
+        topic: Bytes,
+        payload: Bytes,
+        size: Size,
+        delivery: Option<Delivery>,
+    ) -> Self {
         let mut head = Vec::with_capacity(11);
         head.extend_from_slice(&arrival.at_ms.to_le_bytes());
         head.push((u8::from(arrival.live) * LIVE) | (u8::from(arrival.alarm) * ALARM));
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
-        let cost = cost_of(&payload);
+        let cost = cost_of(&payload, size);
         Self { kind: MESSAGE, head, topic, payload, cost, delivery }
     }
 
@@ -104,7 +117,7 @@ impl Entering {
             head.extend_from_slice(&count.to_le_bytes());
         }
         head.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
-        let cost = cost_of(&payload);
+        let cost = cost_of(&payload, Size::read(&payload).0);
         Self { kind: REDRIVE, head, topic, payload, cost, delivery: None }
     }
 
@@ -135,10 +148,9 @@ impl Entering {
     }
 }
 
-/// What the lane has to do for a message, come now or judged again.
-fn cost_of(payload: &[u8]) -> u64 {
-    // What is no report is refused, and kept; what it holds before its fault may be decoded first.
-    let (size, _) = Size::read(payload);
+/// What the lane has to do for a message, come now or judged again. What is no report is refused, and kept; what it holds
+/// before its fault may be decoded first.
+fn cost_of(payload: &[u8], size: Size) -> u64 {
     MESSAGE_COST + (size.samples + size.values + payload.len() / BYTES_A_UNIT) as u64
 }
 

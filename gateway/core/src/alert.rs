@@ -17,10 +17,10 @@
 //! episode of the main track that a live sample does not end fires again, as live, once; and a live one is ended by a live
 //! sample alone.
 //!
-//! **What is told.** Every raise. A pending episode that is over within the message that began it is not: nobody could
-//! have seen it. A device that brings more changes than its [`allowance`] is told of coarsely: pending episodes are not told,
-//! and what fires stays until there is allowance for its end. So its next breach of that rule joins the one before, which is
-//! counted, and no raise of another device waits behind thousands of this one's.
+//! **Which changes come out.** Every raise. A pending episode that begins and ends within one message does not: nobody could
+//! have seen it. A device has an [`allowance`] of changes. Beyond it no pending episode comes out, and an episode that fires
+//! stays open until the allowance has room for its end. A breach meanwhile joins the open episode and is counted. So no raise
+//! of another device waits behind thousands of changes of this one.
 //!
 //! Invariants: an episode's id follows from device, rule and the first sample that met the condition, so a replay gives
 //! the same ids; a resolve has the id of its raise; each (rule, track) has at most one episode open; a device at rest

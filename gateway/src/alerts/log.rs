@@ -206,6 +206,12 @@ impl AlertLog {
         self.log.sync()
     }
 
+    /// Whether something is to be synced.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.log.is_dirty()
+    }
+
     /// What is to be synced, elsewhere.
     #[must_use]
     pub fn unsynced(&self) -> Option<Unsynced> {

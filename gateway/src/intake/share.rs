@@ -140,14 +140,15 @@ impl Shares {
         }
     }
 
-    /// Takes a message, or says who sends too much.
+    /// Takes a message, or says who sends too much. Answers what it holds at most, up to a fault.
     ///
     /// # Errors
     /// [`Over`]; nothing is taken then.
-    pub fn take(&mut self, topic: &[u8], payload: &[u8], now_ns: u64) -> Result<(), Over> {
+    pub fn take(&mut self, topic: &[u8], payload: &[u8], now_ns: u64) -> Result<Size, Over> {
+        let (size, fault) = Size::read(payload);
         match topic::parse(topic) {
             Ok(Topic::Up(id) | Topic::Alarm(id)) => match self.registry.find(id) {
-                Some(device) => self.take_of(device, samples_of(payload), now_ns),
+                Some(device) => self.take_of(device, samples_of(payload, size, fault.is_some()), now_ns),
                 None => self.take_other(payload, now_ns),
             },
             Ok(Topic::State(id)) => match self.registry.find_agent(id) {
@@ -162,6 +163,7 @@ impl Shares {
             },
             Err(_) => self.take_other(payload, now_ns),
         }
+        .map(|()| size)
     }
 
     /// Keeps a state that was over its agent's share, in the place of one before it.
@@ -207,9 +209,8 @@ impl Shares {
     }
 }
 
-fn samples_of(payload: &[u8]) -> u64 {
-    let (size, fault) = Size::read(payload);
-    let junk = fault.map_or(0, |_| payload.len() / JUNK_BYTES_A_SAMPLE);
+fn samples_of(payload: &[u8], size: Size, is_faulty: bool) -> u64 {
+    let junk = if is_faulty { payload.len() / JUNK_BYTES_A_SAMPLE } else { 0 };
     let samples = size.samples.max(size.values / COLUMNS_MAX).max(junk);
     samples.max(payload.len() / BYTES_A_SAMPLE).max(1) as u64
 }

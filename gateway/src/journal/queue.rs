@@ -152,6 +152,12 @@ impl<T: Entry> Intake<T> {
         }
     }
 
+    /// Whether entries of this priority wait for the log's reader. See `lag.rs`.
+    #[must_use]
+    pub fn holds_back(&self, priority: Priority) -> bool {
+        priority == Priority::Normal && !self.queue.lock().lag.is_open()
+    }
+
     /// Takes no more entries; what is queued is still committed, if the log has room.
     pub fn close(&self) {
         self.queue.lock().closing = true;

@@ -178,11 +178,16 @@ impl Writer {
         Ok(self.durable)
     }
 
+    /// Whether something of the active segment is not durable.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.durable < self.head() && self.active_bytes > HEADER_LEN
+    }
+
     /// What of the active segment is not durable, if anything is.
     #[must_use]
     pub fn unsynced(&self) -> Option<Unsynced> {
-        let is_dirty = self.durable < self.head() && self.active_bytes > HEADER_LEN;
-        is_dirty.then(|| Unsynced { file: Arc::clone(&self.active), path: self.active_path() })
+        self.is_dirty().then(|| Unsynced { file: Arc::clone(&self.active), path: self.active_path() })
     }
 
     /// The last record appended.

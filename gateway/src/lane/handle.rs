@@ -129,33 +129,29 @@ impl LaneHandle {
 
 /// Finishes checkpoints on threads of their own: a sync of a city's state takes long.
 pub fn finish_on_threads(handle: LaneHandle) -> Box<dyn FnMut(Unfinished) + Send> {
-    Box::new(move |unfinished| {
-        let handle = handle.clone();
-        std::thread::spawn(move || {
-            // The lane waits for an answer, and for nothing else before its end.
-            let finish = std::panic::AssertUnwindSafe(|| unfinished.finish());
-            let outcome = std::panic::catch_unwind(finish).map_or_else(
-                |_| Err("it panicked: see the log".to_owned()),
-                |outcome| outcome.map_err(|error| format!("{error:?}")),
-            );
-            // The lane may have ended meanwhile, with a checkpoint of its own.
-            let _ = handle.say(Said::Checkpointed(outcome));
-        });
-    })
+    Box::new(move |unfinished| say_from_a_thread(&handle, move || unfinished.finish(), Said::Checkpointed))
 }
 
 /// Syncs logs on threads of their own, one at a time: a sync of what a flood wrote takes long.
 pub fn sync_on_threads(handle: LaneHandle) -> Box<dyn FnMut(Vec<Unsynced>) + Send> {
     Box::new(move |logs| {
-        let handle = handle.clone();
-        std::thread::spawn(move || {
-            let sync = std::panic::AssertUnwindSafe(|| logs.iter().try_for_each(Unsynced::sync));
-            let outcome = std::panic::catch_unwind(sync).map_or_else(
-                |_| Err("it panicked: see the log".to_owned()),
-                |outcome| outcome.map_err(|error| format!("{error:?}")),
-            );
-            // The lane waits for it, before its end as well.
-            let _ = handle.say(Said::Synced(outcome));
-        });
+        say_from_a_thread(&handle, move || logs.iter().try_for_each(Unsynced::sync), Said::Synced);
     })
+}
+
+/// The lane waits for the outcome, so a panic is one as well.
+fn say_from_a_thread<T: 'static, E: std::fmt::Debug + 'static>(
+    handle: &LaneHandle,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+    said: fn(Result<T, String>) -> Said,
+) {
+    let handle = handle.clone();
+    std::thread::spawn(move || {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_or_else(
+            |_| Err("it panicked: see the log".to_owned()),
+            |outcome| outcome.map_err(|error| format!("{error:?}")),
+        );
+        // The lane may have ended meanwhile, with a checkpoint of its own.
+        let _ = handle.say(said(outcome));
+    });
 }

@@ -67,6 +67,24 @@ pub struct Letter {
     pub body: Bytes,
 }
 
+#[cfg(test)]
+impl Letter {
+    /// A live raise of this alert of this agent.
+    fn of(alert: &str, agent: &str) -> Self {
+        Self {
+            alert: alert.into(),
+            agent: agent.into(),
+            live: true,
+            raises: true,
+            key: String::new(),
+            operator: String::new(),
+            severity: "info",
+            arrival_ms: 0,
+            body: Bytes::new(),
+        }
+    }
+}
+
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Outcome {

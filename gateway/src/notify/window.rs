@@ -226,17 +226,7 @@ mod tests {
 
     /// Of an alert whose name ends with its agent's.
     fn letter(alert: &str) -> Option<Letter> {
-        Some(Letter {
-            alert: alert.into(),
-            agent: alert[alert.len() - 1..].into(),
-            live: true,
-            raises: true,
-            key: String::new(),
-            operator: String::new(),
-            severity: "info",
-            arrival_ms: 0,
-            body: bytes::Bytes::new(),
-        })
+        Some(Letter::of(alert, &alert[alert.len() - 1..]))
     }
 
     /// Changes of these alerts, each the only one of its cause.

@@ -178,6 +178,7 @@ fn ordinary_entries_wait_while_the_lane_is_behind_and_urgent_ones_do_not() {
     assert_eq!(one_commit(&told), [(1, Ok(2)), (2, Ok(3))], "no more than the bound, but for one entry");
     let status = intake.status();
     assert_eq!((status.held, status.normal_items, status.undecided_cost), (true, 2, 1_201));
+    assert!(intake.holds_back(Priority::Normal) && !intake.holds_back(Priority::Urgent));
     intake.try_push(Priority::Urgent, message(100, 10)).unwrap();
     go.send(()).unwrap();
     assert_eq!(one_commit(&told), [(100, Ok(4))]);
@@ -185,6 +186,7 @@ fn ordinary_entries_wait_while_the_lane_is_behind_and_urgent_ones_do_not() {
     intake.decided(Lsn(3), false);
     go.send(()).unwrap();
     assert_eq!(one_commit(&told), [(3, Ok(5)), (4, Ok(6))]);
+    assert!(intake.holds_back(Priority::Normal), "both were more than the bound");
     intake.try_push(Priority::Normal, message(5, 600)).unwrap();
     intake.close();
     go.send(()).unwrap();

@@ -37,14 +37,14 @@ impl Allowance {
         self.owed_ms(mode, now_ms) <= each_ms * (burst - 1)
     }
 
-    /// A change is told: within it, or because it must be.
+    /// Pays for a change, also for one beyond the allowance that must be told.
     pub(super) fn spend(&mut self, mode: Mode, now_ms: i64) {
         let pace = Pace::of(mode);
         let owed_ms = self.owed_ms(mode, now_ms).saturating_add(pace.each_ms).min(pace.owed_max_ms());
         *self.paid_ms(mode) = now_ms.saturating_add(owed_ms);
     }
 
-    /// A change that was told at this time is taken back.
+    /// Takes the payment for a change back: it is not told after all.
     pub(super) fn give_back(&mut self, mode: Mode) {
         *self.paid_ms(mode) -= Pace::of(mode).each_ms;
     }

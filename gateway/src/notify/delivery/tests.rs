@@ -2,7 +2,6 @@
 //! that answers attempts in any order and in any way, and a clock.
 
 use super::*;
-use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::{HashSet, VecDeque};
 
@@ -211,17 +210,7 @@ impl Scene {
         let Some(&(alert, announced)) = self.log[..self.written].get(self.read) else { return Found::End };
         self.read += 1;
         let lsn = Lsn(self.read as u64);
-        let letter = announced.then(|| Letter {
-            alert: alert.to_string(),
-            agent: (alert % 3).to_string(),
-            live: true,
-            raises: true,
-            key: String::new(),
-            operator: String::new(),
-            severity: "info",
-            arrival_ms: 0,
-            body: Bytes::new(),
-        });
+        let letter = announced.then(|| Letter::of(&alert.to_string(), &(alert % 3).to_string()));
         Found::Change { lsn, cause: lsn.0, last: true, letter }
     }
 

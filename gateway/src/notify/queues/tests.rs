@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::notify::{Letter, Outcome, delivery::Action as Step};
-use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 
@@ -186,15 +185,9 @@ impl Scene {
         *read += 1;
         let lsn = Lsn(*read as u64);
         let letter = kind.queue().map(|of| Letter {
-            alert: alert.to_string(),
-            agent: (alert % 3).to_string(),
             live: of == Queue::Live,
             raises: matches!(kind, Raise | OldRaise),
-            key: String::new(),
-            operator: String::new(),
-            severity: "info",
-            arrival_ms: 0,
-            body: Bytes::new(),
+            ..Letter::of(&alert.to_string(), &(alert % 3).to_string())
         });
         Found::Change { lsn, cause: lsn.0, last: true, letter }
     }
