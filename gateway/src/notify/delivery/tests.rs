@@ -273,7 +273,7 @@ fn explore(begin: Scene, check: fn(Scene)) -> usize {
 }
 
 /// As webhooks have.
-const REAL: Bounds = Bounds { in_flight: 8, slots: 256 };
+const REAL: Bounds = Bounds { in_flight: 16, slots: 256 };
 const SMALL: Bounds = Bounds { in_flight: 2, slots: 3 };
 
 #[test]
