@@ -1,6 +1,7 @@
 //! A page that comes when every place of the live stream may be taken: it must see the next alarm all the same.
 //!
-//! It does what the page does: it opens the live stream, and while that is refused or ends it asks for the list of alerts each second.
+//! It does what the page does: it opens the live stream, comes back behind its last event where that ends, and while it has none, or
+//! events in between are gone, it asks for the list of alerts each second.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -24,6 +25,8 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// A page without a stream asks each second, so it may be later than promised by an answer's time.
 const GRACE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
+/// An event that says that others are gone.
+const RESET: &[u8] = b"event: reset";
 const LIST: &str = "/api/v1/alerts?severity=critical&mode=live&limit=200";
 /// What is kept of a stream: an event is shorter.
 const KEPT_BYTES: usize = 256 * 1024;
@@ -42,7 +45,7 @@ pub(super) fn watch(field: &Field<'_>) {
 
 /// `None` where it is over before there is an answer.
 fn sees_the_next_alarm(field: &Field<'_>) -> Option<bool> {
-    let mut page = Page { stream: None, text: Vec::new(), asked: None };
+    let mut page = Page { stream: None, text: Vec::new(), from: 0, asked: None };
     page.look(field);
     let opened = Instant::now();
     loop {
@@ -69,6 +72,8 @@ struct Page {
     stream: Option<TcpStream>,
     /// The last that was read.
     text: Vec<u8>,
+    /// Where in it the present stream begins, or goes on behind a gap.
+    from: usize,
     /// When the stream or the list was asked for.
     asked: Option<Instant>,
 }
@@ -79,22 +84,41 @@ impl Page {
             let mut buffer = [0; 64 * 1024];
             match stream.read(&mut buffer) {
                 Ok(0) => self.stream = None,
-                Ok(length) => self.text.extend_from_slice(&buffer[..length]),
+                Ok(length) => {
+                    self.text.extend_from_slice(&buffer[..length]);
+                    if self.text[self.from..].windows(RESET.len()).any(|window| window == RESET) {
+                        self.from = self.text.len();
+                        self.text.extend(listed(field));
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => self.stream = None,
             }
             let beyond = self.text.len().saturating_sub(KEPT_BYTES);
             self.text.drain(..beyond);
+            self.from = self.from.saturating_sub(beyond);
         }
         if self.stream.is_some() || self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY) {
             return;
         }
-        self.asked = Some(Instant::now());
-        self.stream = open(field);
+        let again = self.asked.replace(Instant::now()).is_some();
+        let last_id = self.last_id();
+        self.stream = open(field, last_id);
         if self.stream.is_none() {
             field.note("late page without a stream");
+        }
+        if self.stream.is_none() || again && last_id.is_none() {
             self.text.extend(listed(field));
         }
+        self.from = self.text.len();
+    }
+
+    /// The last event of a stream.
+    fn last_id(&self) -> Option<u64> {
+        let text = String::from_utf8_lossy(&self.text);
+        // The last line may have come in part.
+        let (whole, _) = text.rsplit_once('\n')?;
+        whole.lines().rev().find_map(|line| line.strip_prefix("id: ")?.trim().parse().ok())
     }
 
     fn shows(&self, device: &str) -> bool {
@@ -104,9 +128,11 @@ impl Page {
 }
 
 /// The stream, where there is a place.
-fn open(field: &Field<'_>) -> Option<TcpStream> {
+fn open(field: &Field<'_>, last_id: Option<u64>) -> Option<TcpStream> {
     let mut socket = field.knock_honestly()?;
-    socket.write_all(b"GET /api/v1/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").ok()?;
+    let behind = last_id.map_or_else(String::new, |id| format!("last-event-id: {id}\r\n"));
+    let request = format!("GET /api/v1/live HTTP/1.1\r\nhost: 127.0.0.1\r\n{behind}\r\n");
+    socket.write_all(request.as_bytes()).ok()?;
     let mut begin = [0; 12];
     socket.read_exact(&mut begin).ok()?;
     socket.set_nonblocking(true).ok()?;
