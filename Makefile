@@ -7,7 +7,7 @@ DASHBOARD := gateway/dashboard
 REPORTS := target/report
 # All crates at once, whatever of them is run: another choice would resolve other features and build much anew.
 TESTS := $(CARGO) nextest run --cargo-profile $(PROFILE) --workspace --features hunhe-gateway/planted
-export HUNHE_RECORDINGS ?= $(CURDIR)/../shared/data
+export TESTS_RECORDINGS ?= $(CURDIR)/../shared/data
 
 .PHONY: help demo test bench sim alarms fleet acknowledgement kills overload faults siege power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
 
@@ -47,13 +47,13 @@ unit: ## unit, property and table tests of all crates
 	$(TESTS) -E 'not package(hunhe-tests)'
 
 pipeline: build ## end to end with the real Mosquitto and VictoriaMetrics
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast -E 'package(hunhe-tests)'
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast -E 'package(hunhe-tests)'
 
 browser: build ## the page in Chromium, Chinese and English
 	@.ci/browser
 
 fuzz: ## every decoder against mutated input, INPUTS=1000000 over all, about a minute; SEED=n is another run
-	HUNHE_FUZZ_INPUTS=$(or $(INPUTS),1000000) $(if $(SEED),HUNHE_FUZZ_SEED=$(SEED)) \
+	TESTS_FUZZ_INPUTS=$(or $(INPUTS),1000000) $(if $(SEED),TESTS_FUZZ_SEED=$(SEED)) \
 		$(TESTS) --success-output immediate -E 'binary_id(hunhe-fuzz::fuzz)'
 
 fixtures: ## write seeds/fixtures again: what each format on disk looks like today
@@ -62,7 +62,7 @@ fixtures: ## write seeds/fixtures again: what each format on disk looks like tod
 
 bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.js and a Python pipeline
 	mkdir -p $(REPORTS)
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
 
 sim: build ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0, PROFILE=ci or release; overnight SEEDS=1000000
 	mkdir -p $(REPORTS)
@@ -70,40 +70,40 @@ sim: build ## seeded histories of a small city with crashes and an oracle; SEEDS
 
 alarms: build ## from a detector's report to a webhook, with a backlog of forty days beside it, about 2 minutes
 	mkdir -p $(REPORTS)
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-alarms
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-alarms
 
 fleet: build ## a day of the whole city, about 238,000 devices, through the gateway; about 5 minutes
 	mkdir -p $(REPORTS)
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-fleet $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-fleet $(ARGS)
 
 acknowledgement: build ## from a delivery to its acknowledgement at 5,000 messages a second, half a minute
 	mkdir -p $(REPORTS)
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality acknowledgement $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality acknowledgement $(ARGS)
 
 COUNT ?= 200
 kills: build ## COUNT=200 SIGKILLs under load, about 12 minutes; SEED=n repeats the draws of one that was printed
 	mkdir -p $(REPORTS)
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality kills --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality kills --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 overload: build ## ten times the load for a minute in 256 MiB; needs to be root for the memory limit
 	mkdir -p $(REPORTS)
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality overload $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality overload $(ARGS)
 
 faults: build ## each fault on the real programs, its figures in target/report/faults.json, about 10 minutes
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast \
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast \
 		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|outputs|backup|http|flood)$$/)'
 
 siege: build ## attackers one by one and all together beside honest readings and true alarms, about 6 minutes; ARGS="--only NAME"
 	mkdir -p $(REPORTS)
-	HUNHE_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-siege $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-siege $(ARGS)
 
 IMAGES ?= 200000
 power: ## IMAGES=200000 power cuts of journal and outbox, with further cuts in recovery, about 2 minutes
-	HUNHE_POWER_IMAGES=$(IMAGES) $(TESTS) -E 'test(power::)'
+	TESTS_POWER_IMAGES=$(IMAGES) $(TESTS) -E 'test(power::)'
 
 JOURNAL_MIB ?= 1024
 restart: build ## a kill with JOURNAL_MIB=1024 in the journal, and the time to the first acknowledgement, about 2 minutes
-	HUNHE_JOURNAL_MIB=$(JOURNAL_MIB) HUNHE_BIN_DIR=$(abspath $(BIN)) $(TESTS) -E 'binary_id(hunhe-tests::restart)'
+	TESTS_JOURNAL_MIB=$(JOURNAL_MIB) TESTS_BIN_DIR=$(abspath $(BIN)) $(TESTS) -E 'binary_id(hunhe-tests::restart)'
 
 mutants: build ## plant each bug of tests/mutants/mutants.toml in a copy and see the test that is named notice it; about half an hour
 	mkdir -p $(REPORTS)

@@ -656,8 +656,8 @@ fn planted_drop() -> anyhow::Result<Option<u64>> {
     if !cfg!(feature = "planted") {
         return Ok(None);
     }
-    let Ok(nth) = std::env::var("HUNHE_PLANT_DROP") else { return Ok(None) };
-    Ok(Some(nth.parse().context("HUNHE_PLANT_DROP is the number of the sample to drop")?))
+    let Ok(nth) = std::env::var("PLANT_DROP") else { return Ok(None) };
+    Ok(Some(nth.parse().context("PLANT_DROP is the number of the sample to drop")?))
 }
 
 async fn run_until_signal(config: Config, registry: Registry, extras: Extras) -> anyhow::Result<()> {

@@ -151,14 +151,14 @@ fn distribution(title: &str, mut sizes: Vec<usize>) -> (usize, usize) {
 
 fn recordings() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    root.join(env::var_os("HUNHE_RECORDINGS").unwrap_or_else(|| "../shared/data".into()))
+    root.join(env::var_os("TESTS_RECORDINGS").unwrap_or_else(|| "../shared/data".into()))
 }
 
 #[test]
 fn days_of_real_meters_fit() {
     let path = recordings().join("gas_fluvius/gas_daily_45meters_2024.csv");
     let Ok(text) = fs::read_to_string(&path) else {
-        println!("NOT PROVED: {} is absent; name its folder in HUNHE_RECORDINGS", path.display());
+        println!("NOT PROVED: {} is absent; name its folder in TESTS_RECORDINGS", path.display());
         return;
     };
     let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split(',').collect()).collect();

@@ -1,7 +1,7 @@
 //! Alerts reach their receivers: through ten SIGKILLs of the gateway, past a receiver that is dead, and with every kind
 //! of bad answer told apart. The judge is the receiver, which knows nothing of the gateway's logs.
 //!
-//! The moments of the kills are drawn from a seed (`HUNHE_KILL_SEED`).
+//! The moments of the kills are drawn from a seed (`TESTS_KILL_SEED`).
 
 #![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 
@@ -78,7 +78,7 @@ fn by_alert(taken: &[Received]) -> BTreeMap<String, Vec<String>> {
 fn ten_kills_lose_no_raise_and_no_end_and_invent_none() {
     const DETECTORS: usize = 12;
     const ROUNDS: usize = 20;
-    let seed = std::env::var("HUNHE_KILL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
+    let seed = std::env::var("TESTS_KILL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let webhook = Webhook::start();

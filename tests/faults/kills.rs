@@ -1,7 +1,7 @@
 //! SIGKILL of gateway, broker and agent in turn, ten times during the replay of the recording: nothing lost, nothing
 //! stored twice, back within two seconds.
 //!
-//! The moments are drawn from a seed (`HUNHE_KILL_SEED`), as counts of samples that the gateway has received, so that a
+//! The moments are drawn from a seed (`TESTS_KILL_SEED`), as counts of samples that the gateway has received, so that a
 //! slow machine is not hit at other stages than a fast one.
 
 use std::{
@@ -31,7 +31,7 @@ const RESTART_MAX: Duration = Duration::from_secs(2);
 
 #[test]
 fn ten_kills_lose_nothing_and_double_nothing() {
-    let seed = std::env::var("HUNHE_KILL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_211_231);
+    let seed = std::env::var("TESTS_KILL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_211_231);
     let recording = Recording::read();
     let dir = tempfile::tempdir().expect("a folder");
     let mut broker = Mosquitto::start(dir.path(), Saving::OnChanges);

@@ -10,7 +10,7 @@ const KILLS: u64 = 10;
 const MESSAGES_PER_S: u64 = 5_000;
 
 fn history(saving: Saving, name: &str) {
-    let seed = std::env::var("HUNHE_KILL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
+    let seed = std::env::var("TESTS_KILL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
     let figures = kill_campaign::run(&kill_campaign::Plan {
         kills: KILLS,
         seed,

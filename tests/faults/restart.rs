@@ -3,7 +3,7 @@
 //! What fills the journal are large messages that are no reports, of all meters in turn, so that each stays within its share: on
 //! the way they show that a flood of large
 //! refusals is more than one turn of the embedded store takes, and that it goes on all the same.
-//! `HUNHE_JOURNAL_MIB` sets the journal's size; 1024 is the campaign's.
+//! `TESTS_JOURNAL_MIB` sets the journal's size; 1024 is the campaign's.
 #![expect(clippy::expect_used, reason = "a broken promise fails loudly here")]
 
 use std::{
@@ -31,7 +31,7 @@ fn journal_bytes(data: &Path) -> u64 {
 
 #[test]
 fn after_a_kill_with_a_long_journal_acknowledgements_come_at_once_and_nothing_is_lost() {
-    let mib: u64 = std::env::var("HUNHE_JOURNAL_MIB").map_or(96, |mib| mib.parse().expect("a size in MiB"));
+    let mib: u64 = std::env::var("TESTS_JOURNAL_MIB").map_or(96, |mib| mib.parse().expect("a size in MiB"));
     let dir = tempfile::tempdir().expect("a folder");
     let broker = FakeBroker::start();
     let meters = Meters::new(1_000, 100);

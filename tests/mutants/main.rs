@@ -231,7 +231,7 @@ impl Copy {
             .env("CARGO_TARGET_DIR", &self.target)
             // A bug touches one file: most of its crate need not be built anew.
             .env("CARGO_INCREMENTAL", "1")
-            .env("HUNHE_BIN_DIR", self.target.join("ci"))
+            .env("TESTS_BIN_DIR", self.target.join("ci"))
             .output()
             .map_err(|error| format!("{words}: {error}"))
     }

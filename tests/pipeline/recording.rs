@@ -86,7 +86,7 @@ fn the_recording_arrives_exactly_and_the_ledger_closes() {
 
 #[test]
 fn a_sample_dropped_on_purpose_is_exactly_one_unexplained() {
-    let path = replayed(&[("HUNHE_PLANT_DROP", "5000")]);
+    let path = replayed(&[("PLANT_DROP", "5000")]);
     let (code, ledger) = path.gateway.ledger_command();
     assert_eq!((&ledger["unexplained"], &ledger["closed"]), (&json!(1), &json!(false)), "{ledger}");
     assert_eq!(ledger["stored"], path.recording.samples - 1, "{ledger}");

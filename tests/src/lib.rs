@@ -57,10 +57,10 @@ pub fn seeds(below: &str) -> PathBuf {
     project_dir().join("seeds").join(below)
 }
 
-/// A program of this project: in `HUNHE_BIN_DIR`, else where this one was built.
+/// A program of this project: in `TESTS_BIN_DIR`, else where this one was built.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    let dir = std::env::var_os("HUNHE_BIN_DIR").map_or_else(
+    let dir = std::env::var_os("TESTS_BIN_DIR").map_or_else(
         || {
             let own = std::env::current_exe().expect("a program knows its own path");
             let dir = own.parent().expect("a program lies in a folder");
@@ -70,7 +70,7 @@ pub fn program(name: &str) -> PathBuf {
         PathBuf::from,
     );
     let path = dir.join(name);
-    assert!(path.is_file(), "{} is missing: run `make build` first, or set HUNHE_BIN_DIR", path.display());
+    assert!(path.is_file(), "{} is missing: run `make build` first, or set TESTS_BIN_DIR", path.display());
     path
 }
 

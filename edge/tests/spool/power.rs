@@ -1,6 +1,6 @@
 //! Power cuts at any call, with further cuts in the recoveries that follow, and any one call that fails.
 //!
-//! `HUNHE_POWER_IMAGES` sets how many images are made; a failing one is named by its number, and is the same each time.
+//! `TESTS_POWER_IMAGES` sets how many images are made; a failing one is named by its number, and is the same each time.
 
 use super::{DEVICES, Knowledge, Known, Random, User, check, open};
 use hunhe_disk::simulated::{Action, Fate, SimulatedDisk};
@@ -51,7 +51,7 @@ fn history(seed: u64) -> Vec<Moment> {
 }
 
 fn images() -> u64 {
-    std::env::var("HUNHE_POWER_IMAGES").map_or(10_000, |images| images.parse().expect("a number of images"))
+    std::env::var("TESTS_POWER_IMAGES").map_or(10_000, |images| images.parse().expect("a number of images"))
 }
 
 /// Images whose number leaves `rest` when divided by 2: two tests share the work.

@@ -40,13 +40,8 @@ const VARIABLE_PREFIX: &str = "HUNHE_";
 /// Variables of the edge agent, which may run in the same environment.
 const FOREIGN_PREFIX: &str = "HUNHE_EDGE_";
 
-/// Variables that other parts read: the demonstration and the project's own tests.
-const READ_ELSEWHERE: [&str; 4] = ["HUNHE_SEEDS_DIR", "HUNHE_RECORDINGS", "HUNHE_BIN_DIR", "HUNHE_FUZZ_S"];
-
-/// Whether a variable is no key of the configuration and yet no mistake.
-fn is_read_elsewhere(name: &str) -> bool {
-    READ_ELSEWHERE.contains(&name) || (cfg!(feature = "planted") && name == "HUNHE_PLANT_DROP")
-}
+/// A variable of the demonstration, which reads it before there is a configuration.
+const SEEDS_VARIABLE: &str = "HUNHE_SEEDS_DIR";
 
 /// What lies above the defaults, from the weakest to the strongest.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +60,7 @@ impl Layers {
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let ours = |name: &str| {
-            name.starts_with(VARIABLE_PREFIX) && !name.starts_with(FOREIGN_PREFIX) && !is_read_elsewhere(name)
+            name.starts_with(VARIABLE_PREFIX) && !name.starts_with(FOREIGN_PREFIX) && name != SEEDS_VARIABLE
         };
         let variables = std::env::vars_os().map(|(name, value)| (text(name), value));
         let environment = variables.filter(|(name, _)| ours(name)).map(|(name, value)| (name, text(value)));

@@ -1,7 +1,7 @@
 //! Power cuts at any call, with further cuts in the recoveries that follow, and any one call that fails.
 //!
 //! The oracle is what the log's user knows: up to which record the log said "durable", and up to which it may forget.
-//! `HUNHE_POWER_IMAGES` sets how many images are made; a failing one is named by its number, and is the same each time.
+//! `TESTS_POWER_IMAGES` sets how many images are made; a failing one is named by its number, and is the same each time.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -161,7 +161,7 @@ fn history(seed: u64) -> Vec<Moment> {
 }
 
 fn images() -> u64 {
-    std::env::var("HUNHE_POWER_IMAGES").map_or(20_000, |images| images.parse().expect("a number of images"))
+    std::env::var("TESTS_POWER_IMAGES").map_or(20_000, |images| images.parse().expect("a number of images"))
 }
 
 /// Images whose number leaves `rest` when divided by 2: two tests share the work.

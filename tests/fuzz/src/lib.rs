@@ -2,8 +2,8 @@
 //! its *target* checks. No nightly compiler, no instrumentation: mutation of a corpus, in process, repeatable by its seed.
 //!
 //! - The corpus of a target is `seeds/corpus/<target>` and what the target makes itself; all of it is tried first, unmutated.
-//! - `HUNHE_FUZZ_INPUTS` is the number of inputs over all targets, by [`SHARES`]; without it a few seconds' worth.
-//! - `HUNHE_FUZZ_SEED` starts another run. A run prints its inputs, how many were accepted, and its seed.
+//! - `TESTS_FUZZ_INPUTS` is the number of inputs over all targets, by [`SHARES`]; without it a few seconds' worth.
+//! - `TESTS_FUZZ_SEED` starts another run. A run prints its inputs, how many were accepted, and its seed.
 //! - An input that fails is printed in hexadecimal. Kept as a file in the corpus, it is tried first for ever.
 //!
 //! Allocation is counted over the whole judgement of an input, what was freed again included: a bound on that is one on the
@@ -83,8 +83,8 @@ pub struct Outcome {
 /// # Panics
 /// Where `judge` does, or an input makes it allocate more than the target allows.
 pub fn run(target: &Target<'_>, mut judge: impl FnMut(&[u8]) -> bool) -> Outcome {
-    let total = number("HUNHE_FUZZ_INPUTS").unwrap_or(INPUTS_BY_DEFAULT);
-    let seed = number("HUNHE_FUZZ_SEED").unwrap_or(SEED_BY_DEFAULT);
+    let total = number("TESTS_FUZZ_INPUTS").unwrap_or(INPUTS_BY_DEFAULT);
+    let seed = number("TESTS_FUZZ_SEED").unwrap_or(SEED_BY_DEFAULT);
     let wanted = inputs_of(target.name, total);
     let begun = Instant::now();
     let watchdog = Watchdog::start(target.name);
