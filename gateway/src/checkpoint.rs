@@ -9,7 +9,8 @@
 //!
 //! The header keeps this layout in every later format, so that a newer one is refused by name and not taken for damage.
 
-use crate::{formats::Newer, journal::Lsn};
+use crate::journal::Lsn;
+use hunhe_disk::NewerFormat;
 use hunhe_disk::{Appender, Disk, File, Open};
 use hunhe_gateway_core::view::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,7 @@ pub enum CheckpointError {
     },
     /// Written by a newer version.
     #[error(transparent)]
-    Newer(#[from] Newer),
+    NewerFormat(#[from] NewerFormat),
     /// The state does not serialise: a defect.
     #[error("checkpoint cannot be encoded")]
     Encode(#[from] postcard::Error),
@@ -86,7 +87,7 @@ impl Checkpoints {
     /// Opens the directory, creating it, and reads what is there.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`] and [`CheckpointError::Newer`].
+    /// [`CheckpointError::Io`] and [`CheckpointError::NewerFormat`].
     pub fn open(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(Self, Found), CheckpointError> {
         disk.make_dir(dir).map_err(|source| CheckpointError::Io { path: dir.into(), source })?;
         let mut found = Found { newest: None, damaged: Vec::new() };
@@ -247,7 +248,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Option<(u64, Checkpoint<'static>)>
     let checkpoint = match header.version {
         VERSION => postcard::from_bytes(body).ok(),
         0 => None,
-        _ => return Err(Newer { path: path.into(), found: header.version, known: VERSION }.into()),
+        _ => return Err(NewerFormat { path: path.into(), found: header.version, known: VERSION }.into()),
     };
     Ok(checkpoint.map(|checkpoint| (header.sequence, checkpoint)))
 }
@@ -356,7 +357,7 @@ fn copy(
 /// Refuses a folder that holds a checkpoint of a newer format, and changes nothing.
 ///
 /// # Errors
-/// [`CheckpointError::Io`] and [`CheckpointError::Newer`].
+/// [`CheckpointError::Io`] and [`CheckpointError::NewerFormat`].
 pub fn refuse_newer(disk: &dyn Disk, dir: &Path) -> Result<(), CheckpointError> {
     for name in NAMES {
         let path = dir.join(name);

@@ -21,7 +21,8 @@ use hunhe_proto::class::Class;
 use hunhe_proto::id::Id;
 
 use crate::config::{Config, Fault, Faults, Place};
-use crate::formats::{self, FormatError, Newer};
+use crate::formats::{self, FolderError};
+use hunhe_disk::{NEWER_FORMAT_REMEDY, NewerFormat};
 
 pub use classes::read_class;
 pub use pseudonyms::Pseudonyms;
@@ -102,14 +103,14 @@ pub fn read(config: &Config) -> Result<Enrolled, Faults> {
 }
 
 /// A data folder that cannot be used is told with all other faults, before the mapping in it could be written.
-fn fault_of(refused: FormatError, data_dir: &Path) -> Fault {
+fn fault_of(refused: FolderError, data_dir: &Path) -> Fault {
     let place = |path: &Path| Place::whole(&path.display().to_string());
     match refused.newer() {
-        Some(Newer { path, found, known }) => {
+        Some(NewerFormat { path, found, known }) => {
             let what = format!(
                 "has format {found}, and this version reads up to {known}: it was written by a newer Hunhe"
             );
-            Fault::new(place(path), "", what, formats::REMEDY)
+            Fault::new(place(path), "", what, NEWER_FORMAT_REMEDY)
         }
         None => {
             let what = format!("{:#}", anyhow::Error::from(refused));

@@ -25,36 +25,15 @@ use crate::{
     sinks::cursor::{self, CursorError},
     store,
 };
-use hunhe_disk::Disk;
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
-
-/// What to do about a newer Hunhe's folder.
-pub(crate) const REMEDY: &str = "start that version again, or restore a backup made before it";
-
-/// A file that a newer Hunhe wrote.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{path} has format {found}, and this version reads up to {known}: it was written by a newer Hunhe, and nothing was \
-     changed; {REMEDY}"
-)]
-pub struct Newer {
-    /// The file.
-    pub path: PathBuf,
-    /// Its version.
-    pub found: u32,
-    /// The newest this program reads.
-    pub known: u32,
-}
+use hunhe_disk::{Disk, FormatError, NewerFormat};
+use std::{io, path::Path};
 
 /// Why a data folder is not used.
 #[derive(Debug, thiserror::Error)]
-pub enum FormatError {
-    /// A newer Hunhe's.
+pub enum FolderError {
+    /// A file has a newer format, or cannot be read.
     #[error(transparent)]
-    Newer(#[from] Newer),
+    Format(#[from] FormatError),
     /// A log cannot be looked at, or is a newer Hunhe's.
     #[error(transparent)]
     Log(#[from] journal::Error),
@@ -64,25 +43,17 @@ pub enum FormatError {
     /// A cursor cannot be looked at, or is a newer Hunhe's.
     #[error(transparent)]
     Cursor(#[from] CursorError),
-    /// The folder cannot be looked at.
-    #[error("cannot look at {path}: check its permissions")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
 }
 
-impl FormatError {
+impl FolderError {
     /// The newer Hunhe's file, where it is one.
     #[must_use]
-    pub fn newer(&self) -> Option<&Newer> {
+    pub fn newer(&self) -> Option<&NewerFormat> {
         match self {
-            Self::Newer(newer)
+            Self::Format(FormatError::NewerFormat(newer))
             | Self::Log(journal::Error::NewerFormat(newer))
-            | Self::Checkpoint(CheckpointError::Newer(newer))
-            | Self::Cursor(CursorError::Newer(newer)) => Some(newer),
+            | Self::Checkpoint(CheckpointError::NewerFormat(newer))
+            | Self::Cursor(CursorError::NewerFormat(newer)) => Some(newer),
             _ => None,
         }
     }
@@ -91,12 +62,12 @@ impl FormatError {
 /// Looks at all that lies in a data folder, and changes nothing. A folder that is missing, in whole or in part, is fine.
 ///
 /// # Errors
-/// [`FormatError`]: the first piece of a newer Hunhe, or what the disk refuses.
-pub fn refuse_newer(disk: &dyn Disk, data_dir: &Path) -> Result<(), FormatError> {
+/// [`FolderError`]: the first piece of a newer Hunhe, or what the disk refuses.
+pub fn refuse_newer(disk: &dyn Disk, data_dir: &Path) -> Result<(), FolderError> {
     let names = match disk.names(data_dir) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(FormatError::Io { path: data_dir.into(), source }),
+        Err(source) => return Err(FormatError::Io { path: data_dir.into(), source }.into()),
     };
     for log in ["journal", "decided", "alerts"] {
         refuse_newer_segments(disk, &data_dir.join(log))?;
@@ -106,14 +77,6 @@ pub fn refuse_newer(disk: &dyn Disk, data_dir: &Path) -> Result<(), FormatError>
         cursor::refuse_newer(disk, &data_dir.join(cursor))?;
     }
     store::refuse_newer(disk, &data_dir.join("store"))?;
-    enrol::Pseudonyms::refuse_newer(disk, data_dir)
-}
-
-/// A whole file, if it is there.
-pub(crate) fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, FormatError> {
-    match disk.read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(FormatError::Io { path: path.into(), source }),
-    }
+    enrol::Pseudonyms::refuse_newer(disk, data_dir)?;
+    Ok(())
 }

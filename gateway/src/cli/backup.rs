@@ -80,7 +80,7 @@ pub enum SaveError {
     Backup(#[from] BackupError),
     /// A newer version's folder.
     #[error(transparent)]
-    Format(#[from] crate::formats::FormatError),
+    Format(#[from] crate::formats::FolderError),
     /// The store cannot be read.
     #[error("the embedded store cannot be read")]
     Store(#[source] StoreError),

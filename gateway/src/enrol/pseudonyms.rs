@@ -17,8 +17,8 @@ use hunhe_proto::id::Id;
 
 use super::{FAULTS_PER_FILE_MAX, read_text};
 use crate::config::{Fault, Place};
-use crate::formats::{self, FormatError, Newer};
 use hunhe_disk::Disk;
+use hunhe_disk::{FormatError, NewerFormat, read_if_there};
 
 const HEADER: &str = "device,pseudonym";
 const FORMAT: u32 = 1;
@@ -66,11 +66,11 @@ impl Pseudonyms {
     /// [`FormatError`].
     pub fn refuse_newer(disk: &dyn Disk, data_dir: &Path) -> Result<(), FormatError> {
         let path = Self::file(data_dir);
-        let bytes = formats::read_if_there(disk, &path)?.unwrap_or_default();
+        let bytes = read_if_there(disk, &path)?.unwrap_or_default();
         let line = bytes.split(|&byte| byte == b'\n').next().and_then(|line| std::str::from_utf8(line).ok());
         let format = line.and_then(|line| line.trim_end().strip_prefix(TITLE)?.parse().ok());
         match format {
-            Some(found) if found > FORMAT => Err(Newer { path, found, known: FORMAT }.into()),
+            Some(found) if found > FORMAT => Err(NewerFormat { path, found, known: FORMAT }.into()),
             _ => Ok(()),
         }
     }

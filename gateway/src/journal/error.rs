@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Lsn;
-use crate::formats::Newer;
+use hunhe_disk::NewerFormat;
 
 /// A log that cannot be opened, or cannot go on. Cloneable, because a failed writer repeats its first error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum Error {
     },
     /// A newer program wrote this log.
     #[error(transparent)]
-    NewerFormat(#[from] Newer),
+    NewerFormat(#[from] NewerFormat),
     /// Sizes that cannot work.
     #[error(
         "log {dir}: segments of {segment_bytes} bytes under a limit of {limit_bytes} cannot work: \

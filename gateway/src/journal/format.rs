@@ -7,7 +7,7 @@ use hunhe_disk::{Disk, Open};
 
 use super::error::Error;
 use super::segment::{self, FORMAT_VERSION, Header};
-use crate::formats::Newer;
+use hunhe_disk::NewerFormat;
 
 /// Refuses a log of which a segment has a newer format. Reads headers alone; an absent directory is fine.
 ///
@@ -33,5 +33,5 @@ pub fn refuse_newer_segments(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
 }
 
 pub(super) fn newer(path: &Path, found: u8) -> Error {
-    Newer { path: path.into(), found: found.into(), known: FORMAT_VERSION.into() }.into()
+    NewerFormat { path: path.into(), found: found.into(), known: FORMAT_VERSION.into() }.into()
 }

@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 use hunhe_disk::{Disk, File, Open};
 
-use crate::{formats::Newer, journal::Lsn};
+use crate::journal::Lsn;
+use hunhe_disk::NewerFormat;
 
 /// What a cursor's file name ends with.
 pub const SUFFIX: &str = ".cursor";
@@ -63,7 +64,7 @@ pub enum CursorError {
     },
     /// A newer program wrote it.
     #[error(transparent)]
-    Newer(#[from] Newer),
+    NewerFormat(#[from] NewerFormat),
 }
 
 impl CursorError {
@@ -84,7 +85,7 @@ impl CursorFile {
     /// Opens the file, or creates it, and says what it held.
     ///
     /// # Errors
-    /// [`CursorError::Newer`], and [`CursorError::Io`] where the operating system refuses.
+    /// [`CursorError::NewerFormat`], and [`CursorError::Io`] where the operating system refuses.
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<(Self, Held), CursorError> {
         let file = disk.open(path, Open::Keep).map_err(CursorError::io("open", path))?;
         let empty = file.is_empty().map_err(CursorError::io("read", path))?;
@@ -156,7 +157,8 @@ fn read_slot(file: &dyn File, index: u64, path: &Path) -> Result<Option<(u64, Cu
             Err(error) => return Err(CursorError::io("read", path)(error)),
         }
     }
-    parse(&slot).map_err(|found| Newer { path: path.to_owned(), found: found.into(), known: FORMAT }.into())
+    parse(&slot)
+        .map_err(|found| NewerFormat { path: path.to_owned(), found: found.into(), known: FORMAT }.into())
 }
 
 /// A whole slot; `Err` with its format where that is a newer one.

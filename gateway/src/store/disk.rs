@@ -10,11 +10,11 @@ use super::{
     Options, StoreError,
     format::{self, FORMAT},
 };
-use crate::formats::{FormatError, Newer};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode,
     config::{BlockSizePolicy, CompressionPolicy},
 };
+use hunhe_disk::{FormatError, NewerFormat};
 use jiff::{
     Timestamp,
     civil::{Date, Time},
@@ -214,7 +214,7 @@ pub(super) fn check_format(meta: &Keyspace, options: &Options) -> Result<(), Sto
     match found {
         Some(FORMAT) => Ok(()),
         Some(found) if found > FORMAT => {
-            let newer = Newer { path: options.dir.clone(), found, known: FORMAT };
+            let newer = NewerFormat { path: options.dir.clone(), found, known: FORMAT };
             Err(FormatError::from(newer).into())
         }
         _ => Err(StoreError::Corrupt { what: "format" }),

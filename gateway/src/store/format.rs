@@ -7,8 +7,8 @@
 //! Who raises the version writes this file durably before anything else. It is made where it is missing or rotten, once
 //! the database itself has said its format.
 
-use crate::formats::{FormatError, Newer, read_if_there};
 use hunhe_disk::{Disk, Open};
+use hunhe_disk::{FormatError, NewerFormat, read_if_there};
 use std::{io, path::Path};
 
 /// The version of everything that this store writes.
@@ -37,7 +37,9 @@ fn marked(disk: &dyn Disk, dir: &Path) -> Result<Option<u32>, FormatError> {
 /// [`FormatError`].
 pub fn refuse_newer(disk: &dyn Disk, dir: &Path) -> Result<(), FormatError> {
     match marked(disk, dir)? {
-        Some(found) if found > FORMAT => Err(Newer { path: dir.join(MARKER), found, known: FORMAT }.into()),
+        Some(found) if found > FORMAT => {
+            Err(NewerFormat { path: dir.join(MARKER), found, known: FORMAT }.into())
+        }
         _ => Ok(()),
     }
 }

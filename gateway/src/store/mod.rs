@@ -71,8 +71,8 @@ pub use retain::{Retained, Retired};
 pub use rollup::Rollup;
 pub use scan::{Series, Stretch};
 
-use crate::formats::FormatError;
 use disk::Disk;
+use hunhe_disk::FormatError;
 use memory::Memory;
 use std::{
     path::PathBuf,

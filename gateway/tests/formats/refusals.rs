@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hunhe_disk::{FormatError, NewerFormat};
 use hunhe_gateway::{
     checkpoint::{CheckpointError, Checkpoints},
     config::{DecidedLimits, JournalLimits},
-    formats::{FormatError, Newer, refuse_newer},
+    formats::{FolderError, refuse_newer},
     journal::{self, Writer, inspect},
     recover::{Layout, Recovered, bound_cursor},
     sinks::cursor::{CursorError, CursorFile},
@@ -115,8 +116,8 @@ fn a_start_on_a_folder_with_one_newer_piece_is_refused_by_name_and_leaves_every_
         let before = content(dir.path());
         let error = Recovered::open(&disk, &layout(dir.path()), 7).unwrap_err();
         assert_eq!(
-            error.downcast_ref::<FormatError>().and_then(FormatError::newer),
-            Some(&Newer { path: path.clone(), found, known }),
+            error.downcast_ref::<FolderError>().and_then(FolderError::newer),
+            Some(&NewerFormat { path: path.clone(), found, known }),
             "{error:#}"
         );
         let words = format!("{error:#}");
@@ -143,7 +144,7 @@ fn a_newer_piece_alone_is_refused_too_and_nothing_is_made_beside_it() {
         fs::copy(dir.path().join(&file), alone.path().join(&file)).unwrap();
         let before = content(alone.path());
         let error = Recovered::open(&hunhe_disk::real(), &layout(alone.path()), 7).unwrap_err();
-        assert!(error.downcast_ref::<FormatError>().unwrap().newer().is_some(), "{error:#}");
+        assert!(error.downcast_ref::<FolderError>().unwrap().newer().is_some(), "{error:#}");
         assert_eq!(content(alone.path()), before, "{}", file.display());
     }
 }
@@ -204,7 +205,10 @@ fn each_piece_refuses_by_itself_and_leaves_its_bytes() {
         match file.to_str().unwrap() {
             segment if segment.ends_with(".seg") => {
                 let error = Writer::open(story::log(folder)).unwrap_err();
-                assert!(matches!(error, journal::Error::NewerFormat(Newer { found: 2, .. })), "{error}");
+                assert!(
+                    matches!(error, journal::Error::NewerFormat(NewerFormat { found: 2, .. })),
+                    "{error}"
+                );
                 for look in [inspect::verify, inspect::stat, inspect::repair] {
                     let error = look(&disk, folder).unwrap_err();
                     assert!(matches!(error, journal::Error::NewerFormat(_)), "{error}");
@@ -212,16 +216,19 @@ fn each_piece_refuses_by_itself_and_leaves_its_bytes() {
             }
             "checkpoint/checkpoint-0" => {
                 let error = Checkpoints::open(&disk, folder).unwrap_err();
-                assert!(matches!(error, CheckpointError::Newer(Newer { found: 2, .. })), "{error}");
+                assert!(
+                    matches!(error, CheckpointError::NewerFormat(NewerFormat { found: 2, .. })),
+                    "{error}"
+                );
             }
             "influx.cursor" => {
                 let error = CursorFile::open(&*disk, &path).unwrap_err();
-                assert!(matches!(error, CursorError::Newer(Newer { found: 2, .. })), "{error}");
-                assert!(matches!(bound_cursor(&*disk, &path, 9), Err(CursorError::Newer(_))));
+                assert!(matches!(error, CursorError::NewerFormat(NewerFormat { found: 2, .. })), "{error}");
+                assert!(matches!(bound_cursor(&*disk, &path, 9), Err(CursorError::NewerFormat(_))));
             }
             "store/format" => {
                 let Err(error) = story::open_store(folder) else { panic!("a newer store was opened") };
-                assert!(matches!(error, StoreError::Format(FormatError::Newer(_))), "{error}");
+                assert!(matches!(error, StoreError::Format(FormatError::NewerFormat(_))), "{error}");
             }
             "pseudonyms.csv" => {
                 let mut faults = Vec::new();

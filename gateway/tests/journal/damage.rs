@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hunhe_gateway::formats::Newer;
+use hunhe_disk::NewerFormat;
 use hunhe_gateway::journal::{AsideReason, Error, Finding, Gap, Lsn, Writer, inspect};
 
 use super::{Got, files, folder, open, options, read_from, write_through};
@@ -198,7 +198,7 @@ fn a_newer_format_is_refused_by_its_number_and_left_alone() {
     fs::write(&paths[2], &bytes).unwrap();
     let before = files(dir.path());
     let error = Writer::open(options(dir.path(), 4096)).unwrap_err();
-    assert!(matches!(error, Error::NewerFormat(Newer { found: 9, known: 1, .. })), "{error}");
+    assert!(matches!(error, Error::NewerFormat(NewerFormat { found: 9, known: 1, .. })), "{error}");
     assert!(matches!(inspect::verify(&hunhe_disk::real(), dir.path()), Err(Error::NewerFormat(_))));
     assert!(matches!(inspect::repair(&hunhe_disk::real(), dir.path()), Err(Error::NewerFormat(_))));
     assert_eq!(files(dir.path()), before);

@@ -10,8 +10,11 @@
 //! What it deliberately is not: a general file system (no times, permissions, links, seek or buffers), and no retry
 //! beyond `EINTR`: a failed sync is the caller's, who must take it as final.
 
+mod format;
 mod real;
 pub mod simulated;
+
+pub use format::{FormatError, NEWER_FORMAT_REMEDY, NewerFormat, read_if_there};
 
 use std::{fmt, io, path::Path, sync::Arc};
 

@@ -55,7 +55,7 @@ fn a_damaged_checkpoint_leaves_the_other_one() {
         let before = disk.files();
         let (mut files, found) = match Checkpoints::open(&disk.handle(), Path::new(DIR)) {
             Ok(opened) => opened,
-            Err(CheckpointError::Newer(newer)) => {
+            Err(CheckpointError::NewerFormat(newer)) => {
                 assert!(forged && newer.found > 1, "{newer}");
                 assert_eq!(disk.files(), before, "a newer one is left as it is");
                 return false;

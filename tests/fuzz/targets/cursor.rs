@@ -45,7 +45,7 @@ fn cursor_files_hold_what_was_written_or_are_damaged() {
         file.write_all_at(bytes, 0).unwrap();
         let refused = refuse_newer(&disk, path).is_err();
         match CursorFile::open(&disk, path) {
-            Err(CursorError::Newer(_)) => {
+            Err(CursorError::NewerFormat(_)) => {
                 assert!(refused);
                 assert_eq!(disk.read(path).unwrap(), bytes, "a newer one is left as it is");
                 false
