@@ -42,7 +42,6 @@ use crate::{
     backup::Source,
     clock::Clock,
     intake::Acknowledger,
-    journal::{Intake, Tail},
     lane::LaneHandle,
     notify::status::OutputStatus,
     places::Places,
@@ -51,6 +50,7 @@ use crate::{
     store::{Store, StoreError},
 };
 use hunhe_gateway_core::registry::Registry;
+use hunhe_log::{Intake, Tail};
 use queries::{Fresh, Queries};
 use reads::Reads;
 use std::{

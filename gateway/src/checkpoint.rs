@@ -9,10 +9,10 @@
 //!
 //! The header keeps this layout in every later format, so that a newer one is refused by name and not taken for damage.
 
-use crate::journal::Lsn;
 use hunhe_disk::NewerFormat;
 use hunhe_disk::{Appender, Disk, File, Open};
 use hunhe_gateway_core::view::Snapshot;
+use hunhe_log::Lsn;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,

@@ -35,11 +35,11 @@ pub use channel::StoredChannel;
 pub use samples::{SampleSets, Samples};
 pub use windows::{Window, Windows};
 
-use crate::journal::{AppendError, Writer};
 use hunhe_gateway_core::{
     event::{Decisions, Refusal},
     registry::{ClassRules, Registry},
 };
+use hunhe_log::{AppendError, Writer};
 use hunhe_proto::id::Id;
 use numbers::{Fields, put_text, put_varint};
 

@@ -20,12 +20,13 @@
 
 use crate::{
     checkpoint::{self, CheckpointError},
-    enrol,
-    journal::{self, refuse_newer_segments},
-    sinks::cursor::{self, CursorError},
-    store,
+    enrol, store,
 };
 use hunhe_disk::{Disk, FormatError, NewerFormat};
+use hunhe_log::{
+    cursor::{self, CursorError},
+    refuse_newer_segments,
+};
 use std::{io, path::Path};
 
 /// Why a data folder is not used.
@@ -36,7 +37,7 @@ pub enum FolderError {
     Format(#[from] FormatError),
     /// A log cannot be looked at, or is a newer Hunhe's.
     #[error(transparent)]
-    Log(#[from] journal::Error),
+    Log(#[from] hunhe_log::Error),
     /// Checkpoints cannot be looked at, or are a newer Hunhe's.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -51,7 +52,7 @@ impl FolderError {
     pub fn newer(&self) -> Option<&NewerFormat> {
         match self {
             Self::Format(FormatError::NewerFormat(newer))
-            | Self::Log(journal::Error::NewerFormat(newer))
+            | Self::Log(hunhe_log::Error::NewerFormat(newer))
             | Self::Checkpoint(CheckpointError::NewerFormat(newer))
             | Self::Cursor(CursorError::NewerFormat(newer)) => Some(newer),
             _ => None,

@@ -14,13 +14,13 @@ use crate::{
         types::{Instant as At, OutputState},
     },
     clock::Clock,
-    journal::Tail,
     lane::LaneHandle,
     notify::status::OutputStatus,
     observe::Repeats,
     sinks::http::words_of,
 };
 use bytes::Bytes;
+use hunhe_log::Tail;
 use serde::Serialize;
 use std::{
     sync::{Arc, atomic::Ordering},

@@ -33,10 +33,10 @@ use held::Held;
 
 use crate::{
     clock::Clock,
-    journal::{AppendError, Error as JournalError, Intake, Priority, Refused, Settled, Settlement},
     record::{Delivery, Entering},
 };
 use hunhe_gateway_core::event::Arrival;
+use hunhe_log::{AppendError, Error as JournalError, Intake, Priority, Refused, Settled, Settlement};
 use hunhe_proto::topic::{self, Topic};
 use rumqttc::{
     AckMode, AsyncClient, ConnectionError, Event, EventLoop, Incoming, ManualAck, MqttOptions,

@@ -30,13 +30,13 @@ use crate::{
     alerts::{self, AlertLog},
     checkpoint::{Checkpoint, CheckpointError, Checkpoints, Unfinished, Written},
     decided::{self, Message},
-    journal::{AppendError, Lsn, Next, Reader, Tail, Unsynced, Writer},
     record,
     store::Discard,
     watermark,
 };
 use ahead::{Ahead, Due};
 use hunhe_gateway_core::{alert::Phase, event::Decisions, lane::Lane, registry::Registry};
+use hunhe_log::{AppendError, Lsn, Next, Reader, Tail, Unsynced, Writer};
 use hunhe_proto::v1::Durable;
 use prost::Message as _;
 use published::Publisher;
@@ -108,7 +108,7 @@ pub struct Driver {
     /// Releases the journal.
     pub release: Box<dyn Fn(Lsn) + Send>,
     /// Tells the journal up to where everything is decided, and whether the next record waits for room: what else may come in
-    /// follows from that ([`crate::journal::Bounds::lag_cost`]).
+    /// follows from that ([`hunhe_log::Bounds::lag_cost`]).
     pub decided_through: Box<dyn Fn(Lsn, bool) + Send>,
     /// The decided record up to which every sink is done, durably, and has said so.
     pub sinks_done: Box<dyn Fn() -> Lsn + Send>,

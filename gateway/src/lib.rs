@@ -32,7 +32,6 @@ pub mod enrol;
 pub mod formats;
 pub mod heartbeat;
 pub mod intake;
-pub mod journal;
 pub mod lane;
 pub mod notify;
 pub mod observe;

@@ -8,8 +8,8 @@ use clap::Parser;
 use hunhe_gateway::cli::{self, BAD_CONFIGURATION, Cli, Command, JournalCommand, SaveError, exit_code};
 use hunhe_gateway::config::Faults;
 use hunhe_gateway::enrol::EnrolError;
-use hunhe_gateway::journal::inspect;
 use hunhe_gateway::{api, demo, observe, run};
+use hunhe_log::inspect;
 
 fn main() -> ExitCode {
     // Whatever is written tells who lives where: nobody but the gateway's user reads it, whoever starts the gateway.

@@ -9,9 +9,9 @@
 //! ```
 //! Little endian. The segmented log frames and checks them.
 
-use crate::journal::Entry;
 use bytes::Bytes;
 use hunhe_gateway_core::event::{Arrival, Event, WriteOff};
+use hunhe_log::Entry;
 use hunhe_proto::{id::Id, size::Size};
 
 /// Never written.

@@ -10,12 +10,14 @@ use crate::{
     checkpoint::Checkpoints,
     config::{Config, DecidedLimits, JournalLimits},
     formats,
-    journal::{Lsn, Options, Writer},
-    sinks::cursor::{Cursor, CursorError, CursorFile, Held},
 };
 use anyhow::Context;
 use hunhe_disk::Disk;
 use hunhe_gateway_core::{lane::Policy, registry::Registry, view::Snapshot};
+use hunhe_log::{
+    Lsn, Options, Writer,
+    cursor::{Cursor, CursorError, CursorFile, Held},
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

@@ -14,7 +14,6 @@ use crate::{
     descriptors::Shares,
     heartbeat,
     intake::{self, Acknowledger, Role, Settler},
-    journal::{Bounds, Committer, Intake, Lsn, Priority},
     lane::{
         CheckpointPolicy, DISCARDED, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
         published::Publisher, sync_on_threads,
@@ -39,6 +38,7 @@ use hunhe_gateway_core::{
     registry::Registry,
     view::REMOVED_MAX,
 };
+use hunhe_log::{Bounds, Committer, Intake, Lsn, Priority};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,

@@ -11,15 +11,13 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use hunhe_gateway::{
-    decided::{self, Buffers, Decided, Encoder, HEAD_BYTES_MAX, Message, StoredChannel},
-    journal::{Lsn, Next, Options, Reader, Writer},
-};
+use hunhe_gateway::decided::{self, Buffers, Decided, Encoder, HEAD_BYTES_MAX, Message, StoredChannel};
 use hunhe_gateway_core::{
     event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed},
     lane::{Lane, Policy},
     registry::{DeviceIx, Enrolment, Registry},
 };
+use hunhe_log::{Lsn, Next, Options, Reader, Writer};
 use hunhe_proto::{
     class::{Class, Kind},
     encode::{BlockDraft, ColumnDraft, Draft, encode},

@@ -13,7 +13,6 @@ use std::{fs, path::Path, sync::Arc};
 use hunhe_gateway::{
     checkpoint::{Checkpoint, Checkpoints},
     decided::{self, Buffers, DECISION_BYTES_MAX, Decided, Encoder, Message, StoredChannel},
-    journal::{AppendError, Entry, Lsn, Next, Options, Reader, Writer},
     record::{self, Entering, OutputChange},
 };
 use hunhe_gateway_core::{
@@ -21,6 +20,7 @@ use hunhe_gateway_core::{
     lane::{Lane, Policy},
     registry::{DeviceIx, Enrolment, Registry},
 };
+use hunhe_log::{AppendError, Entry, Lsn, Next, Options, Reader, Writer};
 use hunhe_proto::{
     encode::{BlockDraft, ColumnDraft, Draft, encode},
     id::Id,

@@ -3,11 +3,9 @@
 //! What cannot be read is reported and passed: a damaged record must not hold back the alerts behind it.
 
 use super::log::{HEAD_BYTES, Kind};
-use crate::{
-    api::types::Alert,
-    journal::{Lsn, Next, ReadError, Reader, Tail},
-};
+use crate::api::types::Alert;
 use bytes::Bytes;
+use hunhe_log::{Lsn, Next, ReadError, Reader, Tail};
 
 /// One change, read.
 #[derive(Debug, Clone)]

@@ -13,9 +13,9 @@ use crate::{
         Hub,
         types::{Alert, AlertState},
     },
-    journal::{Lsn, ReadError, Tail},
     observe::Repeats,
 };
+use hunhe_log::{Lsn, ReadError, Tail};
 use std::{
     collections::{BTreeMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},

@@ -13,11 +13,11 @@
 use super::{ById, describe::Describer, own::StalledOutputs};
 use crate::{
     api::types::{Alert, AlertMode, AlertState, Bilingual, Instant},
-    journal::{AppendError, Error, Lsn, Options, Tail, Unsynced, Writer},
     record::OutputChange,
 };
 use hunhe_disk::Disk;
 use hunhe_gateway_core::alert::Change;
+use hunhe_log::{AppendError, Error, Lsn, Options, Tail, Unsynced, Writer};
 use std::{
     path::PathBuf,
     sync::{

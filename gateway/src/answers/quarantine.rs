@@ -29,12 +29,12 @@ use crate::{
         },
     },
     decided::{self, Refused},
-    journal::Priority,
     record::Entering,
     store::{Hold, Record, RecordFilter, RecordId, RecordKind, Store, StoreError},
 };
 use bytes::Bytes;
 use hunhe_gateway_core::registry::Registry;
+use hunhe_log::Priority;
 use hunhe_proto::id::{DeviceId, Id};
 use std::{
     fmt::Write,

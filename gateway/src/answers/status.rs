@@ -8,9 +8,9 @@ use crate::{
         types::{FiringCounts, Instant as At, JournalStatus, LaneStatus, QuarantineStatus, Status},
     },
     intake::Role,
-    journal::State as JournalState,
 };
 use hunhe_gateway_core::lane::Counters;
+use hunhe_log::State as JournalState;
 use std::{
     collections::BTreeMap,
     sync::{

@@ -5,7 +5,6 @@ use crate::{
     api::live::{Hub, HubLimits, Subscription},
     config::Layers,
     intake::Settler,
-    journal::{Bounds, Committer, Lsn, Next, Options as LogOptions, Reader, Writer},
     lane::published::{Publisher, tests::report},
     record,
     store::{self, NewRecord, RecordId},
@@ -14,6 +13,7 @@ use hunhe_gateway_core::{
     event::Decisions,
     lane::{Lane, Policy},
 };
+use hunhe_log::{Bounds, Committer, Lsn, Next, Options as LogOptions, Reader, Writer};
 use std::{
     collections::HashSet,
     pin::Pin,

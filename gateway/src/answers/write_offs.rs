@@ -13,10 +13,10 @@ use crate::{
         backend::WriteOffQuery,
         types::{Instant, WriteOff, WriteOffOrder, WriteOffPage},
     },
-    journal::{Priority, Refused as Unqueued},
     record::Entering,
 };
 use hunhe_gateway_core::{audit::Entry, event, registry::Registry};
+use hunhe_log::{Priority, Refused as Unqueued};
 use hunhe_proto::id::Id;
 use std::{sync::Arc, time::Duration};
 

@@ -30,7 +30,7 @@ pub mod restore;
 pub mod restored;
 mod stage;
 
-use crate::journal::Lsn;
+use hunhe_log::Lsn;
 use serde::{Deserialize, Serialize};
 use std::{io, path::PathBuf, time::Duration};
 
@@ -69,7 +69,7 @@ impl Formats {
     pub fn known() -> Self {
         Self {
             checkpoint: crate::checkpoint::VERSION,
-            log: crate::journal::FORMAT_VERSION.into(),
+            log: hunhe_log::FORMAT_VERSION.into(),
             store: crate::store::FORMAT,
         }
     }
@@ -190,7 +190,7 @@ pub enum BackupError {
     Left(#[source] io::Error),
     /// A log.
     #[error(transparent)]
-    Log(#[from] crate::journal::Error),
+    Log(#[from] hunhe_log::Error),
     /// The store.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),

@@ -11,7 +11,8 @@ use super::{
     contents::Place,
     restored::{self, Note},
 };
-use crate::{journal::Lsn, store::Filling};
+use crate::store::Filling;
+use hunhe_log::Lsn;
 use std::{
     fs::{self, File},
     io::{self, Read, Write},

@@ -3,8 +3,8 @@
 //! It stays there for good, since a start repeats the jump until a checkpoint stands behind it, and costs nothing later. A
 //! backup does not hold it: a restore writes its own.
 
-use crate::journal::Lsn;
 use hunhe_disk::Disk;
+use hunhe_log::Lsn;
 use serde::{Deserialize, Serialize};
 use std::{io, path::Path};
 

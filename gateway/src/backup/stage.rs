@@ -15,9 +15,9 @@ use crate::{
     checkpoint::{self, Copied},
     config::Config,
     enrol::Pseudonyms,
-    journal::inspect,
     store::{Dump, Store},
 };
+use hunhe_log::inspect;
 use std::{
     ffi::OsStr,
     fs, io,

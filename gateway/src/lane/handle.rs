@@ -3,10 +3,10 @@
 
 use crate::{
     checkpoint::{CheckpointError, Unfinished, Written},
-    journal::{Error as JournalError, Lsn, ReadError, Unsynced},
     sinks::Confirmation,
     store::Discard,
 };
+use hunhe_log::{Error as JournalError, Lsn, ReadError, Unsynced};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},

@@ -17,12 +17,12 @@ use crate::{
         log::Kind,
     },
     api::types::{AlertMode, AlertState, OutputKind, OutputState},
-    journal::{Lsn, ReadError, Tail},
     observe::Repeats,
-    sinks::{
-        cursor::{Cursor, CursorFile},
-        http::random,
-    },
+    sinks::http::random,
+};
+use hunhe_log::{
+    Lsn, ReadError, Tail,
+    cursor::{Cursor, CursorFile},
 };
 use std::{
     collections::HashMap,

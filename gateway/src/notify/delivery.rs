@@ -14,11 +14,8 @@ use super::{
     Letter, Outcome,
     window::{Bounds, Window},
 };
-use crate::{
-    api::types::OutputState,
-    journal::Lsn,
-    sinks::{cursor::Cursor, manners::Backoff},
-};
+use crate::{api::types::OutputState, sinks::manners::Backoff};
+use hunhe_log::{Lsn, cursor::Cursor};
 
 /// Between two attempts to read a log that cannot be read, in milliseconds.
 pub const READ_AGAIN_MS: u64 = 1_000;

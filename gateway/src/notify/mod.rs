@@ -29,11 +29,11 @@ pub mod watchdog;
 pub mod webhook;
 pub mod window;
 
-use crate::{
-    journal::{Lsn, Tail},
-    sinks::cursor::{Cursor, CursorError, CursorFile, Held},
-};
 use bytes::Bytes;
+use hunhe_log::{
+    Lsn, Tail,
+    cursor::{Cursor, CursorError, CursorFile, Held},
+};
 use status::OutputStatus;
 use std::{
     fs::File,

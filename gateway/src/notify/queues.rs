@@ -16,7 +16,8 @@ use super::{
     delivery::{self, Delivery, Event, Found, Health},
     window::Bounds,
 };
-use crate::{api::types::OutputState, journal::Lsn, sinks::cursor::Cursor};
+use crate::api::types::OutputState;
+use hunhe_log::{Lsn, cursor::Cursor};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Live alerts that may have older letters, for each output.

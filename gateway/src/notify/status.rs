@@ -1,9 +1,7 @@
 //! What an output says of itself, and what the watchdog says of it. Their threads write, anyone reads.
 
-use crate::{
-    api::types::{self, Instant, OutputKind, OutputState},
-    journal::{Lsn, Tail},
-};
+use crate::api::types::{self, Instant, OutputKind, OutputState};
+use hunhe_log::{Lsn, Tail};
 use std::sync::{
     Mutex, PoisonError,
     atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},

@@ -6,7 +6,7 @@
 //!
 //! Cost: logarithmic in the letters that wait. Bound: the window's, who enters and removes them.
 
-use crate::journal::Lsn;
+use hunhe_log::Lsn;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Of an agent with open letters.

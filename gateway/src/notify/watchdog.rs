@@ -10,9 +10,9 @@ use super::{
 use crate::{
     alerts::own::StalledOutputs,
     clock::Clock,
-    journal::{Intake, Priority},
     record::{Entering, OutputChange},
 };
+use hunhe_log::{Intake, Priority};
 use std::{
     sync::{
         Arc,

@@ -7,7 +7,7 @@
 //! until it is settled: what waited for a dead receiver reaches it in order.
 
 use super::{Letter, turns::Turns};
-use crate::{journal::Lsn, sinks::cursor::Cursor};
+use hunhe_log::{Lsn, cursor::Cursor};
 use std::collections::VecDeque;
 
 /// How much a window holds.

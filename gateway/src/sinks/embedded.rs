@@ -21,17 +21,16 @@ mod steady;
 use crate::{
     clock::Clock,
     decided::{Decided, Samples, Window},
-    journal::{Lsn, ReadError, Tail},
     lane::{LaneHandle, Said},
     sinks::{
         Confirmation,
-        cursor::Cursor,
         feed::{Feed, FeedError, Step},
         status::{SinkStatus, State},
     },
     store::{Conflict, DeviceKey, Rollup, Rows, Store, StoreError},
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
+use hunhe_log::{Lsn, ReadError, Tail, cursor::Cursor};
 use std::{
     sync::{
         Arc,
@@ -439,7 +438,7 @@ impl Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Options as LogOptions, Writer};
+    use hunhe_log::{Options as LogOptions, Writer};
 
     #[test]
     fn an_end_without_a_word_is_told_from_one_that_the_store_forced() {

@@ -4,10 +4,8 @@
 //! else a restart would skip the rest, or count the first twice. The lane makes a cause's records visible all at
 //! once, so a cause is complete where another follows, or nothing does.
 
-use crate::{
-    decided::{self, Decided},
-    journal::{Lsn, Next, ReadError, Reader, Tail},
-};
+use crate::decided::{self, Decided};
+use hunhe_log::{Lsn, Next, ReadError, Reader, Tail};
 use std::time::Duration;
 
 /// What comes next.

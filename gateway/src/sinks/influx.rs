@@ -43,11 +43,11 @@ use tokio::sync::watch as signal;
 
 use super::{
     Confirmation,
-    cursor::{CursorError, CursorFile},
     line_protocol::{Dialect, Encoder, Style, TextError},
     status::SinkStatus,
 };
-use crate::journal::Tail;
+use hunhe_log::Tail;
+use hunhe_log::cursor::{CursorError, CursorFile};
 
 /// Where and how to write.
 #[derive(Clone)]

@@ -5,7 +5,6 @@
 //! at its cursor again and may write a last batch twice; each destination takes that as once (same series, same time).
 //! The sink of record also counts what it wrote, by device and outbox, for the ledger: see [`Confirmation`].
 
-pub mod cursor;
 pub mod embedded;
 pub mod feed;
 pub(crate) mod http;

@@ -9,9 +9,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::cursor::Cursor;
-use crate::journal::{Lsn, Tail};
 use crate::observe::Repeats;
+use hunhe_log::cursor::Cursor;
+use hunhe_log::{Lsn, Tail};
 
 /// What a sink is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

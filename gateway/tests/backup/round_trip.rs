@@ -5,9 +5,9 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use hunhe_gateway::{
     backup::restored::{JUMP, Note},
     config::{DecidedLimits, JournalLimits},
-    journal::{Lsn, inspect},
     recover::{Layout, Recovered},
 };
+use hunhe_log::{Lsn, inspect};
 
 use super::site::{Site, content, files, open_store};
 

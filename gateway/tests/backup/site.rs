@@ -12,13 +12,15 @@ use hunhe_gateway::{
     backup::{BackupError, Manifest, Source, Totals, give},
     checkpoint::{Checkpoint, Checkpoints},
     config::{Config, Layers},
-    journal::{Lsn, Options, Writer},
-    sinks::cursor::{Cursor, CursorFile},
     store::{self, NewRecord, RecordFilter, RecordId, Rollup, Rows, Series, Store},
 };
 use hunhe_gateway_core::{
     lane::{Lane, Policy},
     registry::Registry,
+};
+use hunhe_log::{
+    Lsn, Options, Writer,
+    cursor::{Cursor, CursorFile},
 };
 
 /// 2026-11-01T00:00:00Z.

@@ -10,11 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use hunhe_gateway::{
-    backup::give,
-    checkpoint::Checkpoints,
-    journal::{Lsn, inspect},
-    sinks::cursor::{CursorFile, Held},
+use hunhe_gateway::{backup::give, checkpoint::Checkpoints};
+use hunhe_log::{
+    Lsn,
+    cursor::{CursorFile, Held},
+    inspect,
 };
 
 use super::site::{Open, Site, cause_of, open_store};

@@ -8,14 +8,17 @@ use hunhe_gateway::{
     checkpoint::{Checkpoint, Checkpoints},
     decided::{self, Decided, StoredChannel},
     enrol::Pseudonyms,
-    journal::{self, Entry as _, Lsn, Next, Reader, Writer, inspect},
     record,
-    sinks::cursor::{Cursor, CursorFile, Held},
     store::{Discard, NewRecord, RecordHead, RecordId},
 };
 use hunhe_gateway_core::{
     event::{ABSENT, Arrival, Event},
     lane::{Lane, Policy},
+};
+use hunhe_log::{
+    Entry as _, Lsn, Next, Reader, Writer,
+    cursor::{Cursor, CursorFile, Held},
+    inspect,
 };
 
 use crate::{fixture, story};
@@ -38,7 +41,7 @@ fn records(dir: &Path) -> Vec<(u8, Vec<u8>)> {
 
 #[test]
 fn a_journal_of_format_1_is_read_record_by_record() {
-    assert_eq!(journal::FORMAT_VERSION, 1, "a fixture of the new version belongs beside this one");
+    assert_eq!(hunhe_log::FORMAT_VERSION, 1, "a fixture of the new version belongs beside this one");
     let dir = fixture("journal-v1");
     let report = inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
     assert!(report.sound, "{report}");

@@ -14,10 +14,13 @@ use hunhe_gateway::{
     checkpoint::{CheckpointError, Checkpoints},
     config::{DecidedLimits, JournalLimits},
     formats::{FolderError, refuse_newer},
-    journal::{self, Writer, inspect},
     recover::{Layout, Recovered, bound_cursor},
-    sinks::cursor::{CursorError, CursorFile},
     store::StoreError,
+};
+use hunhe_log::{
+    Writer,
+    cursor::{CursorError, CursorFile},
+    inspect,
 };
 
 use crate::{content, copy, story};
@@ -130,7 +133,7 @@ fn a_start_on_a_folder_with_one_newer_piece_is_refused_by_name_and_leaves_every_
     assert_eq!(refused, 8);
     // The folder itself was none of the reasons.
     let recovered = Recovered::open(&disk, &layout(today.path()), 7).unwrap();
-    assert_eq!(recovered.from, journal::Lsn(3));
+    assert_eq!(recovered.from, hunhe_log::Lsn(3));
     assert!(recovered.snapshot.is_some());
 }
 
@@ -206,12 +209,12 @@ fn each_piece_refuses_by_itself_and_leaves_its_bytes() {
             segment if segment.ends_with(".seg") => {
                 let error = Writer::open(story::log(folder)).unwrap_err();
                 assert!(
-                    matches!(error, journal::Error::NewerFormat(NewerFormat { found: 2, .. })),
+                    matches!(error, hunhe_log::Error::NewerFormat(NewerFormat { found: 2, .. })),
                     "{error}"
                 );
                 for look in [inspect::verify, inspect::stat, inspect::repair] {
                     let error = look(&disk, folder).unwrap_err();
-                    assert!(matches!(error, journal::Error::NewerFormat(_)), "{error}");
+                    assert!(matches!(error, hunhe_log::Error::NewerFormat(_)), "{error}");
                 }
             }
             "checkpoint/checkpoint-0" => {

@@ -10,10 +10,8 @@ use hunhe_gateway::{
     checkpoint::{Checkpoint, Checkpoints},
     decided::{Encoder, Message},
     enrol::Pseudonyms,
-    journal::{Entry, Lsn, Options, Writer},
     places::Places,
     record::{Entering, OutputChange},
-    sinks::cursor::{Cursor, CursorFile},
     store::{self, NewRecord, RecordId, Rollup, Rows, Store},
 };
 use hunhe_gateway_core::{
@@ -25,6 +23,10 @@ use hunhe_gateway_core::{
     lane::{Lane, Policy},
     registry::{DeviceIx, Enrolment, Registry},
     rule::RuleIx,
+};
+use hunhe_log::{
+    Entry, Lsn, Options, Writer,
+    cursor::{Cursor, CursorFile},
 };
 use hunhe_proto::{
     encode::{BlockDraft, ColumnDraft, Draft, encode},

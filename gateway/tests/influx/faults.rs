@@ -331,8 +331,8 @@ fn a_restart_goes_on_at_the_cursor_and_a_damaged_cursor_starts_over() {
 
 #[test]
 fn a_hint_that_no_longer_holds_is_not_believed() {
-    use hunhe_gateway::journal::Lsn;
-    use hunhe_gateway::sinks::cursor::{Cursor, CursorFile};
+    use hunhe_log::Lsn;
+    use hunhe_log::cursor::{Cursor, CursorFile};
     let dir = tempfile::tempdir().unwrap();
     let registry = registry(4);
     let mut log = Log::new(dir.path(), &registry);

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hunhe_gateway::decided::{Encoder, Message};
-use hunhe_gateway::journal::{Lsn, Options, Writer};
 use hunhe_gateway_core::event::{ABSENT, ChannelStat, Decisions, Reason, Refusal, SampleSet, WindowClosed};
 use hunhe_gateway_core::registry::{DeviceIx, Enrolment, Registry};
+use hunhe_log::{Lsn, Options, Writer};
 use hunhe_proto::{class::Class, id::Id};
 
 pub(crate) const METER: &str = r#"

@@ -3,10 +3,8 @@
 
 use hunhe_disk::{Disk as _, Open, simulated::SimulatedDisk};
 use hunhe_fuzz::{Target, run};
-use hunhe_gateway::{
-    checkpoint::{CheckpointError, Checkpoints},
-    journal::Lsn,
-};
+use hunhe_gateway::checkpoint::{CheckpointError, Checkpoints};
+use hunhe_log::Lsn;
 use std::path::Path;
 
 const DIR: &str = "/data/checkpoint";

@@ -2,9 +2,9 @@
 
 use hunhe_disk::{Disk as _, Open, simulated::SimulatedDisk};
 use hunhe_fuzz::{Target, run};
-use hunhe_gateway::{
-    journal::Lsn,
-    sinks::cursor::{Cursor, CursorError, CursorFile, Held, refuse_newer},
+use hunhe_log::{
+    Lsn,
+    cursor::{Cursor, CursorError, CursorFile, Held, refuse_newer},
 };
 use std::path::Path;
 

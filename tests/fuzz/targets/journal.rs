@@ -2,9 +2,7 @@
 
 use hunhe_disk::{Open, simulated::SimulatedDisk};
 use hunhe_fuzz::{Target, run};
-use hunhe_gateway::journal::{
-    Error, JUMP, Lsn, Next, Options, Reader, Writer, inspect, refuse_newer_segments,
-};
+use hunhe_log::{Error, JUMP, Lsn, Next, Options, Reader, Writer, inspect, refuse_newer_segments};
 use std::{collections::BTreeSet, path::Path};
 
 const DIR: &str = "/data/journal";

@@ -14,10 +14,6 @@ use hunhe_gateway::{
     alerts::{AlertLog, describe::Describer},
     checkpoint::Unfinished,
     config::{DecidedLimits, JournalLimits},
-    journal::{
-        Bounds, Commits, Error as JournalError, Intake, Lsn, Next, Priority, ReadError, Reader, Settled,
-        Settlement, Step, Tail, Unsynced,
-    },
     lane::{
         CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn,
         published::{Published, Publisher},
@@ -30,6 +26,10 @@ use hunhe_gateway::{
 use hunhe_gateway_core::{
     event::Arrival,
     lane::{Lane, Policy},
+};
+use hunhe_log::{
+    Bounds, Commits, Error as JournalError, Intake, Lsn, Next, Priority, ReadError, Reader, Settled,
+    Settlement, Step, Tail, Unsynced,
 };
 use hunhe_proto::topic;
 use std::{
@@ -107,7 +107,7 @@ impl Settlement<Entering> for Settle {
 }
 
 fn checksum(entry: &Entering) -> u32 {
-    use hunhe_gateway::journal::Entry;
+    use hunhe_log::Entry;
     entry.parts().iter().fold(0, |sum, part| crc32c::crc32c_append(sum, part))
 }
 

@@ -4,16 +4,18 @@
 use hunhe_disk::Disk;
 use hunhe_gateway::{
     decided::{Decided, Samples},
-    journal::{Lsn, Tail},
     sinks::{
         Confirmation,
-        cursor::{Cursor, CursorError, CursorFile, Held},
         feed::{Feed, FeedError, Step},
         line_protocol::{Dialect, Encoder, Style, TextError},
         manners::{Answer, Delivery, Step as Next},
     },
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
+use hunhe_log::{
+    Lsn, Tail,
+    cursor::{Cursor, CursorError, CursorFile, Held},
+};
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -36,7 +38,7 @@ pub enum SinkError {
     Feed(#[from] FeedError),
     /// The same, at its opening.
     #[error("the decided log cannot be read")]
-    Open(#[from] hunhe_gateway::journal::ReadError),
+    Open(#[from] hunhe_log::ReadError),
     /// A class's name.
     #[error(transparent)]
     Text(#[from] TextError),

@@ -1,11 +1,9 @@
 //! A receiver that fails as a script says, and a restart in the middle.
 
 use super::*;
-use crate::{
-    alerts::log::tests::{Site, change},
-    sinks::cursor::Held,
-};
+use crate::alerts::log::tests::{Site, change};
 use hunhe_gateway_core::alert::{Change, Mode, Phase};
+use hunhe_log::cursor::Held;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -191,7 +189,7 @@ fn records_that_nobody_can_read_are_passed_however_many_there_are() {
     {
         let disk = hunhe_disk::real();
         let options = crate::alerts::log::options(disk, dir.path().join("alerts"), 8 << 20);
-        let (mut log, _) = crate::journal::Writer::open(options).unwrap();
+        let (mut log, _) = hunhe_log::Writer::open(options).unwrap();
         for _ in 0..1000 {
             log.append(1, &[b"of another shape"]).unwrap();
         }

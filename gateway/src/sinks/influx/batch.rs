@@ -6,13 +6,13 @@ use hunhe_proto::id::Id;
 
 use super::DeadLetter;
 use crate::decided::{SampleSets, Samples, Window, Windows};
-use crate::journal::Lsn;
 use crate::sinks::{
     Confirmation,
-    cursor::Cursor,
     line_protocol::{Encoder, Unwritable},
     manners::RefusedLine,
 };
+use hunhe_log::Lsn;
+use hunhe_log::cursor::Cursor;
 
 /// A decided record of the batch.
 #[derive(Debug, Clone, Copy)]

@@ -3,11 +3,9 @@
 use std::path::Path;
 
 use crate::decided;
-use crate::journal::{Lsn, Next, ReadError, Reader, Tail};
-use crate::sinks::{
-    cursor::{Cursor, Held},
-    status::SinkStatus,
-};
+use crate::sinks::status::SinkStatus;
+use hunhe_log::cursor::{Cursor, Held};
+use hunhe_log::{Lsn, Next, ReadError, Reader, Tail};
 
 /// The cursor to go on from; says so where there is none.
 pub(super) fn cursor_of(held: Held, status: &SinkStatus, path: &Path) -> Cursor {

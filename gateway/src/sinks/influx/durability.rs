@@ -20,7 +20,8 @@
 use std::collections::VecDeque;
 
 use super::{DeadLetter, watch::Page};
-use crate::sinks::{Confirmation, cursor::Cursor};
+use crate::sinks::Confirmation;
+use hunhe_log::cursor::Cursor;
 
 /// Some 25 MiB.
 pub(super) const CONFIRMATIONS_MAX: usize = 1 << 18;

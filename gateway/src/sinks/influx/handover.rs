@@ -15,8 +15,9 @@ use super::{
     run::{REOPEN_EVERY, Sink},
 };
 use crate::decided::{self, Decided};
-use crate::journal::{Next, ReadError, Reader};
-use crate::sinks::{Confirmation, cursor::Cursor, manners::RefusedLine, status::State};
+use crate::sinks::{Confirmation, manners::RefusedLine, status::State};
+use hunhe_log::cursor::Cursor;
+use hunhe_log::{Next, ReadError, Reader};
 
 const NOT_THERE: &str = "the database took this line and does not hold it: \
                          is its time outside of the database's retention, or one of its limits reached?";

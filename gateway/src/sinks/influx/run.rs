@@ -18,13 +18,13 @@ use super::{
     durability::{Durability, Found, Look, Mark},
 };
 use crate::decided::{self, Decided};
-use crate::journal::{Lsn, Next, ReadError, Reader, Tail};
 use crate::sinks::{
     Confirmation,
-    cursor::{Cursor, CursorFile, Held},
     line_protocol::{Dialect, Encoder},
     status::{SinkStatus, State},
 };
+use hunhe_log::cursor::{Cursor, CursorFile, Held};
+use hunhe_log::{Lsn, Next, ReadError, Reader, Tail};
 
 /// Lines encoded before the requests on their way get a turn.
 const SLICE_ROWS: usize = 1000;

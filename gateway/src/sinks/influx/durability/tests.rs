@@ -1,6 +1,6 @@
 use super::*;
-use crate::journal::Lsn;
 use crate::sinks::Confirmed;
+use hunhe_log::Lsn;
 use hunhe_proto::id::Id;
 
 const LAG_MS: u64 = 20_000;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use hunhe_disk::{Disk, File, Open};
 
-use crate::journal::Lsn;
+use crate::Lsn;
 use hunhe_disk::NewerFormat;
 
 /// What a cursor's file name ends with.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hunhe_disk::simulated::SimulatedDisk;
-use hunhe_gateway::journal::{Finding, Options, Recovery, Writer, inspect};
+use hunhe_log::{Finding, Options, Recovery, Writer, inspect};
 
 use super::{Got, read_from, write_through};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hunhe_disk::NewerFormat;
-use hunhe_gateway::journal::{AsideReason, Error, Finding, Gap, Lsn, Writer, inspect};
+use hunhe_log::{AsideReason, Error, Finding, Gap, Lsn, Writer, inspect};
 
 use super::{Got, files, folder, open, options, read_from, write_through};
 

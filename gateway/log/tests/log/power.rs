@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hunhe_disk::simulated::{Action, Fate, SimulatedDisk};
-use hunhe_gateway::journal::{Error, Lsn, Options, Recovery, Writer};
+use hunhe_log::{Error, Lsn, Options, Recovery, Writer};
 
 use super::{Got, kind_of, payload_of, read_from};
 
@@ -69,7 +69,7 @@ fn step(writer: &mut Writer, knowledge: &Knowledge, random: &mut Random) -> Resu
         known.appended = known.appended.max(lsn);
         knowledge.set(known);
         writer.append(kind_of(lsn), &[&payload_of(lsn)]).map_err(|error| match error {
-            hunhe_gateway::journal::AppendError::Log(error) => error,
+            hunhe_log::AppendError::Log(error) => error,
             other => panic!("{other}"),
         })?;
     }

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use hunhe_gateway::journal::{
+use hunhe_log::{
     AppendError, Bounds, Committer, Entry, Error, Intake, Lsn, Options, Priority, Refused, Settled,
     Settlement, State, Tail, Writer,
 };

@@ -1,4 +1,4 @@
-//! The promises of `hunhe_gateway::journal`, from outside.
+//! The promises of `hunhe_log`, from outside.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,7 +14,7 @@ mod sweep;
 
 use std::path::Path;
 
-use hunhe_gateway::journal::{Lsn, Next, Options, ReadError, Reader, Recovery, Tail, Writer};
+use hunhe_log::{Lsn, Next, Options, ReadError, Reader, Recovery, Tail, Writer};
 
 /// A folder in memory where there is one: the sweeps sync tens of thousands of times.
 fn folder() -> tempfile::TempDir {

@@ -49,6 +49,7 @@
 //! - No compression, no index, no clock, no async. Finding a record in a segment reads that segment from its start.
 
 mod commit;
+pub mod cursor;
 mod error;
 mod finding;
 mod format;

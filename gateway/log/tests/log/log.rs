@@ -3,9 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hunhe_gateway::journal::{
-    AppendError, Error, Lsn, MAX_PAYLOAD_BYTES, Next, Options, ReadError, Reader, Writer,
-};
+use hunhe_log::{AppendError, Error, Lsn, MAX_PAYLOAD_BYTES, Next, Options, ReadError, Reader, Writer};
 
 use super::{files, folder, kind_of, open, options, payload_of, read_from, write_through};
 
@@ -308,7 +306,7 @@ fn numbers_given_away_are_neither_used_nor_lost() {
             let got = read_from(writer.subscribe(), 1);
             let expected: Vec<u64> = (1..=90).chain(behind.0 + 1..=behind.0 + more).collect();
             assert_eq!((got.records, got.lost), (expected, Vec::new()));
-            let report = hunhe_gateway::journal::inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
+            let report = hunhe_log::inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
             assert!(report.sound && report.records == Some(91 + more), "{report}");
         }
         drop(writer);
@@ -348,7 +346,7 @@ fn a_jump_that_rots_costs_nothing_behind_it() {
         assert_eq!(writer.head(), Lsn(behind + 5), "bit {bit}: {recovery}");
         let got = read_from(writer.subscribe(), 1);
         assert_eq!(got.records, (1..=10).chain(behind + 1..=behind + 5).collect::<Vec<u64>>(), "bit {bit}");
-        let report = hunhe_gateway::journal::inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
+        let report = hunhe_log::inspect::verify(&hunhe_disk::real(), dir.path()).unwrap();
         assert!(!report.sound, "bit {bit} is seen: {report}");
     }
 }
