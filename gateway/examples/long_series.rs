@@ -6,10 +6,8 @@
 //! The value of a sample is its number modulo 1,000, in wire integers.
 
 use anyhow::{Context as _, Result};
-use hunhe_gateway::{
-    decided::StoredChannel,
-    store::{Options, Rows, Store},
-};
+use hunhe_gateway::decided::StoredChannel;
+use hunhe_store::{Options, Rows, Store};
 
 const AT_ONCE: u64 = 4_096;
 

@@ -9,7 +9,7 @@
 //! measured as CPU time, too, from a store just opened (cold) and once more (warm); the machine's file cache is warm.
 
 use anyhow::{Context as _, Result};
-use hunhe_gateway::store::{ABSENT, BLOCK_ROWS, DeviceKey, Options, Rows, Store};
+use hunhe_store::{ABSENT, BLOCK_ROWS, DeviceKey, Options, Rows, Store};
 use std::{fs, hint::black_box, time::Instant};
 
 const DEVICES: u32 = 3_333;

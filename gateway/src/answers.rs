@@ -47,10 +47,10 @@ use crate::{
     places::Places,
     record::Entering,
     sinks::status::SinkStatus,
-    store::{Store, StoreError},
 };
 use hunhe_gateway_core::registry::Registry;
 use hunhe_log::{Intake, Tail};
+use hunhe_store::{Store, StoreError};
 use queries::{Fresh, Queries};
 use reads::Reads;
 use std::{

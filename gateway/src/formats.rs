@@ -20,7 +20,7 @@
 
 use crate::{
     checkpoint::{self, CheckpointError},
-    enrol, store,
+    enrol,
 };
 use hunhe_disk::{Disk, FormatError, NewerFormat};
 use hunhe_log::{
@@ -77,7 +77,7 @@ pub fn refuse_newer(disk: &dyn Disk, data_dir: &Path) -> Result<(), FolderError>
     for cursor in names.iter().filter(|name| name.ends_with(cursor::SUFFIX)) {
         cursor::refuse_newer(disk, &data_dir.join(cursor))?;
     }
-    store::refuse_newer(disk, &data_dir.join("store"))?;
+    hunhe_store::refuse_newer(disk, &data_dir.join("store"))?;
     enrol::Pseudonyms::refuse_newer(disk, data_dir)?;
     Ok(())
 }

@@ -30,14 +30,13 @@ use crate::{
     alerts::{self, AlertLog},
     checkpoint::{Checkpoint, CheckpointError, Checkpoints, Unfinished, Written},
     decided::{self, Message},
-    record,
-    store::Discard,
-    watermark,
+    record, watermark,
 };
 use ahead::{Ahead, Due};
 use hunhe_gateway_core::{alert::Phase, event::Decisions, lane::Lane, registry::Registry};
 use hunhe_log::{AppendError, Lsn, Next, Reader, Tail, Unsynced, Writer};
 use hunhe_proto::v1::Durable;
+use hunhe_store::Discard;
 use prost::Message as _;
 use published::Publisher;
 use std::{

@@ -40,5 +40,4 @@ pub mod record;
 pub mod recover;
 pub mod run;
 pub mod sinks;
-pub mod store;
 pub mod watermark;

@@ -28,7 +28,6 @@ use crate::{
         line_protocol::Dialect,
         status::SinkStatus,
     },
-    store::{self, Store},
     watermark,
 };
 use anyhow::Context;
@@ -39,6 +38,7 @@ use hunhe_gateway_core::{
     view::REMOVED_MAX,
 };
 use hunhe_log::{Bounds, Committer, Intake, Lsn, Priority};
+use hunhe_store::Store;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -559,11 +559,11 @@ fn policy(config: &Config, extras: Extras) -> Policy {
 }
 
 fn open_store(config: &Config, tables: usize) -> anyhow::Result<Store> {
-    let mut options = store::Options::new(config.data_dir.join("store"));
+    let mut options = hunhe_store::Options::new(config.data_dir.join("store"));
     options.retention_days = u32::try_from(config.embedded.retention.as_s().div_ceil(86_400))?;
     options.limit_bytes = config.embedded.limit_bytes;
     options.open_tables = tables;
-    options.quarantine = store::Limits {
+    options.quarantine = hunhe_store::Limits {
         records: usize::try_from(config.quarantine.limit_records)?,
         bytes: config.quarantine.limit_bytes,
     };

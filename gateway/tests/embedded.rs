@@ -18,9 +18,9 @@ use hunhe_gateway::{
     clock::Clock,
     lane::{LaneHandle, Said},
     sinks::embedded::{self, Options},
-    store::{self, Hold, NewRecord, RecordId, Store},
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
+use hunhe_store::{Hold, NewRecord, RecordId, Store};
 
 const T0: i64 = 1_767_225_600_000;
 
@@ -63,7 +63,7 @@ impl Heard {
 }
 
 fn open(dir: &Path) -> Arc<Store> {
-    Arc::new(Store::open(store::Options::new(dir)).unwrap())
+    Arc::new(Store::open(hunhe_store::Options::new(dir)).unwrap())
 }
 
 fn options(before: Heard) -> Options {
@@ -187,8 +187,8 @@ fn another_sink_of_record_goes_on_where_the_one_before_had_confirmed() {
 }
 
 fn narrow(dir: &Path) -> Arc<Store> {
-    let quarantine = store::Limits { records: 1, bytes: 1 << 20 };
-    Arc::new(Store::open(store::Options { quarantine, ..store::Options::new(dir) }).unwrap())
+    let quarantine = hunhe_store::Limits { records: 1, bytes: 1 << 20 };
+    Arc::new(Store::open(hunhe_store::Options { quarantine, ..hunhe_store::Options::new(dir) }).unwrap())
 }
 
 #[test]
@@ -292,8 +292,10 @@ fn more_old_records_than_the_store_holds_unwritten_go_in_pieces_and_hold_up_no_s
     const RECORDS: u64 = 3_000;
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::new(dir.path(), &registry(2));
-    let small =
-        store::Options { dirty_limit_bytes: 64 << 10, ..store::Options::new(dir.path().join("store")) };
+    let small = hunhe_store::Options {
+        dirty_limit_bytes: 64 << 10,
+        ..hunhe_store::Options::new(dir.path().join("store"))
+    };
     let store = Arc::new(Store::open(small).unwrap());
     for cause in 0..RECORDS {
         store.put_record(&refused(cause)).unwrap();
@@ -334,5 +336,5 @@ fn history_older_than_its_retention_goes_and_counts_as_retired_not_as_lost() {
     assert_eq!((heard.stored, open(&store).retired().expired), (11, 0));
     let heard = run(later(31 + 45), &log, &store);
     assert_eq!((heard.stored, heard.lost), (11, 0), "stored is what was stored");
-    assert_eq!(open(&store).retired(), store::Retired { expired: 11, oversize: 0 });
+    assert_eq!(open(&store).retired(), hunhe_store::Retired { expired: 11, oversize: 0 });
 }

@@ -30,12 +30,12 @@ use crate::{
     },
     decided::{self, Refused},
     record::Entering,
-    store::{Hold, Record, RecordFilter, RecordId, RecordKind, Store, StoreError},
 };
 use bytes::Bytes;
 use hunhe_gateway_core::registry::Registry;
 use hunhe_log::Priority;
 use hunhe_proto::id::{DeviceId, Id};
+use hunhe_store::{Hold, Record, RecordFilter, RecordId, RecordKind, Store, StoreError};
 use std::{
     fmt::Write,
     sync::Arc,

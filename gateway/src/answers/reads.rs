@@ -5,13 +5,11 @@
 //! read lasts [`READ_MAX`] and one piece.
 
 use super::Answers;
-use crate::{
-    api::{
-        ApiError,
-        metrics::{Metric, MetricKind},
-    },
-    store::{Store, StoreError},
+use crate::api::{
+    ApiError,
+    metrics::{Metric, MetricKind},
 };
+use hunhe_store::{Store, StoreError};
 use std::{
     sync::{
         Arc,

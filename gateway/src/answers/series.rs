@@ -18,13 +18,13 @@ use crate::{
         types::{Series, SeriesKind},
     },
     decided::StoredChannel,
-    store::{Store, StoreError, Stretch},
 };
 use hunhe_gateway_core::event::{ABSENT, worse};
 use hunhe_proto::{
     class::{Channel, Kind},
     reading::Quality,
 };
+use hunhe_store::{Store, StoreError, Stretch};
 use std::{
     ops::{ControlFlow, Range},
     time::{Duration, Instant},
@@ -252,7 +252,7 @@ mod tests {
         super::reads::tests::{over, while_waited_for},
         *,
     };
-    use crate::store::{Options, Rows};
+    use hunhe_store::{Options, Rows};
     use std::collections::BTreeMap;
 
     const BASE_MS: i64 = 1_674_172_800_000;

@@ -7,13 +7,13 @@ use crate::{
     intake::Settler,
     lane::published::{Publisher, tests::report},
     record,
-    store::{self, NewRecord, RecordId},
 };
 use hunhe_gateway_core::{
     event::Decisions,
     lane::{Lane, Policy},
 };
 use hunhe_log::{Bounds, Committer, Lsn, Next, Options as LogOptions, Reader, Writer};
+use hunhe_store::{NewRecord, RecordId};
 use std::{
     collections::HashSet,
     pin::Pin,
@@ -40,7 +40,7 @@ impl Site {
         let registry = Arc::new(records::registry());
         let mut lane = Lane::new(Arc::clone(&registry), Policy::default());
         let publisher = Publisher::new(&mut lane, &registry, Instant::now());
-        let store = Arc::new(Store::open(store::Options::new(dir.path().join("store"))).unwrap());
+        let store = Arc::new(Store::open(hunhe_store::Options::new(dir.path().join("store"))).unwrap());
         let log = LogOptions {
             disk: hunhe_disk::real(),
             dir: dir.path().join("journal"),

@@ -8,7 +8,7 @@ use super::{
     BackupError, Manifest, Totals,
     frame::{Decoder, Kind},
 };
-use crate::store;
+
 use std::path::PathBuf;
 
 /// Where a file belongs.
@@ -118,7 +118,7 @@ impl Contents {
                     take(Item::Bytes(payload))?;
                 }
                 Kind::Space => {
-                    let name = std::str::from_utf8(payload).ok().filter(|name| store::is_space(name));
+                    let name = std::str::from_utf8(payload).ok().filter(|name| hunhe_store::is_space(name));
                     let name = name.ok_or_else(|| malformed("an unknown part of the store"))?;
                     *part = "store";
                     take(Item::Space(space.insert(name.into())))?;
@@ -128,7 +128,7 @@ impl Contents {
                     let mut rest = payload;
                     while !rest.is_empty() {
                         let entry = split_entry(&mut rest).ok_or_else(|| malformed("half an entry"))?;
-                        if !store::is_key(entry.0) {
+                        if !hunhe_store::is_key(entry.0) {
                             return Err(malformed("an entry whose key no store takes"));
                         }
                         count(totals, space, entry.1).map_err(BackupError::from)?;
@@ -167,12 +167,12 @@ impl Contents {
 }
 
 /// Counts an entry of the store.
-pub(super) fn count(totals: &mut Totals, space: &str, value: &[u8]) -> Result<(), store::StoreError> {
+pub(super) fn count(totals: &mut Totals, space: &str, value: &[u8]) -> Result<(), hunhe_store::StoreError> {
     totals.entries += 1;
     match space {
         "catalog" => totals.devices += 1,
         "quarantine" => totals.quarantined += 1,
-        _ => totals.samples += store::samples_in(space, value)?,
+        _ => totals.samples += hunhe_store::samples_in(space, value)?,
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use super::{
     frame::{self, Kind, PAYLOAD_BYTES},
     stage::{Source, Stage, Staged, stage},
 };
-use crate::store::Store;
 use bytes::Bytes;
+use hunhe_store::Store;
 use std::{fs::File, io, io::Read};
 
 /// Where the stream goes. An error means that nobody takes it any more.

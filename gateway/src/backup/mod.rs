@@ -70,7 +70,7 @@ impl Formats {
         Self {
             checkpoint: crate::checkpoint::VERSION,
             log: hunhe_log::FORMAT_VERSION.into(),
-            store: crate::store::FORMAT,
+            store: hunhe_store::FORMAT,
         }
     }
 
@@ -193,7 +193,7 @@ pub enum BackupError {
     Log(#[from] hunhe_log::Error),
     /// The store.
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] hunhe_store::StoreError),
 }
 
 impl BackupError {

@@ -11,8 +11,8 @@ use super::{
     contents::Place,
     restored::{self, Note},
 };
-use crate::store::Filling;
 use hunhe_log::Lsn;
+use hunhe_store::Filling;
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
@@ -90,7 +90,7 @@ pub enum RestoreError {
     },
     /// The store cannot be written; the target is as it was.
     #[error("the embedded store cannot be made")]
-    Store(#[source] crate::store::StoreError),
+    Store(#[source] hunhe_store::StoreError),
     /// Thousands of restores in a row.
     #[error("this backup's journal has no numbers left to give away: start with an empty folder")]
     NumbersUsedUp,

@@ -15,9 +15,9 @@ use crate::{
     checkpoint::{self, Copied},
     config::Config,
     enrol::Pseudonyms,
-    store::{Dump, Store},
 };
 use hunhe_log::inspect;
+use hunhe_store::{Dump, Store};
 use std::{
     ffi::OsStr,
     fs, io,

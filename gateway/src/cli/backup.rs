@@ -15,7 +15,7 @@ use crate::backup::restore::{Progress, RestoreError, Restored, Wanted};
 use crate::backup::{self, BackupError, Contents, Manifest, Source, Totals};
 use crate::clock::Clock;
 use crate::config::Faults;
-use crate::store::{Store, StoreError};
+use hunhe_store::{Store, StoreError};
 
 /// What is to be saved, and where.
 #[derive(Debug, Clone, Args)]
@@ -154,9 +154,9 @@ fn offline_store(config: &crate::config::Config) -> Result<Store, SaveError> {
     }
     // Opening the store writes already.
     crate::formats::refuse_newer(&*hunhe_disk::real(), dir)?;
-    match Store::open(crate::store::Options::new(dir.join("store"))) {
+    match Store::open(hunhe_store::Options::new(dir.join("store"))) {
         Ok(store) => Ok(store),
-        Err(StoreError::Disk(fjall::Error::Locked)) => Err(SaveError::InUse(dir.clone())),
+        Err(error) if error.is_locked() => Err(SaveError::InUse(dir.clone())),
         Err(error) => Err(SaveError::Store(error)),
     }
 }

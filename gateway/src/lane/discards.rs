@@ -3,7 +3,7 @@
 //! The store reports a discard again after a crash that the ledger's checkpoint did not know of. Numbers tell those from
 //! the ones that were counted: `counted` is in the checkpoint with the counts that it stands for.
 
-use crate::store::Discard;
+use hunhe_store::Discard;
 
 /// The discards behind `counted`, each once, which then is the last of them.
 pub(super) fn uncounted<'d>(discards: &'d [Discard], counted: &mut u64) -> impl Iterator<Item = &'d Discard> {
@@ -19,8 +19,8 @@ pub(super) fn uncounted<'d>(discards: &'d [Discard], counted: &mut u64) -> impl 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::RecordId;
     use hunhe_proto::id::Id;
+    use hunhe_store::RecordId;
 
     #[test]
     fn a_discard_that_is_reported_again_counts_once() {

@@ -4,9 +4,9 @@
 use crate::{
     checkpoint::{CheckpointError, Unfinished, Written},
     sinks::Confirmation,
-    store::Discard,
 };
 use hunhe_log::{Error as JournalError, Lsn, ReadError, Unsynced};
+use hunhe_store::Discard;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},

@@ -11,7 +11,7 @@
 //! retried on the same handle: the sink stops, says so, and what follows stays in the decided log until a restart.
 //!
 //! The quarantine is in `refused`. Discards are reported to the ledger after the checkpoint that made them durable, by
-//! number ([`Discard`](crate::store::Discard)), so that each is counted once. Records can be judged again from when all
+//! number ([`Discard`](hunhe_store::Discard)), so that each is counted once. Records can be judged again from when all
 //! that was journaled before the start is in the store. What is old goes once in
 //! [`Options::retain_every`], by a clock that does not jump (`steady`).
 
@@ -27,10 +27,10 @@ use crate::{
         feed::{Feed, FeedError, Step},
         status::{SinkStatus, State},
     },
-    store::{Conflict, DeviceKey, Rollup, Rows, Store, StoreError},
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
 use hunhe_log::{Lsn, ReadError, Tail, cursor::Cursor};
+use hunhe_store::{Conflict, DeviceKey, Rollup, Rows, Store, StoreError};
 use std::{
     sync::{
         Arc,

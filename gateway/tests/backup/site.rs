@@ -12,7 +12,6 @@ use hunhe_gateway::{
     backup::{BackupError, Manifest, Source, Totals, give},
     checkpoint::{Checkpoint, Checkpoints},
     config::{Config, Layers},
-    store::{self, NewRecord, RecordFilter, RecordId, Rollup, Rows, Series, Store},
 };
 use hunhe_gateway_core::{
     lane::{Lane, Policy},
@@ -22,6 +21,7 @@ use hunhe_log::{
     Lsn, Options, Writer,
     cursor::{Cursor, CursorFile},
 };
+use hunhe_store::{NewRecord, RecordFilter, RecordId, Rollup, Rows, Series, Store};
 
 /// 2026-11-01T00:00:00Z.
 pub(crate) const NOW_MS: i64 = 1_793_491_200_000;
@@ -55,7 +55,7 @@ pub(crate) fn log_options(dir: PathBuf) -> Options {
 }
 
 pub(crate) fn open_store(data: &Path) -> Store {
-    Store::open(store::Options::new(data.join("store"))).unwrap()
+    Store::open(hunhe_store::Options::new(data.join("store"))).unwrap()
 }
 
 impl Site {

@@ -9,7 +9,6 @@ use hunhe_gateway::{
     decided::{self, Decided, StoredChannel},
     enrol::Pseudonyms,
     record,
-    store::{Discard, NewRecord, RecordHead, RecordId},
 };
 use hunhe_gateway_core::{
     event::{ABSENT, Arrival, Event},
@@ -20,6 +19,7 @@ use hunhe_log::{
     cursor::{Cursor, CursorFile, Held},
     inspect,
 };
+use hunhe_store::{Discard, NewRecord, RecordHead, RecordId};
 
 use crate::{fixture, story};
 use story::{BOOT, NOW_MS, id};

@@ -15,13 +15,13 @@ use hunhe_gateway::{
     config::{DecidedLimits, JournalLimits},
     formats::{FolderError, refuse_newer},
     recover::{Layout, Recovered, bound_cursor},
-    store::StoreError,
 };
 use hunhe_log::{
     Writer,
     cursor::{CursorError, CursorFile},
     inspect,
 };
+use hunhe_store::StoreError;
 
 use crate::{content, copy, story};
 

@@ -12,7 +12,6 @@ use hunhe_gateway::{
     enrol::Pseudonyms,
     places::Places,
     record::{Entering, OutputChange},
-    store::{self, NewRecord, RecordId, Rollup, Rows, Store},
 };
 use hunhe_gateway_core::{
     alert::{Change, Mode, Phase, Subject},
@@ -34,6 +33,7 @@ use hunhe_proto::{
     reading::Header,
     topic,
 };
+use hunhe_store::{NewRecord, RecordId, Rollup, Rows, Store};
 
 /// 2026-11-01T00:00:00Z.
 pub(crate) const NOW_MS: i64 = 1_793_491_200_000;
@@ -324,8 +324,8 @@ pub(crate) fn rollup() -> Rollup {
     }
 }
 
-pub(crate) fn open_store(dir: &Path) -> Result<Store, store::StoreError> {
-    Store::open(store::Options { retention_days: 100_000, ..store::Options::new(dir) })
+pub(crate) fn open_store(dir: &Path) -> Result<Store, hunhe_store::StoreError> {
+    Store::open(hunhe_store::Options { retention_days: 100_000, ..store::Options::new(dir) })
 }
 
 /// One record of each kind.

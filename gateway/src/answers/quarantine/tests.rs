@@ -7,7 +7,6 @@ use super::{
 use crate::{
     api::types::{Breach, Instant},
     decided::{RefusedParts, StoredChannel},
-    store::{Limits, NewRecord, Options},
 };
 use hunhe_gateway_core::registry::Enrolment;
 use hunhe_proto::{
@@ -15,6 +14,7 @@ use hunhe_proto::{
     id::Id,
     reading::Header,
 };
+use hunhe_store::{Limits, NewRecord, Options};
 
 const HOUR: i64 = 490_896;
 
@@ -166,7 +166,7 @@ fn a_conflict_shows_both_values_and_a_dead_letter_the_database_s_words() {
     let time_ms = HOUR * 3_600_000;
     let rules = site.registry.class_of(site.registry.find(id("meter")).unwrap());
     let decimals = rules.class.channels[rules.position(1).unwrap()].decimals;
-    let rows = crate::store::Rows {
+    let rows = hunhe_store::Rows {
         boot: 7,
         times_ms: &[time_ms],
         seqs: &[1],

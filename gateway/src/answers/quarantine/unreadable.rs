@@ -3,8 +3,8 @@
 use crate::{
     api::metrics::{Metric, MetricKind},
     observe::Repeats,
-    store::{RecordId, StoreError},
 };
+use hunhe_store::{RecordId, StoreError};
 use std::{
     sync::{
         Mutex, PoisonError,

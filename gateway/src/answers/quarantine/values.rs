@@ -3,7 +3,6 @@
 use crate::{
     api::types::{Breach, Instant, RefusedValue},
     decided::{Refused, StoredChannel},
-    store::{BLOCK_ROWS, Store, StoreError},
 };
 use hunhe_gateway_core::{
     event::{ABSENT, Reason},
@@ -11,6 +10,7 @@ use hunhe_gateway_core::{
     validate::refusal_of,
 };
 use hunhe_proto::{class::Channel, decode::decode, reading::Report};
+use hunhe_store::{BLOCK_ROWS, Store, StoreError};
 
 /// Values that are shown of a record.
 const SHOWN_MAX: usize = 8;

@@ -5,13 +5,13 @@ use crate::{
     decided::{Refused, RefusedParts, Samples, StoredChannel},
     lane::Said,
     sinks::{Confirmation, feed::Feed},
-    store::{Conflict, NewRecord, RecordId},
 };
 use hunhe_gateway_core::event::Confirmed;
 use hunhe_proto::{
     encode::{BlockDraft, ColumnDraft, Draft, encode},
     reading::Header,
 };
+use hunhe_store::{Conflict, NewRecord, RecordId};
 use std::sync::atomic::Ordering;
 
 /// Why the loser of two samples at one time is in quarantine.

@@ -1,10 +1,8 @@
 //! Dead letters as quarantine keeps them: the line as payload, sink and the database's words in place of a topic.
 
 use super::DeadLetter;
-use crate::{
-    decided::RefusedParts,
-    store::{NewRecord, RecordId, Store, StoreError},
-};
+use crate::decided::RefusedParts;
+use hunhe_store::{NewRecord, RecordId, Store, StoreError};
 
 /// Why a line is in quarantine.
 pub const REFUSED: &str = "refused_by_database";

@@ -242,7 +242,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Disk`], [`StoreError::Corrupt`].
     pub fn record(&self, id: RecordId) -> Result<Option<Record>, StoreError> {
-        #[cfg(test)]
+        #[cfg(feature = "planted")]
         assert!(!self.panic_next_read.swap(false, Ordering::AcqRel), "injected");
         self.memory_ref().quarantine.get(&self.disk, id)
     }

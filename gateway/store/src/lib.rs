@@ -62,7 +62,7 @@ mod tests;
 pub use disk::Month;
 pub use dump::{Dump, Filling, is_key, is_space, samples_in};
 pub use format::{FORMAT, MARKER, refuse_newer};
-pub use hunhe_gateway_core::event::ABSENT;
+pub use hunhe_proto::reading::ABSENT;
 pub use quarantine::{
     Amount, Discard, Held, Hold, Limits, NewRecord, Record, RecordFilter, RecordHead, RecordId,
     RecordIdError, RecordKind, Walk,
@@ -169,6 +169,14 @@ pub enum StoreError {
     /// An option out of its range.
     #[error("block_rows must be 2 to 4096, not {0}")]
     BlockRows(usize),
+}
+
+impl StoreError {
+    /// Another process has the store open.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Disk(fjall::Error::Locked))
+    }
 }
 
 impl From<block::Malformed> for StoreError {
@@ -283,8 +291,9 @@ pub struct Store {
     redrives_open: AtomicBool,
     #[cfg(test)]
     fail_next_sync: AtomicBool,
-    #[cfg(test)]
-    pub(crate) panic_next_read: AtomicBool,
+    /// For a test of those who read: the next read of a record panics.
+    #[cfg(feature = "planted")]
+    pub panic_next_read: AtomicBool,
 }
 
 impl Store {
@@ -309,7 +318,7 @@ impl Store {
             redrives_open: AtomicBool::new(false),
             #[cfg(test)]
             fail_next_sync: AtomicBool::new(false),
-            #[cfg(test)]
+            #[cfg(feature = "planted")]
             panic_next_read: AtomicBool::new(false),
         })
     }
