@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use hunhe_gateway::decided::{self, Decided, Message};
-use hunhe_gateway::sinks::line_protocol::{Dialect, Encoder, Style};
+use hunhe_gateway::sinks::influx::line_protocol::{Dialect, Encoder, Style};
 use hunhe_gateway_core::event::{Decisions, SampleSet};
 use hunhe_gateway_core::registry::{DeviceIx, Enrolment, Registry};
 use hunhe_log::{Lsn, Next, Options, Reader, Writer};

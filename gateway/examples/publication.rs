@@ -5,7 +5,7 @@
 //! cost. Time is this thread's CPU time, as Linux accounts it. The lane's thread also reads the journal and writes the decided
 //! log, which is not in the figures: the share of all it does is less.
 
-use hunhe_gateway::lane::published::Publisher;
+use hunhe_gateway::decide::published::Publisher;
 use hunhe_gateway_core::{
     event::{Arrival, Confirmed, Decisions, Event},
     lane::{Lane, Policy},

@@ -5,7 +5,7 @@
 //! pace of its own. A scenario makes things go wrong, and right again, within two minutes. The embedded broker keeps
 //! nothing on disk and is for this demonstration alone. Built with the feature `demo`; without it the command says so.
 
-use crate::cli::DemoOptions;
+use crate::ops::cli::DemoOptions;
 use std::process::ExitCode;
 
 /// Runs the demonstration.
@@ -24,13 +24,14 @@ pub use city::run;
 mod city {
     use super::{DemoOptions, ExitCode};
     use crate::{
-        answers::Answers,
-        api::backend::Backend,
-        api::types::{Ledger, Status},
+        api::{
+            backend::Backend,
+            queries::Answers,
+            types::{Ledger, Status},
+        },
         clock::Clock,
-        config::Layers,
-        enrol,
         run::{Extras, Gateway},
+        setup::{config::Layers, registry},
     };
     use anyhow::Context;
     use hunhe_edge::{
@@ -82,8 +83,8 @@ mod city {
         std::fs::write(&fleet_file, toml::to_string(&fleet)?)?;
         let broker = start_broker()?;
         let config = configuration(options, dir, &seeds, &fleet_file, broker)?;
-        crate::observe::start(&config.log)?;
-        let registry = enrol::enrol(&config)?;
+        crate::ops::observe::start(&config.log)?;
+        let registry = registry::enrol(&config)?;
 
         let clock = match options.speed {
             1 => Clock::system(),
@@ -218,7 +219,7 @@ mod city {
         seeds: &Path,
         fleet: &Path,
         broker: SocketAddr,
-    ) -> anyhow::Result<crate::config::Config> {
+    ) -> anyhow::Result<crate::setup::config::Config> {
         let absolute = |path: &Path| std::path::absolute(path).map(|path| path.display().to_string());
         let set = [
             ("data_dir", absolute(dir)?),

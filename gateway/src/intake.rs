@@ -33,14 +33,16 @@ use held::Held;
 
 use crate::{
     clock::Clock,
+    mqtt::{self, Broker},
     record::{Delivery, Entering},
+    retry::{Backoff, MQTT_WAITS},
 };
 use hunhe_gateway_core::event::Arrival;
 use hunhe_log::{AppendError, Error as JournalError, Intake, Priority, Refused, Settled, Settlement};
 use hunhe_proto::topic::{self, Topic};
 use rumqttc::{
-    AckMode, AsyncClient, ConnectionError, Event, EventLoop, Incoming, ManualAck, MqttOptions,
-    NetworkOptions, PubAck, QoS, StateError, SubscribeReasonCode, mqttbytes,
+    AsyncClient, ConnectionError, Event, EventLoop, Incoming, ManualAck, PubAck, QoS, StateError,
+    SubscribeReasonCode, mqttbytes,
 };
 use std::{
     sync::{
@@ -55,23 +57,6 @@ use std::{
 const BRIEF: Duration = Duration::from_secs(1);
 /// So many of them in a row are no accident.
 const BRIEF_MAX: u32 = 5;
-
-/// How to reach the broker.
-#[derive(Debug, Clone)]
-pub struct Broker {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Client ids are this with `-up`, `-alarm` and `-out`.
-    pub client_id: String,
-    /// User name and password.
-    pub credentials: Option<(String, String)>,
-    /// Keep-alive in seconds.
-    pub keep_alive_s: u16,
-    /// The largest packet taken, in bytes: above the broker's own limit, or one message could end every connection.
-    pub packet_bytes_max: usize,
-}
 
 /// One session's job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,7 +227,7 @@ pub async fn run_session(
     let begun = Instant::now();
     let session = Role::ALL.iter().position(|known| *known == role).unwrap_or(0);
     let client_id = format!("{}-{}", broker.client_id, role.suffix());
-    let mut backoff = Backoff::new(&client_id);
+    let mut backoff = Backoff::new(MQTT_WAITS);
     let mut brief = 0;
     for epoch in 1.. {
         if *stop.borrow() {
@@ -319,34 +304,12 @@ pub async fn run_session(
     Ok(())
 }
 
-/// Options common to all our connections.
-pub(crate) fn options(broker: &Broker, client_id: &str) -> MqttOptions {
-    let mut options = MqttOptions::new(client_id, (broker.host.as_str(), broker.port));
-    options
-        .set_keep_alive(broker.keep_alive_s)
-        .set_clean_session(false)
-        .set_ack_mode(AckMode::Manual)
-        .set_max_packet_size(broker.packet_bytes_max, broker.packet_bytes_max)
-        .set_read_batch_size(256);
-    if let Some((name, password)) = &broker.credentials {
-        options.set_credentials(name.clone(), password.clone());
-    }
-    options
-}
-
-/// Without it an acknowledgement can wait 40 ms for company.
-pub(crate) fn network() -> NetworkOptions {
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    network
-}
-
 fn connect(broker: &Broker, client_id: &str) -> (AsyncClient, EventLoop) {
-    let mut options = options(broker, client_id);
+    let mut options = mqtt::options(broker, client_id);
     // Acknowledgements of one commit leave together.
     options.set_max_request_batch(256);
     let (client, mut event_loop) = AsyncClient::builder(options).unbounded().build();
-    event_loop.set_network_options(network());
+    event_loop.set_network_options(mqtt::network());
     (client, event_loop)
 }
 
@@ -510,41 +473,6 @@ impl Connection<'_> {
     }
 }
 
-/// Full jitter: a random share of a doubling bound.
-#[derive(Debug)]
-pub(crate) struct Backoff {
-    bound: Duration,
-    random: u64,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LAST: Duration = Duration::from_secs(30);
-
-    pub(crate) fn new(seed: &str) -> Self {
-        let clock = Clock::system().now_ms().cast_unsigned();
-        Self {
-            bound: Self::FIRST,
-            random: (u64::from(crc32c::crc32c(seed.as_bytes())) << 32 | 1) ^ clock << 1,
-        }
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.bound = Self::FIRST;
-    }
-
-    pub(crate) fn next(&mut self) -> Duration {
-        // xorshift64: spreading reconnects needs no better.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let share = f64::from(u32::try_from(self.random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-        let wait = self.bound.mul_f64(share).max(Duration::from_millis(10));
-        self.bound = (self.bound * 2).min(Self::LAST);
-        wait
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -557,7 +485,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_acknowledgement_goes_to_the_connection_that_delivered_and_stands_for_one_message() {
-        let options = MqttOptions::new("tested", rumqttc::Broker::tcp("127.0.0.1", 1));
+        let options = rumqttc::MqttOptions::new("tested", rumqttc::Broker::tcp("127.0.0.1", 1));
         let (client, _events) = AsyncClient::builder(options).capacity(10).build();
         let (acknowledger, held) = (Acknowledger::default(), Held::new(Instant::now()));
         for packet in [7, 8, 8] {

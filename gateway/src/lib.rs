@@ -1,43 +1,34 @@
-//! The gateway. In the order of a message's journey:
+//! The gateway, in the order of a reading's journey:
 //!
-//! - [`cli`], [`config`], [`enrol`]: what the operator wants, and who may report what
+//! - [`setup`]: configuration, registry, names of places
+//! - [`mqtt`], [`retry`]: one broker connection, and when to try again
 //! - [`intake`]: three MQTT sessions; nothing is acknowledged before it is in the journal
-//! - [`journal`]: the segmented log on disk
 //! - [`record`]: what the journal's records hold
-//! - [`lane`]: the thread that drives `hunhe-gateway-core`
-//! - [`checkpoint`]: the lane's state on disk
-//! - [`decided`]: what was decided, as a second log
-//! - [`sinks`], [`store`]: from there to the databases
-//! - [`alerts`], [`notify`]: what is wrong, as a third log, and from there to who should hear of it
-//! - [`watermark`]: back to the edge, what it may forget
-//! - [`api`], [`answers`]: what people and programs ask
-//! - [`observe`], [`heartbeat`]: what the gateway says of itself
-//! - [`formats`]: what of it a newer Hunhe wrote, which is refused
-//! - [`descriptors`]: who may have how many files open
-//! - [`recover`]: what a start makes of what is on disk; [`backup`]: a copy of that, and back
-//! - [`run`]: all of it put together; [`demo`]: with a city and a broker around it
+//! - [`decided`]: the log of decisions: its records, its reader, confirmations
+//! - [`alerts`]: alerts, their log, and their delivery
+//! - [`watermark`]: what an agent may forget
+//! - [`decide`]: the thread that drives `hunhe-gateway-core`, its checkpoints and its recovery
+//! - [`sinks`]: from the decided log to each database
+//! - [`backup`]: a copy of the data folder, and back
+//! - [`api`]: HTTP routes, queries, the live stream
+//! - [`ops`]: commands, logs, heartbeats
+//! - [`run`]: starts each step, in this order; [`demo`]: with a city and a broker around it
+//!
+//! A room imports only rooms above it in this list.
 
 pub mod alerts;
-pub mod answers;
 pub mod api;
 pub mod backup;
-pub mod checkpoint;
-pub mod cli;
 pub mod clock;
-pub mod config;
+pub mod decide;
 pub mod decided;
 pub mod demo;
-mod descriptors;
-pub mod enrol;
-pub mod formats;
-pub mod heartbeat;
 pub mod intake;
-pub mod lane;
-pub mod notify;
-pub mod observe;
-pub mod places;
+pub mod mqtt;
+pub mod ops;
 pub mod record;
-pub mod recover;
+pub mod retry;
 pub mod run;
+pub mod setup;
 pub mod sinks;
 pub mod watermark;

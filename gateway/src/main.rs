@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use hunhe_gateway::cli::{self, BAD_CONFIGURATION, Cli, Command, JournalCommand, SaveError, exit_code};
-use hunhe_gateway::config::Faults;
-use hunhe_gateway::enrol::EnrolError;
-use hunhe_gateway::{api, demo, observe, run};
+use hunhe_gateway::ops::cli::{self, BAD_CONFIGURATION, Cli, Command, JournalCommand, SaveError, exit_code};
+use hunhe_gateway::setup::config::Faults;
+use hunhe_gateway::setup::registry::EnrolError;
+use hunhe_gateway::{api, demo, ops::observe, run};
 use hunhe_log::inspect;
 
 fn main() -> ExitCode {

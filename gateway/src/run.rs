@@ -5,27 +5,34 @@
 //! Intake does not wait for the replay. Stop: intake → journal → lane (with a last checkpoint) → sinks, outputs → page.
 
 use crate::{
-    alerts::{self, AlertLog, Book, describe::Describer},
-    answers::{Alerting, Answers, Directory, View},
-    api::{self, Api, Limits, live},
+    alerts::{
+        self, AlertLog, Book,
+        deliver::{self, watchdog},
+        describe::Describer,
+    },
+    api::{
+        self, Api, Limits, live,
+        queries::{Alerting, Answers, Directory, View},
+    },
     backup,
     clock::Clock,
-    config::{Config, InfluxKind, Period},
-    descriptors::Shares,
-    heartbeat,
-    intake::{self, Acknowledger, Role, Settler},
-    lane::{
+    decide::{
         CheckpointPolicy, DISCARDED, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
-        published::Publisher, sync_on_threads,
+        published::Publisher,
+        recover::{Layout, Recovered, bound_cursor, fingerprint},
+        sync_on_threads,
     },
-    notify::{self, watchdog},
-    places::Places,
+    intake::{self, Acknowledger, Role, Settler},
+    mqtt::Broker,
+    ops::{descriptors::Shares, heartbeat},
     record::Entering,
-    recover::{Layout, Recovered, bound_cursor, fingerprint},
+    setup::{
+        config::{Config, InfluxKind, Period},
+        places::Places,
+    },
     sinks::{
         embedded,
-        influx::{self, NotKept, Report, dead_letters},
-        line_protocol::Dialect,
+        influx::{self, NotKept, Report, dead_letters, line_protocol::Dialect},
         status::SinkStatus,
     },
     watermark,
@@ -70,7 +77,7 @@ pub struct Gateway {
     lane_thread: JoinHandle<Result<(), LaneError>>,
     embedded: embedded::Handle,
     influx: Vec<influx::Handle>,
-    outputs: Vec<notify::Handle>,
+    outputs: Vec<deliver::Handle>,
     watchdog: watchdog::Handle,
     following: JoinHandle<()>,
     stop: watch::Sender<bool>,
@@ -167,7 +174,7 @@ impl Gateway {
         let broker = broker(&config)?;
         let places = Arc::new(Places::read(&config));
         let (alert_bell, alert_bell_heard) = watch::channel(disk.alerts.head());
-        let source = notify::Source {
+        let source = deliver::Source {
             tail: disk.alerts.subscribe(),
             bell: alert_bell_heard,
             from_cause: disk.from.0,
@@ -191,7 +198,7 @@ impl Gateway {
         )?;
         let (beats, beats_heard) = watch::channel(Bytes::new());
         let outputs = outputs(&config, &broker, &source, &beats_heard)?;
-        let output_statuses: Vec<_> = outputs.iter().map(notify::Handle::status).collect();
+        let output_statuses: Vec<_> = outputs.iter().map(deliver::Handle::status).collect();
         let alert_log = AlertLog::new(
             disk.alerts,
             Describer::new(Arc::clone(&registry), Arc::clone(&places)),
@@ -416,7 +423,7 @@ impl Gateway {
             // Where the decided log was full the lane reads the rest now, or leaves it in the journal.
             let _ = self.lane.say(Said::Stop);
             let lane = self.lane_thread.join();
-            self.outputs.into_iter().for_each(notify::Handle::stop);
+            self.outputs.into_iter().for_each(deliver::Handle::stop);
             // It ends with the log, whose writer went with the lane.
             let _ = self.following.join();
             lane
@@ -500,22 +507,22 @@ fn tell(listened: &mut Duration, passed: Duration, ready: bool, has_room: impl F
 /// The broker, and one output for each webhook.
 fn outputs(
     config: &Config,
-    broker: &intake::Broker,
-    source: &notify::Source,
+    broker: &Broker,
+    source: &deliver::Source,
     beats: &watch::Receiver<Bytes>,
-) -> anyhow::Result<Vec<notify::Handle>> {
+) -> anyhow::Result<Vec<deliver::Handle>> {
     let mut outputs = Vec::new();
     if config.alerts.mqtt {
-        outputs.push(notify::mqtt::start(broker.clone(), source.clone(), beats.clone())?);
+        outputs.push(deliver::mqtt::start(broker.clone(), source.clone(), beats.clone())?);
     }
     for webhook in &config.webhook {
-        outputs.push(notify::webhook::start(webhook, source.clone())?);
+        outputs.push(deliver::webhook::start(webhook, source.clone())?);
     }
     Ok(outputs)
 }
 
-fn broker(config: &Config) -> anyhow::Result<intake::Broker> {
-    Ok(intake::Broker {
+fn broker(config: &Config) -> anyhow::Result<Broker> {
+    Ok(Broker {
         host: config.broker.host.clone(),
         port: config.broker.port,
         client_id: config.broker.client_id.clone(),
@@ -588,7 +595,7 @@ impl Marks {
 }
 
 fn influx_options(
-    database: &crate::config::Influx,
+    database: &crate::setup::config::Influx,
     config: &Config,
     marks: Marks,
 ) -> anyhow::Result<influx::Options> {
@@ -644,7 +651,7 @@ fn influx_reports(
 /// # Errors
 /// What is wrong with the registry's files, before anything opens; what ended the run.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let registry = crate::enrol::enrol(&config)?;
+    let registry = crate::setup::registry::enrol(&config)?;
     tracing::info!(devices = registry.devices().len(), agents = registry.agents().len(), "registry read");
     let extras = Extras { planted_drop: planted_drop()?, ..Extras::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -8,7 +8,7 @@
 //!
 //! Bound: the newest watermark of each agent waits while the broker is away, none else; [`IN_FLIGHT`] are on their way.
 
-use crate::intake::{Backoff, Broker, network, options};
+use crate::mqtt::{self, Broker, PublishingSession};
 use hunhe_proto::id::AgentId;
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, PublishOptions, QoS};
 use std::{
@@ -111,30 +111,24 @@ impl Outgoing {
 
 /// Publishes until `stop` is set.
 pub async fn run(broker: Broker, outgoing: Outgoing, mut stop: tokio::sync::watch::Receiver<bool>) {
-    let client_id = format!("{}-out", broker.client_id);
-    let mut backoff = Backoff::new(&client_id);
-    while !*stop.borrow() {
-        let mut options = options(&broker, &client_id);
-        options.set_clean_session(true).set_inflight(IN_FLIGHT);
-        let (client, mut event_loop) = AsyncClient::builder(options).capacity(usize::from(IN_FLIGHT)).build();
-        event_loop.set_network_options(network());
-        let handed = Arc::<Mutex<VecDeque<u64>>>::default();
-        let publisher = tokio::spawn(publish(client, outgoing.clone(), Arc::clone(&handed)));
-        let connected = tokio::select! {
-            connected = poll(event_loop, &outgoing, &handed) => connected,
-            () = stuck(&outgoing) => true,
-            _ = stop.wait_for(|stop| *stop) => false,
-        };
-        publisher.abort();
-        // It may be taking one just now.
-        let _ = publisher.await;
-        outgoing.lost();
-        if connected {
-            backoff.reset();
+    let session =
+        PublishingSession { suffix: "out", capacity: usize::from(IN_FLIGHT), in_flight: Some(IN_FLIGHT) };
+    let connections = mqtt::keep_connected(broker, session, |client, event_loop| {
+        let outgoing = outgoing.clone();
+        async move {
+            let handed = Arc::<Mutex<VecDeque<u64>>>::default();
+            let connected = tokio::select! {
+                connected = poll(event_loop, &outgoing, &handed) => connected,
+                () = publish(client, outgoing.clone(), Arc::clone(&handed)) => true,
+                () = stuck(&outgoing) => true,
+            };
+            outgoing.lost();
+            connected
         }
-        if !*stop.borrow() {
-            tokio::time::sleep(backoff.next()).await;
-        }
+    });
+    tokio::select! {
+        () = connections => {}
+        _ = stop.wait_for(|stop| *stop) => outgoing.lost(),
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 use fixture::{Log, Row, registry};
 use hunhe_gateway::{
     clock::Clock,
-    lane::{LaneHandle, Said},
+    decide::{LaneHandle, Said},
     sinks::embedded::{self, Options},
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};

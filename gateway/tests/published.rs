@@ -8,7 +8,7 @@ mod support;
 
 use std::time::Instant;
 
-use hunhe_gateway::lane::published::{Overview, Published, Publisher, Row};
+use hunhe_gateway::decide::published::{Overview, Published, Publisher, Row};
 use hunhe_gateway_core::{
     event::Confirmed,
     lane::{Lane, Policy},

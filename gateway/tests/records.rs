@@ -11,7 +11,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use hunhe_gateway::{
-    checkpoint::{Checkpoint, Checkpoints},
+    decide::checkpoint::{Checkpoint, Checkpoints},
     decided::{self, Buffers, DECISION_BYTES_MAX, Decided, Encoder, Message, StoredChannel},
     record::{self, Entering, OutputChange},
 };
@@ -333,8 +333,8 @@ fn one_checkpoint_that_cannot_be_read_is_as_good_as_none() {
 
 #[test]
 fn a_journal_that_lost_what_the_replay_needs_is_read_from_where_it_begins() {
-    use hunhe_gateway::config::{DecidedLimits, JournalLimits};
-    use hunhe_gateway::recover::{Layout, Recovered};
+    use hunhe_gateway::decide::recover::{Layout, Recovered};
+    use hunhe_gateway::setup::config::{DecidedLimits, JournalLimits};
     let lane = Lane::new(registry(), Policy::default());
     let dir = tempfile::tempdir().unwrap();
     let disk = hunhe_disk::real();

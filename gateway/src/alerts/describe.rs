@@ -6,7 +6,7 @@
 use super::words::{self, Finding, Level};
 use crate::{
     api::types::{Alert, AlertMode, AlertSeverity, AlertState, Bilingual, Instant},
-    places::Places,
+    setup::places::Places,
 };
 use hunhe_gateway_core::{
     alert::{Change, Mode, Phase, Subject},

@@ -13,7 +13,7 @@ use crate::{
         Hub,
         types::{Alert, AlertState},
     },
-    observe::Repeats,
+    retry::Repeats,
 };
 use hunhe_log::{Lsn, ReadError, Tail};
 use std::{

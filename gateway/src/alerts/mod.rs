@@ -17,6 +17,7 @@
 //! Deliberately absent: acknowledgement and shelving; deciding anything (that is `gateway_core::alert`).
 
 pub mod book;
+pub mod deliver;
 pub mod describe;
 pub mod feed;
 mod follow;

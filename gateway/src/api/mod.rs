@@ -16,6 +16,7 @@ pub mod live;
 pub mod metrics;
 mod page;
 mod problem;
+pub mod queries;
 mod query;
 mod routes;
 mod server;

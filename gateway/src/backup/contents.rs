@@ -227,7 +227,7 @@ pub(super) fn place_of(name: &str) -> Option<Place> {
                     .strip_suffix(".seg")
                     .is_some_and(|first| first.len() == 20 && first.bytes().all(|b| b.is_ascii_digit()))
         }
-        ["checkpoint", file] => crate::checkpoint::NAMES.contains(file),
+        ["checkpoint", file] => crate::decide::checkpoint::NAMES.contains(file),
         ["registry", below @ ..] if !below.is_empty() => {
             return Some(Place::Registry(below.iter().collect()));
         }

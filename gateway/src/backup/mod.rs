@@ -27,7 +27,6 @@ mod contents;
 mod frame;
 mod give;
 pub mod restore;
-pub mod restored;
 mod stage;
 
 use hunhe_log::Lsn;
@@ -68,7 +67,7 @@ impl Formats {
     #[must_use]
     pub fn known() -> Self {
         Self {
-            checkpoint: crate::checkpoint::VERSION,
+            checkpoint: crate::decide::checkpoint::VERSION,
             log: hunhe_log::FORMAT_VERSION.into(),
             store: hunhe_store::FORMAT,
         }

@@ -6,11 +6,8 @@
 //!
 //! It goes only into a folder that is missing or empty: two gateways' pasts do not mix.
 
-use super::{
-    BackupError, Contents, Item, Manifest, Totals,
-    contents::Place,
-    restored::{self, Note},
-};
+use super::{BackupError, Contents, Item, Manifest, Totals, contents::Place};
+use crate::decide::restored::{self, Note};
 use hunhe_log::Lsn;
 use hunhe_store::Filling;
 use std::{

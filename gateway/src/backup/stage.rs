@@ -12,9 +12,8 @@
 
 use super::{BackupError, Manifest, Records, contents::place_of};
 use crate::{
-    checkpoint::{self, Copied},
-    config::Config,
-    enrol::Pseudonyms,
+    decide::checkpoint::{self, Copied},
+    setup::{config::Config, registry::Pseudonyms},
 };
 use hunhe_log::inspect;
 use hunhe_store::{Dump, Store};

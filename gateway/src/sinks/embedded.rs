@@ -20,13 +20,12 @@ mod steady;
 
 use crate::{
     clock::Clock,
-    decided::{Decided, Samples, Window},
-    lane::{LaneHandle, Said},
-    sinks::{
-        Confirmation,
+    decide::{LaneHandle, Said},
+    decided::{
+        Confirmation, Decided, Samples, Window,
         feed::{Feed, FeedError, Step},
-        status::{SinkStatus, State},
     },
+    sinks::status::{SinkStatus, State},
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
 use hunhe_log::{Lsn, ReadError, Tail, cursor::Cursor};

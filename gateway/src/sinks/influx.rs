@@ -27,6 +27,7 @@ pub mod dead_letters;
 mod deliver;
 mod durability;
 mod handover;
+pub mod line_protocol;
 mod readback;
 mod run;
 mod watch;
@@ -41,13 +42,11 @@ use hunhe_gateway_core::registry::Registry;
 use hunhe_proto::id::Id;
 use tokio::sync::watch as signal;
 
-use super::{
-    Confirmation,
-    line_protocol::{Dialect, Encoder, Style, TextError},
-    status::SinkStatus,
-};
+use super::status::SinkStatus;
+use crate::decided::Confirmation;
 use hunhe_log::Tail;
 use hunhe_log::cursor::{CursorError, CursorFile};
+use line_protocol::{Dialect, Encoder, Style, TextError};
 
 /// Where and how to write.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use influxdb2::{
 };
 
 use super::influx::Options;
-use super::line_protocol::Dialect;
+use super::influx::line_protocol::Dialect;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::observe::Repeats;
+use crate::retry::Repeats;
 use hunhe_log::cursor::Cursor;
 use hunhe_log::{Lsn, Tail};
 

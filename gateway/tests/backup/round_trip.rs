@@ -3,9 +3,11 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use hunhe_gateway::{
-    backup::restored::{JUMP, Note},
-    config::{DecidedLimits, JournalLimits},
-    recover::{Layout, Recovered},
+    decide::{
+        recover::{Layout, Recovered},
+        restored::{JUMP, Note},
+    },
+    setup::config::{DecidedLimits, JournalLimits},
 };
 use hunhe_log::{Lsn, inspect};
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use hunhe_gateway::{
     alerts,
     backup::{BackupError, Manifest, Source, Totals, give},
-    checkpoint::{Checkpoint, Checkpoints},
-    config::{Config, Layers},
+    decide::checkpoint::{Checkpoint, Checkpoints},
+    setup::config::{Config, Layers},
 };
 use hunhe_gateway_core::{
     lane::{Lane, Policy},

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use hunhe_gateway::{backup::give, checkpoint::Checkpoints};
+use hunhe_gateway::{backup::give, decide::checkpoint::Checkpoints};
 use hunhe_log::{
     Lsn,
     cursor::{CursorFile, Held},

@@ -5,10 +5,10 @@ use std::{fs, path::Path};
 
 use hunhe_gateway::{
     alerts::feed::{Feed, Step},
-    checkpoint::{Checkpoint, Checkpoints},
+    decide::checkpoint::{Checkpoint, Checkpoints},
     decided::{self, Decided, StoredChannel},
-    enrol::Pseudonyms,
     record,
+    setup::registry::Pseudonyms,
 };
 use hunhe_gateway_core::{
     event::{ABSENT, Arrival, Event},

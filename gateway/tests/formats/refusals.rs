@@ -11,10 +11,12 @@ use std::{
 
 use hunhe_disk::{FormatError, NewerFormat};
 use hunhe_gateway::{
-    checkpoint::{CheckpointError, Checkpoints},
-    config::{DecidedLimits, JournalLimits},
-    formats::{FolderError, refuse_newer},
-    recover::{Layout, Recovered, bound_cursor},
+    decide::{
+        checkpoint::{CheckpointError, Checkpoints},
+        formats::{FolderError, refuse_newer},
+        recover::{Layout, Recovered, bound_cursor},
+    },
+    setup::config::{DecidedLimits, JournalLimits},
 };
 use hunhe_log::{
     Writer,
@@ -235,7 +237,7 @@ fn each_piece_refuses_by_itself_and_leaves_its_bytes() {
             }
             "pseudonyms.csv" => {
                 let mut faults = Vec::new();
-                hunhe_gateway::enrol::Pseudonyms::read(folder, &mut faults);
+                hunhe_gateway::setup::registry::Pseudonyms::read(folder, &mut faults);
                 assert!(!faults.is_empty(), "its first line is no pair");
             }
             other => panic!("{other} has no case"),

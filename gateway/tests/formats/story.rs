@@ -7,11 +7,10 @@ use std::{fs, path::Path, sync::Arc};
 
 use hunhe_gateway::{
     alerts::{AlertLog, describe::Describer},
-    checkpoint::{Checkpoint, Checkpoints},
+    decide::checkpoint::{Checkpoint, Checkpoints},
     decided::{Encoder, Message},
-    enrol::Pseudonyms,
-    places::Places,
     record::{Entering, OutputChange},
+    setup::{places::Places, registry::Pseudonyms},
 };
 use hunhe_gateway_core::{
     alert::{Change, Mode, Phase, Subject},
@@ -325,7 +324,7 @@ pub(crate) fn rollup() -> Rollup {
 }
 
 pub(crate) fn open_store(dir: &Path) -> Result<Store, hunhe_store::StoreError> {
-    Store::open(hunhe_store::Options { retention_days: 100_000, ..store::Options::new(dir) })
+    Store::open(hunhe_store::Options { retention_days: 100_000, ..hunhe_store::Options::new(dir) })
 }
 
 /// One record of each kind.

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hunhe_gateway::sinks::influx::line_protocol::Dialect;
 use hunhe_gateway::sinks::influx::{self, Options};
-use hunhe_gateway::sinks::line_protocol::Dialect;
 use hunhe_gateway::sinks::probe::{self, ProbeError};
 use hunhe_gateway_core::event::ABSENT;
 use hunhe_proto::reading::Quality;

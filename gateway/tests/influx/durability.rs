@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use hunhe_gateway::sinks::influx::line_protocol::Dialect;
 use hunhe_gateway::sinks::influx::{self, NotKept, Options, Report};
-use hunhe_gateway::sinks::line_protocol::Dialect;
 use hunhe_gateway::sinks::status::State;
 
 use crate::faults::{START_MS, confirmations, distinct, letters, start, totals};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hunhe_gateway::decided::{self, Decided};
-use hunhe_gateway::sinks::line_protocol::{Dialect, Encoder, Style, TextError, Unwritable};
+use hunhe_gateway::sinks::influx::line_protocol::{Dialect, Encoder, Style, TextError, Unwritable};
 use hunhe_gateway_core::event::{ABSENT, Decisions};
 use hunhe_gateway_core::registry::Registry;
 use hunhe_log::{Lsn, Next, Reader};

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use hunhe_gateway::sinks::Confirmation;
+use hunhe_gateway::decided::Confirmation;
+use hunhe_gateway::sinks::influx::line_protocol::Dialect;
 use hunhe_gateway::sinks::influx::{self, DeadLetter, Handle, Options, Report};
-use hunhe_gateway::sinks::line_protocol::Dialect;
 use hunhe_gateway::sinks::status::{SinkStatus, State};
 use hunhe_gateway_core::event::{ABSENT, Confirmed};
 use hunhe_gateway_core::registry::Registry;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hunhe_gateway::sinks::influx::Options;
-use hunhe_gateway::sinks::line_protocol::Dialect;
+use hunhe_gateway::sinks::influx::line_protocol::Dialect;
 use hunhe_gateway_core::event::ABSENT;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 
 use hunhe_disk::{Disk as _, Open, simulated::SimulatedDisk};
 use hunhe_fuzz::{Target, run};
-use hunhe_gateway::checkpoint::{CheckpointError, Checkpoints};
+use hunhe_gateway::decide::checkpoint::{CheckpointError, Checkpoints};
 use hunhe_log::Lsn;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Configuration of gateway and agent: a changed file gives a configuration, or faults that name a line which the file has.
 
 use hunhe_fuzz::{Target, run};
-use hunhe_gateway::config::{Layers, Place};
+use hunhe_gateway::setup::config::{Layers, Place};
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -68,7 +68,7 @@ fn gateway_files_are_configurations_or_faults_by_line() {
         fs::create_dir_all(dir.path().join(folder)).unwrap();
     }
     let file = dir.path().join("gateway.toml");
-    let sample = hunhe_gateway::config::sample();
+    let sample = hunhe_gateway::setup::config::sample();
     let bare: String =
         sample.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
     let small = "data_dir = \"data\"\nseeds_dir = \"seeds\"\nsink_of_record = \"main\"\n[registry]\nfleets = []\n\

@@ -7,7 +7,7 @@
 use hunhe_fuzz::{Chance, run};
 use hunhe_gateway::{
     decided::{self, Decided, StoredChannel},
-    sinks::line_protocol::{Dialect, Encoder, Style, Unwritable},
+    sinks::influx::line_protocol::{Dialect, Encoder, Style, Unwritable},
 };
 use hunhe_gateway_core::registry::{Enrolment, Registry};
 use hunhe_proto::{class::Class, id::Id, reading::ABSENT};

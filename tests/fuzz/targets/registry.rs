@@ -3,9 +3,9 @@
 //! The first byte of an input says which kind of file the rest is.
 
 use hunhe_fuzz::{Target, run};
-use hunhe_gateway::{
+use hunhe_gateway::setup::{
     config::{Fault, Place},
-    enrol::{Enroller, Pseudonyms, read_class, read_rules},
+    registry::{Enroller, Pseudonyms, read_class, read_rules},
 };
 use hunhe_gateway_core::registry::DEVICES_MAX;
 use hunhe_proto::class::Class;

@@ -12,15 +12,17 @@ use bytes::Bytes;
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_gateway::{
     alerts::{AlertLog, describe::Describer},
-    checkpoint::Unfinished,
-    config::{DecidedLimits, JournalLimits},
-    lane::{
+    decide::{
         CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn,
+        checkpoint::Unfinished,
         published::{Published, Publisher},
+        recover::{Layout, Recovered, bound_cursor, fingerprint},
     },
-    places::Places,
     record::{Delivery, Entering},
-    recover::{Layout, Recovered, bound_cursor, fingerprint},
+    setup::{
+        config::{DecidedLimits, JournalLimits},
+        places::Places,
+    },
     watermark::{Outgoing, Taken},
 };
 use hunhe_gateway_core::{

@@ -3,13 +3,12 @@
 
 use hunhe_disk::Disk;
 use hunhe_gateway::{
-    decided::{Decided, Samples},
-    sinks::{
-        Confirmation,
+    decided::{
+        Confirmation, Decided, Samples,
         feed::{Feed, FeedError, Step},
-        line_protocol::{Dialect, Encoder, Style, TextError},
-        manners::{Answer, Delivery, Step as Next},
     },
+    retry::{Answer, Delivery, Step as Next},
+    sinks::influx::line_protocol::{Dialect, Encoder, Style, TextError},
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
 use hunhe_log::{

@@ -20,7 +20,7 @@ use crate::{
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::spool::Limits;
 use hunhe_edge_core::outbox::STALL_MS;
-use hunhe_gateway::{checkpoint::Unfinished, lane::Turn};
+use hunhe_gateway::decide::{Turn, checkpoint::Unfinished};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     alerts::feed::{Entry, Feed, Step},
-    places::Places,
+    setup::places::Places,
 };
 use hunhe_gateway_core::{
     alert::{Mode, Phase, Subject},

@@ -2,9 +2,8 @@
 
 use super::{EmbeddedError, Sink};
 use crate::{
-    decided::{Refused, RefusedParts, Samples, StoredChannel},
-    lane::Said,
-    sinks::{Confirmation, feed::Feed},
+    decide::Said,
+    decided::{Confirmation, Refused, RefusedParts, Samples, StoredChannel, feed::Feed},
 };
 use hunhe_gateway_core::event::Confirmed;
 use hunhe_proto::{

@@ -5,7 +5,7 @@
 //! the first look, an hour after a start: a clock that is wrong from then on is believed.
 
 use super::{EmbeddedError, Sink};
-use crate::sinks::feed::Feed;
+use crate::decided::feed::Feed;
 
 /// A wall clock that does not jump ahead.
 #[derive(Debug, Default)]

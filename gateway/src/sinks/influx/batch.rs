@@ -6,10 +6,10 @@ use hunhe_proto::id::Id;
 
 use super::DeadLetter;
 use crate::decided::{SampleSets, Samples, Window, Windows};
-use crate::sinks::{
-    Confirmation,
-    line_protocol::{Encoder, Unwritable},
-    manners::RefusedLine,
+use crate::{
+    decided::Confirmation,
+    retry::RefusedLine,
+    sinks::influx::line_protocol::{Encoder, Unwritable},
 };
 use hunhe_log::Lsn;
 use hunhe_log::cursor::Cursor;

@@ -14,10 +14,12 @@ use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use super::{Options, StartError, batch::Sealed, durability::Look, readback::Question, watch::Page};
-use crate::sinks::{
-    http::{ANSWER_BYTES_MAX, random, read_text, retry_after_s, words_of},
-    manners::{Answer, Delivery, RefusedLine, Step, Verdict},
-    status::{SinkStatus, State},
+use crate::{
+    retry::{
+        Answer, Delivery, RefusedLine, Step, Verdict,
+        http::{ANSWER_BYTES_MAX, random, read_text, retry_after_s, words_of},
+    },
+    sinks::status::{SinkStatus, State},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@
 use std::collections::VecDeque;
 
 use super::{DeadLetter, watch::Page};
-use crate::sinks::Confirmation;
+use crate::decided::Confirmation;
 use hunhe_log::cursor::Cursor;
 
 /// Some 25 MiB.

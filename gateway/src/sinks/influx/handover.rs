@@ -15,7 +15,7 @@ use super::{
     run::{REOPEN_EVERY, Sink},
 };
 use crate::decided::{self, Decided};
-use crate::sinks::{Confirmation, manners::RefusedLine, status::State};
+use crate::{decided::Confirmation, retry::RefusedLine, sinks::status::State};
 use hunhe_log::cursor::Cursor;
 use hunhe_log::{Next, ReadError, Reader};
 

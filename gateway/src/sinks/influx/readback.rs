@@ -104,7 +104,7 @@ fn nowhere() -> Wanted {
     Wanted { device: String::new(), time_ms: 0, names: Vec::new() }
 }
 
-/// Reads a line that [`crate::sinks::line_protocol`] wrote.
+/// Reads a line that [`crate::sinks::influx::line_protocol`] wrote.
 fn parse(line: &str) -> Option<Wanted> {
     let mut parts = split(line.trim_end(), ' ');
     let (series, fields, time) = (parts.next()?, parts.next()?, parts.next()?);

@@ -18,10 +18,12 @@ use super::{
     durability::{Durability, Found, Look, Mark},
 };
 use crate::decided::{self, Decided};
-use crate::sinks::{
-    Confirmation,
-    line_protocol::{Dialect, Encoder},
-    status::{SinkStatus, State},
+use crate::{
+    decided::Confirmation,
+    sinks::{
+        influx::line_protocol::{Dialect, Encoder},
+        status::{SinkStatus, State},
+    },
 };
 use hunhe_log::cursor::{Cursor, CursorFile, Held};
 use hunhe_log::{Lsn, Next, ReadError, Reader, Tail};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::sinks::Confirmed;
+use hunhe_gateway_core::event::Confirmed;
 use hunhe_log::Lsn;
 use hunhe_proto::id::Id;
 

@@ -1,0 +1,385 @@
+//! An output's thread: does what [`Queues`] says, and reports what came of it. It reads the alert log for each queue, keeps
+//! attempts under way, saves the cursors and sleeps; it decides nothing.
+//!
+//! An attempt that panics counts as one that failed. A log that cannot be read is opened again. A failure that repeats is
+//! logged once a minute.
+
+use super::{
+    Handle, Letter, Outcome, Receiver, Source,
+    delivery::{self, Event, Found},
+    open_cursor,
+    queues::{Action, Limits, Queue, Queues},
+    status::OutputStatus,
+};
+use crate::{
+    alerts::{
+        feed::{Entry, Feed, Step},
+        log::Kind,
+    },
+    api::types::{AlertMode, AlertState, OutputKind, OutputState},
+    retry::{Repeats, http::random},
+};
+use hunhe_log::{
+    Lsn, ReadError, Tail,
+    cursor::{Cursor, CursorFile},
+};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::{Id, JoinError, JoinSet},
+    time::Instant,
+};
+
+/// Steps between two looks at sockets: a long stretch of changes without a letter must not starve them.
+const STEPS_AT_ONCE: u32 = 64;
+
+/// What an output is called, and how much of it is under way at once.
+pub(super) struct Named<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: OutputKind,
+    pub(super) limits: Limits,
+}
+
+/// Starts an output that delivers to what `receiver` makes, on the output's own runtime.
+///
+/// # Errors
+/// Where its cursors, its receiver or a thread are not to be had.
+pub(super) fn start<R: Receiver>(
+    named: &Named<'_>,
+    source: Source,
+    receiver: impl FnOnce() -> anyhow::Result<R>,
+) -> anyhow::Result<Handle> {
+    let Named { name, kind, limits } = *named;
+    let [live, retrospective] = Queue::ALL.map(|queue| open_cursor(&source, &cursor_name(name, kind, queue)));
+    let opened = [live?, retrospective?];
+    // The log may have been cut behind what was delivered: then the replay writes those records again, under their numbers.
+    let head = source.tail.head();
+    let cursors = opened.each_ref().map(|(_, cursor)| Cursor { hint: cursor.hint.min(head), ..*cursor });
+    let begins = Queues::begins(cursors);
+    let [live, retrospective] = opened.map(|(file, _)| file);
+    let passed = cursors.map(|cursor| cursor.hint);
+    let reading = |queue: Queue, file| Reading {
+        file,
+        log: Log { tail: source.tail.clone(), wanted: kind_of(queue), at: begins[queue.at()], feed: None },
+        passed: passed[queue.at()],
+    };
+    let readings = [reading(Queue::Live, live), reading(Queue::Retrospective, retrospective)];
+    let oldest = passed[0].min(passed[1]);
+    let status = Arc::new(OutputStatus::new(name.into(), kind, source.tail.clone(), oldest));
+    let (stop, stopped) = watch::channel(false);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let receiver = {
+        // A receiver may start tasks of its own.
+        let _within = runtime.enter();
+        Arc::new(receiver()?)
+    };
+    let courier = Courier {
+        receiver,
+        readings,
+        queues: Queues::new(limits, cursors),
+        lost_to: Lsn::NONE,
+        status: Arc::clone(&status),
+        attempts: JoinSet::new(),
+        under_way: HashMap::new(),
+        bell: source.bell,
+        bell_is_gone: false,
+        begun: Instant::now(),
+        said: Said::default(),
+    };
+    let thread = std::thread::Builder::new().name(format!("alerts-{name}")).spawn({
+        let status = Arc::clone(&status);
+        move || {
+            let run = AssertUnwindSafe(|| runtime.block_on(courier.run(stopped)));
+            if catch_unwind(run).is_err() {
+                status.enter(OutputState::Stopped, Some("its thread panicked: restart the gateway".into()));
+            }
+        }
+    })?;
+    Ok(Handle { status, stop, thread })
+}
+
+fn cursor_name(name: &str, kind: OutputKind, queue: Queue) -> String {
+    let kind = match kind {
+        OutputKind::Mqtt => "alerts",
+        OutputKind::Webhook => "webhook",
+    };
+    // No name of an output has a dot.
+    let queue = match queue {
+        Queue::Live => "",
+        Queue::Retrospective => ".retrospective",
+    };
+    format!("{kind}-{name}{queue}.cursor")
+}
+
+fn kind_of(queue: Queue) -> Kind {
+    match queue {
+        Queue::Live => Kind::Live,
+        Queue::Retrospective => Kind::Retrospective,
+    }
+}
+
+/// What one queue reads, and how far it is kept to have come.
+struct Reading {
+    log: Log,
+    file: CursorFile,
+    passed: Lsn,
+}
+
+/// The alert log, opened anew where it could not be read.
+struct Log {
+    tail: Tail,
+    wanted: Kind,
+    at: Lsn,
+    feed: Option<Feed>,
+}
+
+impl Log {
+    fn step(&mut self) -> Result<Step, ReadError> {
+        let feed = match &mut self.feed {
+            Some(feed) => feed,
+            None => self.feed.insert(Feed::open(self.tail.clone(), self.at)?.only(self.wanted)),
+        };
+        let step = feed.step();
+        self.at = feed.last();
+        if step.is_err() {
+            self.feed = None;
+        }
+        step
+    }
+}
+
+/// Failures that may repeat, by kind.
+#[derive(Default)]
+struct Said {
+    later: Repeats,
+    held: Repeats,
+    refused: Repeats,
+    unreadable: Repeats,
+    unsaved: Repeats,
+}
+
+/// Of one that is under way.
+struct Attempt {
+    queue: Queue,
+    lsn: Lsn,
+    alert: String,
+    key: String,
+}
+
+/// What ends a wait.
+enum Woken {
+    Both(Event),
+    Finished(Id, Outcome),
+    ByTime,
+}
+
+struct Courier<R> {
+    receiver: Arc<R>,
+    /// In the order of [`Queue::ALL`].
+    readings: [Reading; 2],
+    queues: Queues,
+    /// The last record that was counted as lost: each queue comes upon it.
+    lost_to: Lsn,
+    status: Arc<OutputStatus>,
+    attempts: JoinSet<Outcome>,
+    under_way: HashMap<Id, Attempt>,
+    bell: watch::Receiver<Lsn>,
+    bell_is_gone: bool,
+    begun: Instant,
+    said: Said,
+}
+
+impl<R: Receiver> Courier<R> {
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut steps = 0;
+        loop {
+            let now_ms = self.now_ms();
+            match self.queues.next(now_ms) {
+                Action::For(queue, action) => self.act(queue, action),
+                Action::Wait { until_ms } => {
+                    self.show();
+                    match self.wait(until_ms, &mut stopped).await {
+                        Woken::Both(event) => self.queues.handle_both(self.now_ms(), &event),
+                        Woken::Finished(id, outcome) => self.finished(id, outcome),
+                        Woken::ByTime => {}
+                    }
+                }
+                Action::Done => break,
+            }
+            steps += 1;
+            if steps % STEPS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.status.enter(OutputState::Stopped, None);
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn act(&mut self, queue: Queue, action: delivery::Action) {
+        match action {
+            delivery::Action::Read => {
+                let found = self.read(queue);
+                self.queues.handle(self.now_ms(), queue, Event::Read(found));
+            }
+            delivery::Action::Attempt { lsn, letter } => self.attempt(queue, lsn, letter),
+            delivery::Action::Save(cursor) => self.save(queue, cursor),
+            delivery::Action::Wait { .. } | delivery::Action::Done => {}
+        }
+    }
+
+    fn read(&mut self, queue: Queue) -> Found {
+        match self.readings[queue.at()].log.step() {
+            Ok(Step::CaughtUp) => Found::End,
+            Ok(Step::Jump { last }) => Found::Nothing { last },
+            Ok(Step::Lost { last, records }) => {
+                self.lose(last, records);
+                Found::Nothing { last }
+            }
+            Ok(Step::Entry(entry)) => {
+                let Entry { lsn, cause, last, alert, json } = *entry;
+                let letter = Letter {
+                    live: alert.mode == AlertMode::Live,
+                    raises: alert.state == AlertState::Firing,
+                    key: alert.idempotency_key(),
+                    severity: alert.severity.name(),
+                    arrival_ms: alert.arrival_time.0,
+                    alert: alert.id,
+                    agent: alert.agent,
+                    operator: alert.operator,
+                    body: json,
+                };
+                Found::Change { lsn, cause, last, letter: Some(letter) }
+            }
+            Ok(Step::Other { lsn, cause, last }) => Found::Change { lsn, cause, last, letter: None },
+            Err(error) => {
+                if let Some(repeats) = self.said.unreadable.due(self.now_ms()) {
+                    tracing::error!(
+                        output = self.status.name(),
+                        %error,
+                        repeats,
+                        "the alert log cannot be read: trying again"
+                    );
+                }
+                Found::Failed { words: format!("the alert log cannot be read: {error}") }
+            }
+        }
+    }
+
+    fn lose(&mut self, last: Lsn, records: u64) {
+        let anew = records.min(last.0.saturating_sub(self.lost_to.0));
+        if anew > 0 {
+            self.lost_to = last;
+            self.status.lose(anew);
+            tracing::error!(
+                output = self.status.name(),
+                records = anew,
+                "alerts are gone from the log, or cannot be read: they are not delivered"
+            );
+        }
+    }
+
+    fn attempt(&mut self, queue: Queue, lsn: Lsn, letter: Letter) {
+        self.status.attempted();
+        let receiver = Arc::clone(&self.receiver);
+        let attempt = Attempt { queue, lsn, alert: letter.alert.clone(), key: letter.key.clone() };
+        let task = self.attempts.spawn(async move { receiver.attempt(letter).await });
+        self.under_way.insert(task.id(), attempt);
+    }
+
+    async fn wait(&mut self, until_ms: Option<u64>, stopped: &mut watch::Receiver<bool>) -> Woken {
+        let until = until_ms.map(|at| self.begun + Duration::from_millis(at));
+        tokio::select! {
+            Some(done) = self.attempts.join_next_with_id() => ended(done),
+            // Marked as heard before the log is read: what comes in between rings again.
+            rung = self.bell.changed(), if !self.bell_is_gone => {
+                self.bell_is_gone = rung.is_err();
+                Woken::Both(if self.bell_is_gone { Event::LogEnded } else { Event::Rang })
+            }
+            () = sleep_until(until) => Woken::ByTime,
+            _ = stopped.wait_for(|stop| *stop) => Woken::Both(Event::Stop),
+        }
+    }
+
+    fn finished(&mut self, id: Id, outcome: Outcome) {
+        let Some(Attempt { queue, lsn, alert, key }) = self.under_way.remove(&id) else { return };
+        self.count(&key, &outcome);
+        let event = Event::Finished { lsn, outcome, random: random() };
+        self.queues.finished(self.now_ms(), queue, &alert, event);
+    }
+
+    fn count(&mut self, key: &str, outcome: &Outcome) {
+        let (output, now_ms) = (self.status.name(), self.now_ms());
+        match outcome {
+            Outcome::Taken => self.status.delivered(),
+            Outcome::Refused { words } => {
+                self.status.refused();
+                if let Some(repeats) = self.said.refused.due(now_ms) {
+                    tracing::error!(output, key, words, repeats, "an alert was refused: not delivered");
+                }
+            }
+            Outcome::Later { words, .. } => {
+                if let Some(repeats) = self.said.later.due(now_ms) {
+                    tracing::warn!(output, words, repeats, "an alert was not taken: trying again");
+                }
+            }
+            Outcome::Held { words } => {
+                if let Some(repeats) = self.said.held.due(now_ms) {
+                    tracing::error!(
+                        output,
+                        words,
+                        repeats,
+                        "not the receiver that was meant: alerts are kept"
+                    );
+                }
+            }
+        }
+    }
+
+    fn save(&mut self, queue: Queue, cursor: Cursor) {
+        let reading = &mut self.readings[queue.at()];
+        reading.passed = cursor.hint;
+        if let Err(error) = reading.file.save(cursor)
+            && let Some(repeats) = self.said.unsaved.due(self.now_ms())
+        {
+            let output = self.status.name();
+            tracing::warn!(output, %error, repeats, "a restart will repeat what was delivered since");
+        }
+        self.status.moved(self.readings[0].passed.min(self.readings[1].passed));
+    }
+
+    fn show(&self) {
+        let health = self.queues.health();
+        self.status.enter(health.state, health.last_error);
+        self.status.waits_since(self.queues.oldest_ms());
+    }
+}
+
+fn ended(done: Result<(Id, Outcome), JoinError>) -> Woken {
+    match done {
+        Ok((id, outcome)) => Woken::Finished(id, outcome),
+        // Its message is in the log already.
+        Err(error) => {
+            let words = "a delivery panicked: see the log".to_owned();
+            Woken::Finished(error.id(), Outcome::Later { words, retry_after_s: None })
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[path = "courier/tests.rs"]
+mod tests;

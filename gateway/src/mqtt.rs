@@ -1,0 +1,84 @@
+//! One connection to the broker, and when it is tried again: the same for every session of the gateway.
+//!
+//! Invariants: every session keeps one connection; a lost one is opened again after a random wait ([`MQTT_WAITS`]), which
+//! starts over once a connection was accepted. Nagle's algorithm is off.
+//!
+//! Bounds: packets (`packet_bytes_max`); what waits for a connection (the session's capacity). Deliberately absent: what a
+//! session publishes or subscribes to.
+
+use crate::retry::{Backoff, MQTT_WAITS};
+use rumqttc::{AckMode, AsyncClient, EventLoop, MqttOptions, NetworkOptions};
+/// How to reach the broker.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Client ids are this with `-up`, `-alarm` and `-out`.
+    pub client_id: String,
+    /// User name and password.
+    pub credentials: Option<(String, String)>,
+    /// Keep-alive in seconds.
+    pub keep_alive_s: u16,
+    /// The largest packet taken, in bytes: above the broker's own limit, or one message could end every connection.
+    pub packet_bytes_max: usize,
+}
+
+/// Options common to all our connections.
+pub(crate) fn options(broker: &Broker, client_id: &str) -> MqttOptions {
+    let mut options = MqttOptions::new(client_id, (broker.host.as_str(), broker.port));
+    options
+        .set_keep_alive(broker.keep_alive_s)
+        .set_clean_session(false)
+        .set_ack_mode(AckMode::Manual)
+        .set_max_packet_size(broker.packet_bytes_max, broker.packet_bytes_max)
+        .set_read_batch_size(256);
+    if let Some((name, password)) = &broker.credentials {
+        options.set_credentials(name.clone(), password.clone());
+    }
+    options
+}
+
+/// Without it an acknowledgement can wait 40 ms for company.
+pub(crate) fn network() -> NetworkOptions {
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    network
+}
+
+/// Keeps a session that only publishes connected, for ever. `run` drives one connection and returns whether the broker had
+/// accepted it.
+pub(crate) async fn keep_connected<F: Future<Output = bool>>(
+    broker: Broker,
+    session: PublishingSession,
+    mut run: impl FnMut(AsyncClient, EventLoop) -> F,
+) {
+    let client_id = format!("{}-{}", broker.client_id, session.suffix);
+    let mut backoff = Backoff::new(MQTT_WAITS);
+    loop {
+        let mut options = options(&broker, &client_id);
+        // What the broker has not acknowledged is published again from our side, not from a kept session.
+        options.set_clean_session(true);
+        if let Some(in_flight) = session.in_flight {
+            options.set_inflight(in_flight);
+        }
+        let (client, mut event_loop) = AsyncClient::builder(options).capacity(session.capacity).build();
+        event_loop.set_network_options(network());
+        if run(client, event_loop).await {
+            backoff.reset();
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+/// A session that only publishes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PublishingSession {
+    /// What its client id ends with.
+    pub(crate) suffix: &'static str,
+    /// Publishes that wait for the connection.
+    pub(crate) capacity: usize,
+    /// Publishes that wait for an acknowledgement, where the client's default does not suit.
+    pub(crate) in_flight: Option<u16>,
+}

@@ -1,0 +1,188 @@
+//! Fills the registry from files: classes, alert rules, fleets, device lists, and the pseudonyms kept from earlier runs.
+//!
+//! Reading ([`read`]) only reads and reports all faults together; [`enrol`] then keeps new pseudonyms on disk before
+//! anything is stored under them. A household's device is known by its pseudonym wherever it is shown; the mapping is
+//! a file of its own, so that a change of ids or keys leaves the series as they are. Nothing here runs once the
+//! gateway has started: a changed registry takes a restart.
+
+pub mod acl;
+mod classes;
+mod devices;
+mod locate;
+mod pseudonyms;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use hunhe_gateway_core::registry::{Enrolment, EnrolmentError, Registry};
+use hunhe_proto::class::Class;
+use hunhe_proto::id::Id;
+
+use crate::decide::formats::{self, FolderError};
+use crate::setup::config::{Config, Fault, Faults, Place};
+use hunhe_disk::{NEWER_FORMAT_REMEDY, NewerFormat};
+
+pub use classes::read_class;
+pub use pseudonyms::Pseudonyms;
+pub use rules::read_rules;
+
+/// Faults kept of one file; a list made wrongly by a script has as many as lines.
+const FAULTS_PER_FILE_MAX: usize = 100;
+
+/// A filled registry, and the pseudonyms it was filled with.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// Who may report what.
+    pub registry: Registry,
+    /// Old and new; the new ones are not on disk yet.
+    pub pseudonyms: Pseudonyms,
+}
+
+/// Why there is no registry.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The files are wrong.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+    /// The pseudonyms could not be kept.
+    #[error("cannot keep {file}: free space or mend permissions there")]
+    Keep {
+        /// The mapping's file.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Reads all files of the registry and keeps new pseudonyms in `data_dir`.
+///
+/// # Errors
+/// All faults of all files, with nothing changed; or the mapping cannot be written.
+pub fn enrol(config: &Config) -> Result<Registry, EnrolError> {
+    let mut enrolled = read(config)?;
+    let keep =
+        |source| EnrolError::Keep { file: Pseudonyms::file(&config.data_dir).display().to_string(), source };
+    enrolled.pseudonyms.keep(&config.data_dir).map_err(keep)?;
+    Ok(enrolled.registry)
+}
+
+/// Reads all files of the registry and changes nothing.
+///
+/// # Errors
+/// All faults of all files.
+pub fn read(config: &Config) -> Result<Enrolled, Faults> {
+    let mut faults = Vec::new();
+    let classes = classes::read_folder(&config.registry.classes, &mut faults);
+    let rules = rules::read_folder(&config.registry.rules, &classes, &mut faults);
+    let pseudonyms = match formats::refuse_newer(&*hunhe_disk::real(), &config.data_dir) {
+        Ok(()) => Pseudonyms::read(&config.data_dir, &mut faults),
+        Err(refused) => {
+            faults.push(fault_of(refused, &config.data_dir));
+            Pseudonyms::default()
+        }
+    };
+    let mut enroller = Enroller::new(classes, pseudonyms);
+    enroller.registry.set_rules(rules);
+    for path in &config.registry.fleets {
+        match read_text(path) {
+            Ok(text) => enroller.fleet(&path.display().to_string(), &text),
+            Err(fault) => enroller.faults.push(fault),
+        }
+    }
+    for path in &config.registry.devices {
+        match read_text(path) {
+            Ok(text) => enroller.devices(&path.display().to_string(), &text),
+            Err(fault) => enroller.faults.push(fault),
+        }
+    }
+    enroller.faults.append(&mut faults);
+    enroller.faults.extend(acl::faults_of_names(&enroller.registry, &config.broker));
+    enroller.finish()
+}
+
+/// A data folder that cannot be used is told with all other faults, before the mapping in it could be written.
+fn fault_of(refused: FolderError, data_dir: &Path) -> Fault {
+    let place = |path: &Path| Place::whole(&path.display().to_string());
+    match refused.newer() {
+        Some(NewerFormat { path, found, known }) => {
+            let what = format!(
+                "has format {found}, and this version reads up to {known}: it was written by a newer Hunhe"
+            );
+            Fault::new(place(path), "", what, NEWER_FORMAT_REMEDY)
+        }
+        None => {
+            let what = format!("{:#}", anyhow::Error::from(refused));
+            Fault::new(place(data_dir), "data_dir", what, "let the gateway's user read and write it")
+        }
+    }
+}
+
+/// Adds devices to a registry, and what is wrong with them to a list.
+#[derive(Debug)]
+pub struct Enroller {
+    registry: Registry,
+    pseudonyms: Pseudonyms,
+    faults: Vec<Fault>,
+}
+
+impl Enroller {
+    /// A registry of faultless classes without devices.
+    #[must_use]
+    pub fn new(classes: Vec<Class>, pseudonyms: Pseudonyms) -> Self {
+        Self { registry: Registry::new(classes), pseudonyms, faults: Vec::new() }
+    }
+
+    /// The registry.
+    ///
+    /// # Errors
+    /// All faults of what was added; having no device at all is one.
+    pub fn finish(mut self) -> Result<Enrolled, Faults> {
+        if self.faults.is_empty() && self.registry.devices().is_empty() {
+            self.faults.push(Fault::new(
+                Place::Default,
+                "registry",
+                "no device is registered, so every message would be refused",
+                "name a fleet in registry.fleets or a list in registry.devices",
+            ));
+        }
+        for (device, pseudonym) in self.pseudonyms.iter() {
+            if self.registry.find(device).is_none() {
+                self.registry.remember(device, pseudonym);
+            }
+        }
+        Faults::none_or(self.faults, || Enrolled { registry: self.registry, pseudonyms: self.pseudonyms })
+    }
+
+    fn class(&self, name: &str) -> Option<&Class> {
+        self.registry.classes().iter().map(|rules| &rules.class).find(|class| class.name == name)
+    }
+
+    /// Chooses the pseudonym and enrols; the error is what is wrong and what would be right.
+    fn add(&mut self, mut enrolment: Enrolment, given: Option<Id>) -> Result<(), (String, &'static str)> {
+        let household = self.class(&enrolment.class).is_some_and(|class| class.household);
+        enrolment.pseudonym = match (household, given) {
+            (false, given) => given.unwrap_or(enrolment.id),
+            (true, given) => self.pseudonyms.of(enrolment.id, given).map_err(|error| {
+                let remedy = "leave the column empty to keep the series, or ask for a free one";
+                (error.to_string(), remedy)
+            })?,
+        };
+        self.registry.enrol(enrolment).map(|_| ()).map_err(|error| {
+            let remedy = match error {
+                EnrolmentError::UnknownClass { .. } => "write the name of a class in registry.classes",
+                EnrolmentError::Taken { .. } => "list each device once, in one file",
+                EnrolmentError::Full(_) => "divide the city among several gateways",
+            };
+            (error.to_string(), remedy)
+        })
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, Fault> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let place = Place::whole(&path.display().to_string());
+        Fault::new(place, "", format!("cannot be read: {error}"), "name a readable UTF-8 file")
+    })
+}

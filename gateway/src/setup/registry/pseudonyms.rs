@@ -1,0 +1,182 @@
+//! The names under which households' devices are shown, kept for ever.
+//!
+//! One file, `pseudonyms.csv` in the data folder, readable by the gateway's user only. A pseudonym is 64 bits from the
+//! operating system, so nothing about the device follows from it. Entries are never removed: a device that comes back
+//! finds its series. The file is replaced whole, by a rename after a sync, so a crash leaves the old or the new one;
+//! a damaged file is reported and never overwritten. Losing it starts new series: it belongs into the backup.
+//!
+//! Format 1 begins with its columns' names. Every later one says so in a line before: `# hunhe pseudonyms, format 2`.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use hunhe_proto::id::Id;
+
+use super::{FAULTS_PER_FILE_MAX, read_text};
+use crate::setup::config::{Fault, Place};
+use hunhe_disk::Disk;
+use hunhe_disk::{FormatError, NewerFormat, read_if_there};
+
+const HEADER: &str = "device,pseudonym";
+const FORMAT: u32 = 1;
+const TITLE: &str = "# hunhe pseudonyms, format ";
+
+/// The mapping from devices to pseudonyms.
+#[derive(Debug, Default)]
+pub struct Pseudonyms {
+    by_device: HashMap<Id, Id>,
+    taken: HashSet<Id>,
+    random: Option<BufReader<File>>,
+    changed: bool,
+}
+
+/// A pseudonym that cannot be given.
+#[derive(Debug, thiserror::Error)]
+pub enum PseudonymError {
+    /// The device is known by another.
+    #[error("device {device} is known by another pseudonym since its registration")]
+    Changed {
+        /// The device.
+        device: Id,
+    },
+    /// Another device has it.
+    #[error("the pseudonym of device {device} belongs to another device")]
+    Taken {
+        /// The device.
+        device: Id,
+    },
+    /// The operating system gives no random numbers.
+    #[error("/dev/urandom cannot be read")]
+    Random(#[source] io::Error),
+}
+
+impl Pseudonyms {
+    /// The file below a data folder.
+    #[must_use]
+    pub fn file(data_dir: &Path) -> PathBuf {
+        data_dir.join("pseudonyms.csv")
+    }
+
+    /// Refuses a mapping of a newer format, and changes nothing.
+    ///
+    /// # Errors
+    /// [`FormatError`].
+    pub fn refuse_newer(disk: &dyn Disk, data_dir: &Path) -> Result<(), FormatError> {
+        let path = Self::file(data_dir);
+        let bytes = read_if_there(disk, &path)?.unwrap_or_default();
+        let line = bytes.split(|&byte| byte == b'\n').next().and_then(|line| std::str::from_utf8(line).ok());
+        let format = line.and_then(|line| line.trim_end().strip_prefix(TITLE)?.parse().ok());
+        match format {
+            Some(found) if found > FORMAT => Err(NewerFormat { path, found, known: FORMAT }.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The kept ones; none where there is no file yet. Damaged lines are added to `faults`.
+    pub fn read(data_dir: &Path, faults: &mut Vec<Fault>) -> Self {
+        let path = Self::file(data_dir);
+        let mut read = Self::default();
+        if !path.exists() {
+            return read;
+        }
+        let text = match read_text(&path) {
+            Ok(text) => text,
+            Err(fault) => {
+                faults.push(fault);
+                return read;
+            }
+        };
+        let file = path.display().to_string();
+        let mut damaged = 0;
+        for (index, line) in text.lines().enumerate() {
+            if if index == 0 { line == HEADER } else { read.line(line) } {
+                continue;
+            }
+            damaged += 1;
+            if damaged <= FAULTS_PER_FILE_MAX {
+                let place = Place::File { file: file.clone(), line: Some(index + 1) };
+                let remedy = "restore the file from a backup: without it households' series start anew";
+                faults.push(Fault::new(place, "", "is no pair of a device and its own pseudonym", remedy));
+            }
+        }
+        read
+    }
+
+    fn line(&mut self, line: &str) -> bool {
+        let pair = line.split_once(',').map(|(device, pseudonym)| (Id::new(device), Id::new(pseudonym)));
+        let Some((Ok(device), Ok(pseudonym))) = pair else { return false };
+        self.by_device.insert(device, pseudonym).is_none() && self.taken.insert(pseudonym)
+    }
+
+    /// The pseudonym of a device: the kept one, else the given one, else a new one.
+    ///
+    /// # Errors
+    /// The given one differs from the kept one or is another device's; or no random number is to be had.
+    pub fn of(&mut self, device: Id, given: Option<Id>) -> Result<Id, PseudonymError> {
+        if let Some(&kept) = self.by_device.get(&device) {
+            let same = given.is_none_or(|given| given == kept);
+            return if same { Ok(kept) } else { Err(PseudonymError::Changed { device }) };
+        }
+        let pseudonym = match given {
+            Some(given) => given,
+            None => self.draw().map_err(PseudonymError::Random)?,
+        };
+        if !self.taken.insert(pseudonym) {
+            return Err(PseudonymError::Taken { device });
+        }
+        self.by_device.insert(device, pseudonym);
+        self.changed = true;
+        Ok(pseudonym)
+    }
+
+    /// Every device that ever had one.
+    pub fn iter(&self) -> impl Iterator<Item = (Id, Id)> {
+        self.by_device.iter().map(|(&device, &pseudonym)| (device, pseudonym))
+    }
+
+    /// One that no device has.
+    fn draw(&mut self) -> io::Result<Id> {
+        loop {
+            let source = match &mut self.random {
+                Some(source) => source,
+                none => none.insert(BufReader::new(File::open("/dev/urandom")?)),
+            };
+            let mut bytes = [0; 8];
+            source.read_exact(&mut bytes)?;
+            let pseudonym =
+                Id::new(&format!("p{:016x}", u64::from_le_bytes(bytes))).map_err(io::Error::other)?;
+            if !self.taken.contains(&pseudonym) {
+                return Ok(pseudonym);
+            }
+        }
+    }
+
+    /// Writes the mapping durably if it has changed; makes `data_dir` if need be.
+    ///
+    /// # Errors
+    /// Of the file system; the former file is then as it was.
+    pub fn keep(&mut self, data_dir: &Path) -> io::Result<()> {
+        if !self.changed {
+            return Ok(());
+        }
+        fs::create_dir_all(data_dir)?;
+        let path = Self::file(data_dir);
+        let new = path.with_extension("csv.new");
+        let mut pairs: Vec<_> = self.by_device.iter().collect();
+        pairs.sort_unstable();
+        let mut options = OpenOptions::new();
+        let mut out = BufWriter::new(options.write(true).create(true).truncate(true).mode(0o600).open(&new)?);
+        writeln!(out, "{HEADER}")?;
+        for (device, pseudonym) in pairs {
+            writeln!(out, "{device},{pseudonym}")?;
+        }
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(data_dir)?.sync_all()?;
+        self.changed = false;
+        Ok(())
+    }
+}
