@@ -27,17 +27,19 @@
 //! bounded before anything is allocated for them. Deliberately absent: a checksum (the log's framing has one).
 
 mod channel;
+mod confirm;
 pub mod feed;
 mod numbers;
 mod samples;
 mod windows;
 
 pub use channel::StoredChannel;
+pub use confirm::{Confirmation, Confirmations};
 pub use samples::{SampleSets, Samples};
 pub use windows::{Window, Windows};
 
 use hunhe_gateway_core::{
-    event::{Confirmed, Decisions, Refusal},
+    event::{Decisions, Refusal},
     registry::{ClassRules, Registry},
 };
 use hunhe_log::{AppendError, Writer};
@@ -431,16 +433,4 @@ fn read_judged(mut fields: Fields<'_>) -> Option<Decided<'_>> {
     let cause = fields.u64()?;
     fields.text()?;
     Some(Decided::Judged { cause, record: fields.u64()? })
-}
-/// What a sink did with one decided record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Confirmation {
-    /// The journal record behind it.
-    pub cause: u64,
-    /// Whose samples.
-    pub device: Id,
-    /// Which outbox.
-    pub boot: u32,
-    /// What became of them.
-    pub confirmed: Confirmed,
 }

@@ -19,7 +19,7 @@ use crate::{
     decide::{
         CheckpointPolicy, DISCARDED, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
         published::Publisher,
-        recover::{Layout, Recovered, bound_cursor, fingerprint},
+        recover::{Layout, Recovered, fingerprint},
         sync_on_threads,
     },
     intake::{self, Acknowledger, Role, Settler},
@@ -27,14 +27,10 @@ use crate::{
     ops::{descriptors::Shares, heartbeat},
     record::Entering,
     setup::{
-        config::{Config, InfluxKind, Period},
+        config::{Config, Period},
         places::Places,
     },
-    sinks::{
-        embedded,
-        influx::{self, NotKept, Report, dead_letters, line_protocol::Dialect},
-        status::SinkStatus,
-    },
+    sinks::{self, Counted, Site, status::SinkStatus},
     watermark,
 };
 use anyhow::Context;
@@ -47,9 +43,7 @@ use hunhe_gateway_core::{
 use hunhe_log::{Bounds, Committer, Intake, Lsn, Priority};
 use hunhe_store::Store;
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
-    num::NonZero,
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -75,8 +69,7 @@ pub struct Gateway {
     committer: Committer,
     lane: LaneHandle,
     lane_thread: JoinHandle<Result<(), LaneError>>,
-    embedded: embedded::Handle,
-    influx: Vec<influx::Handle>,
+    sinks: Vec<sinks::Running>,
     outputs: Vec<deliver::Handle>,
     watchdog: watchdog::Handle,
     following: JoinHandle<()>,
@@ -84,11 +77,6 @@ pub struct Gateway {
     tasks: JoinSet<anyhow::Result<()>>,
     fatal: mpsc::UnboundedReceiver<String>,
 }
-
-/// How often the store's memory goes to disk.
-const STORE_CHECKPOINT: Duration = Duration::from_secs(300);
-/// How often what is old goes from the store.
-const RETAIN_EVERY: Duration = Duration::from_secs(3600);
 
 impl Gateway {
     /// Starts everything.
@@ -119,39 +107,26 @@ impl Gateway {
             tracing::warn!(%error, "what a backup that was cut short has left cannot be removed");
         }
         let confirmed = disk.confirmed.clone();
-        let marks = Marks::of(&confirmed, &config.sink_of_record, disk.cause_max);
+        let counted = Counted {
+            of_record: confirmed.get(OF_RECORD).copied().unwrap_or(0),
+            by_sink: confirmed.clone(),
+            discarded: confirmed.get(DISCARDED).copied().unwrap_or(0),
+            cause_max: disk.cause_max,
+        };
         let store = Arc::new(open_store(&config, files.tables)?);
-        let decided_tail = disk.decided.subscribe();
-        let embedded = embedded::start(
-            embedded::Options {
-                samples: config.embedded.enabled,
-                of_record: config.sink_of_record == embedded::NAME,
-                confirmed: confirmed.get(embedded::NAME).copied().unwrap_or(0),
-                confirmed_of_record: marks.of_record,
-                cause_max: marks.cause_max,
-                replay_to: disk.journal.head().0,
-                discarded: confirmed.get(DISCARDED).copied().unwrap_or(0),
-                checkpoint_every: STORE_CHECKPOINT,
-                retain_every: RETAIN_EVERY,
-                quarantine_age_ms: config.quarantine.limit_age.as_ms(),
-                clock: extras.clock,
-            },
-            Arc::clone(&store),
-            Arc::clone(&registry),
-            decided_tail.clone(),
-            lane.clone(),
-        )?;
-        let mut influx = Vec::new();
-        for database in &config.influx {
-            let options = influx_options(database, &config, marks)?;
-            let of_record = options.of_record;
-            let reports =
-                influx_reports(&database.name, of_record, Arc::clone(&store), lane.clone(), extras.clock);
-            influx.push(influx::start(options, Arc::clone(&registry), decided_tail.clone(), reports)?);
-        }
-        let statuses: Vec<Arc<SinkStatus>> = std::iter::once(Arc::clone(&embedded.status))
-            .chain(influx.iter().map(influx::Handle::status))
-            .collect();
+        let broker = broker(&config)?;
+        let sinks = sinks::start_all(&Site {
+            config: &config,
+            registry: &registry,
+            store: &store,
+            decided: disk.decided.subscribe(),
+            ledger: Arc::new(lane.clone()),
+            counted,
+            replay_to: disk.journal.head().0,
+            broker: &broker,
+            clock: extras.clock,
+        })?;
+        let statuses: Vec<Arc<SinkStatus>> = sinks.iter().map(sinks::Running::status).collect();
 
         let mut core = Lane::new(Arc::clone(&registry), policy);
         if let Some(snapshot) = disk.snapshot {
@@ -171,7 +146,6 @@ impl Gateway {
                 );
             }
         }
-        let broker = broker(&config)?;
         let places = Arc::new(Places::read(&config));
         let (alert_bell, alert_bell_heard) = watch::channel(disk.alerts.head());
         let source = deliver::Source {
@@ -369,8 +343,7 @@ impl Gateway {
             committer,
             lane,
             lane_thread,
-            embedded,
-            influx,
+            sinks,
             outputs,
             watchdog,
             following,
@@ -382,16 +355,14 @@ impl Gateway {
 
     /// Waits for something that ends the run: a failure. Never returns while all is well.
     pub async fn failed(&mut self) -> anyhow::Error {
-        let (lane, journal, embedded, influx) =
-            (&self.lane_thread, &self.committer, &self.embedded, &self.influx);
+        let (lane, journal, sinks) = (&self.lane_thread, &self.committer, &self.sinks);
         let (watchdog, following) = (&self.watchdog, &self.following);
         first_failure(&mut self.fatal, &mut self.tasks, || {
             // A database that is away ends no sink, and nobody has asked one to stop.
             let over = [
                 ("lane", lane.is_finished()),
                 ("journal", journal.is_finished()),
-                ("embedded", embedded.has_panicked()),
-                ("sink", influx.iter().any(influx::Handle::is_finished)),
+                ("sink", sinks.iter().any(sinks::Running::has_failed)),
                 // Without it nobody would see that alerts are not delivered.
                 ("alerts-watch", watchdog.is_finished()),
                 ("alerts", following.is_finished()),
@@ -415,11 +386,8 @@ impl Gateway {
             while !self.lane_thread.is_finished() && self.lane.must_be_waited_for(head) {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            self.embedded.stop();
-            for sink in self.influx {
-                sink.stop();
-                let _ = sink.join();
-            }
+            self.sinks.iter().for_each(sinks::Running::stop);
+            self.sinks.into_iter().for_each(sinks::Running::end);
             // Where the decided log was full the lane reads the rest now, or leaves it in the journal.
             let _ = self.lane.say(Said::Stop);
             let lane = self.lane_thread.join();
@@ -575,75 +543,6 @@ fn open_store(config: &Config, tables: usize) -> anyhow::Result<Store> {
         bytes: config.quarantine.limit_bytes,
     };
     Ok(Store::open(options)?)
-}
-
-/// What was counted before this start, as journal records.
-#[derive(Debug, Clone, Copy)]
-struct Marks {
-    /// Confirmations of stored samples up to here are in the ledger, whichever sink made them.
-    of_record: u64,
-    /// See [`Recovered::cause_max`].
-    cause_max: u64,
-}
-
-impl Marks {
-    fn of(confirmed: &BTreeMap<String, u64>, sink_of_record: &str, cause_max: u64) -> Self {
-        // Older checkpoints know sinks by their names alone.
-        let of_record = confirmed.get(OF_RECORD).or_else(|| confirmed.get(sink_of_record));
-        Self { of_record: of_record.copied().unwrap_or(0), cause_max }
-    }
-}
-
-fn influx_options(
-    database: &crate::setup::config::Influx,
-    config: &Config,
-    marks: Marks,
-) -> anyhow::Result<influx::Options> {
-    let dialect = match database.kind {
-        InfluxKind::Influxdb2 => Dialect::Influxdb,
-        InfluxKind::Victoriametrics => Dialect::Victoriametrics,
-    };
-    let cursor = config.data_dir.join(format!("{}.cursor", database.name));
-    let of_record = config.sink_of_record == database.name;
-    let counted = if of_record { marks.of_record } else { u64::MAX };
-    bound_cursor(&*hunhe_disk::real(), &cursor, counted.min(marks.cause_max))?;
-    let mut options = influx::Options::new(&database.name, &database.url, dialect, cursor);
-    options.org.clone_from(&database.org);
-    options.bucket.clone_from(&database.bucket);
-    options.token = database.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned());
-    options.of_record = of_record;
-    options.confirmed = marks.of_record;
-    options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
-    options.request_timeout = Duration::from_secs(database.timeout_s.into());
-    if let Some(seconds) = database.durable_after_s {
-        options.durable_after = Duration::from_secs(seconds.into());
-    }
-    Ok(options)
-}
-
-fn influx_reports(
-    name: &str,
-    of_record: bool,
-    store: Arc<Store>,
-    lane: LaneHandle,
-    clock: Clock,
-) -> influx::Reports {
-    let sink: Arc<str> = name.into();
-    Box::new(move |report| match report {
-        Report::Confirmed(rows) => {
-            // A batch of windows alone confirms nothing, and must not take the mark back.
-            if let Some(cause) = rows.iter().map(|row| row.cause).max() {
-                // The lane ends first only when all of us end.
-                let _ = lane.say(Said::Confirmed { sink: Arc::clone(&sink), cause, rows });
-            }
-            Ok(())
-        }
-        Report::DeadLetters(letters) => {
-            let arrival_ms = clock.now_ms();
-            dead_letters::keep(&store, &sink, of_record, &letters, arrival_ms)
-                .map_err(|error| NotKept(format!("{:#}", anyhow::Error::from(error))))
-        }
-    })
 }
 
 /// Runs until SIGINT or SIGTERM.

@@ -95,8 +95,8 @@ fn run_on(store: Arc<Store>, registry: Arc<Registry>, options: Options, log: &Lo
     let (lane, said) = LaneHandle::new();
     let (through, discarded) = (options.confirmed, options.discarded);
     let mut heard = Heard { through, discarded, ..Heard::default() };
-    let sink = embedded::start(options, store, registry, log.writer.subscribe(), lane).unwrap();
-    sink.stop();
+    let sink = embedded::start(options, store, registry, log.writer.subscribe(), Arc::new(lane)).unwrap();
+    sink.end();
     heard.listen(&said);
     heard
 }
@@ -262,7 +262,8 @@ fn no_record_is_judged_again_until_all_that_was_journaled_before_the_start_is_in
     let options = Options { replay_to: 3, ..options(Heard::default()) };
     let (lane, _said) = LaneHandle::new();
     let tail = log.writer.subscribe();
-    let sink = embedded::start(options, Arc::clone(&store), registry(2), tail, lane.clone()).unwrap();
+    let sink =
+        embedded::start(options, Arc::clone(&store), registry(2), tail, Arc::new(lane.clone())).unwrap();
     let hold = |cause| store.hold_record(RecordId::Message { cause }).unwrap();
     // The lane is on its way to the order, which is the journal's last record.
     for handled in 0..3 {
@@ -279,7 +280,7 @@ fn no_record_is_judged_again_until_all_that_was_journaled_before_the_start_is_in
         std::thread::yield_now();
     }
     assert_eq!(hold(1), Hold::Gone, "its order was carried out first");
-    sink.stop();
+    sink.end();
 }
 
 fn row_at(hour: u64) -> Row {
@@ -308,13 +309,14 @@ fn more_old_records_than_the_store_holds_unwritten_go_in_pieces_and_hold_up_no_s
     };
     let (lane, said) = LaneHandle::new();
     let sink =
-        embedded::start(options, Arc::clone(&store), registry(2), log.writer.subscribe(), lane).unwrap();
+        embedded::start(options, Arc::clone(&store), registry(2), log.writer.subscribe(), Arc::new(lane))
+            .unwrap();
     while store.held_records(None).total.records > 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
     log.append_rows(0, 7, 0, &[Row { time_ms: T0, quality: 1, values: [1, 1, 1] }]);
-    let status = Arc::clone(&sink.status);
-    sink.stop();
+    let status = sink.status();
+    sink.end();
     assert_eq!(status.snapshot().reason, "");
     let mut heard = Heard::default();
     heard.listen(&said);

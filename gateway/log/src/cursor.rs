@@ -100,6 +100,23 @@ impl CursorFile {
         Ok((Self { file, path: path.to_owned(), generation }, held))
     }
 
+    /// [`open`](Self::open) for a sink whose cursor may not stand beyond source record `through`: one that does goes back to it,
+    /// durably. What is behind it is written again, which the destination takes as once. For the sink of record that is where
+    /// the checkpoint's counts end, so that the ledger hears of it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_through(disk: &dyn Disk, path: &Path, through: u64) -> Result<(Self, Held), CursorError> {
+        match Self::open(disk, path)? {
+            (mut file, Held::Cursor(cursor)) if cursor.cause > through => {
+                let cursor = Cursor { cause: through, hint: Lsn::NONE };
+                file.save_for_good(cursor)?;
+                Ok((file, Held::Cursor(cursor)))
+            }
+            opened => Ok(opened),
+        }
+    }
+
     /// Writes a cursor over the older slot. Not synced: see the module.
     ///
     /// # Errors
@@ -237,5 +254,27 @@ mod tests {
         bytes[512 + 20] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(held(&path), Held::Damaged);
+    }
+
+    #[test]
+    fn no_cursor_stands_beyond_what_the_checkpoint_counted() {
+        let disk = hunhe_disk::simulated::SimulatedDisk::new();
+        let path = Path::new("/x.cursor");
+        disk.handle().make_dir(Path::new("/")).unwrap();
+        let held = || CursorFile::open(&disk, path).unwrap();
+        CursorFile::open_through(&disk, path, 5).unwrap();
+        assert_eq!(held().1, Held::Nothing, "a new sink is new");
+        for cause in [3, 5] {
+            held().0.save(Cursor { cause, hint: Lsn(9) }).unwrap();
+            CursorFile::open_through(&disk, path, 5).unwrap();
+            assert_eq!(held().1, Held::Cursor(Cursor { cause, hint: Lsn(9) }));
+        }
+        held().0.save(Cursor { cause: 7, hint: Lsn(9) }).unwrap();
+        CursorFile::open_through(&disk, path, 5).unwrap();
+        disk.handle().sync_dir(Path::new("/")).unwrap();
+        held().0.save(Cursor { cause: 7, hint: Lsn(9) }).unwrap();
+        CursorFile::open_through(&disk, path, 5).unwrap();
+        disk.power_loss(1);
+        assert_eq!(held().1, Held::Cursor(Cursor { cause: 5, hint: Lsn::NONE }), "for good");
     }
 }

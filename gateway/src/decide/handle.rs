@@ -3,7 +3,7 @@
 
 use crate::{
     decide::checkpoint::{CheckpointError, Unfinished, Written},
-    decided::Confirmation,
+    decided::{Confirmation, Confirmations},
 };
 use hunhe_log::{Error as JournalError, Lsn, ReadError, Unsynced};
 use hunhe_store::Discard;
@@ -124,6 +124,24 @@ impl LaneHandle {
     #[must_use]
     pub fn progress(&self) -> &Progress {
         &self.progress
+    }
+}
+
+impl Confirmations for LaneHandle {
+    fn confirmed(&self, sink: &Arc<str>, through: u64, rows: Vec<Confirmation>) {
+        let _ = self.say(Said::Confirmed { sink: Arc::clone(sink), cause: through, rows });
+    }
+
+    fn discarded(&self, discards: Vec<Discard>) {
+        let _ = self.say(Said::Discarded(discards));
+    }
+
+    fn discards_counted(&self) -> u64 {
+        self.progress.discards.load(Ordering::Relaxed)
+    }
+
+    fn decided_through(&self) -> u64 {
+        self.progress.handled.load(Ordering::Acquire)
     }
 }
 

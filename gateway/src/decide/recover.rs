@@ -12,10 +12,7 @@ use crate::{
 use anyhow::Context;
 use hunhe_disk::Disk;
 use hunhe_gateway_core::{lane::Policy, registry::Registry, view::Snapshot};
-use hunhe_log::{
-    Lsn, Options, Writer,
-    cursor::{Cursor, CursorError, CursorFile, Held},
-};
+use hunhe_log::{Lsn, Options, Writer};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -209,21 +206,6 @@ fn remove(disk: &Arc<dyn Disk>, dir: &Path) -> anyhow::Result<()> {
     disk.remove_dir(dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 
-/// Sets a database's cursor back to `cause_max` where it stands beyond it. What is behind it is then written again, which the
-/// database takes as once. For the sink of record that is where the checkpoint's counts end, so that the ledger hears of it.
-///
-/// # Errors
-/// Where the cursor's file cannot be used.
-pub fn bound_cursor(disk: &dyn Disk, path: &Path, cause_max: u64) -> Result<(), CursorError> {
-    let (mut file, held) = CursorFile::open(disk, path)?;
-    match held {
-        Held::Cursor(cursor) if cursor.cause > cause_max => {
-            file.save_for_good(Cursor { cause: cause_max, hint: Lsn::NONE })
-        }
-        Held::Cursor(_) | Held::Nothing | Held::Damaged => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,27 +258,5 @@ mod tests {
             assert_eq!(log.append(1, &[b"anew"]).unwrap(), Lsn(at + 1));
             log.sync().unwrap();
         }
-    }
-
-    #[test]
-    fn no_cursor_stands_beyond_what_the_checkpoint_counted() {
-        let disk = hunhe_disk::simulated::SimulatedDisk::new();
-        let path = Path::new("/x.cursor");
-        disk.handle().make_dir(Path::new("/")).unwrap();
-        let held = || CursorFile::open(&disk, path).unwrap();
-        bound_cursor(&disk, path, 5).unwrap();
-        assert_eq!(held().1, Held::Nothing, "a new sink is new");
-        for cause in [3, 5] {
-            held().0.save(Cursor { cause, hint: Lsn(9) }).unwrap();
-            bound_cursor(&disk, path, 5).unwrap();
-            assert_eq!(held().1, Held::Cursor(Cursor { cause, hint: Lsn(9) }));
-        }
-        held().0.save(Cursor { cause: 7, hint: Lsn(9) }).unwrap();
-        bound_cursor(&disk, path, 5).unwrap();
-        disk.handle().sync_dir(Path::new("/")).unwrap();
-        held().0.save(Cursor { cause: 7, hint: Lsn(9) }).unwrap();
-        bound_cursor(&disk, path, 5).unwrap();
-        disk.power_loss(1);
-        assert_eq!(held().1, Held::Cursor(Cursor { cause: 5, hint: Lsn::NONE }), "for good");
     }
 }

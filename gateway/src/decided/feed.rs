@@ -1,11 +1,18 @@
-//! A sink's view of the decided log: records in order, and when a cause is complete.
+//! The one reader of the decided log, under every sink: where it begins, what it cannot read, and what is complete.
 //!
-//! A cause (one journal record) may have several decided records. Only a complete cause may move a cursor or be confirmed:
-//! else a restart would skip the rest, or count the first twice. The lane makes a cause's records visible all at
-//! once, so a cause is complete where another follows, or nothing does.
+//! Promises:
+//! - A source record (one journal record) may have several decided records. Only a complete source moves a cursor or is
+//!   confirmed: otherwise a restart would skip the rest, or count the first twice. The lane makes a source's records visible
+//!   all at once, so a source is complete where another follows, or nothing does.
+//! - A position that a cursor names is believed only where the record there belongs to the cursor's source or one before;
+//!   else reading begins at the oldest record. What the sink knows already it passes by [`Feed::is_known`].
+//! - What cannot be read is reported once, with its number, and passed. What cannot be read *now* is an error, and the next
+//!   step tries again at the same place.
+//!
+//! Deliberately absent: waiting for a disk that fails, and cursors' files.
 
 use crate::decided::{self, Decided};
-use hunhe_log::{Lsn, Next, ReadError, Reader, Tail};
+use hunhe_log::{Lsn, Next, ReadError, Reader, Tail, cursor::Cursor};
 use std::time::Duration;
 
 /// What comes next.
@@ -13,57 +20,97 @@ use std::time::Duration;
 pub enum Step<'a> {
     /// A decided record, and its number.
     Record(Lsn, Decided<'a>),
-    /// Nothing more for now. All causes up to [`Feed::complete`] are complete.
+    /// Nothing more for now. All sources up to [`Feed::complete`] are complete.
     CaughtUp,
-    /// Records that cannot be read, by damage or of a shape that this program does not know. Their samples stay outstanding.
+    /// Records that are gone. Their samples stay outstanding.
     Lost {
         /// How many.
         records: u64,
+        /// Why, for people.
+        how: &'static str,
     },
 }
+
+const RELEASED: &str = "released before this sink had read them";
+const DAMAGED: &str = "damaged on disk";
+const UNKNOWN: &str = "of a kind this program does not know";
 
 /// Where a sink is in the decided log.
 #[derive(Debug)]
 pub struct Feed {
-    reader: Reader,
-    buffers: decided::Buffers,
     tail: Tail,
+    reader: Reader,
+    /// The log is to be opened again, behind `last`.
+    is_stale: bool,
+    buffers: decided::Buffers,
+    /// Sources up to here are known to the sink.
+    known: u64,
     current: u64,
-    complete: u64,
+    complete: Cursor,
+    /// The last record that was given out or is gone.
     last: Lsn,
-    complete_at: Lsn,
+    /// Records that are gone and not yet reported.
+    missing: u64,
 }
 
 impl Feed {
-    /// Starts behind decided record `at`, or at the oldest there is: what the sink knows already it skips by cause.
+    /// Starts at a cursor.
     ///
     /// # Errors
     /// Where the log cannot be read.
-    pub fn open(tail: Tail, at: Lsn) -> Result<Self, ReadError> {
-        let from = at.min(tail.head()).next().max(tail.oldest());
+    pub fn open(tail: Tail, cursor: Cursor) -> Result<Self, ReadError> {
+        let (from, missing) = beginning(&tail, cursor)?;
         let reader = Reader::open(tail.clone(), from)?;
-        let last = from.previous();
-        Ok(Self {
-            reader,
-            buffers: decided::Buffers::default(),
-            tail,
-            current: 0,
-            complete: 0,
-            last,
-            complete_at: last,
-        })
+        Ok(Self::at(tail, reader, from, cursor, missing))
     }
 
-    /// The last cause whose records have all been given out; 0 before the first.
+    /// Reads once more what stands behind a cursor whose position is known to hold.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub fn reread(tail: Tail, cursor: Cursor) -> Result<Self, ReadError> {
+        let from = cursor.hint.next().max(tail.oldest());
+        let reader = Reader::open(tail.clone(), from)?;
+        Ok(Self::at(tail, reader, from, cursor, 0))
+    }
+
+    fn at(tail: Tail, reader: Reader, from: Lsn, cursor: Cursor, missing: u64) -> Self {
+        let last = from.previous();
+        Self {
+            tail,
+            reader,
+            is_stale: false,
+            buffers: decided::Buffers::default(),
+            known: cursor.cause,
+            current: 0,
+            complete: Cursor { cause: 0, hint: last },
+            last,
+            missing,
+        }
+    }
+
+    /// The last source whose records have all been given out, and the last of its records; source 0 before the first.
     #[must_use]
-    pub fn complete(&self) -> u64 {
+    pub fn complete(&self) -> Cursor {
         self.complete
     }
 
-    /// The last decided record of a complete cause.
+    /// Does the cursor stand behind that source already?
     #[must_use]
-    pub fn complete_at(&self) -> Lsn {
-        self.complete_at
+    pub fn is_known(&self, source: u64) -> bool {
+        source <= self.known
+    }
+
+    /// The source that the cursor stands behind.
+    #[must_use]
+    pub fn known(&self) -> u64 {
+        self.known
+    }
+
+    /// The last record that was given out or is gone.
+    #[must_use]
+    pub fn last(&self) -> Lsn {
+        self.last
     }
 
     /// The last decided record there is.
@@ -78,46 +125,84 @@ impl Feed {
         self.tail.head().0.saturating_sub(self.last.0)
     }
 
-    /// Sleeps until there is more, at most so long.
-    pub fn wait(&self, at_most: Duration) {
-        let _ = self.tail.wait(self.last, at_most);
+    /// Sleeps until there is more, at most so long; answers whether there is.
+    pub fn wait(&self, at_most: Duration) -> bool {
+        self.tail.wait(self.last, at_most) > self.last
+    }
+
+    /// Will nothing more be written?
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.tail.is_closed()
     }
 
     /// The next record.
     ///
     /// # Errors
-    /// Where the log cannot be read, or holds what this version does not write.
-    pub fn step(&mut self) -> Result<Step<'_>, FeedError> {
-        match self.reader.next()? {
-            Next::CaughtUp => {
-                (self.complete, self.complete_at) = (self.current.max(self.complete), self.last);
+    /// Where the log cannot be read now.
+    pub fn step(&mut self) -> Result<Step<'_>, ReadError> {
+        if let Some(records) = std::num::NonZero::new(std::mem::take(&mut self.missing)) {
+            return Ok(Step::Lost { records: records.get(), how: RELEASED });
+        }
+        if self.is_stale {
+            self.reader = Reader::open(self.tail.clone(), self.last.next())?;
+            self.is_stale = false;
+        }
+        match self.reader.next() {
+            Err(ReadError::Released { oldest, .. }) => {
+                let records = oldest.0.saturating_sub(self.last.next().0);
+                (self.is_stale, self.last) = (true, oldest.previous());
+                Ok(Step::Lost { records, how: RELEASED })
+            }
+            Err(error) => {
+                self.is_stale = true;
+                Err(error)
+            }
+            Ok(Next::CaughtUp) => {
+                self.complete = Cursor { cause: self.current.max(self.complete.cause), hint: self.last };
                 Ok(Step::CaughtUp)
             }
-            Next::Lost { first, last } => {
+            Ok(Next::Lost { first, last }) => {
                 self.last = last;
-                Ok(Step::Lost { records: last.0.saturating_sub(first.0) + 1 })
+                Ok(Step::Lost { records: last.0.saturating_sub(first.0) + 1, how: DAMAGED })
             }
-            Next::Record(record) => {
+            Ok(Next::Record(record)) => {
+                let lsn = record.lsn;
                 let Ok(decided) = decided::read(record.kind, record.payload, &mut self.buffers) else {
-                    self.last = record.lsn;
-                    return Ok(Step::Lost { records: 1 });
+                    self.last = lsn;
+                    return Ok(Step::Lost { records: 1, how: UNKNOWN });
                 };
-                let cause = decided.cause();
-                if cause != self.current {
-                    (self.complete, self.complete_at) = (self.current.max(self.complete), self.last);
-                    self.current = cause;
+                let source = decided.cause();
+                if source != self.current {
+                    let complete = self.current.max(self.complete.cause);
+                    self.complete = Cursor { cause: complete, hint: self.last };
+                    self.current = source;
                 }
-                self.last = record.lsn;
-                Ok(Step::Record(record.lsn, decided))
+                self.last = lsn;
+                Ok(Step::Record(lsn, decided))
             }
         }
     }
 }
 
-/// The decided log cannot be followed.
-#[derive(Debug, thiserror::Error)]
-pub enum FeedError {
-    /// It cannot be read.
-    #[error("the decided log cannot be read")]
-    Read(#[from] ReadError),
+/// Where to begin, and how many records should have been there before and are not.
+fn beginning(tail: &Tail, cursor: Cursor) -> Result<(Lsn, u64), ReadError> {
+    if cursor.hint > Lsn::NONE && position_holds(tail, cursor)? {
+        return Ok((cursor.hint, 0));
+    }
+    let oldest = tail.oldest();
+    let missing = if cursor.hint == Lsn::NONE { 0 } else { oldest.0.saturating_sub(cursor.hint.next().0) };
+    Ok((oldest, missing))
+}
+
+fn position_holds(tail: &Tail, cursor: Cursor) -> Result<bool, ReadError> {
+    let mut reader = match Reader::open(tail.clone(), cursor.hint) {
+        Ok(reader) => reader,
+        Err(ReadError::Released { .. } | ReadError::Ahead { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let Next::Record(record) = reader.next()? else { return Ok(false) };
+    let mut buffers = decided::Buffers::default();
+    let decided = decided::read(record.kind, record.payload, &mut buffers);
+    Ok(decided.is_ok_and(|decided| decided.cause() <= cursor.cause))
 }

@@ -20,27 +20,30 @@ mod steady;
 
 use crate::{
     clock::Clock,
-    decide::{LaneHandle, Said},
     decided::{
-        Confirmation, Decided, Samples, Window,
-        feed::{Feed, FeedError, Step},
+        Confirmation, Confirmations, Decided, Samples, Window,
+        feed::{Feed, Step},
     },
-    sinks::status::{SinkStatus, State},
+    sinks::{
+        Running, Site, is_stopping,
+        status::{SinkStatus, State},
+    },
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
 use hunhe_log::{Lsn, ReadError, Tail, cursor::Cursor};
 use hunhe_store::{Conflict, DeviceKey, Rollup, Rows, Store, StoreError};
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 /// The name in configuration, status and checkpoints.
 pub const NAME: &str = "embedded";
+/// How often the store's memory goes to disk.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
+/// How often what is old goes from the store.
+const RETAIN_EVERY: Duration = Duration::from_secs(3600);
 
 /// How the sink works.
 #[derive(Debug, Clone, Copy)]
@@ -69,30 +72,6 @@ pub struct Options {
     pub clock: Clock,
 }
 
-/// A running sink.
-#[derive(Debug)]
-pub struct Handle {
-    /// What it says of itself.
-    pub status: Arc<SinkStatus>,
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Handle {
-    /// Ends it, with all that is in the decided log by now in the store and on disk.
-    pub fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // A panic there has been reported by the panic hook; there is nothing to add.
-        let _ = self.thread.join();
-    }
-
-    /// Has it ended without saying why? One that the store holds up has, and waits for a restart.
-    #[must_use]
-    pub fn has_panicked(&self) -> bool {
-        self.thread.is_finished() && !matches!(self.status.snapshot().state, State::Held | State::Ended)
-    }
-}
-
 /// The sink cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
@@ -100,14 +79,32 @@ pub enum EmbeddedError {
     #[error("the embedded store fails")]
     Store(#[from] StoreError),
     /// The decided log fails.
-    #[error(transparent)]
-    Feed(#[from] FeedError),
-    /// The decided log cannot be opened.
     #[error("the decided log cannot be read")]
-    Open(#[from] ReadError),
+    Feed(#[from] ReadError),
     /// No thread to be had.
     #[error("no thread for the embedded store's sink")]
     Thread(#[from] std::io::Error),
+}
+
+/// The embedded store as configured; its quarantine works in any case.
+pub(super) fn register(site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
+    let counted = &site.counted;
+    let options = Options {
+        samples: site.config.embedded.enabled,
+        of_record: site.config.sink_of_record == NAME,
+        confirmed: counted.by_sink.get(NAME).copied().unwrap_or(0),
+        confirmed_of_record: counted.of_record,
+        cause_max: counted.cause_max,
+        replay_to: site.replay_to,
+        discarded: counted.discarded,
+        checkpoint_every: CHECKPOINT_EVERY,
+        retain_every: RETAIN_EVERY,
+        quarantine_age_ms: site.config.quarantine.limit_age.as_ms(),
+        clock: site.clock,
+    };
+    let (store, registry) = (Arc::clone(site.store), Arc::clone(site.registry));
+    let running = start(options, store, registry, site.decided.clone(), Arc::clone(&site.ledger))?;
+    Ok(vec![running])
 }
 
 /// Starts the sink.
@@ -119,8 +116,8 @@ pub fn start(
     store: Arc<Store>,
     registry: Arc<Registry>,
     tail: Tail,
-    lane: LaneHandle,
-) -> Result<Handle, EmbeddedError> {
+    ledger: Arc<dyn Confirmations>,
+) -> Result<Running, EmbeddedError> {
     let mut written = store.cursor()?.and_then(|bytes| read_cursor(&bytes)).unwrap_or_default();
     if written.cause > options.cause_max {
         tracing::warn!(from = options.cause_max, to = written.cause, "decided anew and written again");
@@ -137,16 +134,14 @@ pub fn start(
     let known =
         if confirmed < written.cause { Cursor { cause: confirmed, hint: Lsn::NONE } } else { written };
     status.moved(known);
-    let feed = Feed::open(tail, known.hint)?;
-    let stop = Arc::new(AtomicBool::new(false));
+    let feed = Feed::open(tail, known)?;
     let sink = Sink {
         options,
         store,
         keys: vec![None; registry.devices().len()],
         registry,
-        lane,
-        status: Arc::clone(&status),
-        stop: Arc::clone(&stop),
+        ledger,
+        status,
         written,
         confirmed,
         retold: 0,
@@ -159,8 +154,7 @@ pub fn start(
         conflicts: Vec::new(),
         checkpoint_due: false,
     };
-    let thread = std::thread::Builder::new().name("embedded".into()).spawn(move || sink.run(feed))?;
-    Ok(Handle { status, stop, thread })
+    Ok(Running::start(Following { sink, feed })?)
 }
 
 fn cursor_bytes(cursor: Cursor) -> Vec<u8> {
@@ -190,9 +184,8 @@ struct Sink {
     options: Options,
     store: Arc<Store>,
     registry: Arc<Registry>,
-    lane: LaneHandle,
+    ledger: Arc<dyn Confirmations>,
     status: Arc<SinkStatus>,
-    stop: Arc<AtomicBool>,
     written: Cursor,
     confirmed: u64,
     /// The cause whose conflicts were told once more.
@@ -220,27 +213,40 @@ const RECORDS_PER_TURN: usize = 4096;
 /// Discards wait no longer than this for a checkpoint, and with it for the ledger.
 const DISCARDS_WAIT: Duration = Duration::from_secs(5);
 
-impl Sink {
-    fn run(mut self, mut feed: Feed) {
-        if let Err(error) = self.follow(&mut feed) {
+/// The sink and its place in the decided log.
+struct Following {
+    sink: Sink,
+    feed: Feed,
+}
+
+impl super::Sink for Following {
+    fn status(&self) -> Arc<SinkStatus> {
+        Arc::clone(&self.sink.status)
+    }
+
+    fn run(mut self, stop: watch::Receiver<bool>) {
+        let status = self.status();
+        if let Err(error) = self.sink.follow(&mut self.feed, &stop) {
             let words = format!("{:#}", anyhow::Error::from(error));
             tracing::error!(
                 error = words,
                 "the embedded store's sink has stopped: decisions wait in the decided log"
             );
-            self.status.enter(State::Held, &words);
+            status.enter(State::Held, &words);
             return;
         }
-        self.status.enter(State::Ended, "");
+        status.enter(State::Ended, "");
     }
+}
 
-    fn follow(&mut self, feed: &mut Feed) -> Result<(), EmbeddedError> {
+impl Sink {
+    fn follow(&mut self, feed: &mut Feed, stop: &watch::Receiver<bool>) -> Result<(), EmbeddedError> {
         self.status.enter(State::Running, "");
         let mut checkpoint_at = Instant::now();
         let mut retain_at = Instant::now();
         let mut steady = steady::Steady::default();
         loop {
-            let stopping = self.stop.load(Ordering::Relaxed);
+            let stopping = is_stopping(stop);
             let caught_up = self.turn(feed)?;
             let discards_due = checkpoint_at.elapsed() >= DISCARDS_WAIT && self.store.is_discard_waiting();
             if checkpoint_at.elapsed() >= self.options.checkpoint_every || self.checkpoint_due || discards_due
@@ -275,7 +281,7 @@ impl Sink {
                     caught_up = true;
                     break;
                 }
-                Step::Lost { records } => self.lose(records),
+                Step::Lost { records, how } => self.status.lose(records, how),
                 Step::Record(_, decided) => {
                     if decided.cause() != self.current {
                         self.end_cause()?;
@@ -285,7 +291,7 @@ impl Sink {
                 }
             }
         }
-        if caught_up && feed.complete() >= self.current {
+        if caught_up && feed.complete().cause >= self.current {
             self.end_cause()?;
         }
         if rows > 0 {
@@ -296,7 +302,7 @@ impl Sink {
             self.status.caught_up();
         }
         self.open_redrives(feed);
-        self.confirm(feed.complete());
+        self.confirm(feed.complete().cause);
         Ok(caught_up)
     }
 
@@ -366,12 +372,6 @@ impl Sink {
         Ok(if write { samples.rows as u64 } else { 0 })
     }
 
-    fn lose(&self, records: u64) {
-        tracing::error!(records, "decided records cannot be read: they are missing in the embedded store");
-        self.status.lost(records);
-        self.status.warn(format!("{records} decided records are missing here: damaged on disk"));
-    }
-
     fn take_window(&mut self, window: &Window<'_>) -> Result<(), EmbeddedError> {
         let device = self.key(window.device)?;
         for (channel, stat) in window.stats() {
@@ -403,13 +403,13 @@ impl Sink {
         }
         self.confirmed = complete;
         let rows = std::mem::take(&mut self.done);
-        let _ = self.lane.say(Said::Confirmed { sink: NAME.into(), cause: complete, rows });
+        self.ledger.confirmed(&NAME.into(), complete, rows);
     }
 
     fn checkpoint(&mut self, feed: &Feed) -> Result<(), EmbeddedError> {
         self.checkpoint_due = false;
-        if feed.complete() > self.written.cause {
-            self.written = Cursor { cause: feed.complete(), hint: feed.complete_at() };
+        if feed.complete().cause > self.written.cause {
+            self.written = feed.complete();
         }
         self.store.checkpoint(&cursor_bytes(self.written))?;
         self.report_discards();
@@ -431,33 +431,5 @@ impl Sink {
         let key = self.store.device(self.registry.device(index).pseudonym.as_str())?;
         self.keys[index.at()] = Some(key);
         Ok(key)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use hunhe_log::{Options as LogOptions, Writer};
-
-    #[test]
-    fn an_end_without_a_word_is_told_from_one_that_the_store_forced() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = LogOptions {
-            disk: hunhe_disk::real(),
-            dir: dir.path().to_path_buf(),
-            segment_bytes: 1 << 20,
-            limit_bytes: 1 << 22,
-        };
-        let (writer, _) = Writer::open(options).unwrap();
-        let status = Arc::new(SinkStatus::new(NAME.into(), writer.subscribe()));
-        let thread = std::thread::spawn(|| {});
-        let handle = Handle { status: Arc::clone(&status), stop: Arc::default(), thread };
-        while !handle.thread.is_finished() {
-            std::thread::yield_now();
-        }
-        status.enter(State::Running, "");
-        assert!(handle.has_panicked());
-        status.enter(State::Held, "the disk is full");
-        assert!(!handle.has_panicked());
     }
 }

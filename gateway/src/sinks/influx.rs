@@ -14,7 +14,7 @@
 //! - A batch holds whole causes only, and relies on the decided log showing no part of one.
 //!
 //! After a crash of either side batches are written twice, byte for byte, which the database takes as once; they are
-//! confirmed once. What a request means, and how long to wait, is decided in [`super::manners`].
+//! confirmed once. What a request means, and how long to wait, is decided in [`crate::retry`].
 //!
 //! A stop waits for no lag: what is not durable by then is written again after the next start.
 //!
@@ -22,7 +22,6 @@
 //! counter gives a reason to doubt. Where VictoriaMetrics refuses the export, its 204 is believed, with a warning.
 
 mod batch;
-mod begin;
 pub mod dead_letters;
 mod deliver;
 mod durability;
@@ -35,17 +34,19 @@ mod watch;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hunhe_gateway_core::registry::Registry;
 use hunhe_proto::id::Id;
 use tokio::sync::watch as signal;
 
-use super::status::SinkStatus;
-use crate::decided::Confirmation;
+use super::{Running, Site, status::SinkStatus};
+use crate::{
+    decided::Confirmation,
+    setup::config::{self, InfluxKind},
+};
 use hunhe_log::Tail;
-use hunhe_log::cursor::{CursorError, CursorFile};
+use hunhe_log::cursor::{CursorError, CursorFile, Held};
 use line_protocol::{Dialect, Encoder, Style, TextError};
 
 /// Where and how to write.
@@ -71,6 +72,8 @@ pub struct Options {
     pub confirmed: u64,
     /// The file of this sink's cursor.
     pub cursor: PathBuf,
+    /// Its cursor may not stand beyond this source record: what is behind it is decided again, or not counted yet.
+    pub cursor_through: u64,
     /// A batch is sent once it has this many lines; it may exceed them by one message's.
     pub batch_rows: NonZero<u32>,
     /// Or this many bytes, likewise.
@@ -113,6 +116,7 @@ impl Options {
             of_record: false,
             confirmed: 0,
             cursor,
+            cursor_through: u64::MAX,
             batch_rows: NonZero::new(10_000).unwrap_or(NonZero::<u32>::MIN),
             batch_bytes: NonZero::new(8 << 20).unwrap_or(NonZero::<u32>::MIN),
             idle_flush: Duration::from_millis(2),
@@ -207,39 +211,55 @@ pub enum StartError {
     },
 }
 
-/// A running sink. Dropping it stops the sink without waiting for its end.
-#[derive(Debug)]
-pub struct Handle {
-    status: Arc<SinkStatus>,
-    stop: signal::Sender<bool>,
-    thread: JoinHandle<()>,
+/// The databases that the configuration names.
+pub(super) fn register(site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
+    let start_one = |database: &config::Influx| {
+        let options = options_of(database, site)?;
+        let reports = reports_of(&options, site);
+        let registry = Arc::clone(site.registry);
+        Ok(start(options, registry, site.decided.clone(), reports)?)
+    };
+    site.config.influx.iter().map(start_one).collect()
 }
 
-impl Handle {
-    /// State and counters.
-    #[must_use]
-    pub fn status(&self) -> Arc<SinkStatus> {
-        Arc::clone(&self.status)
+fn options_of(database: &config::Influx, site: &Site<'_>) -> anyhow::Result<Options> {
+    let dialect = match database.kind {
+        InfluxKind::Influxdb2 => Dialect::Influxdb,
+        InfluxKind::Victoriametrics => Dialect::Victoriametrics,
+    };
+    let cursor = site.config.data_dir.join(format!("{}.cursor", database.name));
+    let mut options = Options::new(&database.name, &database.url, dialect, cursor);
+    options.org.clone_from(&database.org);
+    options.bucket.clone_from(&database.bucket);
+    options.token = database.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned());
+    options.of_record = site.config.sink_of_record == database.name;
+    options.confirmed = site.counted.of_record;
+    options.cursor_through = site.counted.through(options.of_record);
+    options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
+    options.request_timeout = Duration::from_secs(database.timeout_s.into());
+    if let Some(seconds) = database.durable_after_s {
+        options.durable_after = Duration::from_secs(seconds.into());
     }
+    Ok(options)
+}
 
-    /// Asks the sink to end soon: requests on their way may finish, nothing new is sent. What was not confirmed
-    /// is written after the next start.
-    pub fn stop(&self) {
-        self.stop.send_replace(true);
-    }
-
-    /// Has it come to its end, of whatever kind?
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// Waits for its end: after [`Self::stop`], or once it has written a log whose writer is gone. Returns whether
-    /// it ended in order, that is, without a panic.
-    #[must_use]
-    pub fn join(self) -> bool {
-        self.thread.join().is_ok()
-    }
+/// Confirmations go to the ledger, dead letters into the quarantine.
+fn reports_of(options: &Options, site: &Site<'_>) -> Reports {
+    let (store, ledger, clock) = (Arc::clone(site.store), Arc::clone(&site.ledger), site.clock);
+    let (sink, of_record): (Arc<str>, bool) = (options.name.as_str().into(), options.of_record);
+    Box::new(move |report| match report {
+        Report::Confirmed(rows) => {
+            // A batch of windows alone confirms nothing, and must not take the confirmed position back.
+            if let Some(cause) = rows.iter().map(|row| row.cause).max() {
+                ledger.confirmed(&sink, cause, rows);
+            }
+            Ok(())
+        }
+        Report::DeadLetters(letters) => {
+            dead_letters::keep(&store, &sink, of_record, &letters, clock.now_ms())
+                .map_err(|error| NotKept(format!("{:#}", anyhow::Error::from(error))))
+        }
+    })
 }
 
 /// Starts the sink on its own thread, at its cursor in the decided log behind `tail`.
@@ -251,7 +271,7 @@ pub fn start(
     registry: Arc<Registry>,
     tail: Tail,
     reports: Reports,
-) -> Result<Handle, StartError> {
+) -> Result<Running, StartError> {
     let system = |action| {
         let name = options.name.clone();
         move |source: Box<dyn std::error::Error + Send + Sync>| StartError::System { name, action, source }
@@ -259,18 +279,37 @@ pub fn start(
     let style = Style { dialect: options.dialect, provenance: options.provenance };
     let encoder = Encoder::new(registry, style)?;
     let database = Arc::new(deliver::Database::new(&options)?);
-    let (cursor, held) = CursorFile::open(&*hunhe_disk::real(), &options.cursor)?;
+    let (cursor, held) =
+        CursorFile::open_through(&*hunhe_disk::real(), &options.cursor, options.cursor_through)?;
     let status = Arc::new(SinkStatus::new(options.name.clone(), tail.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| system("make a runtime")(error.into()))?;
-    let (stop, stopped) = signal::channel(false);
     let no_thread = system("start a thread");
-    let thread_name = format!("sink-{}", options.name);
-    let sink =
-        run::Sink::new(options, encoder, database, tail, cursor, Arc::clone(&status), reports, stopped);
-    let thread = std::thread::Builder::new()
-        .name(thread_name)
-        .spawn(move || runtime.block_on(sink.run(held)))
-        .map_err(|error| no_thread(error.into()))?;
-    Ok(Handle { status, stop, thread })
+    let writing = Writing { options, encoder, database, tail, cursor, held, status, reports, runtime };
+    Running::start(writing).map_err(|error| no_thread(error.into()))
+}
+
+/// All that the thread works with.
+struct Writing {
+    options: Options,
+    encoder: Encoder,
+    database: Arc<deliver::Database>,
+    tail: Tail,
+    cursor: CursorFile,
+    held: Held,
+    status: Arc<SinkStatus>,
+    reports: Reports,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl super::Sink for Writing {
+    fn status(&self) -> Arc<SinkStatus> {
+        Arc::clone(&self.status)
+    }
+
+    fn run(self, stop: signal::Receiver<bool>) {
+        let Self { options, encoder, database, tail, cursor, held, status, reports, runtime } = self;
+        let sink = run::Sink::new(options, encoder, database, tail, cursor, status, reports, stop);
+        runtime.block_on(sink.run(held));
+    }
 }

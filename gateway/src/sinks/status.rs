@@ -282,7 +282,10 @@ impl SinkStatus {
         self.rows_skipped.fetch_add(rows, Relaxed) + rows
     }
 
-    pub(super) fn lost(&self, records: u64) {
+    /// Decided records are missing at this sink.
+    pub(super) fn lose(&self, records: u64, how: &'static str) {
+        tracing::error!(sink = self.name, records, how, "decided records are missing at this sink");
+        self.warn(format!("{records} decided records are missing here: {how}"));
         self.records_lost.fetch_add(records, Relaxed);
     }
 

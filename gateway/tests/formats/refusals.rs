@@ -14,7 +14,7 @@ use hunhe_gateway::{
     decide::{
         checkpoint::{CheckpointError, Checkpoints},
         formats::{FolderError, refuse_newer},
-        recover::{Layout, Recovered, bound_cursor},
+        recover::{Layout, Recovered},
     },
     setup::config::{DecidedLimits, JournalLimits},
 };
@@ -229,7 +229,10 @@ fn each_piece_refuses_by_itself_and_leaves_its_bytes() {
             "influx.cursor" => {
                 let error = CursorFile::open(&*disk, &path).unwrap_err();
                 assert!(matches!(error, CursorError::NewerFormat(NewerFormat { found: 2, .. })), "{error}");
-                assert!(matches!(bound_cursor(&*disk, &path, 9), Err(CursorError::NewerFormat(_))));
+                assert!(matches!(
+                    CursorFile::open_through(&*disk, &path, 9),
+                    Err(CursorError::NewerFormat(_))
+                ));
             }
             "store/format" => {
                 let Err(error) = story::open_store(folder) else { panic!("a newer store was opened") };

@@ -113,7 +113,7 @@ fn write(
     victoria: &Victoria,
     registry: &Arc<hunhe_gateway_core::registry::Registry>,
     log: &Log,
-) -> influx::Handle {
+) -> hunhe_gateway::sinks::Running {
     let handle = influx::start(
         options(dir, &victoria.url()),
         Arc::clone(registry),

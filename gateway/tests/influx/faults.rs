@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hunhe_gateway::decided::Confirmation;
 use hunhe_gateway::sinks::influx::line_protocol::Dialect;
-use hunhe_gateway::sinks::influx::{self, DeadLetter, Handle, Options, Report};
+use hunhe_gateway::sinks::influx::{self, DeadLetter, Options, Report};
 use hunhe_gateway::sinks::status::{SinkStatus, State};
 use hunhe_gateway_core::event::{ABSENT, Confirmed};
 use hunhe_gateway_core::registry::Registry;
@@ -30,7 +30,11 @@ pub(crate) fn options(dir: &Path, url: &str) -> Options {
     options
 }
 
-pub(crate) fn start(options: Options, registry: Arc<Registry>, log: &Log) -> (Handle, Seen) {
+pub(crate) fn start(
+    options: Options,
+    registry: Arc<Registry>,
+    log: &Log,
+) -> (hunhe_gateway::sinks::Running, Seen) {
     let seen = Seen::default();
     let status: Arc<OnceLock<Arc<SinkStatus>>> = Arc::default();
     let (reports, cursor_of) = (Arc::clone(&seen), Arc::clone(&status));
@@ -47,7 +51,7 @@ pub(crate) fn start(options: Options, registry: Arc<Registry>, log: &Log) -> (Ha
     (handle, seen)
 }
 
-pub(crate) fn finish(handle: Handle, log: &Log) {
+pub(crate) fn finish(handle: hunhe_gateway::sinks::Running, log: &Log) {
     let (status, head) = (handle.status(), log.head());
     eventually("the sink is at the head", || status.cursor().hint == head);
     assert_eq!(status.snapshot().lag_records, 0);

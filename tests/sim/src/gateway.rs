@@ -16,7 +16,7 @@ use hunhe_gateway::{
         CheckpointPolicy, Driver, LaneError, LaneHandle, OF_RECORD, Running, Said, Turn,
         checkpoint::Unfinished,
         published::{Published, Publisher},
-        recover::{Layout, Recovered, bound_cursor, fingerprint},
+        recover::{Layout, Recovered, fingerprint},
     },
     record::{Delivery, Entering},
     setup::{
@@ -31,7 +31,7 @@ use hunhe_gateway_core::{
 };
 use hunhe_log::{
     Bounds, Commits, Error as JournalError, Intake, Lsn, Next, Priority, ReadError, Reader, Settled,
-    Settlement, Step, Tail, Unsynced,
+    Settlement, Step, Tail, Unsynced, cursor::CursorFile,
 };
 use hunhe_proto::topic;
 use std::{
@@ -221,11 +221,11 @@ impl Process {
         let confirmed = recovered.confirmed.clone();
         let of = |name: &str| confirmed.get(name).copied().unwrap_or(0);
         let cursor = nature.layout.data_dir.join("database.cursor");
-        bound_cursor(&*handle_of_disk, &cursor, of(OF_RECORD).min(recovered.cause_max))
-            .map_err(|error| Death::Start(error.into()))?;
         let tail = recovered.decided.subscribe();
-        let recorder =
-            Recorder::open(&*handle_of_disk, Path::new(&cursor), tail.clone(), registry, of(OF_RECORD))?;
+        let through = of(OF_RECORD).min(recovered.cause_max);
+        let (file, held) = CursorFile::open_through(&*handle_of_disk, Path::new(&cursor), through)
+            .map_err(|error| Death::Start(error.into()))?;
+        let recorder = Recorder::open((file, held), tail.clone(), registry, of(OF_RECORD))?;
         let keeper = Keeper::open(tail, of(KEEPER))?;
         let mut core = Lane::new(Arc::clone(registry), policy);
         if let Some(snapshot) = recovered.snapshot {

@@ -1,23 +1,21 @@
 //! Sinks without threads: one that writes to the simulated database and is the sink of record, and one that keeps what was
 //! refused. Both are made of the gateway's own pieces (feed, encoder, delivery, cursor); only the waiting is the simulator's.
 
-use hunhe_disk::Disk;
 use hunhe_gateway::{
     decided::{
         Confirmation, Decided, Samples,
-        feed::{Feed, FeedError, Step},
+        feed::{Feed, Step},
     },
     retry::{Answer, Delivery, Step as Next},
     sinks::influx::line_protocol::{Dialect, Encoder, Style, TextError},
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
 use hunhe_log::{
-    Lsn, Tail,
+    Tail,
     cursor::{Cursor, CursorError, CursorFile, Held},
 };
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -34,10 +32,7 @@ pub enum SinkError {
     Cursor(#[from] CursorError),
     /// The decided log.
     #[error(transparent)]
-    Feed(#[from] FeedError),
-    /// The same, at its opening.
-    #[error("the decided log cannot be read")]
-    Open(#[from] hunhe_log::ReadError),
+    Feed(#[from] hunhe_log::ReadError),
     /// A class's name.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -102,13 +97,11 @@ impl Recorder {
     /// # Errors
     /// [`SinkError`].
     pub fn open(
-        disk: &dyn Disk,
-        path: &Path,
+        (cursor, held): (CursorFile, Held),
         tail: Tail,
         registry: &Arc<Registry>,
         confirmed: u64,
     ) -> Result<Self, SinkError> {
-        let (cursor, held) = CursorFile::open(disk, path)?;
         let at = match held {
             Held::Cursor(cursor) => cursor,
             Held::Nothing | Held::Damaged => Cursor::default(),
@@ -116,7 +109,7 @@ impl Recorder {
         let style = Style { dialect: Dialect::Influxdb, provenance: true };
         Ok(Self {
             // The hint is of a log that may have been made anew: what is known is skipped by its cause.
-            feed: Feed::open(tail, Lsn::NONE)?,
+            feed: Feed::open(tail, Cursor::default())?,
             encoder: Encoder::new(Arc::clone(registry), style)?,
             cursor,
             at,
@@ -243,7 +236,7 @@ impl Keeper {
     /// # Errors
     /// [`SinkError::Open`].
     pub fn open(tail: Tail, confirmed: u64) -> Result<Self, SinkError> {
-        Ok(Self { feed: Feed::open(tail, Lsn::NONE)?, confirmed, done: Arc::new(AtomicU64::new(0)) })
+        Ok(Self { feed: Feed::open(tail, Cursor::default())?, confirmed, done: Arc::new(AtomicU64::new(0)) })
     }
 
     /// Keeps all there is; says what that confirms.
@@ -275,7 +268,7 @@ impl Keeper {
                 Step::Record(..) => {}
             }
         }
-        self.done.store(self.feed.complete_at().0, Ordering::Relaxed);
+        self.done.store(self.feed.complete().hint.0, Ordering::Relaxed);
         let cause = rows.iter().map(|row| row.cause).max();
         self.confirmed = self.confirmed.max(cause.unwrap_or(0));
         Ok(cause.map(|cause| (cause, rows)))

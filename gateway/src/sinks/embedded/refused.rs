@@ -1,17 +1,13 @@
 //! Quarantine: refused messages and conflicts go in; what was judged again and accepted comes out.
 
 use super::{EmbeddedError, Sink};
-use crate::{
-    decide::Said,
-    decided::{Confirmation, Refused, RefusedParts, Samples, StoredChannel, feed::Feed},
-};
+use crate::decided::{Confirmation, Refused, RefusedParts, Samples, StoredChannel, feed::Feed};
 use hunhe_gateway_core::event::Confirmed;
 use hunhe_proto::{
     encode::{BlockDraft, ColumnDraft, Draft, encode},
     reading::Header,
 };
 use hunhe_store::{Conflict, NewRecord, RecordId};
-use std::sync::atomic::Ordering;
 
 /// Why the loser of two samples at one time is in quarantine.
 const CONFLICT: &str = "conflict";
@@ -159,11 +155,11 @@ impl Sink {
             return;
         }
         // What is decided is visible before the lane says so.
-        let handled = self.lane.progress().handled.load(Ordering::Acquire);
+        let handled = self.ledger.decided_through();
         if self.replay_end.is_none() && handled >= self.options.replay_to {
             self.replay_end = Some(feed.head());
         }
-        if self.replay_end.is_some_and(|end| feed.complete_at() >= end) {
+        if self.replay_end.is_some_and(|end| feed.complete().hint >= end) {
             self.store.open_redrives();
         }
     }
@@ -174,10 +170,9 @@ impl Sink {
         let discards = self.store.discards_after(self.reported);
         if let Some(last) = discards.last() {
             self.reported = last.number;
-            // The lane ends first only when all of us end.
-            let _ = self.lane.say(Said::Discarded(discards));
+            self.ledger.discarded(discards);
         }
-        self.store.forget_discards(self.lane.progress().discards.load(Ordering::Relaxed));
+        self.store.forget_discards(self.ledger.discards_counted());
     }
 }
 

@@ -14,10 +14,16 @@ use super::{
     readback::Search,
     run::{REOPEN_EVERY, Sink},
 };
-use crate::decided::{self, Decided};
-use crate::{decided::Confirmation, retry::RefusedLine, sinks::status::State};
+use crate::{
+    decided::{
+        Confirmation, Decided,
+        feed::{Feed, Step},
+    },
+    retry::RefusedLine,
+    sinks::status::State,
+};
+use hunhe_log::ReadError;
 use hunhe_log::cursor::Cursor;
-use hunhe_log::{Next, ReadError, Reader};
 
 const NOT_THERE: &str = "the database took this line and does not hold it: \
                          is its time outside of the database's retention, or one of its limits reached?";
@@ -111,27 +117,23 @@ impl Sink {
         from: Cursor,
         mark: &Mark,
     ) -> Result<(Vec<DeadLetter>, Vec<Confirmation>), Unjudged> {
-        let first = from.hint.next().max(self.tail.oldest());
-        let mut reader = Reader::open(self.tail.clone(), first).map_err(Unjudged::Log)?;
+        let mut feed = Feed::reread(self.tail.clone(), from).map_err(Unjudged::Log)?;
         let (mut letters, mut confirmations) = (Vec::new(), Vec::new());
         let mut batch = Batch::default();
-        let mut buffers = decided::Buffers::default();
         let mut ended = false;
         while !ended {
-            let position = reader.position();
-            if position > mark.through.hint {
+            if feed.last() >= mark.through.hint {
                 ended = true;
             } else {
-                match reader.next().map_err(Unjudged::Log)? {
-                    Next::CaughtUp => ended = true,
+                match feed.step().map_err(Unjudged::Log)? {
+                    Step::CaughtUp => ended = true,
                     // Counted when they were read the first time.
-                    Next::Lost { .. } => continue,
-                    Next::Record(record) => match decided::read(record.kind, record.payload, &mut buffers) {
-                        Ok(decided) if decided.cause() <= from.cause => {}
-                        Ok(Decided::Samples(sets)) => batch.add_samples(&mut self.encoder, &sets),
-                        Ok(Decided::Windows(windows)) => batch.add_windows(&self.encoder, &windows),
-                        Ok(Decided::Refused(_) | Decided::Judged { .. }) | Err(_) => {}
-                    },
+                    Step::Lost { .. } => continue,
+                    Step::Record(lsn, _) if lsn > mark.through.hint => ended = true,
+                    Step::Record(_, decided) if decided.cause() <= from.cause => {}
+                    Step::Record(_, Decided::Samples(sets)) => batch.add_samples(&mut self.encoder, &sets),
+                    Step::Record(_, Decided::Windows(windows)) => batch.add_windows(&self.encoder, &windows),
+                    Step::Record(_, Decided::Refused(_) | Decided::Judged { .. }) => {}
                 }
             }
             if ended || batch.rows() >= self.rows_max {

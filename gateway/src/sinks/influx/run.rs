@@ -13,20 +13,22 @@ use tokio::time::Instant;
 use super::{
     Options, Reports,
     batch::{Batch, Sealed},
-    begin,
     deliver::{self, Database, Delivered},
     durability::{Durability, Found, Look, Mark},
 };
-use crate::decided::{self, Decided};
 use crate::{
-    decided::Confirmation,
+    decided::{
+        Confirmation, Decided,
+        feed::{Feed, Step},
+    },
     sinks::{
         influx::line_protocol::{Dialect, Encoder},
+        is_stopping,
         status::{SinkStatus, State},
     },
 };
 use hunhe_log::cursor::{Cursor, CursorFile, Held};
-use hunhe_log::{Lsn, Next, ReadError, Reader, Tail};
+use hunhe_log::{ReadError, Tail};
 
 /// Lines encoded before the requests on their way get a turn.
 const SLICE_ROWS: usize = 1000;
@@ -71,8 +73,6 @@ pub(super) struct Sink {
     pub(super) stopped: signal::Receiver<bool>,
     /// Where the cursor is: everything behind it is written again after a restart of either side.
     pub(super) durable: Cursor,
-    /// What the record at hand is decoded to.
-    buffers: decided::Buffers,
     batch: Batch,
     /// When the batch got its first record.
     begun: Instant,
@@ -120,7 +120,6 @@ impl Sink {
             reports,
             stopped,
             durable: Cursor::default(),
-            buffers: decided::Buffers::default(),
             batch: Batch::default(),
             begun: now,
             spare: Vec::new(),
@@ -138,17 +137,16 @@ impl Sink {
     }
 
     pub(super) async fn run(mut self, held: Held) {
-        self.durable = begin::cursor_of(held, &self.status, &self.options.cursor);
+        self.durable = crate::sinks::begin(held, &self.status, &self.options.cursor);
         self.status.moved(self.durable);
         if self.looks {
             // Before anything is written, so that what the database takes is known to be this process's.
             self.begin_look();
             self.settle_look().await;
         }
-        let Some(mut reader) = self.open(self.durable).await else {
+        let Some(mut feed) = self.open(self.durable).await else {
             return self.status.enter(State::Ended, "");
         };
-        let mut skip_through = self.durable.cause;
         while !self.stopping() {
             self.settle_finished().await;
             if self.look.as_ref().is_some_and(JoinHandle::is_finished) {
@@ -156,9 +154,8 @@ impl Sink {
             }
             if self.restarted {
                 self.forget();
-                skip_through = self.durable.cause;
                 let Some(again) = self.open(self.durable).await else { break };
-                reader = again;
+                feed = again;
             }
             if !self.durability.is_empty() && self.look.is_none() && self.look_at <= Instant::now() {
                 self.begin_look();
@@ -167,58 +164,34 @@ impl Sink {
                 self.nap().await;
                 continue;
             }
-            match self.fill(&mut reader, skip_through) {
+            match self.fill(&mut feed) {
                 Ok(Filled::Full(batch)) => self.send(batch).await,
                 Ok(Filled::Slice) => tokio::task::yield_now().await,
                 Ok(Filled::CaughtUp) => {
-                    if self.idle(reader.position().previous()).await {
+                    if self.idle(&feed).await {
                         break;
                     }
                 }
-                Err(error) => match self.reopen(&reader, error).await {
-                    Some(again) => reader = again,
-                    None => break,
-                },
+                Err(error) => {
+                    if self.unreadable(&error).await.is_none() {
+                        break;
+                    }
+                }
             }
         }
         self.end().await;
     }
 
     pub(super) fn stopping(&self) -> bool {
-        // A handle that was dropped stops its sink, too.
-        *self.stopped.borrow() || self.stopped.has_changed().is_err()
+        is_stopping(&self.stopped)
     }
 
     /// Opens the log at the cursor, retrying while it cannot be read; `None`: stopped.
-    async fn open(&mut self, from: Cursor) -> Option<Reader> {
+    async fn open(&mut self, from: Cursor) -> Option<Feed> {
         loop {
-            match begin::open_at(&self.tail, from) {
-                Ok((reader, missing)) => {
-                    self.lose(missing, "released before this sink had read them");
-                    return Some(reader);
-                }
+            match Feed::open(self.tail.clone(), from) {
+                Ok(feed) => return Some(feed),
                 Err(error) => self.unreadable(&error).await?,
-            }
-        }
-    }
-
-    async fn reopen(&mut self, reader: &Reader, error: ReadError) -> Option<Reader> {
-        let wanted = reader.position();
-        let mut error = error;
-        loop {
-            let from = match error {
-                ReadError::Released { oldest, .. } => oldest.max(wanted),
-                _ => {
-                    self.unreadable(&error).await?;
-                    wanted
-                }
-            };
-            match Reader::open(self.tail.clone(), from) {
-                Ok(reader) => {
-                    self.lose(from.0 - wanted.0, "released before this sink had read them");
-                    return Some(reader);
-                }
-                Err(again) => error = again,
             }
         }
     }
@@ -232,52 +205,18 @@ impl Sink {
         }
     }
 
-    pub(super) fn lose(&self, records: u64, how: &'static str) {
-        if records > 0 {
-            tracing::error!(
-                sink = self.status.name(),
-                records,
-                how,
-                "decided records are missing at this sink"
-            );
-            self.status.warn(format!("{records} decided records are missing here: {how}"));
-            self.status.lost(records);
-        }
-    }
-
     /// Reads and encodes until something is to be done.
-    fn fill(&mut self, reader: &mut Reader, skip_through: u64) -> Result<Filled, ReadError> {
-        let mut buffers = std::mem::take(&mut self.buffers);
-        let filled = self.fill_by(reader, &mut buffers, skip_through);
-        self.buffers = buffers;
-        filled
-    }
-
-    fn fill_by(
-        &mut self,
-        reader: &mut Reader,
-        buffers: &mut decided::Buffers,
-        skip_through: u64,
-    ) -> Result<Filled, ReadError> {
+    fn fill(&mut self, feed: &mut Feed) -> Result<Filled, ReadError> {
         let until = self.batch.rows() + SLICE_ROWS;
         while self.batch.rows() < until {
-            let record = match reader.next()? {
-                Next::Record(record) => record,
-                Next::CaughtUp => return Ok(Filled::CaughtUp),
-                Next::Lost { first, last } => {
-                    self.lose(last.0 - first.0 + 1, "damaged on disk");
-                    let cause = self.batch.through().cause;
-                    self.batch.pass(cause, last);
-                    continue;
-                }
-            };
-            let decided = match decided::read(record.kind, record.payload, buffers) {
-                Ok(decided) => decided,
-                Err(error) => {
-                    tracing::error!(sink = self.status.name(), lsn = record.lsn.0, %error, "skipping it");
-                    self.lose(1, "of a kind this program does not know");
-                    let cause = self.batch.through().cause;
-                    self.batch.pass(cause, record.lsn);
+            let known = feed.known();
+            let (lsn, decided) = match feed.step()? {
+                Step::Record(lsn, decided) => (lsn, decided),
+                Step::CaughtUp => return Ok(Filled::CaughtUp),
+                Step::Lost { records, how } => {
+                    self.status.lose(records, how);
+                    let last = feed.last();
+                    self.batch.pass(self.batch.through().cause, last);
                     continue;
                 }
             };
@@ -290,8 +229,8 @@ impl Sink {
             if self.batch.is_untouched() {
                 self.begun = Instant::now();
             }
-            self.batch.pass(cause.max(skip_through), record.lsn);
-            if cause > skip_through {
+            self.batch.pass(cause.max(known), lsn);
+            if cause > known {
                 match decided {
                     Decided::Samples(sets) => self.batch.add_samples(&mut self.encoder, &sets),
                     Decided::Windows(windows) => self.batch.add_windows(&self.encoder, &windows),
@@ -312,14 +251,14 @@ impl Sink {
     }
 
     /// With nothing to read: sends what has waited long enough, or sleeps. Returns whether the log has ended.
-    async fn idle(&mut self, seen: Lsn) -> bool {
+    async fn idle(&mut self, feed: &Feed) -> bool {
         if !self.in_flight.is_empty() {
             // While one is on its way the next may grow: under load that makes few requests, without any timer.
             self.nap().await;
             return false;
         }
         if !self.batch.is_untouched() {
-            let more = self.tail.wait(seen, self.options.idle_flush) > seen;
+            let more = feed.wait(self.options.idle_flush);
             if !more || self.begun.elapsed() >= LINGER_MAX {
                 let next = self.spare.pop().unwrap_or_default();
                 let batch = std::mem::replace(&mut self.batch, next);
@@ -333,10 +272,10 @@ impl Sink {
             self.nap().await;
             return false;
         }
-        let more = self.tail.wait(seen, NAP) > seen;
+        let more = feed.wait(NAP);
         // Connections get a turn, so that one the database closed meanwhile is not used again.
         tokio::task::yield_now().await;
-        !more && self.tail.is_closed()
+        !more && feed.is_closed()
     }
 
     /// Lets requests and looks get on for a moment, or until the next of them is answered.
