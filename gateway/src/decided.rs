@@ -28,6 +28,7 @@
 
 mod channel;
 mod confirm;
+pub(crate) mod decimal;
 pub mod feed;
 mod numbers;
 mod samples;

@@ -298,7 +298,7 @@ pub async fn run_session(
         if up_for.is_some() {
             backoff.reset();
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(backoff.next_wait()).await;
     }
     acknowledger.current[session].set(None);
     Ok(())

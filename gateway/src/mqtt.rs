@@ -7,7 +7,8 @@
 //! session publishes or subscribes to.
 
 use crate::retry::{Backoff, MQTT_WAITS};
-use rumqttc::{AckMode, AsyncClient, EventLoop, MqttOptions, NetworkOptions};
+use rumqttc::{AckMode, AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions};
+use tokio::sync::watch;
 /// How to reach the broker.
 #[derive(Debug, Clone)]
 pub struct Broker {
@@ -68,7 +69,7 @@ pub(crate) async fn keep_connected<F: Future<Output = bool>>(
         if run(client, event_loop).await {
             backoff.reset();
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(backoff.next_wait()).await;
     }
 }
 
@@ -81,4 +82,61 @@ pub(crate) struct PublishingSession {
     pub(crate) capacity: usize,
     /// Publishes that wait for an acknowledgement, where the client's default does not suit.
     pub(crate) in_flight: Option<u16>,
+}
+
+/// A session whose publishes are acknowledged one by one. It reconnects for ever, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    connected: watch::Receiver<Option<AsyncClient>>,
+    connecting: tokio::task::JoinHandle<()>,
+}
+
+impl Publisher {
+    /// Begins to connect, on the current runtime.
+    pub(crate) fn start(broker: Broker, session: PublishingSession) -> Self {
+        let (current, connected) = watch::channel(None);
+        let connecting = tokio::spawn(keep_connected(broker, session, move |client, event_loop| {
+            let current = current.clone();
+            async move {
+                let accepted = poll(event_loop, client, &current).await;
+                current.send_replace(None);
+                accepted
+            }
+        }));
+        Self { connected, connecting }
+    }
+
+    /// The present connection, once there is one.
+    pub(crate) async fn connection(&self) -> Option<AsyncClient> {
+        let mut connected = self.connected.clone();
+        connected.wait_for(Option::is_some).await.ok().and_then(|client| client.clone())
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.connecting.abort();
+    }
+}
+
+/// Returns when the connection is lost, and whether the broker had accepted it.
+async fn poll(
+    mut event_loop: EventLoop,
+    client: AsyncClient,
+    current: &watch::Sender<Option<AsyncClient>>,
+) -> bool {
+    let mut accepted = false;
+    loop {
+        match event_loop.poll().await {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => {
+                accepted = true;
+                current.send_replace(Some(client.clone()));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "connection to the broker lost");
+                return accepted;
+            }
+        }
+    }
 }

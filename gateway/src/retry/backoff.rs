@@ -1,5 +1,5 @@
 //! How long to wait before the next attempt: a random share of a bound that doubles ("full jitter"), so that many gateways
-//! that lost one server do not come back at one instant. Pure but for [`Backoff::next`], which draws the random number.
+//! that lost one server do not come back at one instant. Pure but for [`Backoff::next_wait`], which draws the random number.
 
 use super::http::random;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Backoff {
     }
 
     /// The next wait.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         Duration::from_millis(self.next_ms(None, random()))
     }
 

@@ -14,6 +14,7 @@
 pub mod embedded;
 pub mod influx;
 pub mod probe;
+pub mod republish;
 pub mod status;
 
 use crate::{clock::Clock, decided::Confirmations, mqtt::Broker, setup::config::Config};
@@ -27,8 +28,11 @@ use status::{SinkStatus, State};
 use std::{collections::BTreeMap, io, path::Path, sync::Arc, thread::JoinHandle};
 use tokio::sync::watch;
 
-/// The sinks there are. Each makes as many as the configuration asks for.
-const SINKS: [fn(&Site<'_>) -> anyhow::Result<Vec<Running>>; 2] = [embedded::register, influx::register];
+/// Starts the sinks of one kind.
+type Register = fn(&Site<'_>) -> anyhow::Result<Vec<Running>>;
+
+/// The kinds of sinks. Each makes as many as the configuration asks for.
+const SINKS: [Register; 3] = [embedded::register, influx::register, republish::register];
 
 /// Starts every sink that the configuration asks for.
 ///

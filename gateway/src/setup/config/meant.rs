@@ -60,7 +60,7 @@ impl<'a> Judge<'a> {
 
     fn sinks(&mut self, config: &Config) {
         let names: Vec<&str> = config.influx.iter().map(|influx| influx.name.as_str()).collect();
-        self.own_names("influx", &names, "embedded", "sink");
+        self.own_names("influx", &names, &["embedded", "republish"], "sink");
         if !config.embedded.enabled && names.is_empty() {
             let remedy = "set it to true, or name a database with [[influx]]";
             self.fault(&["embedded.enabled"], "leaves no sink at all", remedy);
@@ -83,13 +83,13 @@ impl<'a> Judge<'a> {
 
     fn outputs(&mut self, config: &Config) {
         let names: Vec<&str> = config.webhook.iter().map(|webhook| webhook.name.as_str()).collect();
-        self.own_names("webhook", &names, crate::alerts::deliver::mqtt::NAME, "output");
+        self.own_names("webhook", &names, &[crate::alerts::deliver::mqtt::NAME], "output");
     }
 
     /// Each table of a listed section has its own name, and not the one that is ours.
-    fn own_names(&mut self, section: &str, names: &[&str], ours: &str, noun: &str) {
+    fn own_names(&mut self, section: &str, names: &[&str], ours: &[&str], noun: &str) {
         for (index, name) in names.iter().enumerate() {
-            if *name == ours || names[..index].contains(name) {
+            if ours.contains(name) || names[..index].contains(name) {
                 let key = format!("{section}[{index}].name");
                 let table = format!("{section}[{index}]");
                 let what = format!("\"{name}\" is taken by another {noun}");

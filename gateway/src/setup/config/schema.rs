@@ -74,6 +74,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     VALIDATE.named("validate"),
     EMBEDDED.named("embedded"),
     Section { list: true, ..INFLUX.named("influx") },
+    REPUBLISH.named("republish"),
     QUARANTINE.named("quarantine"),
     ALERTS.named("alerts"),
     Section { list: true, ..WEBHOOK.named("webhook") },
@@ -114,6 +115,8 @@ section! {
         /// External databases.
         #[serde(default)]
         influx: Vec<Influx>;
+        /// Validated samples on MQTT.
+        republish: Republish;
         /// What was refused.
         quarantine: QuarantineLimits;
         /// Where alerts are kept, and whether the broker gets them.
@@ -218,6 +221,15 @@ section! {
         retention: Period, Kind::Period(1, 73_000), Unwritten::Is("\"45d\"");
         /// Bytes on disk; the oldest history goes first.
         limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("21474836480");
+    }
+}
+
+section! {
+    /// Validated samples on MQTT, for Node-RED and other systems of the city: one message for each sample on
+    /// hunhe/v1/clean/{operator}/{class}/{device}, {"t":ms,"q":quality,"v":{channel:value}}, QoS 1.
+    Republish = REPUBLISH {
+        /// Publish them, from a session `-clean`. The broker must allow the gateway's user to write there.
+        enabled: bool, Kind::Switch, Unwritten::Is("false");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::setup::config::{Broker, Fault, Place};
 const READ: [&str; 3] = ["durable", "config", "cmd"];
 const WRITTEN: [&str; 2] = ["state", "reply"];
 /// Sessions of the gateway, as the ends of their client ids.
-const SESSIONS: [&str; 4] = ["up", "alarm", "out", "alerts"];
+const SESSIONS: [&str; 5] = ["up", "alarm", "out", "alerts", "clean"];
 /// The gateway's user where the configuration names none.
 const USER: &str = "gateway";
 

@@ -14,8 +14,6 @@
 //!
 //! Per line it allocates nothing. Deliberately absent: batching, and any knowledge of HTTP.
 
-mod decimal;
-
 use std::sync::Arc;
 
 use hunhe_gateway_core::registry::{ClassRules, DeviceIx, Registry};
@@ -24,7 +22,7 @@ use hunhe_proto::{
     reading::{ABSENT, Quality},
 };
 
-use crate::decided::{Samples, StoredChannel, Window};
+use crate::decided::{Samples, StoredChannel, Window, decimal};
 
 /// Whose line protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -19,7 +19,7 @@ const PAIRS: [[u8; 2]; 100] = {
 
 /// Writes `wire` × 10^-`decimals` without superfluous zeros; at most 15 decimals.
 #[inline]
-pub(super) fn put(out: &mut Vec<u8>, wire: i64, decimals: u8) {
+pub(crate) fn put(out: &mut Vec<u8>, wire: i64, decimals: u8) {
     let mut text = [b'0'; ROOM];
     let mut at = ROOM;
     let mut rest = wire.unsigned_abs();
@@ -49,7 +49,7 @@ pub(super) fn put(out: &mut Vec<u8>, wire: i64, decimals: u8) {
 }
 
 /// The same for sums, which may not fit 64 bits.
-pub(super) fn put_wide(out: &mut Vec<u8>, wire: i128, decimals: u8) {
+pub(crate) fn put_wide(out: &mut Vec<u8>, wire: i128, decimals: u8) {
     if let Ok(wire) = i64::try_from(wire) {
         return put(out, wire, decimals);
     }
@@ -73,11 +73,11 @@ pub(super) fn put_wide(out: &mut Vec<u8>, wire: i128, decimals: u8) {
 }
 
 /// Decimals of a quotient beyond those of its terms.
-pub(super) const QUOTIENT_DECIMALS: u8 = 6;
+pub(crate) const QUOTIENT_DECIMALS: u8 = 6;
 
 /// Writes `sum` ÷ `count` × 10^-`decimals`, rounded half away from zero at [`QUOTIENT_DECIMALS`] more decimals.
 /// `sum` is that of at most 2^32 values below 2^53, so that scaling it cannot overflow.
-pub(super) fn put_quotient(out: &mut Vec<u8>, sum: i128, count: u32, decimals: u8) {
+pub(crate) fn put_quotient(out: &mut Vec<u8>, sum: i128, count: u32, decimals: u8) {
     let count = i128::from(count.max(1));
     let scaled = sum.saturating_mul(10_i128.pow(QUOTIENT_DECIMALS.into()));
     let (whole, rest) = (scaled / count, scaled % count);

@@ -1,0 +1,235 @@
+//! The sink that publishes validated samples as JSON for Node-RED and the city's other systems:
+//! `hunhe/v1/clean/{operator}/{class}/{device}`, QoS 1, not retained, the device by its pseudonym. See [`message`].
+//!
+//! Promises:
+//! - Each sample that is accepted is published at least once, in the order in which it was decided. The cursor moves only
+//!   behind samples that the broker has acknowledged, on the connection that they were published on.
+//! - A broker that is away or slow delays nothing but this sink: what waits, waits in the decided log.
+//!
+//! Bounds: [`BATCH_MESSAGES`] publishes and those of one record more are in memory; the broker acknowledges a batch within
+//! [`PATIENCE`], or it is published again. A sample of a device that has left the registry since has no topic: it is counted
+//! as skipped. At the decided log's limit the gateway waits for this sink as for any other.
+//!
+//! Deliberately absent: windows, refused samples, a retained last value.
+
+pub mod message;
+
+use super::{Running, Site, begin, is_stopping, status::SinkStatus, status::State};
+use crate::{
+    decided::{
+        Decided,
+        feed::{Feed, Step},
+    },
+    mqtt::{Broker, Publisher, PublishingSession},
+    retry::Backoff,
+};
+use hunhe_log::{
+    ReadError, Tail,
+    cursor::{Cursor, CursorFile, Held},
+};
+use message::{Encoder, Message};
+use rumqttc::{AsyncClient, PublishOptions, QoS};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// The name in status and metrics.
+pub const NAME: &str = "republish";
+/// A batch is published once it has this many messages, or nothing more is there.
+const BATCH_MESSAGES: usize = 1024;
+/// Publishes that the broker has not acknowledged.
+const IN_FLIGHT: u16 = 256;
+/// A batch whose acknowledgements take longer is published again.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at a log that had nothing more.
+const NAP: Duration = Duration::from_millis(50);
+
+/// The sink, where the configuration has it.
+pub(super) fn register(site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
+    if !site.config.republish.enabled {
+        return Ok(Vec::new());
+    }
+    let cursor = site.config.data_dir.join(format!("{NAME}.cursor"));
+    let (cursor_file, held) =
+        CursorFile::open_through(&*hunhe_disk::real(), &cursor, site.counted.through(false))?;
+    let republish = Republish {
+        encoder: Encoder::new(Arc::clone(site.registry)),
+        broker: site.broker.clone(),
+        status: Arc::new(SinkStatus::new(NAME.into(), site.decided.clone())),
+        runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        decided: site.decided.clone(),
+        cursor,
+        cursor_file,
+        held,
+    };
+    Ok(vec![Running::start(republish)?])
+}
+
+/// All that the thread works with.
+struct Republish {
+    encoder: Encoder,
+    broker: Broker,
+    status: Arc<SinkStatus>,
+    runtime: tokio::runtime::Runtime,
+    decided: Tail,
+    cursor: PathBuf,
+    cursor_file: CursorFile,
+    held: Held,
+}
+
+impl super::Sink for Republish {
+    fn status(&self) -> Arc<SinkStatus> {
+        Arc::clone(&self.status)
+    }
+
+    fn run(self, stop: watch::Receiver<bool>) {
+        let Self { encoder, broker, status, runtime, decided, cursor, cursor_file, held } = self;
+        let from = begin(held, &status, &cursor);
+        status.moved(from);
+        let session = PublishingSession {
+            suffix: "clean",
+            capacity: usize::from(IN_FLIGHT),
+            in_flight: Some(IN_FLIGHT),
+        };
+        runtime.block_on(async {
+            let publisher = Publisher::start(broker, session);
+            let publishing =
+                Publishing { encoder, publisher, status: Arc::clone(&status), cursor_file, stop };
+            publishing.follow(decided, from).await;
+        });
+        status.enter(State::Ended, "");
+    }
+}
+
+struct Publishing {
+    encoder: Encoder,
+    publisher: Publisher,
+    status: Arc<SinkStatus>,
+    cursor_file: CursorFile,
+    stop: watch::Receiver<bool>,
+}
+
+impl Publishing {
+    /// Publishes until it is asked to stop, or the log has ended.
+    async fn follow(mut self, decided: Tail, from: Cursor) {
+        let mut feed = None;
+        let mut backoff = Backoff::default();
+        self.status.enter(State::Running, "");
+        while !is_stopping(&self.stop) {
+            let opened = match &mut feed {
+                Some(feed) => Ok(feed),
+                none => Feed::open(decided.clone(), from).map(|opened| none.insert(opened)),
+            };
+            let filled = opened.and_then(|feed| {
+                let mut batch = Vec::new();
+                let through = self.fill(feed, &mut batch)?;
+                Ok((through, batch))
+            });
+            match filled {
+                Ok((through, batch)) if !batch.is_empty() => {
+                    if self.publish_until_taken(&batch).await.is_none() {
+                        return;
+                    }
+                    self.status.wrote(batch.len() as u64);
+                    self.status.batch_done();
+                    self.advance(through);
+                }
+                Ok((through, _)) => {
+                    self.advance(through);
+                    self.status.caught_up();
+                    if feed.as_ref().is_some_and(|feed| feed.behind() == 0 && feed.is_closed()) {
+                        return;
+                    }
+                    // Not a wait for the log: the session needs this thread.
+                    self.pause(NAP).await;
+                }
+                Err(error) => {
+                    tracing::error!(sink = NAME, %error, "the decided log cannot be read; trying again");
+                    self.status.enter(State::Held, &error.to_string());
+                    self.pause(Duration::from_millis(backoff.next_held_ms())).await;
+                }
+            }
+        }
+    }
+
+    /// Reads until the batch is full; answers where the cursor is to stand once the batch is published: what the batch has of
+    /// a source behind that is published again after a restart.
+    fn fill(&mut self, feed: &mut Feed, batch: &mut Vec<Message>) -> Result<Cursor, ReadError> {
+        let known = feed.known();
+        while batch.len() < BATCH_MESSAGES {
+            match feed.step()? {
+                Step::CaughtUp => break,
+                Step::Lost { records, how } => self.status.lose(records, how),
+                Step::Record(_, Decided::Samples(sets)) if sets.cause > known => {
+                    let skipped = sets.iter().map(|samples| self.encoder.encode(&samples, batch)).sum();
+                    if skipped > 0 {
+                        let total = self.status.skipped(skipped);
+                        self.status.warn(format!("{total} samples of devices that are no longer registered"));
+                    }
+                }
+                Step::Record(..) => {}
+            }
+        }
+        Ok(feed.complete())
+    }
+
+    /// Publishes a batch as often as needed; `None`: asked to stop.
+    async fn publish_until_taken(&mut self, batch: &[Message]) -> Option<()> {
+        let mut backoff = Backoff::default();
+        loop {
+            let published = async {
+                let client = self.publisher.connection().await.ok_or("the session has ended")?;
+                publish(&client, batch).await
+            };
+            let on_its_way = self.status.request();
+            let mut stop = self.stop.clone();
+            let outcome = tokio::select! {
+                outcome = tokio::time::timeout(PATIENCE, published) => outcome.unwrap_or(Err(TOO_LATE)),
+                _ = stop.wait_for(|stop| *stop) => return None,
+            };
+            drop(on_its_way);
+            let Err(reason) = outcome else {
+                self.status.enter(State::Running, "");
+                return Some(());
+            };
+            if let Some(unlogged) = self.status.failure_to_log(false) {
+                tracing::warn!(sink = NAME, reason, unlogged, "samples are published again");
+            }
+            self.status.enter(State::Retrying, reason);
+            self.status.will_retry();
+            self.pause(backoff.next_wait()).await;
+        }
+    }
+
+    /// Sleeps, but not beyond a request to stop.
+    async fn pause(&mut self, at_most: Duration) {
+        let _ = tokio::time::timeout(at_most, self.stop.wait_for(|stop| *stop)).await;
+    }
+
+    fn advance(&mut self, through: Cursor) {
+        if through.cause <= self.status.cursor().cause {
+            return;
+        }
+        if let Err(error) = self.cursor_file.save(through) {
+            tracing::warn!(sink = NAME, %error, "a restart will publish again what was published since");
+            self.status.warn(error.to_string());
+        }
+        self.status.moved(through);
+    }
+}
+
+const TOO_LATE: &str = "the broker did not acknowledge in time";
+const LOST: &str = "the connection to the broker was lost before it acknowledged";
+
+/// Publishes all messages, and waits for all acknowledgements.
+async fn publish(client: &AsyncClient, batch: &[Message]) -> Result<(), &'static str> {
+    let mut notices = Vec::with_capacity(batch.len());
+    for Message { topic, body } in batch {
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        let notice = client.publish_tracked(topic.as_ref(), body.clone(), options).await;
+        notices.push(notice.map_err(|_| LOST)?);
+    }
+    for notice in notices {
+        notice.wait_async().await.map_err(|_| LOST)?;
+    }
+    Ok(())
+}
