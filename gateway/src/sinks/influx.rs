@@ -43,7 +43,7 @@ use tokio::sync::watch as signal;
 use super::{Running, Site, status::SinkStatus};
 use crate::{
     decided::Confirmation,
-    setup::config::{self, InfluxKind},
+    setup::config::{self, InfluxKind, Rollups},
 };
 use hunhe_log::Tail;
 use hunhe_log::cursor::{CursorError, CursorFile, Held};
@@ -74,6 +74,8 @@ pub struct Options {
     pub cursor: PathBuf,
     /// Its cursor may not stand beyond this source record: what is behind it is decided again, or not counted yet.
     pub cursor_through: u64,
+    /// Which windows are written.
+    pub rollups: Rollups,
     /// A batch is sent once it has this many lines; it may exceed them by one message's.
     pub batch_rows: NonZero<u32>,
     /// Or this many bytes, likewise.
@@ -117,6 +119,7 @@ impl Options {
             confirmed: 0,
             cursor,
             cursor_through: u64::MAX,
+            rollups: Rollups::All,
             batch_rows: NonZero::new(10_000).unwrap_or(NonZero::<u32>::MIN),
             batch_bytes: NonZero::new(8 << 20).unwrap_or(NonZero::<u32>::MIN),
             idle_flush: Duration::from_millis(2),
@@ -237,6 +240,10 @@ fn options_of(database: &config::Influx, site: &Site<'_>) -> anyhow::Result<Opti
     options.cursor_through = site.counted.through(options.of_record);
     options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
     options.request_timeout = Duration::from_secs(database.timeout_s.into());
+    options.rollups = database.rollups.unwrap_or(match database.kind {
+        InfluxKind::Influxdb2 => Rollups::All,
+        InfluxKind::Victoriametrics => Rollups::None,
+    });
     if let Some(seconds) = database.durable_after_s {
         options.durable_after = Duration::from_secs(seconds.into());
     }

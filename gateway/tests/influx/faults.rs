@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use hunhe_gateway::decided::Confirmation;
+use hunhe_gateway::setup::config::Rollups;
 use hunhe_gateway::sinks::influx::line_protocol::Dialect;
 use hunhe_gateway::sinks::influx::{self, DeadLetter, Options, Report};
 use hunhe_gateway::sinks::status::{SinkStatus, State};
@@ -423,4 +424,28 @@ fn an_unusable_url_or_token_is_refused_at_the_start() {
     let error = begin(|options| options.token = "line\nend".into()).unwrap_err().to_string();
     assert!(error.contains("token") && !error.contains("end\""), "{error}");
     assert!(!format!("{:?}", options(dir.path(), "http://x")).contains("secret"));
+}
+
+#[test]
+fn only_the_windows_that_rollups_names_are_written() {
+    for (rollups, lengths) in
+        [(Rollups::None, &[][..]), (Rollups::Daily, &["_1d"]), (Rollups::All, &["_1h", "_1d"])]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = registry(1);
+        let mut log = Log::new(dir.path(), &registry);
+        log.append_rows(0, 1, 0, &hourly(START_MS, 0, 1));
+        log.append(&window_of(0, 3_600_000, START_MS, 0, &[1]));
+        log.append(&window_of(0, 86_400_000, START_MS, 0, &[1]));
+        let server = whenever(|_, _| false, Reply::ThenCut);
+        let options = Options { rollups, ..options(dir.path(), &server.url()) };
+        let (handle, _) = start(options, registry, &log);
+        finish(handle, &log);
+        let lines = server.stored();
+        let (samples, windows): (Vec<_>, Vec<_>) =
+            lines.iter().partition(|line| line.starts_with("gas_meter,"));
+        assert_eq!(samples.len(), 1, "{lines:?}");
+        let found: Vec<&str> = windows.iter().map(|line| &line["gas_meter".len()..][..3]).collect();
+        assert_eq!(found, lengths, "{lines:?}");
+    }
 }

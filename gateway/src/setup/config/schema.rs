@@ -262,6 +262,11 @@ section! {
         /// last is written again after its restart; as the sink of record it confirms samples so much later.
         /// Without this, 20 for VictoriaMetrics (which writes to disk every 5 s) and 0 for InfluxDB (which syncs).
         durable_after_s: Option<u32>, Kind::Whole(0, 3_600), Unwritten::Absent("20");
+        /// Which windows are written: "none", "daily", or "all" (a minute, a quarter of an hour, an hour, a day). Without
+        /// this, "all" for InfluxDB and "none" for VictoriaMetrics: there each of a window's nine fields is a series with an
+        /// index entry a day, so that a window costs what some hundred samples cost, and its queries aggregate samples:
+        /// avg_over_time(gas_station_detector_ch4[15m]). The embedded store has all windows in any case.
+        rollups: Option<Rollups>, Kind::OneOf(&["none", "daily", "all"]), Unwritten::Absent("\"all\"");
     }
 }
 
@@ -351,6 +356,18 @@ pub enum InfluxKind {
     Influxdb2,
     /// VictoriaMetrics: both stay, so revisions get timestamps of their own.
     Victoriametrics,
+}
+
+/// Which windows a sink writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rollups {
+    /// Samples alone.
+    None,
+    /// Those of a day.
+    Daily,
+    /// Those of every length.
+    All,
 }
 
 /// How log lines look.

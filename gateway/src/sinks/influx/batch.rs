@@ -9,10 +9,13 @@ use crate::decided::{SampleSets, Samples, Window, Windows};
 use crate::{
     decided::Confirmation,
     retry::RefusedLine,
+    setup::config::Rollups,
     sinks::influx::line_protocol::{Encoder, Unwritable},
 };
 use hunhe_log::Lsn;
 use hunhe_log::cursor::Cursor;
+
+const DAY_MS: i64 = 86_400_000;
 
 /// A decided record of the batch.
 #[derive(Debug, Clone, Copy)]
@@ -100,8 +103,13 @@ impl Batch {
         }
     }
 
-    pub(super) fn add_windows(&mut self, encoder: &Encoder, windows: &Windows<'_>) {
-        windows.iter().for_each(|window| self.add_window(encoder, &window));
+    pub(super) fn add_windows(&mut self, encoder: &Encoder, rollups: Rollups, windows: &Windows<'_>) {
+        let is_wanted = |window: &Window<'_>| match rollups {
+            Rollups::None => false,
+            Rollups::Daily => window.length_ms == DAY_MS,
+            Rollups::All => true,
+        };
+        windows.iter().filter(is_wanted).for_each(|window| self.add_window(encoder, &window));
     }
 
     fn add_window(&mut self, encoder: &Encoder, window: &Window<'_>) {

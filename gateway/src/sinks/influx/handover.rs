@@ -132,7 +132,9 @@ impl Sink {
                     Step::Record(lsn, _) if lsn > mark.through.hint => ended = true,
                     Step::Record(_, decided) if decided.cause() <= from.cause => {}
                     Step::Record(_, Decided::Samples(sets)) => batch.add_samples(&mut self.encoder, &sets),
-                    Step::Record(_, Decided::Windows(windows)) => batch.add_windows(&self.encoder, &windows),
+                    Step::Record(_, Decided::Windows(windows)) => {
+                        batch.add_windows(&self.encoder, self.options.rollups, &windows)
+                    }
                     Step::Record(_, Decided::Refused(_) | Decided::Judged { .. }) => {}
                 }
             }

@@ -233,7 +233,9 @@ impl Sink {
             if cause > known {
                 match decided {
                     Decided::Samples(sets) => self.batch.add_samples(&mut self.encoder, &sets),
-                    Decided::Windows(windows) => self.batch.add_windows(&self.encoder, &windows),
+                    Decided::Windows(windows) => {
+                        self.batch.add_windows(&self.encoder, self.options.rollups, &windows)
+                    }
                     // Quarantine's.
                     Decided::Refused(_) | Decided::Judged { .. } => {}
                 }
