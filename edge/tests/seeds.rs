@@ -397,3 +397,11 @@ fn the_scenario_fits_a_small_fleet_too() {
     let scenario = Scenario::read(&seeds().join("scenarios/shenyang.toml")).unwrap();
     scenario.plan(&members, &classes()).unwrap();
 }
+
+#[test]
+fn the_scenario_that_the_readme_teaches_fits_the_demonstration() {
+    let readme = std::fs::read_to_string(seeds().join("README.md")).unwrap();
+    let example = readme.split("```toml\n").find(|text| text.starts_with("# scenario")).unwrap();
+    let scenario: Scenario = toml::from_str(example.split("```").next().unwrap()).unwrap();
+    scenario.plan(&fleet("demo.toml").expand().unwrap(), &classes()).unwrap();
+}

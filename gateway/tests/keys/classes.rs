@@ -298,6 +298,7 @@ fn every_key_of_a_class_stands_in_a_table_and_those_for_people_are_read() {
     let written: BTreeSet<String> =
         written.into_iter().map(|key| key.replace("work.seasons[][]", "work.seasons")).collect();
     assert_eq!(written, listed);
+    super::documents::name_each(&written);
     let program = program();
     for (key, text) in READ {
         assert!(has_word(&program, text), "nothing reads {key}");

@@ -13,6 +13,7 @@
 
 mod agent;
 mod classes;
+mod documents;
 mod lane;
 mod rules;
 mod source;

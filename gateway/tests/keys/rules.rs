@@ -151,6 +151,7 @@ fn every_key_of_a_rule_stands_in_a_table_and_those_for_people_are_read() {
     let listed = ACTING.iter().chain(CONDUCT).map(|(key, ..)| *key).chain(READ.iter().map(|(key, _)| *key));
     let apart = ["id", "class", "hold_s", "clear_hold_s", "when.silent_share"];
     assert_eq!(written, listed.chain(apart).map(str::to_string).collect());
+    super::documents::name_each(&written);
     let program = program();
     for (key, text) in READ {
         assert!(has_word(&program, text), "nothing reads {key}");

@@ -91,9 +91,9 @@ const LIMIT_BYTES: Kind = Kind::Whole(8 << 20, 1 << 50);
 section! {
     /// The gateway's configuration, checked.
     Config = TOP {
-        /// Where the gateway keeps its journal, stores and checkpoints. One gateway a folder.
+        /// Folder of journal, logs, store and checkpoints. One gateway a folder.
         data_dir: PathBuf, Kind::Path, Unwritten::Is("\"/var/lib/hunhe\"");
-        /// Device classes and fleets; the paths of `[registry]` start here.
+        /// Folder of classes, rules and fleets; the paths of `[registry]` start here.
         seeds_dir: PathBuf, Kind::Path, Unwritten::Is("\"/usr/share/hunhe/seeds\"");
         /// The sink whose confirmations the ledger counts as stored: "embedded" or the name of an `[[influx]]`.
         sink_of_record: String, Kind::Name, Unwritten::Is("\"embedded\"");
@@ -108,7 +108,7 @@ section! {
         decided: DecidedLimits;
         /// When state is saved.
         checkpoint: Checkpointing;
-        /// Which samples are taken.
+        /// Which samples are accepted.
         validate: Validation;
         /// The embedded store.
         embedded: Embedded;
@@ -146,9 +146,8 @@ section! {
 }
 
 section! {
-    /// The MQTT broker (3.1.1), over plain TCP: keep it on this host, or let a tunnel carry it. How many messages are on their
-    /// way to the gateway at once is the broker's choice, max_inflight_messages: at its stock 20 and 10 ms a commit, 2,000
-    /// messages a second is the ceiling.
+    /// The MQTT broker (3.1.1), over plain TCP: keep it on this host, or tunnel the connection. The broker's
+    /// max_inflight_messages bounds throughput: at the stock 20 and 10 ms a commit, 2,000 messages a second.
     Broker = BROKER {
         /// Host name or IP address.
         host: String, Kind::Text, Unwritten::Is("\"127.0.0.1\"");
@@ -156,7 +155,7 @@ section! {
         port: u16, Kind::Whole(1, 65_535), Unwritten::Is("1884");
         /// Prefix of the sessions `-up`, `-alarm`, `-out` and `-alerts`; unique at the broker.
         client_id: String, Kind::Name, Unwritten::Is("\"hunhe-gateway\"");
-        /// User at the broker; without it the gateway logs in anonymously.
+        /// User at the broker; without it the gateway connects anonymously.
         username: Option<String>, Kind::Text, Unwritten::Absent("\"gateway\"");
         /// The user's password: only from HUNHE_BROKER_PASSWORD, never written here.
         password: Option<Secret>, Kind::Secret, Unwritten::Absent("");
@@ -164,25 +163,25 @@ section! {
         password_file: Option<PathBuf>, Kind::Path, Unwritten::Absent("\"/etc/hunhe/broker.password\"");
         /// Silence after which a connection is probed, in seconds.
         keep_alive_s: u16, Kind::Whole(5, 3_600), Unwritten::Is("30");
-        /// The longest MQTT packet in bytes. Above the broker's own limit, else one long message would break the
-        /// connection again and again; a report has at most 64 KiB, and a journal record 1 MiB.
+        /// The longest MQTT packet in bytes. Keep it above the broker's own limit: a longer packet ends the connection.
+        /// A report has at most 64 KiB, a journal record 1 MiB.
         packet_bytes_max: u32, Kind::Whole(131_072, 1_000_000), Unwritten::Is("262144");
     }
 }
 
 section! {
-    /// The journal of all messages, the truth from which everything else is rebuilt.
+    /// The journal of all messages. Everything else is rebuilt from it.
     JournalLimits = JOURNAL {
         /// Bytes of one file.
         segment_bytes: u64, SEGMENT_BYTES, Unwritten::Is("67108864");
-        /// Bytes in all. At the limit nothing more is acknowledged and the broker holds what follows, until every
-        /// sink has caught up and a checkpoint releases a file.
+        /// Bytes in all. At the limit acknowledgements stop and the broker keeps what follows, until every sink has
+        /// caught up and a checkpoint releases a file.
         limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("8589934592");
     }
 }
 
 section! {
-    /// The log of what was decided, which every sink reads at its own pace.
+    /// The log of decisions. Every sink reads it at its own pace.
     DecidedLimits = DECIDED {
         /// Bytes of one file.
         segment_bytes: u64, SEGMENT_BYTES, Unwritten::Is("67108864");
@@ -192,7 +191,7 @@ section! {
 }
 
 section! {
-    /// When state is saved, whichever comes first. More often: a faster restart; more seldom: less writing.
+    /// When the gateway saves its state, whichever comes first. More often means a faster restart and more writing.
     Checkpointing = CHECKPOINT {
         /// Seconds between checkpoints.
         every_s: u32, Kind::Whole(1, 86_400), Unwritten::Is("60");
@@ -204,20 +203,20 @@ section! {
 section! {
     /// Which samples are taken.
     Validation = VALIDATE {
-        /// How much older than its arrival a sample may be although it is from before 2020; younger samples are
-        /// taken at any age that the sink of record keeps. Raise it to replay old recordings.
+        /// A sample from before 2020 may be this much older than its arrival. Raise it to replay old recordings.
+        /// Samples since 2020 are accepted at any age that the sink of record keeps.
         accept_past: Period, Kind::Period(0, 73_000), Unwritten::Is("\"40d\"");
     }
 }
 
 section! {
-    /// The embedded store: recent history for the page and the API, whatever other database is used.
+    /// The embedded store: recent history for the page and the API, beside any other database.
     Embedded = EMBEDDED {
         /// Off only where an `[[influx]]` is the sink of record.
         enabled: bool, Kind::Switch, Unwritten::Is("true");
-        /// How long history is kept: at least accept_past and 5 days, because a sample that is taken late must find
-        /// its window's other samples here for five more days of revisions. Whole months go, so some of it stays longer.
-        /// As the sink of record, older samples are refused.
+        /// How long history stays: at least accept_past and 5 days. A late sample finds its window's other samples
+        /// here and revises the window. Whole months go, so some samples stay longer. As the sink of record, the store
+        /// refuses older samples.
         retention: Period, Kind::Period(1, 73_000), Unwritten::Is("\"45d\"");
         /// Bytes on disk; the oldest history goes first.
         limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("21474836480");
@@ -234,12 +233,12 @@ section! {
 }
 
 section! {
-    /// An external database; there may be several, each with its own pace. Environment variables name the database:
-    /// HUNHE_INFLUX_MAIN_URL for the one named "main"; with only one, HUNHE_INFLUX_URL does as well.
+    /// An external database; several are possible, each with its own pace. Environment variables name the database:
+    /// HUNHE_INFLUX_MAIN_URL for the one named "main". With a single database HUNHE_INFLUX_URL works, too.
     Influx = INFLUX {
         /// Its name in logs, metrics and sink_of_record.
         name: String, Kind::Name, Unwritten::Is("\"influx\"");
-        /// "influxdb2" or "victoriametrics": they differ in how a revised window replaces the former.
+        /// "influxdb2" or "victoriametrics": they differ in how a revised window replaces the previous one.
         kind: InfluxKind, Kind::OneOf(&["influxdb2", "victoriametrics"]), Unwritten::Is("\"influxdb2\"");
         /// Its address. Plain HTTP: keep it on this host, or let a local proxy end TLS.
         url: String, Kind::Url, Unwritten::Refused("\"http://127.0.0.1:8086\"");
@@ -251,16 +250,16 @@ section! {
         token: Option<Secret>, Kind::Secret, Unwritten::Absent("");
         /// File that holds the access token and nothing else.
         token_file: Option<PathBuf>, Kind::Path, Unwritten::Absent("\"/etc/hunhe/influx.token\"");
-        /// How long the database keeps samples: its bucket's retention, or VictoriaMetrics' -retentionPeriod. As the sink
-        /// of record, older samples are refused instead of being written and dropped there. Without this, none are.
+        /// The database's own retention: of its bucket, or VictoriaMetrics' -retentionPeriod. If it is the sink of record,
+        /// the gateway refuses older samples. Without this key it refuses none.
         retention: Option<Period>, Kind::Period(1, 73_000), Unwritten::Absent("\"365d\"");
         /// Lines of one request.
         batch_rows: u32, Kind::Whole(1, 100_000), Unwritten::Is("5000");
         /// Seconds after which a request without an answer is repeated.
         timeout_s: u32, Kind::Whole(1, 600), Unwritten::Is("10");
-        /// Seconds for which the database may lose what it has taken when it is killed. So much of what was written
-        /// last is written again after its restart; as the sink of record it confirms samples so much later.
-        /// Without this, 20 for VictoriaMetrics (which writes to disk every 5 s) and 0 for InfluxDB (which syncs).
+        /// Seconds of writes that the database may lose when it is killed. The sink writes them again after a restart.
+        /// As the sink of record it confirms samples this much later. Without this key: 20 for VictoriaMetrics, which
+        /// writes to disk every 5 s, and 0 for InfluxDB, which syncs.
         durable_after_s: Option<u32>, Kind::Whole(0, 3_600), Unwritten::Absent("20");
         /// Which windows are written: "none", "daily", or "all" (a minute, a quarter of an hour, an hour, a day). Without
         /// this, "all" for InfluxDB and "none" for VictoriaMetrics: there each of a window's nine fields is a series with an
@@ -271,30 +270,29 @@ section! {
 }
 
 section! {
-    /// What was refused, kept with its payload to be looked at and sent through again.
+    /// Quarantine: refused data with their payload, to examine and to redrive.
     QuarantineLimits = QUARANTINE {
-        /// Records kept. Beyond either limit the oldest record of the device with the largest share is discarded, records
-        /// without samples first; the ledger counts discarded samples as declared lost. Some 130 bytes of memory each.
+        /// Records kept. At either limit the device with the largest share loses its oldest record, records without
+        /// samples first. The ledger counts discarded samples as declared lost. A record takes 130 bytes of memory.
         limit_records: u64, Kind::Whole(1, 1_000_000), Unwritten::Is("100000");
         /// Bytes kept, payloads included.
         limit_bytes: u64, Kind::Whole(1 << 20, 1 << 40), Unwritten::Is("268435456");
-        /// How long a record is kept since it arrived, or was judged last.
+        /// How long a record stays since its arrival or its last redrive.
         limit_age: Period, Kind::Period(1, 73_000), Unwritten::Is("\"90d\"");
     }
 }
 
 section! {
-    /// Alerts. The page always has them; what else gets them is chosen here and with `[[webhook]]`.
+    /// Alerts. The page always shows them; this section and `[[webhook]]` name further outputs.
     Alerts = ALERTS {
         /// Publish them on hunhe/v1/alerts/{operator}/{severity}, QoS 1, from a session `-alerts`.
         mqtt: bool, Kind::Switch, Unwritten::Is("true");
-        /// Bytes of the alert log, some 700 each alert's change. At the limit the oldest are gone, also for an output
-        /// that could not be reached all the while.
+        /// Bytes of the alert log, about 700 a change. At the limit the oldest changes go, delivered or not.
         log_limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("67108864");
         /// Seconds after which an output that delivers nothing, although alerts wait for it, is an alert of its own.
         stalled_after_s: u32, Kind::Whole(1, 3_600), Unwritten::Is("30");
-        /// Address that gets a POST each ten seconds while the gateway works, for a service that raises the alarm when
-        /// they stop. Plain HTTP: keep it on this host, or let a local proxy do TLS. The broker gets the same on
+        /// Address that receives a POST each ten seconds while the gateway works, for a service that raises an alarm when
+        /// they stop. Plain HTTP: keep it on this host, or let a local proxy do TLS. The broker receives the same on
         /// hunhe/v1/gateway/heartbeat.
         heartbeat_url: Option<String>, Kind::Url, Unwritten::Absent("\"http://127.0.0.1:9096/heartbeat\"");
     }
@@ -302,7 +300,7 @@ section! {
 
 section! {
     /// A receiver of alerts over HTTP, each with its own pace: one POST with the alert as JSON, and Idempotency-Key. The
-    /// variable HUNHE_WEBHOOK_DUTY_URL sets the address of the one named "duty"; with only one, HUNHE_WEBHOOK_URL does.
+    /// variable HUNHE_WEBHOOK_DUTY_URL sets the address of the one named "duty"; for a single one HUNHE_WEBHOOK_URL works.
     Webhook = WEBHOOK {
         /// Its name in logs, metrics and status.
         name: String, Kind::Name, Unwritten::Is("\"webhook\"");
@@ -318,28 +316,28 @@ section! {
 }
 
 section! {
-    /// The page and the API. There is no log-in and no TLS here: a proxy in front does both.
+    /// The page and the API, without log-in and TLS: a proxy in front does both.
     Http = HTTP {
         /// Address to listen on: of loopback, since there is no log-in. Another one needs `unprotected`.
         listen: SocketAddr, Kind::Address, Unwritten::Is("\"127.0.0.1:8080\"");
-        /// Confirms in words that `listen` may be an address that others reach, the backup with all data included.
+        /// Confirms in words that others may reach `listen`, the backup with all data included.
         unprotected: Option<String>, Kind::OneOf(&[UNPROTECTED]),
             Unwritten::Absent("\"anyone who reaches this port may read and change everything\"");
         /// Host names and addresses under which requests are answered, beside those of loopback and `listen`: the
         /// names of the proxy in front. Requests for other hosts are refused with 421.
         hosts: Vec<String>, Kind::Hosts, Unwritten::Is("[]");
-        /// Connections at once. Beyond it the one that has been silent for longest is closed, or the new one. There
-        /// are fewer where the process may open too few files.
+        /// Connections at once. Beyond it the connection idle for longest closes, or the new one. A low limit of open
+        /// files means fewer connections.
         connections_max: u32, Kind::Whole(16, 10_000), Unwritten::Is("512");
         /// Connections at once from one address (IPv6: from one /64). All behind a proxy are one address.
         connections_per_peer_max: u32, Kind::Whole(8, 10_000), Unwritten::Is("256");
-        /// Live streams at once; for a further one the one that was opened first is closed.
+        /// Live streams at once; a further one closes the one opened first.
         sse_clients_max: u32, Kind::Whole(1, 10_000), Unwritten::Is("64");
     }
 }
 
 section! {
-    /// What the gateway says on standard error.
+    /// Log lines on standard error.
     Log = LOG {
         /// A level, or directives by module such as "info,hunhe_gateway=debug".
         level: String, Kind::Filter, Unwritten::Is("\"info\"");

@@ -61,12 +61,12 @@ impl Loaded {
 #[must_use]
 pub fn sample() -> String {
     let mut out = String::from(
-        "# A sample of the gateway's configuration: every key with its default. What is not written keeps its\n\
+        "# A sample of the gateway's configuration: every key with its default. A key that is left out keeps its\n\
          # default, so a real file needs only the lines that differ.\n\
          #\n\
-         # Stronger than this file are environment variables (HUNHE_BROKER_PORT for port below [broker]), and stronger\n\
-         # than those are flags (--set broker.port=1884). A relative path starts at the folder of this file.\n\
-         # `hunhe-gateway check --config FILE --show` tells what holds and where it was written.\n\n",
+         # Environment variables are stronger than this file (HUNHE_BROKER_PORT for port below [broker]), and flags are\n\
+         # stronger still (--set broker.port=1884). A relative path starts at the folder of this file.\n\
+         # `hunhe-gateway check --config FILE --show` shows each value and where it was written.\n\n",
     );
     for section in SECTIONS {
         if !section.name.is_empty() {
