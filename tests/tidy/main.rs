@@ -90,7 +90,7 @@ const NOT_YET: &[&str] = &[
     "tests/faults/outputs.rs: `a_slow_a_hanging_and_a_refusing_output_delay_none_of_seven_others_and_lose_nothing` longer than 70 lines",
     "tests/fleet/main.rs: `day` longer than 70 lines",
     "tests/fuzz/targets/journal.rs: `a_damaged_segment_gives_what_was_written_or_is_reported_and_the_log_goes_on` longer than 70 lines",
-    "tests/pipeline/queries.rs: `eight_clients_on_every_path_of_a_whole_city_delay_no_alarm_and_cost_the_lane_nothing` longer than 70 lines",
+    "tests/e2e/queries.rs: `eight_clients_on_every_path_of_a_whole_city_delay_no_alarm_and_cost_the_lane_nothing` longer than 70 lines",
     "tests/sim/src/gateway.rs: `start` longer than 70 lines",
     "tests/sim/src/gateway.rs: longer than 500 lines",
     "tests/sim/src/world.rs: `new` longer than 70 lines",
