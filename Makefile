@@ -61,41 +61,34 @@ fixtures: ## write seeds/fixtures again: what each format on disk looks like tod
 	$(CARGO) run --profile $(PROFILE) -p hunhe-edge --example outbox_fixture -- seeds/fixtures
 
 bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.js and a Python pipeline
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure bench $(if $(PEERS),--peers)
 
 sim: build ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0, PROFILE=ci or release; overnight SEEDS=1000000
 	mkdir -p $(REPORTS)
 	$(BIN)/hunhe-sim --seeds $(or $(SEEDS),2000) $(if $(FROM),--from $(FROM)) --report $(REPORTS)/sim.json
 
 alarms: build ## from a detector's report to a webhook, with a backlog of forty days beside it, about 2 minutes
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-alarms
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure alarms $(ARGS)
 
 fleet: build ## a day of the whole city, about 238,000 devices, through the gateway; about 5 minutes
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-fleet $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure fleet $(ARGS)
 
 acknowledgement: build ## from a delivery to its acknowledgement at 5,000 messages a second, half a minute
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality acknowledgement $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure acknowledgement $(ARGS)
 
 COUNT ?= 200
 kills: build ## COUNT=200 SIGKILLs under load, about 12 minutes; SEED=n repeats the draws of one that was printed
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality kills --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure kills --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-overload: build ## ten times the load for a minute in 256 MiB; needs to be root for the memory limit
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality overload $(ARGS)
+overload: build ## ten times the load for a minute in 256 MiB; needs root for the memory limit, about a minute
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure overload $(ARGS)
 
 faults: build ## each fault on the real programs, its figures in target/report/faults.json, about 10 minutes
 	TESTS_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast \
-		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|outputs|backup|http|flood)$$/)'
+		-E 'package(hunhe-tests) & binary(/^(kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|outputs|backup|http|flood)$$/)'
 
 siege: build ## attackers one by one and all together beside honest readings and true alarms, about 6 minutes; ARGS="--only NAME"
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-siege $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure siege $(ARGS)
 
 IMAGES ?= 200000
 power: ## IMAGES=200000 power cuts of journal and outbox, with further cuts in recovery, about 2 minutes
@@ -109,8 +102,8 @@ mutants: build ## plant each bug of tests/mutants/mutants.toml in a copy and see
 	mkdir -p $(REPORTS)
 	$(BIN)/hunhe-mutants $(if $(ONLY),--only "$(ONLY)")
 
-campaign: build ## the full figures about faults, kept in tests/campaigns; about three hours, goes on where it was cut off; PART=name
-	$(BIN)/hunhe-campaign $(if $(PART),--part $(PART)) $(ARGS)
+campaign: build ## the full figures about faults, summed up in tests/CAMPAIGNS.md; about three hours, goes on where it was cut off; PART=name
+	$(BIN)/hunhe-measure campaign $(if $(PART),--part $(PART)) $(ARGS)
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -1,4 +1,4 @@
-//! What the end-to-end tests and the benchmark share: the real programs as guarded processes, and independent readers
+//! What the end-to-end tests and `hunhe-measure` share: the real programs as guarded processes, and independent readers
 //! of what they should have stored.
 //!
 //! Promises: every process is stopped by its own id when its guard goes; ports are free ones on loopback; data lives in
@@ -20,7 +20,7 @@ pub mod events;
 pub mod fake_broker;
 pub mod gateway;
 pub mod http;
-pub mod kill_campaign;
+pub mod kills;
 mod listener;
 pub mod load;
 pub mod meters;

@@ -17,7 +17,7 @@ use hunhe_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::{load::Messages, run};
+use super::{load::Messages, run};
 
 const WITHIN: Duration = Duration::from_secs(300);
 const READY: Duration = Duration::from_secs(30);
@@ -71,7 +71,7 @@ fn one(messages: &Messages, name: &str, mut command: Command) -> (f64, f64) {
 }
 
 fn folder(name: &str) -> PathBuf {
-    project_dir().join("tests/peers").join(name)
+    project_dir().join("tests/measure/peers").join(name)
 }
 
 fn must(command: &mut Command) {

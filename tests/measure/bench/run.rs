@@ -15,7 +15,7 @@ use hunhe_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::load::Messages;
+use super::load::Messages;
 
 const WITHIN: Duration = Duration::from_secs(600);
 

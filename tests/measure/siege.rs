@@ -1,4 +1,5 @@
-//! `hunhe-siege`: every attacker alone, and all of them together, beside honest readings and true alarms. See `hunhe_tests::siege`.
+//! A city under siege: every attacker alone, and all of them together, beside honest readings and true alarms. See
+//! `hunhe_tests::siege`.
 //!
 //! Promises: beside one attacker an alarm is on the page, at MQTT and at the webhook within 250 ms in 99 of 100 cases and within a
 //! second in all; beside all of them within 500 ms and two seconds. The gateway's resident memory stays within 512 MiB, no honest
@@ -6,19 +7,13 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::Parser;
-use hunhe_tests::{
-    report,
-    siege::{self, Plan},
-};
+use clap::Args;
+use hunhe_tests::siege::{self, Plan};
 
-/// A city under siege: `target/report/siege.json` and a table.
-#[derive(Debug, Parser)]
-#[command(
-    name = "hunhe-siege",
-    after_help = "Example:\n  hunhe-siege --only questions --only junk --together 0"
-)]
-struct Options {
+use crate::Outcome;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
     /// How long each attacker is alone; 0: none is.
     #[arg(long, default_value_t = 6)]
     seconds: u64,
@@ -36,16 +31,16 @@ struct Options {
     list: bool,
 }
 
-fn main() -> ExitCode {
-    let options = Options::parse();
+/// No outcome where nothing was to be measured, but an exit code.
+pub(crate) fn run(options: Options) -> Result<Outcome, ExitCode> {
     let known = siege::attackers();
     if options.list {
         known.iter().for_each(|(name, about)| println!("{name:<19} {about}"));
-        return ExitCode::SUCCESS;
+        return Err(ExitCode::SUCCESS);
     }
     if let Some(unknown) = options.only.iter().find(|name| !known.iter().any(|(known, _)| known == name)) {
-        println!("no attacker is called {unknown:?}: `hunhe-siege --list` names them");
-        return ExitCode::from(2);
+        println!("no attacker is called {unknown:?}: `hunhe-measure siege --list` names them");
+        return Err(ExitCode::from(2));
     }
     let lasting = |seconds| (seconds > 0).then(|| Duration::from_secs(seconds));
     let plan = Plan {
@@ -56,7 +51,5 @@ fn main() -> ExitCode {
         beside_tests: false,
     };
     let (figures, broken) = siege::run(&plan);
-    report::write("siege", None, &figures);
-    broken.iter().for_each(|words| println!("BROKEN: {words}"));
-    ExitCode::from(u8::from(!broken.is_empty()))
+    Ok(Outcome { figures, broken })
 }
