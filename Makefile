@@ -7,6 +7,9 @@ DASHBOARD := gateway/dashboard
 REPORTS := target/report
 # All crates at once, whatever of them is run: another choice would resolve other features and build much anew.
 TESTS := $(CARGO) nextest run --cargo-profile $(PROFILE) --workspace --features hunhe-gateway/planted
+# Tests that start a broker, a database or a whole gateway; the others need nothing but this folder.
+SERVICES := (package(hunhe-tests) & kind(test) - binary(/^(tidy|mutants)$$/)) | binary_id(hunhe-edge::alarms) \
+	| binary_id(hunhe-edge::outbox_and_broker) | (binary_id(hunhe-gateway::influx) & test(/^(database|influxdb)::/))
 export TESTS_RECORDINGS ?= $(CURDIR)/../shared/data
 
 .PHONY: help demo test bench sim alarms fleet acknowledgement kills overload faults siege power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
@@ -43,11 +46,11 @@ docs: ## rustdoc, warnings are errors
 deny: ## licences, advisories, duplicates (uses a local advisory snapshot where the public one is out of reach)
 	@.ci/deny
 
-unit: ## unit, property and table tests of all crates
-	$(TESTS) -E 'not package(hunhe-tests) | binary(tidy)'
+unit: ## unit, property and table tests of all crates, without broker or database; about 4 minutes once built
+	$(TESTS) -E 'not ($(SERVICES) | binary_id(hunhe-fuzz::fuzz))'
 
-pipeline: build ## end to end with the real Mosquitto and VictoriaMetrics
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast -E 'package(hunhe-tests) - binary(tidy)'
+pipeline: build ## tests with the real Mosquitto, VictoriaMetrics and InfluxDB, about 15 minutes
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast -E '$(SERVICES)'
 
 browser: build ## the page in Chromium, Chinese and English
 	@.ci/browser
