@@ -20,7 +20,7 @@ use hunhe_tests::{
     detectors::{self, Detector, HIGH, LOW},
     events,
     gateway::{Gateway, Setup},
-    mqtt,
+    mqtt, now_s,
     process::{eventually, free_port},
     publisher::Publisher,
 };
@@ -31,11 +31,6 @@ const WITHIN: Duration = Duration::from_secs(30);
 const TAKEOVERS: usize = 12;
 const SESSIONS: [&str; 4] =
     ["hunhe-gateway-up", "hunhe-gateway-alarm", "hunhe-gateway-out", "hunhe-gateway-alerts"];
-
-fn now_s() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    i64::try_from(since.as_secs()).expect("a time")
-}
 
 /// Devices with their agents, all of one class.
 fn setup(dir: &Path, broker: u16, devices: &[(&str, &str)]) -> Setup {

@@ -7,7 +7,7 @@ use std::{
     fs,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use hunhe_proto::reading::{Header, SAMPLES_MAX};
@@ -16,6 +16,7 @@ use hunhe_tests::{
     detectors::{self, CH4, CLASS_VERSION, Detector, HIGH, LOW},
     events::{self, Events},
     gateway::{Gateway, Setup},
+    now_s,
     process::eventually,
     publisher::Publisher,
     report,
@@ -38,11 +39,6 @@ const METERS_PER_S: u64 = 100;
 
 /// By (device, since): when it was handed to the broker.
 type Raises = BTreeMap<(String, String), Instant>;
-
-fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    i64::try_from(since.as_secs()).expect("a time")
-}
 
 fn setup(dir: &Path, broker: u16) -> Setup {
     let rules = dir.join("rules");

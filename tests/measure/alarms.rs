@@ -12,7 +12,7 @@ use std::{
     fs,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -22,6 +22,7 @@ use hunhe_tests::{
     detectors::{self, CH4, Detector, HIGH, LOW},
     events::{self, Events},
     gateway::{Gateway, Setup},
+    now_s,
     publisher::Publisher,
     webhook::Webhook,
     wire::{gas_day, gas_meter_id, gas_meter_list, report_every, up_topic},
@@ -140,11 +141,6 @@ fn setup(dir: &Path, broker: u16, webhook: &Webhook) -> Setup {
         more: webhook.to_toml("duty", 10),
         sink_of_record: "embedded",
     }
-}
-
-fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    i64::try_from(since.as_secs()).expect("a time")
 }
 
 /// By (device, since): when it was handed to the broker.

@@ -42,7 +42,27 @@ pub mod trace;
 pub mod webhook;
 pub mod wire;
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Milliseconds since 1970.
+///
+/// # Panics
+/// The clock is before 1970.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    i64::try_from(since.as_millis()).expect("a time")
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now_s() -> i64 {
+    now_ms() / 1000
+}
 
 /// The project's folder.
 #[must_use]
