@@ -133,7 +133,7 @@ fn measure(options: &Options) -> Result<bool, String> {
             summarise(&part.line(&kept))?;
         }
         let passed = kept.iter().filter(|kept| kept.passed).count();
-        let minutes: f64 = kept.iter().map(|piece| piece.minutes).sum();
+        let minutes: f64 = kept.iter().fold(0.0, |sum, piece| sum + piece.minutes);
         println!("{:<16} {passed:>2} of {:>2} passed, {minutes:.0} min", part.name, part.pieces.len());
         all_passed &= passed == part.pieces.len();
     }
@@ -214,7 +214,7 @@ impl Part {
             kept.iter().map(of).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
         };
         let (dates, commits) = (each(|piece| &piece.date[..10]), each(|piece| &piece.commit[..7]));
-        let minutes: f64 = kept.iter().map(|piece| piece.minutes).sum();
+        let minutes: f64 = kept.iter().fold(0.0, |sum, piece| sum + piece.minutes);
         let command = self.pieces.first().map_or("", String::as_str);
         let machine = kept.iter().find_map(|piece| piece.figures.get("machine"));
         let machine = machine.map_or_else(String::new, |of| {
