@@ -7,6 +7,9 @@ DASHBOARD := gateway/dashboard
 REPORTS := target/report
 # All crates at once, whatever of them is run: another choice would resolve other features and build much anew.
 TESTS := $(CARGO) nextest run --cargo-profile $(PROFILE) --workspace --features hunhe-gateway/planted
+# Tests that start a broker, a database or a whole gateway; the others need nothing but this folder.
+SERVICES := (package(hunhe-tests) & kind(test) - binary(/^(tidy|mutants)$$/)) | binary_id(hunhe-edge::alarms) \
+	| binary_id(hunhe-edge::outbox_and_broker) | (binary_id(hunhe-gateway::influx) & test(/^(database|influxdb)::/))
 export TESTS_RECORDINGS ?= $(CURDIR)/../shared/data
 
 .PHONY: help demo test bench sim alarms fleet acknowledgement kills overload faults siege power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
@@ -43,11 +46,11 @@ docs: ## rustdoc, warnings are errors
 deny: ## licences, advisories, duplicates (uses a local advisory snapshot where the public one is out of reach)
 	@.ci/deny
 
-unit: ## unit, property and table tests of all crates
-	$(TESTS) -E 'not package(hunhe-tests)'
+unit: ## unit, property and table tests of all crates, without broker or database; about 4 minutes once built
+	$(TESTS) -E 'not ($(SERVICES) | binary_id(hunhe-fuzz::fuzz))'
 
-pipeline: build ## end to end with the real Mosquitto and VictoriaMetrics
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast -E 'package(hunhe-tests)'
+pipeline: build ## tests with the real Mosquitto, VictoriaMetrics and InfluxDB, about 15 minutes
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast -E '$(SERVICES)'
 
 browser: build ## the page in Chromium, Chinese and English
 	@.ci/browser
@@ -61,41 +64,34 @@ fixtures: ## write seeds/fixtures again: what each format on disk looks like tod
 	$(CARGO) run --profile $(PROFILE) -p hunhe-edge --example outbox_fixture -- seeds/fixtures
 
 bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.js and a Python pipeline
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-bench $(if $(PEERS),--peers)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure bench $(if $(PEERS),--peers)
 
 sim: build ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0, PROFILE=ci or release; overnight SEEDS=1000000
 	mkdir -p $(REPORTS)
 	$(BIN)/hunhe-sim --seeds $(or $(SEEDS),2000) $(if $(FROM),--from $(FROM)) --report $(REPORTS)/sim.json
 
 alarms: build ## from a detector's report to a webhook, with a backlog of forty days beside it, about 2 minutes
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-alarms
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure alarms $(ARGS)
 
 fleet: build ## a day of the whole city, about 238,000 devices, through the gateway; about 5 minutes
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-fleet $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure fleet $(ARGS)
 
 acknowledgement: build ## from a delivery to its acknowledgement at 5,000 messages a second, half a minute
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality acknowledgement $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure acknowledgement $(ARGS)
 
 COUNT ?= 200
 kills: build ## COUNT=200 SIGKILLs under load, about 12 minutes; SEED=n repeats the draws of one that was printed
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality kills --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure kills --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-overload: build ## ten times the load for a minute in 256 MiB; needs to be root for the memory limit
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-reality overload $(ARGS)
+overload: build ## ten times the load for a minute in 256 MiB; needs root for the memory limit, about a minute
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure overload $(ARGS)
 
 faults: build ## each fault on the real programs, its figures in target/report/faults.json, about 10 minutes
 	TESTS_BIN_DIR=$(abspath $(BIN)) $(TESTS) --no-fail-fast \
-		-E 'package(hunhe-tests) & binary(/^(kills|load_kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|outputs|backup|http|flood)$$/)'
+		-E 'package(hunhe-tests) & binary(/^(kills|links|misbehaviour|database_\w+|disk|restart|overload|acknowledgement|alerts|outputs|backup|http|flood)$$/)'
 
 siege: build ## attackers one by one and all together beside honest readings and true alarms, about 6 minutes; ARGS="--only NAME"
-	mkdir -p $(REPORTS)
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-siege $(ARGS)
+	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure siege $(ARGS)
 
 IMAGES ?= 200000
 power: ## IMAGES=200000 power cuts of journal and outbox, with further cuts in recovery, about 2 minutes
@@ -109,8 +105,8 @@ mutants: build ## plant each bug of tests/mutants/mutants.toml in a copy and see
 	mkdir -p $(REPORTS)
 	$(BIN)/hunhe-mutants $(if $(ONLY),--only "$(ONLY)")
 
-campaign: build ## the full figures about faults, kept in tests/campaigns; about three hours, goes on where it was cut off; PART=name
-	$(BIN)/hunhe-campaign $(if $(PART),--part $(PART)) $(ARGS)
+campaign: build ## the full figures about faults, summed up in tests/CAMPAIGNS.md; about three hours, goes on where it was cut off; PART=name
+	$(BIN)/hunhe-measure campaign $(if $(PART),--part $(PART)) $(ARGS)
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example api_on_invented_data -- 127.0.0.1:8480`
 
-#[path = "../tests/api/fake.rs"]
+#[path = "../tests/api/fake/mod.rs"]
 mod fake;
 
 use std::sync::Arc;

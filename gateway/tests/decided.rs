@@ -9,8 +9,9 @@
     reason = "a test may fail loudly, and its numbers are small"
 )]
 
-use std::{fs, path::Path, sync::Arc};
+use std::sync::Arc;
 
+use hunhe_fixtures::{enrolment, id, seed_class as class, seed_classes as classes};
 use hunhe_gateway::decided::{self, Buffers, Decided, Encoder, HEAD_BYTES_MAX, Message, StoredChannel};
 use hunhe_gateway_core::{
     event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed},
@@ -21,7 +22,6 @@ use hunhe_log::{Lsn, Next, Options, Reader, Writer};
 use hunhe_proto::{
     class::{Class, Kind},
     encode::{BlockDraft, ColumnDraft, Draft, encode},
-    id::Id,
     reading::{ABSENT, Header, SAMPLES_MAX},
     topic,
 };
@@ -32,36 +32,11 @@ const NOW_MS: i64 = 1_793_491_200_000;
 /// The longest id there is.
 const DEVICE: &str = "abcdefghijklmnopqrstuvwxyz012345";
 
-fn id(text: &str) -> Id {
-    Id::new(text).unwrap()
-}
-
-fn classes() -> Vec<Class> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../seeds/classes");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.map(|path| toml::from_str(&fs::read_to_string(path).unwrap()).unwrap()).collect()
-}
-
-fn class(name: &str) -> Class {
-    classes().into_iter().find(|class| class.name == name).unwrap()
-}
-
 fn registry(class: Class) -> Arc<Registry> {
     let name = class.name.clone();
-    let mut registry = Registry::new(vec![class]);
-    let (device, word) = (id(DEVICE), id("z"));
-    let enrolment = Enrolment {
-        id: device,
-        pseudonym: device,
-        class: name,
-        agent: word,
-        operator: word,
-        district: 210_102,
-        zone: word,
-        position: (123.4, 41.8),
-    };
-    registry.enrol(enrolment).unwrap();
-    Arc::new(registry)
+    let device = id(DEVICE);
+    let enrolment = Enrolment { id: device, pseudonym: device, ..enrolment("d", &name, "z") };
+    Arc::new(hunhe_fixtures::registry(vec![class], Vec::new(), [enrolment]))
 }
 
 /// A lane, and what it writes.

@@ -10,6 +10,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+use hunhe_fixtures::{enrolment, id, seed_class};
 use hunhe_gateway::{
     decide::checkpoint::{Checkpoint, Checkpoints},
     decided::{self, Buffers, DECISION_BYTES_MAX, Decided, Encoder, Message, StoredChannel},
@@ -18,53 +19,25 @@ use hunhe_gateway::{
 use hunhe_gateway_core::{
     event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed, WriteOff},
     lane::{Lane, Policy},
-    registry::{DeviceIx, Enrolment, Registry},
+    registry::{DeviceIx, Registry},
 };
 use hunhe_log::{AppendError, Entry, Lsn, Next, Options, Reader, Writer};
-use hunhe_proto::{
-    encode::{BlockDraft, ColumnDraft, Draft, encode},
-    id::Id,
-    reading::Header,
-    topic,
-};
+use hunhe_proto::{reading::Header, topic};
 
 /// 2026-11-01T00:00:00Z.
 const NOW_MS: i64 = 1_793_491_200_000;
 
-fn id(text: &str) -> Id {
-    Id::new(text).unwrap()
-}
-
 fn registry() -> Arc<Registry> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../seeds/classes/gas_meter.toml");
-    let class = toml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    let mut registry = Registry::new(vec![class]);
-    registry
-        .enrol(Enrolment {
-            id: id("g-1"),
-            pseudonym: id("p-1"),
-            class: "gas_meter".into(),
-            agent: id("c-1"),
-            operator: id("gas"),
-            district: 210_102,
-            zone: id("z-1"),
-            position: (123.4, 41.8),
-        })
-        .unwrap();
-    Arc::new(registry)
+    let meter = enrolment("g-1", "gas_meter", "c-1");
+    Arc::new(hunhe_fixtures::registry(vec![seed_class("gas_meter")], Vec::new(), [meter]))
 }
 
 /// Hourly registers from `seq` on; the second one of three is below the class's range.
 fn report(seq: u64, good: bool) -> Vec<u8> {
     let hours = NOW_MS / 3_600_000 - 1000 + i64::try_from(seq).unwrap();
     let values = [1_000, if good { 1_010 } else { -10 }, 1_020];
-    let columns = [ColumnDraft { channel: 1, values: &values, quality: &[] }];
-    let blocks = [BlockDraft { t0: hours, step: 0, dt: &[], samples: 3, columns: &columns }];
-    let mut out = vec![0; 512];
     let header = Header { boot: 7, seq, class_version: Some(2), ..Header::default() };
-    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out).unwrap();
-    out.truncate(length);
-    out
+    hunhe_fixtures::report(header, hours, 1, &values)
 }
 
 fn decide(lane: &mut Lane, cause: u64, payload: &[u8]) -> Decisions {

@@ -10,7 +10,7 @@ use std::{
     fs,
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hunhe_tests::{
@@ -18,6 +18,7 @@ use hunhe_tests::{
     detectors::{self, Detector, HIGH, LOW},
     events,
     gateway::{Gateway, Setup},
+    now_s,
     process::eventually,
     publisher::Publisher,
     report,
@@ -27,11 +28,6 @@ use serde_json::{Value, json};
 
 const KILLS: u64 = 10;
 const WITHIN: Duration = Duration::from_secs(60);
-
-fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    i64::try_from(since.as_secs()).expect("a time")
-}
 
 fn setup(dir: &Path, broker: &Mosquitto, detectors: usize, more: &str) -> Setup {
     let (rules, list) = (dir.join("rules"), dir.join("devices.csv"));

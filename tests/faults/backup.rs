@@ -8,7 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Output,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use hunhe_tests::{
@@ -17,6 +17,7 @@ use hunhe_tests::{
     detectors::{self, Detector, HIGH, LOW},
     gateway::{Gateway, Setup},
     meters::Meters,
+    now_s,
     process::{eventually, free_port},
     publisher::Publisher,
     report,
@@ -56,11 +57,6 @@ fn done(output: &Output) -> Value {
 fn refused(output: &Output, code: i32, words: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(code) && said.contains(words), "{code}, {words}: {output:?}");
-}
-
-fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    i64::try_from(since.as_secs()).expect("a time")
 }
 
 fn setup(dir: &Path, broker: u16, meters: &Meters, webhook: &Webhook) -> Setup {

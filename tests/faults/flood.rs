@@ -7,7 +7,7 @@ use std::{
     fs,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use hunhe_proto::reading::{Header, SAMPLES_MAX};
@@ -16,10 +16,11 @@ use hunhe_tests::{
     detectors::{self, CH4, CLASS_VERSION, Detector, HIGH, LOW},
     events::{self, Events},
     gateway::{Gateway, Setup},
+    now_s,
     process::eventually,
     publisher::Publisher,
     report,
-    wire::{gas_day, gas_meter_id, gas_meter_list, up_topic},
+    wire::{gas_day, gas_meter_id, gas_meter_list, report_every, up_topic},
 };
 use serde_json::{Value, json};
 
@@ -38,11 +39,6 @@ const METERS_PER_S: u64 = 100;
 
 /// By (device, since): when it was handed to the broker.
 type Raises = BTreeMap<(String, String), Instant>;
-
-fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    i64::try_from(since.as_secs()).expect("a time")
-}
 
 fn setup(dir: &Path, broker: u16) -> Setup {
     let rules = dir.join("rules");
@@ -72,25 +68,10 @@ fn flood_reports() -> Vec<Vec<u8>> {
             LOW + i64::try_from(state % 13).expect("small")
         });
         let values: Vec<i64> = values.collect();
-        let columns = [hunhe_proto::encode::ColumnDraft { channel: CH4, values: &values, quality: &[] }];
-        let blocks = [hunhe_proto::encode::BlockDraft {
-            t0: begin_s + REPORT_S * i64::try_from(number).expect("small"),
-            step: 1,
-            dt: &[],
-            samples: u32::try_from(SAMPLES_MAX).expect("small"),
-            columns: &columns,
-        }];
-        let header = Header {
-            boot: 1,
-            seq: (number * SAMPLES_MAX) as u64,
-            class_version: Some(CLASS_VERSION),
-            ..Header::default()
-        };
-        let draft = hunhe_proto::encode::Draft { header, drops: &[], blocks: &blocks };
-        let mut bytes = vec![0; 16 << 10];
-        let length = hunhe_proto::encode::encode(&draft, &mut bytes).expect("it encodes");
-        bytes.truncate(length);
-        bytes
+        let seq = (number * SAMPLES_MAX) as u64;
+        let header = Header { boot: 1, seq, class_version: Some(CLASS_VERSION), ..Header::default() };
+        let t0 = begin_s + REPORT_S * i64::try_from(number).expect("small");
+        report_every(header, t0, 1, CH4, &values)
     };
     (0..REPORTS).map(payload).collect()
 }

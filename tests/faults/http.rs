@@ -13,7 +13,7 @@ use std::{
     path::Path,
     process::Command,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use hunhe_tests::{
@@ -21,6 +21,7 @@ use hunhe_tests::{
     command_of,
     detectors::{self, CH4, Detector, HIGH, LOW},
     gateway::{Gateway, Setup},
+    now_ms,
     process::{eventually, free_port},
     procfs, program,
     publisher::Publisher,
@@ -34,11 +35,6 @@ const WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Promised for each request.
 const REQUEST_MIB: f64 = 16.0;
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    i64::try_from(since.as_millis()).expect("a time")
-}
 
 /// Of `seeds/classes/gas_station_detector.toml`.
 const CH4_DECIMALS: u8 = 2;

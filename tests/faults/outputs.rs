@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use hunhe_tests::{
@@ -15,6 +15,7 @@ use hunhe_tests::{
     detectors::{self, Detector, HIGH, LOW},
     events::{self, Events},
     gateway::{Gateway, Setup},
+    now_s,
     process::eventually,
     publisher::Publisher,
     report,
@@ -26,11 +27,6 @@ const WITHIN: Duration = Duration::from_secs(120);
 /// Until an output that delivers nothing is an alert; the state machine's own test has the default.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 const HEARTBEATS: Duration = Duration::from_secs(30);
-
-fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    i64::try_from(since.as_secs()).expect("a time")
-}
 
 fn start(dir: &Path, broker: &Mosquitto, detectors: usize, alerts: &str, webhooks: &str) -> Gateway {
     let (rules, list) = (dir.join("rules"), dir.join("devices.csv"));

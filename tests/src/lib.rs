@@ -1,4 +1,4 @@
-//! What the end-to-end tests and the benchmark share: the real programs as guarded processes, and independent readers
+//! What the end-to-end tests and `hunhe-measure` share: the real programs as guarded processes, and independent readers
 //! of what they should have stored.
 //!
 //! Promises: every process is stopped by its own id when its guard goes; ports are free ones on loopback; data lives in
@@ -20,7 +20,7 @@ pub mod events;
 pub mod fake_broker;
 pub mod gateway;
 pub mod http;
-pub mod kill_campaign;
+pub mod kills;
 mod listener;
 pub mod load;
 pub mod meters;
@@ -42,7 +42,27 @@ pub mod trace;
 pub mod webhook;
 pub mod wire;
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Milliseconds since 1970.
+///
+/// # Panics
+/// The clock is before 1970.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    i64::try_from(since.as_millis()).expect("a time")
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now_s() -> i64 {
+    now_ms() / 1000
+}
 
 /// The project's folder.
 #[must_use]

@@ -130,6 +130,8 @@ fn folder_of(package: &str) -> &'static str {
         "hunhe-edge-core" => "edge/core",
         "hunhe-gateway" => "gateway",
         "hunhe-gateway-core" => "gateway/core",
+        "hunhe-log" => "gateway/log",
+        "hunhe-store" => "gateway/store",
         "hunhe-proto" => "proto",
         "hunhe-disk" => "proto/disk",
         _ => "tests",

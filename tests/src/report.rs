@@ -1,4 +1,6 @@
-//! Figures of a campaign: a table for people, and `target/report/NAME.json` for programs.
+//! Figures of a run: a table for people, and `target/report/NAME.json` for programs.
+//!
+//! Promise: figures stand beside the command, commit, date and machine of the very run that found them.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -6,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::project_dir;
 
-/// Writes `figures` below `key` of `target/report/{name}.json`, keeping what other tests of the campaign wrote there,
-/// and prints them.
+/// Writes `figures` to `target/report/{name}.json`, below `key` if there is one and beside what other tests wrote there, and
+/// prints them.
 ///
 /// # Panics
 /// The file cannot be written.
@@ -15,35 +17,37 @@ pub fn write(name: &str, key: Option<&str>, figures: &Value) {
     print_table(key.unwrap_or(name), figures);
     let path = path(name);
     path.parent().map_or(Ok(()), fs::create_dir_all).expect("folder of reports");
-    let before: Option<Map<String, Value>> =
-        fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok());
-    let mut all = before.filter(|_| key.is_some()).unwrap_or_default();
-    let command = match name {
-        "acknowledgement" => "make acknowledgement",
-        "alarms" => "make alarms",
-        "bench" => "make bench",
-        "faults" => "make faults",
-        "fleet" => "make fleet",
-        "kills" => "make kills",
-        "mutants" => "make mutants",
-        "overload" => "make overload",
-        "siege" => "make siege",
-        _ => "make pipeline",
+    let mut run = match figures {
+        Value::Object(figures) => figures.clone(),
+        other => Map::from_iter([("figures".into(), other.clone())]),
     };
-    all.insert("command".into(), json!(command));
-    all.insert("date".into(), json!(now()));
-    all.insert("commit".into(), json!(said("git", &["rev-parse", "HEAD"])));
-    all.insert("machine".into(), machine());
-    match (key, figures) {
-        (Some(key), figures) => drop(all.insert(key.into(), figures.clone())),
-        (None, Value::Object(figures)) => all.extend(figures.clone()),
-        (None, other) => drop(all.insert("figures".into(), other.clone())),
-    }
+    run.insert("command".into(), json!(command()));
+    run.insert("date".into(), json!(now()));
+    run.insert("commit".into(), json!(said("git", &["rev-parse", "HEAD"])));
+    run.insert("machine".into(), machine());
+    let all = match key {
+        Some(key) => {
+            let before = fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok());
+            let mut all: Map<String, Value> = before.unwrap_or_default();
+            all.insert(key.into(), Value::Object(run));
+            all
+        }
+        None => run,
+    };
     let text = serde_json::to_string_pretty(&Value::Object(all)).expect("figures are JSON");
     fs::write(&path, text + "\n").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
-/// Where a campaign's report is.
+/// How this program was called.
+fn command() -> String {
+    let mut words: Vec<String> = std::env::args().collect();
+    if let Some(program) = words.first_mut() {
+        *program = program.rsplit('/').next().unwrap_or_default().to_owned();
+    }
+    words.join(" ")
+}
+
+/// Where a report is.
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
     project_dir().join("target/report").join(name).with_extension("json")

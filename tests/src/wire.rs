@@ -47,9 +47,18 @@ pub fn up_topic(device: &str) -> String {
 /// The values do not encode.
 #[must_use]
 pub fn report(header: Header, t0: i64, channel: u16, values: &[i64]) -> Vec<u8> {
+    report_every(header, t0, 0, channel, values)
+}
+
+/// The same with so many units of time between values; 0 is the class's interval.
+///
+/// # Panics
+/// The values do not encode.
+#[must_use]
+pub fn report_every(header: Header, t0: i64, step: u32, channel: u16, values: &[i64]) -> Vec<u8> {
     let columns = [ColumnDraft { channel, values, quality: &[] }];
     let samples = u32::try_from(values.len()).expect("few values");
-    let blocks = [BlockDraft { t0, step: 0, dt: &[], samples, columns: &columns }];
+    let blocks = [BlockDraft { t0, step, dt: &[], samples, columns: &columns }];
     let mut bytes = vec![0; 64 + 10 * values.len()];
     let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut bytes).expect("it encodes");
     bytes.truncate(length);

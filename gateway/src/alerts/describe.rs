@@ -218,28 +218,16 @@ fn whole(value: i64) -> f64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use hunhe_fixtures::{enrolment, id, seed_class};
     use hunhe_gateway_core::registry::Enrolment;
-    use hunhe_proto::id::Id;
 
     /// Two households: `secret-1`, its own agent, and `secret-2` behind `c-1`; shown as `shown-1` and `shown-2`.
     pub(crate) fn own_agents() -> Registry {
-        let id = |text: &str| Id::new(text).unwrap();
-        let class = toml::from_str(include_str!("../../../seeds/classes/gas_meter.toml")).unwrap();
-        let mut registry = Registry::new(vec![class]);
-        for (device, agent) in [("secret-1", "secret-1"), ("secret-2", "c-1")] {
-            let enrolment = Enrolment {
-                id: id(device),
-                pseudonym: id(&device.replace("secret", "shown")),
-                class: "gas_meter".into(),
-                agent: id(agent),
-                operator: id("gas"),
-                district: 210_106,
-                zone: id("gas-tiexi"),
-                position: (123.4, 41.8),
-            };
-            registry.enrol(enrolment).unwrap();
-        }
-        registry
+        let devices = [("secret-1", "secret-1"), ("secret-2", "c-1")].map(|(device, agent)| Enrolment {
+            pseudonym: id(&device.replace("secret", "shown")),
+            ..enrolment(device, "gas_meter", agent)
+        });
+        hunhe_fixtures::registry(vec![seed_class("gas_meter")], Vec::new(), devices)
     }
 
     #[test]

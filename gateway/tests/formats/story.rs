@@ -5,6 +5,8 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+use hunhe_fixtures::detector_registry;
+pub(crate) use hunhe_fixtures::id;
 use hunhe_gateway::{
     alerts::{AlertLog, describe::Describer},
     decide::checkpoint::{Checkpoint, Checkpoints},
@@ -19,19 +21,14 @@ use hunhe_gateway_core::{
         Shown, WindowClosed, WriteOff,
     },
     lane::{Lane, Policy},
-    registry::{DeviceIx, Enrolment, Registry},
+    registry::{DeviceIx, Registry},
     rule::RuleIx,
 };
 use hunhe_log::{
     Entry, Lsn, Options, Writer,
     cursor::{Cursor, CursorFile},
 };
-use hunhe_proto::{
-    encode::{BlockDraft, ColumnDraft, Draft, encode},
-    id::Id,
-    reading::Header,
-    topic,
-};
+use hunhe_proto::{reading::Header, topic};
 use hunhe_store::{NewRecord, RecordId, Rollup, Rows, Store};
 
 /// 2026-11-01T00:00:00Z.
@@ -39,75 +36,19 @@ pub(crate) const NOW_MS: i64 = 1_793_491_200_000;
 pub(crate) const BOOT: u32 = 0xfeed_0007;
 const SEGMENT_BYTES: u64 = 4096;
 
-const CLASS: &str = r#"
-name = "detector"
-version = 1
-title = { zh = "探测器", en = "Detector" }
-time_unit_ms = 1000
-interval = 10
-report = { samples = 6, silent_after_s = 120 }
-[[channels]]
-number = 0
-name = "status"
-title = { zh = "状态字", en = "Status word" }
-unit = "1"
-kind = "bits"
-min = 0
-max = 4294967295
-[[channels]]
-number = 1
-name = "ch4"
-title = { zh = "甲烷浓度", en = "Methane" }
-unit = "%{LEL}"
-kind = "gauge"
-decimals = 2
-min = -10.0
-max = 110.0
-"#;
-
-const RULE: &str = r#"
-id = "ch4_high"
-version = 2
-class = "detector"
-severity = "critical"
-title = { zh = "甲烷高报", en = "Methane, high" }
-source = "D"
-when = { channel = "ch4", at_least = 50.0, clear_below = 40.0 }
-"#;
-
-pub(crate) fn id(text: &str) -> Id {
-    Id::new(text).unwrap()
-}
-
 pub(crate) fn registry() -> Arc<Registry> {
-    let mut registry = Registry::new(vec![toml::from_str(CLASS).unwrap()]);
-    registry.set_rules(vec![toml::from_str(RULE).unwrap()]);
-    registry
-        .enrol(Enrolment {
-            id: id("secret-7"),
-            pseudonym: id("shown-7"),
-            class: "detector".into(),
-            agent: id("c-1"),
-            operator: id("gas"),
-            district: 210_106,
-            zone: id("station-tiexi"),
-            position: (123.4, 41.8),
-        })
-        .unwrap();
-    Arc::new(registry)
+    Arc::new(detector_registry())
 }
 
 /// Methane every ten seconds from `seq` on, in hundredths of a per cent.
 pub(crate) fn report(seq: u64, ch4: &[i64]) -> Vec<u8> {
     let t0 = NOW_MS / 1000 - 1000 + 10 * i64::try_from(seq).unwrap();
-    let columns = [ColumnDraft { channel: 1, values: ch4, quality: &[] }];
-    let blocks =
-        [BlockDraft { t0, step: 0, dt: &[], samples: u32::try_from(ch4.len()).unwrap(), columns: &columns }];
-    let mut out = vec![0; 512];
-    let header = Header { boot: BOOT, seq, class_version: Some(1), ..Header::default() };
-    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out).unwrap();
-    out.truncate(length);
-    out
+    hunhe_fixtures::report(
+        Header { boot: BOOT, seq, class_version: Some(1), ..Header::default() },
+        t0,
+        1,
+        ch4,
+    )
 }
 
 /// An output of alerts that has stalled.

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use hunhe_fixtures::enrolment;
+pub(crate) use hunhe_fixtures::{class, id};
 use hunhe_gateway::decided::{Encoder, Message};
 use hunhe_gateway_core::event::{ABSENT, ChannelStat, Decisions, Reason, Refusal, SampleSet, WindowClosed};
 use hunhe_gateway_core::registry::{DeviceIx, Enrolment, Registry};
 use hunhe_log::{Lsn, Options, Writer};
-use hunhe_proto::{class::Class, id::Id};
+use hunhe_proto::class::Class;
 
 pub(crate) const METER: &str = r#"
 name = "gas_meter"
@@ -47,32 +49,16 @@ min = 0.0
 max = 3.0
 "#;
 
-pub(crate) fn id(text: &str) -> Id {
-    Id::new(text).unwrap()
-}
-
-pub(crate) fn class(text: &str) -> Class {
-    toml::from_str(text).unwrap()
-}
-
 /// Devices `g-0`, `g-1`, … with the pseudonyms `p-0`, `p-1`, ….
 pub(crate) fn registry_of(class: Class, devices: u32) -> Registry {
     let name = class.name.clone();
-    let mut registry = Registry::new(vec![class]);
-    for n in 0..devices {
-        let enrolment = Enrolment {
-            id: id(&format!("g-{n}")),
-            pseudonym: id(&format!("p-{n}")),
-            class: name.clone(),
-            agent: id("agent"),
-            operator: id("gas"),
-            district: 210_102,
-            zone: id("dma-7"),
-            position: (123.4, 41.8),
-        };
-        registry.enrol(enrolment).unwrap();
-    }
-    registry
+    let devices = (0..devices).map(|n| Enrolment {
+        pseudonym: id(&format!("p-{n}")),
+        operator: id("gas"),
+        zone: id("dma-7"),
+        ..enrolment(&format!("g-{n}"), &name, "agent")
+    });
+    hunhe_fixtures::registry(vec![class], Vec::new(), devices)
 }
 
 pub(crate) fn registry(devices: u32) -> Arc<Registry> {

@@ -1,18 +1,13 @@
 //! What a gateway decides on the reports of one device of a class, whatever the class says.
 
+use hunhe_fixtures::{Block, Sent, enrolment, id};
 use hunhe_gateway_core::{
     event::{Arrival, Decisions, Event},
     lane::{Lane, Policy},
-    registry::{Enrolment, Registry},
+    registry::Enrolment,
     rule::Rule,
 };
-use hunhe_proto::{
-    class::Class,
-    encode::{BlockDraft, ColumnDraft, Draft, encode},
-    id::Id,
-    reading::Header,
-    topic,
-};
+use hunhe_proto::{class::Class, reading::Header, topic};
 use std::{fmt::Write as _, sync::Arc};
 
 /// 2026-05-01T00:00:00+08:00
@@ -21,26 +16,14 @@ const HOUR_MS: i64 = 3_600_000;
 /// In ticks of the class's clock, which the base counts in minutes.
 const T0: i64 = START_MS / 60_000;
 
-fn id(name: &str) -> Id {
-    Id::new(name).unwrap()
-}
-
 fn payload(version: u32, seq: u64, t0: i64, columns: &[(u16, Vec<i64>)]) -> Vec<u8> {
     let header = Header { boot: 7, seq, class_version: Some(version), ..Header::default() };
     report(header, t0, columns)
 }
 
 fn report(header: Header, t0: i64, columns: &[(u16, Vec<i64>)]) -> Vec<u8> {
-    let columns: Vec<_> = columns
-        .iter()
-        .map(|(channel, values)| ColumnDraft { channel: *channel, values, quality: &[] })
-        .collect();
-    let samples = columns[0].values.len().try_into().unwrap();
-    let blocks = [BlockDraft { t0, step: 10, dt: &[], samples, columns: &columns }];
-    let mut out = vec![0; 4096];
-    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out).unwrap();
-    out.truncate(length);
-    out
+    let columns = columns.iter().map(|(channel, values)| (*channel, values.clone(), vec![])).collect();
+    Sent { header, ..Sent::default() }.with(Block { t0, step: 10, columns, ..Block::default() }).bytes()
 }
 
 /// Decisions on a device that begins one outbox after the other, owes samples of the first, and then claims numbers that it
@@ -98,20 +81,10 @@ pub(crate) fn observe(class: &Class, rules: &[Rule], version: u32) -> String {
 }
 
 fn lane_of(class: &Class, rules: &[Rule]) -> Lane {
-    let mut registry = Registry::new(vec![class.clone()]);
-    registry.set_rules(rules.to_vec());
-    for number in 0..4 {
-        let enrolment = Enrolment {
-            id: id(&format!("d-{number}")),
-            pseudonym: id(&format!("p-{number}")),
-            class: class.name.clone(),
-            agent: id("agent"),
-            operator: id("op"),
-            district: 210_102,
-            zone: id("zone"),
-            position: (123.4, 41.8),
-        };
-        registry.enrol(enrolment).unwrap();
-    }
+    let devices = (0..4).map(|n| Enrolment {
+        pseudonym: id(&format!("p-{n}")),
+        ..enrolment(&format!("d-{n}"), &class.name, "agent")
+    });
+    let registry = hunhe_fixtures::registry(vec![class.clone()], rules.to_vec(), devices);
     Lane::new(Arc::new(registry), Policy::default())
 }

@@ -1,6 +1,8 @@
 //! The gateway's process without threads and sockets: the real recovery, committer, lane, checkpoints, logs and cursors on a
 //! simulated disk; sessions, ticks and the publishing of watermarks as in its shell.
 
+mod sessions;
+
 use crate::{
     broker::{Client, Message, Packet},
     database::Answered,
@@ -8,7 +10,6 @@ use crate::{
     random::Random,
     sink::{KEEPER, Keeper, RECORDER, Recorder, Refused, Request, SinkError},
 };
-use bytes::Bytes;
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_gateway::{
     alerts::{AlertLog, describe::Describer},
@@ -25,10 +26,7 @@ use hunhe_gateway::{
     },
     watermark::{Outgoing, Taken},
 };
-use hunhe_gateway_core::{
-    event::Arrival,
-    lane::{Lane, Policy},
-};
+use hunhe_gateway_core::lane::{Lane, Policy};
 use hunhe_log::{
     Bounds, Commits, Error as JournalError, Intake, Lsn, Next, Priority, ReadError, Reader, Settled,
     Settlement, Step, Tail, Unsynced, cursor::CursorFile,
@@ -43,6 +41,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+use sessions::{CLIENTS, Session, State};
 
 /// What the gateway does to the network.
 #[derive(Debug)]
@@ -113,32 +113,7 @@ fn checksum(entry: &Entering) -> u32 {
     entry.parts().iter().fold(0, |sum, part| crc32c::crc32c_append(sum, part))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Down { until_ms: u64 },
-    Opening { until_ms: u64 },
-    Subscribing { until_ms: u64 },
-    Ready,
-}
-
-#[derive(Debug)]
-struct Session {
-    client: Client,
-    state: State,
-    epoch: u64,
-    backoff_ms: u64,
-    live: bool,
-    last_ms: u64,
-    last_packet: u16,
-    /// Packet and ticket.
-    in_flight: Vec<(u16, u64)>,
-}
-
-/// Of the sessions, which is which.
 const ACCEPT_PAST_MS: i64 = 40 * 86_400_000;
-const CLIENTS: [Client; 3] = [Client::Up, Client::Alarm, Client::Out];
-/// Without an answer for so long a session begins anew.
-const PATIENCE_MS: u64 = 5_000;
 
 /// What is the same in all its lives.
 #[derive(Debug, Clone)]
@@ -296,16 +271,7 @@ impl Process {
             handle: handle.clone(),
         };
         let running = driver.start(now)?;
-        let sessions = CLIENTS.map(|client| Session {
-            client,
-            state: State::Down { until_ms: now_ms + random.below(1_000) },
-            epoch: 0,
-            backoff_ms: 100,
-            live: false,
-            last_ms: now_ms,
-            last_packet: 0,
-            in_flight: Vec::new(),
-        });
+        let sessions = CLIENTS.map(|client| Session::new(client, now_ms, random.below(1_000)));
         Ok(Self {
             nature: nature.clone(),
             commits,
@@ -483,104 +449,6 @@ impl Process {
         }
     }
 
-    /// Connects what is to be connected.
-    pub fn turn_sessions(&mut self, now_ms: u64) -> Vec<Act> {
-        let mut acts = Vec::new();
-        if self.outgoing.is_stuck(self.nature.base + Duration::from_millis(now_ms)) {
-            acts.push(Act::Tear(Client::Out));
-            self.lost(Client::Out, now_ms);
-        }
-        for (index, client) in CLIENTS.into_iter().enumerate() {
-            let session = &mut self.sessions[index];
-            match session.state {
-                State::Down { until_ms } if now_ms >= until_ms => {
-                    session.epoch += 1;
-                    session.state = State::Opening { until_ms: now_ms + PATIENCE_MS };
-                    acts.push(Act::Open(session.client));
-                }
-                State::Opening { until_ms } | State::Subscribing { until_ms } if now_ms >= until_ms => {
-                    acts.push(Act::Tear(session.client));
-                    self.lost(client, now_ms);
-                }
-                _ => {}
-            }
-        }
-        acts
-    }
-
-    /// A connection is gone.
-    pub fn lost(&mut self, client: Client, now_ms: u64) {
-        let Some(index) = CLIENTS.iter().position(|known| *known == client) else { return };
-        let wait_ms = self.random.below(self.sessions[index].backoff_ms).max(10);
-        let session = &mut self.sessions[index];
-        session.backoff_ms = (session.backoff_ms * 2).min(30_000);
-        session.state = State::Down { until_ms: now_ms + wait_ms };
-        if client == Client::Out {
-            session.in_flight.clear();
-            self.outgoing.lost();
-        }
-        // What is acknowledged from now on belongs to no connection.
-        session.epoch += 1;
-    }
-
-    /// A packet came.
-    pub fn take_packet(&mut self, client: Client, packet: Packet, now_ms: u64) -> Vec<Act> {
-        let Some(index) = CLIENTS.iter().position(|known| *known == client) else { return Vec::new() };
-        let session = &mut self.sessions[index];
-        match packet {
-            Packet::ConnAck { present } => {
-                session.live = !present;
-                session.last_ms = now_ms;
-                if client == Client::Out {
-                    session.state = State::Ready;
-                    session.backoff_ms = 100;
-                    return self.publish_watermarks(now_ms);
-                }
-                session.state = State::Subscribing { until_ms: now_ms + PATIENCE_MS };
-                let filters: &[&str] = match client {
-                    Client::Up => &[topic::UP_FILTER, topic::STATE_FILTER],
-                    _ => &[topic::ALARM_FILTER],
-                };
-                let filters = filters.iter().map(|filter| (*filter).into()).collect();
-                vec![Act::Send(client, Packet::Subscribe(filters))]
-            }
-            Packet::SubAck(true) => {
-                session.state = State::Ready;
-                session.backoff_ms = 100;
-                Vec::new()
-            }
-            Packet::SubAck(false) => {
-                self.lost(client, now_ms);
-                vec![Act::Tear(client)]
-            }
-            Packet::PubAck(packet) => {
-                for (_, ticket) in session.in_flight.extract_if(.., |(known, _)| *known == packet) {
-                    self.outgoing.acknowledged(ticket, self.nature.base + Duration::from_millis(now_ms));
-                }
-                self.publish_watermarks(now_ms)
-            }
-            Packet::Publish { packet, again, message } => {
-                session.live = session.live || now_ms - session.last_ms > 50;
-                session.last_ms = now_ms;
-                let at_ms = self.nature.base_ms + i64::try_from(now_ms).unwrap_or(0);
-                let alarm = client == Client::Alarm;
-                let live = session.live && !again && !message.retain;
-                let arrival = Arrival { lsn: 0, at_ms, live, alarm };
-                let delivery = Delivery { session: index, epoch: session.epoch, packet };
-                let topic = Bytes::copy_from_slice(message.topic.as_bytes());
-                let payload = Bytes::copy_from_slice(&message.payload);
-                let entering = Entering::message(arrival, topic, payload, Some(delivery));
-                let priority = if alarm { Priority::Urgent } else { Priority::Normal };
-                if self.intake.try_push(priority, entering).is_err() {
-                    self.lost(client, now_ms);
-                    return vec![Act::Tear(client)];
-                }
-                Vec::new()
-            }
-            Packet::Connect { .. } | Packet::Subscribe(_) | Packet::Disconnect => Vec::new(),
-        }
-    }
-
     /// Is everything that was received decided and at the sinks?
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -589,109 +457,4 @@ impl Process {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::rc::Rc;
-
-    const BASE_MS: i64 = 1_785_513_600_000;
-
-    fn connect(process: &mut Process, now_ms: u64) {
-        process.turn_sessions(now_ms);
-        for client in CLIENTS {
-            process.take_packet(client, Packet::ConnAck { present: false }, now_ms);
-            if client != Client::Out {
-                process.take_packet(client, Packet::SubAck(true), now_ms);
-            }
-        }
-    }
-
-    /// Two minutes, with all that is due in them; the packets of watermarks that were sent.
-    fn go_on(process: &mut Process, now_ms: &mut u64) -> Vec<u16> {
-        let mut sent = Vec::new();
-        for _ in 0..120 {
-            *now_ms += 1_000;
-            process.tick(*now_ms);
-            process.commit(|_, _| ()).unwrap();
-            let (_, acts) = process.decide(*now_ms).unwrap();
-            for act in acts {
-                if let Act::Send(Client::Out, Packet::Publish { packet, .. }) = act {
-                    sent.push(packet);
-                }
-            }
-            for begun in process.take_unfinished() {
-                process.finish_checkpoint(begun);
-            }
-        }
-        sent
-    }
-
-    #[test]
-    fn what_an_agent_is_told_people_can_see() {
-        let mut random = Random::new(1);
-        let fleet = Fleet::draw(&mut random.fork(), 60).unwrap();
-        let nature = Nature::draw(&mut random.fork(), BASE_MS, 60);
-        let mut process = Process::start(&nature, &fleet, &SimulatedDisk::new(), random.fork(), 0).unwrap();
-        connect(&mut process, 2_000);
-        let turn = |process: &mut Process, now_ms: u64| {
-            process.commit(|_, _| ()).unwrap();
-            let (_, acts) = process.decide(now_ms).unwrap();
-            acts.iter().any(|act| matches!(act, Act::Send(Client::Out, Packet::Publish { .. })))
-        };
-        assert!(!turn(&mut process, 3_950));
-        assert!(!turn(&mut process, 5_900));
-        let (device, _) = fleet.crews[0].devices[0];
-        let message = Message {
-            topic: topic::up(device).into(),
-            payload: Rc::from([0xff_u8].as_slice()),
-            retain: false,
-        };
-        process.take_packet(Client::Up, Packet::Publish { packet: 1, again: false, message }, 5_920);
-        // A publication was made 50 ms ago, and the watermark is due.
-        assert!(turn(&mut process, 5_950), "the agent is told");
-        assert_eq!(process.published.overview().counters.messages, 1);
-    }
-
-    #[test]
-    fn a_watermark_that_the_broker_never_took_is_sent_again_by_the_next_process() {
-        let mut random = Random::new(1);
-        let fleet = Fleet::draw(&mut random.fork(), 60).unwrap();
-        let mut nature = Nature::draw(&mut random.fork(), BASE_MS, 60);
-        nature.policy = CheckpointPolicy { every: Duration::from_secs(30), every_journal_bytes: u64::MAX };
-        let disk = SimulatedDisk::new();
-        let mut now_ms = 2_000;
-        let mut start = |now_ms: u64| {
-            let mut process = Process::start(&nature, &fleet, &disk, random.fork(), now_ms - 2_000).unwrap();
-            connect(&mut process, now_ms);
-            process
-        };
-        let mut process = start(now_ms);
-        assert!(go_on(&mut process, &mut now_ms).is_empty(), "nobody waits for a word");
-        // What cannot be read is told to its agent, so that it does not come back for ever.
-        let (device, _) = fleet.crews[0].devices[0];
-        let message = Message {
-            topic: topic::up(device).into(),
-            payload: Rc::from([0xff_u8].as_slice()),
-            retain: false,
-        };
-        process.take_packet(Client::Up, Packet::Publish { packet: 1, again: false, message }, now_ms);
-        assert_eq!(go_on(&mut process, &mut now_ms).first(), Some(&1));
-        drop(process);
-        disk.kill();
-        now_ms += 3_000;
-        let mut process = start(now_ms);
-        let sent = go_on(&mut process, &mut now_ms);
-        assert!(!sent.is_empty(), "it was never acknowledged");
-        for packet in sent {
-            process.take_packet(Client::Out, Packet::PubAck(packet), now_ms);
-        }
-        for packet in go_on(&mut process, &mut now_ms) {
-            process.take_packet(Client::Out, Packet::PubAck(packet), now_ms);
-        }
-        go_on(&mut process, &mut now_ms);
-        drop(process);
-        disk.kill();
-        now_ms += 3_000;
-        let mut process = start(now_ms);
-        assert!(go_on(&mut process, &mut now_ms).is_empty(), "it was acknowledged");
-    }
-}
+mod tests;

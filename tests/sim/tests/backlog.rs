@@ -2,17 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly, its helpers too")]
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use hunhe_edge_core::outbox::{Outbox, Range, State};
+use hunhe_fixtures::{enrolment, id, seed_class};
 use hunhe_gateway::intake::Shares;
-use hunhe_gateway_core::registry::{Enrolment, Registry};
-use hunhe_proto::{
-    encode::{BlockDraft, ColumnDraft, Draft, encode},
-    id::Id,
-    reading::Header,
-    topic,
-};
+use hunhe_gateway_core::registry::Registry;
+use hunhe_proto::{reading::Header, topic};
 
 const BOOT: u32 = 1;
 /// A watermark is published no oftener, in milliseconds.
@@ -20,39 +16,14 @@ const WATERMARK_MS: u64 = 2_000;
 /// Ranges that a watermark names.
 const MISSING_MAX: usize = 8;
 
-fn id(text: &str) -> Id {
-    Id::new(text).unwrap()
-}
-
 fn registry() -> Arc<Registry> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../seeds/classes/gas_station_detector.toml");
-    let class = toml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    let mut registry = Registry::new(vec![class]);
-    let device = id("det-0");
-    let enrolment = Enrolment {
-        id: device,
-        pseudonym: device,
-        class: "gas_station_detector".into(),
-        agent: device,
-        operator: id("gas"),
-        district: 210_102,
-        zone: id("z"),
-        position: (123.4, 41.8),
-    };
-    registry.enrol(enrolment).unwrap();
-    Arc::new(registry)
+    let device = enrolment("det-0", "gas_station_detector", "det-0");
+    Arc::new(hunhe_fixtures::registry(vec![seed_class("gas_station_detector")], Vec::new(), [device]))
 }
 
 fn report(samples: u64) -> Vec<u8> {
     let values: Vec<i64> = (0..samples).map(|at| 150 + i64::try_from(at % 7).unwrap()).collect();
-    let columns = [ColumnDraft { channel: 1, values: &values, quality: &[] }];
-    let count = u32::try_from(samples).unwrap();
-    let blocks = [BlockDraft { t0: 1, step: 0, dt: &[], samples: count, columns: &columns }];
-    let mut out = vec![0; 64 + 2 * values.len()];
-    let header = Header { boot: BOOT, ..Header::default() };
-    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out).unwrap();
-    out.truncate(length);
-    out
+    hunhe_fixtures::report(Header { boot: BOOT, ..Header::default() }, 1, 1, &values)
 }
 
 /// Which samples the gateway has: disjoint ranges by their starts.

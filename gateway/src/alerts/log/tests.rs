@@ -7,64 +7,13 @@ use crate::{
 };
 use hunhe_gateway_core::{
     alert::{Mode, Phase, Subject},
-    registry::{DeviceIx, Enrolment, Registry},
+    registry::{DeviceIx, Registry},
     rule::RuleIx,
 };
-use hunhe_proto::id::Id;
-
-const CLASS: &str = r#"
-name = "detector"
-version = 1
-title = { zh = "探测器", en = "Detector" }
-time_unit_ms = 1000
-interval = 10
-report = { samples = 6, silent_after_s = 120 }
-[[channels]]
-number = 0
-name = "status"
-title = { zh = "状态字", en = "Status word" }
-unit = "1"
-kind = "bits"
-min = 0
-max = 4294967295
-[[channels]]
-number = 1
-name = "ch4"
-title = { zh = "甲烷浓度", en = "Methane" }
-unit = "%{LEL}"
-kind = "gauge"
-decimals = 2
-min = -10.0
-max = 110.0
-"#;
-
-const RULE: &str = r#"
-id = "ch4_high"
-version = 2
-class = "detector"
-severity = "critical"
-title = { zh = "甲烷高报", en = "Methane, high" }
-source = "D"
-when = { channel = "ch4", at_least = 50.0, clear_below = 40.0 }
-"#;
 
 /// One detector that is a household's, so that it has a pseudonym.
 pub(crate) fn registry() -> Arc<Registry> {
-    let mut registry = Registry::new(vec![toml::from_str(CLASS).unwrap()]);
-    registry.set_rules(vec![toml::from_str(RULE).unwrap()]);
-    registry
-        .enrol(Enrolment {
-            id: Id::new("secret-7").unwrap(),
-            pseudonym: Id::new("shown-7").unwrap(),
-            class: "detector".into(),
-            agent: Id::new("c-1").unwrap(),
-            operator: Id::new("gas").unwrap(),
-            district: 210_106,
-            zone: Id::new("station-tiexi").unwrap(),
-            position: (123.4, 41.8),
-        })
-        .unwrap();
-    Arc::new(registry)
+    Arc::new(hunhe_fixtures::detector_registry())
 }
 
 pub(crate) fn change(id: u64, phase: Phase) -> Change {

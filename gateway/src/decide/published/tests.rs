@@ -3,11 +3,7 @@ use hunhe_gateway_core::{
     event::{Arrival, Decisions, Event},
     lane::Policy,
 };
-use hunhe_proto::{
-    encode::{BlockDraft, ColumnDraft, Draft, encode},
-    reading::Header,
-    topic,
-};
+use hunhe_proto::{reading::Header, topic};
 use std::sync::atomic::AtomicBool;
 
 /// 2026-08-01T00:00:00+08:00, in hours since 1970.
@@ -16,16 +12,13 @@ const START_H: i64 = 1_785_513_600 / 3600;
 /// The hour's register of the first device, `seq` litres: its message's arrival and its number of values grow alike.
 pub(crate) fn report(lane: &mut Lane, registry: &Registry, seq: u64) {
     let hours = i64::try_from(seq).unwrap();
-    let columns = [ColumnDraft { channel: 1, values: &[10 * hours], quality: &[] }];
-    let blocks = [BlockDraft { t0: START_H + hours, step: 0, dt: &[], samples: 1, columns: &columns }];
     let class_version = Some(registry.class_of(DeviceIx(0)).class.version);
     let header = Header { boot: 1, seq, class_version, ..Header::default() };
-    let mut payload = [0; 128];
-    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut payload).unwrap();
+    let payload = hunhe_fixtures::report(header, START_H + hours, 1, &[10 * hours]);
     let topic = topic::up(registry.device(DeviceIx(0)).id);
     let at_ms = (START_H + hours) * 3_600_000;
     let arrival = Arrival { lsn: seq + 1, at_ms, live: true, alarm: false };
-    let event = Event::Message { arrival, topic: topic.as_bytes(), payload: &payload[..length] };
+    let event = Event::Message { arrival, topic: topic.as_bytes(), payload: &payload };
     let mut decisions = Decisions::default();
     lane.handle(event, &mut decisions);
     assert_eq!(decisions.accepted.times_ms.len(), 1, "{decisions:?}");

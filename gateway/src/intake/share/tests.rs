@@ -1,18 +1,9 @@
 use super::*;
-use hunhe_gateway_core::registry::Enrolment;
-use hunhe_proto::{
-    encode::{BlockDraft, ColumnDraft, Draft, encode},
-    id::Id,
-    reading::Header,
-};
-use std::fs;
+use hunhe_fixtures::{enrolment, id, seed_class};
+use hunhe_proto::reading::Header;
 
 const SECOND: u64 = 1_000_000_000;
 const LARGEST: usize = SAMPLES_MAX;
-
-fn id(text: &str) -> Id {
-    Id::new(text).unwrap()
-}
 
 /// A meter by itself, and three detectors behind one agent.
 fn registry() -> Arc<Registry> {
@@ -20,38 +11,16 @@ fn registry() -> Arc<Registry> {
 }
 
 fn registry_with(detectors: usize) -> Arc<Registry> {
-    let class = |name: &str| {
-        let path = format!("{}/../seeds/classes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
-        toml::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-    };
-    let mut registry = Registry::new(vec![class("gas_meter"), class("gas_station_detector")]);
     let detectors = (0..detectors).map(|at| (format!("det-{at}"), "gas_station_detector", "box"));
-    for (name, class, agent) in std::iter::once(("meter".to_owned(), "gas_meter", "meter")).chain(detectors) {
-        let enrolment = Enrolment {
-            id: id(&name),
-            pseudonym: id(&format!("p-{name}")),
-            class: class.into(),
-            agent: id(agent),
-            operator: id("gas"),
-            district: 210_102,
-            zone: id("z"),
-            position: (123.4, 41.8),
-        };
-        registry.enrol(enrolment).unwrap();
-    }
-    Arc::new(registry)
+    let meter = ("meter".to_owned(), "gas_meter", "meter");
+    let devices = std::iter::once(meter).chain(detectors);
+    let devices = devices.map(|(name, class, agent)| enrolment(&name, class, agent));
+    let classes = ["gas_meter", "gas_station_detector"].map(seed_class).into();
+    Arc::new(hunhe_fixtures::registry(classes, Vec::new(), devices))
 }
 
 fn report(samples: usize) -> Vec<u8> {
-    let values = vec![150; samples];
-    let columns = [ColumnDraft { channel: 1, values: &values, quality: &[] }];
-    let count = u32::try_from(samples).unwrap();
-    let blocks = [BlockDraft { t0: 1, step: 0, dt: &[], samples: count, columns: &columns }];
-    let mut out = vec![0; 64 + samples];
-    let header = Header { boot: 1, ..Header::default() };
-    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut out).unwrap();
-    out.truncate(length);
-    out
+    hunhe_fixtures::report(Header { boot: 1, ..Header::default() }, 1, 1, &vec![150; samples])
 }
 
 fn taken(shares: &mut Shares, topic: &str, payload: &[u8], now_ns: u64, offered: usize) -> usize {

@@ -2,7 +2,7 @@
 
 use super::{Due, EdgeSite, NEVER, World};
 use crate::{
-    broker::{Client, Manners},
+    broker::{Client, Manners, Remembers},
     database::Mood,
     edge,
     plan::{End, Fault},
@@ -24,30 +24,10 @@ impl World {
             self.kinds.insert(fault.kind());
         }
         match fault {
-            Fault::Gateway { end, back_ms, again } => match end {
-                End::Kill | End::Power => {
-                    if self.gateway.process.is_some() {
-                        let power = end == End::Power;
-                        self.kinds.insert(fault.kind());
-                        self.end_gateway(power, back_ms, again);
-                    }
-                }
-                End::PowerWithin(calls) => die_after(&self.gateway.disk, calls, &self.gateway.dead),
-                End::Fails(calls) => fail_once(&self.gateway.disk, calls),
-            },
+            Fault::Gateway { end, back_ms, again } => self.strike_gateway(&fault, end, (back_ms, again)),
             Fault::Edge { agent, end, back_ms, again, without } => {
-                let site = &mut self.edges[agent];
-                site.without = without;
-                match end {
-                    End::Kill | End::Power => {
-                        if site.process.is_some() {
-                            self.kinds.insert(fault.kind());
-                            self.end_edge(agent, end == End::Power, back_ms, again);
-                        }
-                    }
-                    End::PowerWithin(calls) => die_after(&site.disk, calls, &site.dead),
-                    End::Fails(calls) => fail_once(&site.disk, calls),
-                }
+                self.edges[agent].without = without;
+                self.strike_edge(agent, &fault, end, (back_ms, again));
             }
             Fault::EdgeFull { agent, bytes, for_ms } => {
                 let EdgeSite { disk, full, .. } = &mut self.edges[agent];
@@ -56,19 +36,8 @@ impl World {
                 self.after(for_ms, Due::Heal(fault));
             }
             Fault::Broker { remembers, back_ms } => {
-                self.crashes += 1;
                 self.kinds.insert(fault.kind());
-                self.broker.crash(remembers);
-                self.broker_up = false;
-                let lines: Vec<u64> = self.current.values().copied().collect();
-                for number in lines {
-                    if let Some(line) = self.lines.get_mut(&number) {
-                        line.cut = true;
-                    }
-                    let wait_ms = self.latency_ms();
-                    self.after(wait_ms, Due::LostAtClient(number));
-                }
-                self.after(back_ms, Due::BrokerUp);
+                self.crash_broker(remembers, back_ms);
             }
             Fault::Forgets(client) => {
                 self.broker.forget(client);
@@ -114,6 +83,48 @@ impl World {
                     self.flush_broker();
                 }
             }
+        }
+    }
+
+    fn crash_broker(&mut self, remembers: Remembers, back_ms: u64) {
+        self.crashes += 1;
+        self.broker.crash(remembers);
+        self.broker_up = false;
+        let lines: Vec<u64> = self.current.values().copied().collect();
+        for number in lines {
+            if let Some(line) = self.lines.get_mut(&number) {
+                line.cut = true;
+            }
+            let wait_ms = self.latency_ms();
+            self.after(wait_ms, Due::LostAtClient(number));
+        }
+        self.after(back_ms, Due::BrokerUp);
+    }
+
+    fn strike_gateway(&mut self, fault: &Fault, end: End, (back_ms, again): (u64, Option<u64>)) {
+        match end {
+            End::Kill | End::Power => {
+                if self.gateway.process.is_some() {
+                    self.kinds.insert(fault.kind());
+                    self.end_gateway(end == End::Power, back_ms, again);
+                }
+            }
+            End::PowerWithin(calls) => die_after(&self.gateway.disk, calls, &self.gateway.dead),
+            End::Fails(calls) => fail_once(&self.gateway.disk, calls),
+        }
+    }
+
+    fn strike_edge(&mut self, agent: usize, fault: &Fault, end: End, (back_ms, again): (u64, Option<u64>)) {
+        let site = &mut self.edges[agent];
+        match end {
+            End::Kill | End::Power => {
+                if site.process.is_some() {
+                    self.kinds.insert(fault.kind());
+                    self.end_edge(agent, end == End::Power, back_ms, again);
+                }
+            }
+            End::PowerWithin(calls) => die_after(&site.disk, calls, &site.dead),
+            End::Fails(calls) => fail_once(&site.disk, calls),
         }
     }
 

@@ -34,7 +34,9 @@ mod untaken;
 mod webhooks;
 mod wrong_shards;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use crate::now_s;
 
 use super::effects::Aim;
 pub(super) use field::Field;
@@ -91,11 +93,6 @@ impl Attacker {
     /// One that works within seconds and needs no restart.
     const QUICK: Self =
         Self { name: "", about: "", attack: |_| {}, aims: &[], lasting: Duration::ZERO, restarts: false };
-}
-
-fn now_s() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    i64::try_from(now).unwrap_or(0)
 }
 
 /// As many bytes of noise as wanted, others for each number.

@@ -8,53 +8,22 @@ use crate::{
     api::types::{Breach, Instant},
     decided::{RefusedParts, StoredChannel},
 };
-use hunhe_gateway_core::registry::Enrolment;
-use hunhe_proto::{
-    encode::{BlockDraft, ColumnDraft, Draft, encode},
-    id::Id,
-    reading::Header,
-};
+use hunhe_fixtures::{Block, Sent, enrolment, id, seed_class};
+use hunhe_proto::reading::Header;
 use hunhe_store::{Limits, NewRecord, Options};
 
 const HOUR: i64 = 490_896;
 
-fn id(text: &str) -> Id {
-    Id::new(text).unwrap()
-}
-
 /// A gas meter, of a household, and a detector.
 pub(in crate::api::queries) fn registry() -> Registry {
-    let classes = [
-        include_str!("../../../../../seeds/classes/gas_meter.toml"),
-        include_str!("../../../../../seeds/classes/gas_station_detector.toml"),
-    ];
-    let mut registry = Registry::new(classes.iter().map(|text| toml::from_str(text).unwrap()).collect());
-    for (name, class) in [("meter", "gas_meter"), ("detector", "gas_station_detector")] {
-        registry
-            .enrol(Enrolment {
-                id: id(name),
-                pseudonym: id(&format!("p-{name}")),
-                class: class.into(),
-                agent: id("agent"),
-                operator: id("gas"),
-                district: 210_102,
-                zone: id("dma-7"),
-                position: (123.4, 41.8),
-            })
-            .unwrap();
-    }
-    registry
+    let classes = ["gas_meter", "gas_station_detector"];
+    let devices = ["meter", "detector"].into_iter().zip(classes);
+    let devices = devices.map(|(name, class)| enrolment(name, class, "agent"));
+    hunhe_fixtures::registry(classes.map(seed_class).into(), Vec::new(), devices)
 }
 
 fn report(seq: u64, t0: i64, channel: u16, values: &[i64]) -> Vec<u8> {
-    let columns = [ColumnDraft { channel, values, quality: &[] }];
-    let samples = u32::try_from(values.len()).unwrap();
-    let blocks = [BlockDraft { t0, step: 0, dt: &[], samples, columns: &columns }];
-    let mut bytes = vec![0; 4096];
-    let header = Header { boot: 7, seq, ..Header::default() };
-    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut bytes).unwrap();
-    bytes.truncate(length);
-    bytes
+    hunhe_fixtures::report(Header { boot: 7, seq, ..Header::default() }, t0, channel, values)
 }
 
 /// All of the newest records.
@@ -257,17 +226,9 @@ fn all() -> Asked {
 
 /// A few kB that hold as many values as a report may.
 fn report_of_many_values() -> Vec<u8> {
-    const SAMPLES: usize = 4096;
-    let values = vec![5; SAMPLES];
-    let columns: Vec<_> =
-        (1..=16).map(|channel| ColumnDraft { channel, values: &values, quality: &[] }).collect();
-    let samples = u32::try_from(SAMPLES).unwrap();
-    let blocks = [BlockDraft { t0: HOUR * 3_600, step: 1, dt: &[], samples, columns: &columns }];
-    let mut bytes = vec![0; 60_000];
-    let header = Header { boot: 7, seq: 9, ..Header::default() };
-    let length = encode(&Draft { header, drops: &[], blocks: &blocks }, &mut bytes).unwrap();
-    bytes.truncate(length);
-    bytes
+    let columns = (1..=16).map(|channel| (channel, vec![5; 4096], vec![])).collect();
+    let block = Block { t0: HOUR * 3_600, step: 1, columns, ..Block::default() };
+    Sent::new(7, 9).with(block).bytes()
 }
 
 #[test]

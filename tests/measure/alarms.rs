@@ -1,0 +1,255 @@
+//! How long it takes from a detector's report until people hear of it, with the real broker on this machine, the journal on, a
+//! city's reports beside it, and a backlog of forty days with breaches in it arriving at the same time.
+//!
+//! Promises: of the live raises, 99 in 100 are at a webhook within half a second of being published; no breach of the
+//! backlog is announced as live, and each of them is announced as retrospective, once.
+//!
+//! Times are taken on one clock: before a report is handed to the broker, and after the webhook's request, or the event
+//! of the live stream, was read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use hunhe_proto::reading::Header;
+use hunhe_tests::{
+    broker::{Mosquitto, Saving},
+    detectors::{self, CH4, Detector, HIGH, LOW},
+    events::{self, Events},
+    gateway::{Gateway, Setup},
+    now_s,
+    publisher::Publisher,
+    webhook::Webhook,
+    wire::{gas_day, gas_meter_id, gas_meter_list, report_every, up_topic},
+};
+use serde_json::{Value, json};
+
+use crate::{Outcome, not_below};
+
+const P99_MS_MAX: f64 = 500.0;
+const WITHIN: Duration = Duration::from_secs(120);
+/// Between two live raises.
+const RAISE_EVERY: Duration = Duration::from_millis(200);
+/// Detectors that take turns in them; each has time for its end in between.
+const LIVE: usize = 40;
+/// Detectors with a backlog, its length, and the time between its samples.
+const BACKLOGGED: usize = 8;
+const BACKLOG_DAYS: i64 = 40;
+const BACKLOG_STEP_S: i64 = 60;
+/// Samples in a report of the backlog.
+const BACKLOG_SAMPLES: usize = 512;
+/// Breaches in the backlog of each detector, each three samples long.
+const BREACHES: usize = 12;
+const PLANTED: usize = BACKLOGGED * BREACHES;
+/// Meters that report a day each in turn, as the demonstration's do, and their reports a second.
+const METERS: u64 = 2_000;
+const METERS_PER_S: u64 = 200;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Live raises that are measured.
+    #[arg(long, default_value_t = 300)]
+    raises: usize,
+}
+
+pub(crate) fn run(options: &Options) -> Outcome {
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let webhook = Webhook::start();
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.gateway_port, &webhook), &[]);
+    let page = events::alerts_of(gateway.port);
+
+    // What is older than a device's newest sample is a backlog: so each has a newest one.
+    let mut publisher = Publisher::connect(broker.port, "alarms", 64).expect("a connection");
+    for number in LIVE..LIVE + BACKLOGGED {
+        Detector::new(number, 2).publish(&mut publisher, now_s(), &[LOW]).expect("published");
+    }
+    publisher.settle().expect("the broker has it");
+
+    let (done, meters, backlog) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let mut raises = BTreeMap::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| report_meters(broker.port, &done, &meters));
+        scope.spawn(|| send_backlog(broker.port, &done, options.raises, &backlog));
+        raises = raise(&mut publisher, options.raises);
+        done.store(true, Ordering::SeqCst);
+    });
+    let (backlogged, readings) = (backlog.into_inner(), meters.into_inner() * 24);
+    let begun = Instant::now();
+    let all_here =
+        || announced(&webhook, "retrospective") >= PLANTED && times(&raises, &webhook, &page).is_some();
+    while !all_here() && begun.elapsed() < WITHIN {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // One announcement too many would come now.
+    gateway.await_settled(backlogged + readings, WITHIN);
+    std::thread::sleep(Duration::from_secs(2));
+    let Some((to_webhook, to_page)) = times(&raises, &webhook, &page) else {
+        return Outcome {
+            figures: json!({}),
+            broken: vec![format!("a raise was not delivered within {WITHIN:?}")],
+        };
+    };
+    let figures = json!({
+        "publish_to_webhook_ms_p50": quantile(&to_webhook, 50), "publish_to_webhook_ms_p99": quantile(&to_webhook, 99),
+        "publish_to_webhook_ms_max": to_webhook.last(),
+        "publish_to_sse_ms_p50": quantile(&to_page, 50), "publish_to_sse_ms_p99": quantile(&to_page, 99),
+        "publish_to_sse_ms_max": to_page.last(),
+        "raises": raises.len(), "backfill_planted": PLANTED, "backfill_live": announced(&webhook, "live"),
+        "backfill_retrospective": announced(&webhook, "retrospective"), "backfill_samples": backlogged,
+        "background_readings": readings,
+    });
+    let mut broken =
+        not_below(&figures, &[("publish_to_webhook_ms_p99", P99_MS_MAX), ("backfill_live", 1.0)]);
+    if figures["backfill_retrospective"] != PLANTED {
+        broken.push(format!(
+            "{} breaches were found in the backlog, {PLANTED} are in it",
+            figures["backfill_retrospective"]
+        ));
+    }
+    Outcome { figures, broken }
+}
+
+/// Breaches of the backlog that the webhook was told of in this mode.
+fn announced(webhook: &Webhook, mode: &str) -> usize {
+    let is_backlogged = |alert: &Value| {
+        let number = alert["device"].as_str().and_then(|id| id.strip_prefix("det-")?.parse::<usize>().ok());
+        number.is_some_and(|number| number >= LIVE)
+    };
+    let alerts = webhook.taken().into_iter().map(|received| received.body);
+    let raised =
+        alerts.filter(|alert| is_backlogged(alert) && alert["state"] == "firing" && alert["mode"] == mode);
+    raised.map(|alert| format!("{} {}", alert["device"], alert["since"])).collect::<BTreeSet<_>>().len()
+}
+
+fn setup(dir: &Path, broker: u16, webhook: &Webhook) -> Setup {
+    let rules = dir.join("rules");
+    fs::create_dir_all(&rules).expect("a folder");
+    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    let (meters, stations) = (dir.join("meters.csv"), dir.join("detectors.csv"));
+    fs::write(&meters, gas_meter_list(METERS, 100)).expect("a list");
+    fs::write(&stations, detectors::list(LIVE + BACKLOGGED)).expect("a list");
+    Setup {
+        broker,
+        database: None,
+        registry: format!("rules = {rules:?}\ndevices = [{meters:?}, {stations:?}]"),
+        more: webhook.to_toml("duty", 10),
+        sink_of_record: "embedded",
+    }
+}
+
+/// By (device, since): when it was handed to the broker.
+type Raises = BTreeMap<(String, String), Instant>;
+
+/// Raises detectors in turn, and ends each before its next turn.
+fn raise(publisher: &mut Publisher, raises: usize) -> Raises {
+    let mut live: Vec<Detector> = (0..LIVE).map(|number| Detector::new(number, 1)).collect();
+    let mut sent = Raises::new();
+    let mut at = Instant::now();
+    for turn in 0..raises + LIVE / 2 {
+        at += RAISE_EVERY;
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        if turn < raises {
+            let detector = &mut live[turn % LIVE];
+            let (since_s, before) = (now_s(), Instant::now());
+            detector.publish(publisher, since_s, &[HIGH]).expect("published");
+            publisher.settle().expect("the broker has it");
+            sent.insert((detector.id.clone(), detectors::instant(since_s)), before);
+        }
+        // Half a round later it is over.
+        if let Some(over) = turn.checked_sub(LIVE / 2) {
+            live[over % LIVE].publish(publisher, now_s(), &[LOW]).expect("published");
+            publisher.settle().expect("the broker has it");
+        }
+    }
+    sent
+}
+
+/// Milliseconds of each raise to webhook and page, sorted; nothing while one of them has not arrived.
+fn times(raises: &Raises, webhook: &Webhook, page: &Events) -> Option<(Vec<f64>, Vec<f64>)> {
+    let taken = webhook.taken().into_iter().map(|received| (received.at, received.body));
+    let after = |arrived: Vec<(Instant, Value)>| -> Option<Vec<f64>> {
+        let mut first: BTreeMap<(String, String), Instant> = BTreeMap::new();
+        for (at, alert) in arrived {
+            if alert["state"] == "firing" && alert["mode"] == "live" {
+                let text = |key: &str| alert[key].as_str().unwrap_or_default().to_owned();
+                first.entry((text("device"), text("since"))).or_insert(at);
+            }
+        }
+        let ms = |(raise, sent): (&(String, String), &Instant)| {
+            first.get(raise).map(|at| at.duration_since(*sent).as_secs_f64() * 1000.0)
+        };
+        let mut ms: Vec<f64> = raises.iter().map(ms).collect::<Option<_>>()?;
+        ms.sort_by(f64::total_cmp);
+        Some(ms)
+    };
+    Some((after(taken.collect())?, after(events::so_far(page))?))
+}
+
+fn quantile(sorted: &[f64], percent: usize) -> f64 {
+    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// A day of each meter in turn, so many a second.
+fn report_meters(port: u16, done: &AtomicBool, sent: &AtomicU64) {
+    let mut publisher = Publisher::connect(port, "meters", 1000).expect("a connection");
+    let today = now_s() / 86_400;
+    let topics: Vec<String> = (0..METERS).map(|meter| up_topic(&gas_meter_id(meter))).collect();
+    let begun = Instant::now();
+    for turn in 0_u64.. {
+        if done.load(Ordering::SeqCst) {
+            break;
+        }
+        let due = begun + Duration::from_micros(1_000_000 / METERS_PER_S * turn);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let (meter, round) = (turn % METERS, turn / METERS);
+        let day = today - 30 + i64::try_from(round).expect("small");
+        let topic = &topics[usize::try_from(meter).expect("small")];
+        let payload = gas_day(1, 24 * round, day * 24, meter);
+        publisher.publish(topic.as_bytes(), &payload).expect("the broker takes it");
+        sent.fetch_add(1, Ordering::SeqCst);
+        // Each leaves at once, as from devices of their own.
+        publisher.settle().expect("the broker has it");
+    }
+}
+
+/// Forty days of detectors, spread over the time of the live raises.
+fn send_backlog(port: u16, done: &AtomicBool, raises: usize, sent: &AtomicU64) {
+    let mut publisher = Publisher::connect(port, "backlog", 64).expect("a connection");
+    let samples = usize::try_from(BACKLOG_DAYS * 86_400 / BACKLOG_STEP_S).expect("small");
+    let from_s = now_s() - BACKLOG_DAYS * 86_400;
+    let value = |at: usize| {
+        // Three samples in the middle of each of the breaches' parts.
+        let part = samples / BREACHES;
+        if (part / 2..part / 2 + 3).contains(&(at % part)) { HIGH } else { LOW }
+    };
+    let reports = samples.div_ceil(BACKLOG_SAMPLES);
+    let whole = RAISE_EVERY * u32::try_from(raises).expect("small") * 8 / 10;
+    let begun = Instant::now();
+    for number in 0..reports {
+        let due =
+            begun + whole * u32::try_from(number).expect("small") / u32::try_from(reports).expect("small");
+        if !done.load(Ordering::SeqCst) {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        let first = number * BACKLOG_SAMPLES;
+        let values: Vec<i64> = (first..(first + BACKLOG_SAMPLES).min(samples)).map(value).collect();
+        let t0 = from_s + BACKLOG_STEP_S * i64::try_from(first).expect("small");
+        let step = u32::try_from(BACKLOG_STEP_S).expect("small");
+        for detector in LIVE..LIVE + BACKLOGGED {
+            let class_version = Some(detectors::CLASS_VERSION);
+            let header = Header { boot: 1, seq: first as u64, class_version, ..Header::default() };
+            let payload = report_every(header, t0, step, CH4, &values);
+            let topic = up_topic(&detectors::id(detector));
+            publisher.publish(topic.as_bytes(), &payload).expect("the broker takes it");
+            sent.fetch_add(values.len() as u64, Ordering::SeqCst);
+        }
+        publisher.settle().expect("the broker has it");
+    }
+}

@@ -1,0 +1,104 @@
+//! One run of the gateway under load.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use hunhe_tests::{
+    broker::{Mosquitto, Saving},
+    database::VictoriaMetrics,
+    gateway::{Gateway, Setup},
+    process::eventually,
+    procfs, wire,
+};
+use serde_json::{Value, json};
+
+use super::load::Messages;
+
+const WITHIN: Duration = Duration::from_secs(600);
+
+/// What a run showed; times are nanoseconds of CPU per reading.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) gateway_ns: f64,
+    pub(crate) readings_per_s: f64,
+    pub(crate) rss_mib: f64,
+    pub(crate) registry_load_s: f64,
+    pub(crate) budget: Value,
+}
+
+/// All days of the first `meters` meters: the first day makes series and state, the others are measured.
+pub(crate) fn gateway(messages: &Messages, meters: u64, embedded: bool) -> Figures {
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let database = VictoriaMetrics::start(dir.path());
+    let list = dir.path().join("devices.csv");
+    fs::write(&list, wire::gas_meter_list(messages.meters, 1000)).expect("a list");
+    let setup = Setup {
+        broker: broker.gateway_port,
+        database: Some(database.port),
+        registry: format!("devices = [{list:?}]"),
+        more: format!("[embedded]\nenabled = {embedded}\n"),
+        sink_of_record: "main",
+    };
+    let gateway = Gateway::start(dir.path(), &setup, &[]);
+    let registry_load_s = gateway.ready_after.as_secs_f64();
+    let day = meters * wire::GAS_SAMPLES as u64;
+    messages.publish(broker.port, 0..1, meters);
+    await_stored(&gateway, &database, day);
+
+    let processes = [
+        ("gateway", gateway.process.id()),
+        ("broker", broker.process.id()),
+        ("database", database.process.id()),
+        ("loader", std::process::id()),
+    ];
+    let cpu = || processes.map(|(_, pid)| procfs::cpu_ns(pid));
+    let (before, threads_before, begun) =
+        (cpu(), procfs::cpu_ns_by_thread(gateway.process.id()), Instant::now());
+    messages.publish(broker.port, 1..messages.days(), meters);
+    let published_s = begun.elapsed().as_secs_f64();
+    await_stored(&gateway, &database, day * messages.days() as u64);
+    let elapsed_s = begun.elapsed().as_secs_f64();
+    let (after, threads_after) = (cpu(), procfs::cpu_ns_by_thread(gateway.process.id()));
+
+    let readings = (day * (messages.days() as u64 - 1)) as f64;
+    let ledger = gateway.ledger();
+    assert_eq!(ledger["unexplained"], 0, "{ledger}");
+    assert_eq!(ledger["stored"], day * messages.days() as u64, "{ledger}");
+    let by_process: BTreeMap<_, _> = processes
+        .iter()
+        .zip(before.iter().zip(after))
+        .map(|((name, _), (before, after))| (*name, (after - before) as f64 / readings))
+        .collect();
+    let by_stage: BTreeMap<_, _> = threads_after
+        .iter()
+        .map(|(name, after)| {
+            let before = threads_before.get(name).copied().unwrap_or(0);
+            (name.clone(), after.saturating_sub(before) as f64 / readings)
+        })
+        .collect();
+    let figures = Figures {
+        gateway_ns: by_process["gateway"],
+        readings_per_s: readings / elapsed_s,
+        rss_mib: procfs::rss_mib(gateway.process.id()),
+        registry_load_s,
+        budget: json!({"by_process": by_process, "gateway_by_thread": by_stage, "loading_s": published_s, "elapsed_s": elapsed_s}),
+    };
+    println!(
+        "embedded store {}: {:.0} ns of gateway CPU a reading, {:.0} readings/s",
+        if embedded { "on" } else { "off" },
+        figures.gateway_ns,
+        figures.readings_per_s
+    );
+    figures
+}
+
+/// Until the database has taken so many samples and the gateway has heard so.
+fn await_stored(gateway: &Gateway, database: &VictoriaMetrics, samples: u64) {
+    // The database is asked first: an answer of the gateway's goes over every device, which would be part of the figure.
+    eventually(WITHIN, "the database has the rows", || (database.rows_inserted() >= samples).then_some(()));
+    gateway.await_settled(samples, WITHIN);
+}
