@@ -6,7 +6,7 @@
 
 use crate::{
     alerts::{
-        self, AlertLog, Book,
+        self, AlertList, AlertLog,
         deliver::{self, watchdog},
         describe::Describer,
     },
@@ -186,12 +186,12 @@ impl Gateway {
             ..live::HubLimits::default()
         };
         let hub = live::Hub::new(limits, Clock::system().now_ms());
-        let book = Arc::new(Book::default());
+        let list = Arc::new(AlertList::default());
         let known = core.open_alerts().collect();
         let figures = Arc::<alerts::log::Figures>::default();
         let (following, mut withdrawn) = alerts::follow(
             source.tail.clone(),
-            Arc::clone(&book),
+            Arc::clone(&list),
             Arc::clone(&hub),
             &known,
             Arc::clone(&figures),
@@ -315,7 +315,7 @@ impl Gateway {
         let answers = Arc::new(Answers::new(
             view,
             places,
-            Alerting { book, figures, outputs: output_statuses },
+            Alerting { list, figures, outputs: output_statuses },
             extras.clock,
             lane.clone(),
             journal.clone(),

@@ -3,7 +3,7 @@
 //! A function of the change, the registry, the rules and the city's names: a replay writes the same again, but for the
 //! sequence.
 
-use super::words::{self, Finding, Level};
+use super::texts::{self, Finding, Level};
 use crate::{
     api::types::{Alert, AlertMode, AlertSeverity, AlertState, Bilingual, Instant},
     setup::places::Places,
@@ -59,7 +59,7 @@ impl Describer {
         let measured = Measured::of(change, rule, class);
         let agent = shown_agent(registry, device, agent);
         let finding = measured.finding(change, rule, class, &agent);
-        let text = words::line(district_name.as_ref(), zone_name.as_ref(), &finding, state);
+        let text = texts::line(district_name.as_ref(), zone_name.as_ref(), &finding, state);
         Alert {
             id: format!("{:016x}", change.id),
             sequence,

@@ -1,11 +1,11 @@
-//! The thread that follows the alert log into the book and the live stream. It ends with the log.
+//! The thread that follows the alert log into the list and the live stream. It ends with the log.
 //!
 //! A log that cannot be read is opened again each [`AGAIN`], behind what was taken last; until that works the gateway is not
 //! ready, and the failures are counted. A panic over one change passes it.
 
 use super::{
-    book::Book,
     feed::{Entry, Feed, Step},
+    list::AlertList,
     log::Figures,
 };
 use crate::{
@@ -39,7 +39,7 @@ pub type ById = BTreeMap<u64, Alert>;
 /// Where the log cannot be read, or no thread is to be had.
 pub(crate) fn follow(
     tail: Tail,
-    book: Arc<Book>,
+    list: Arc<AlertList>,
     hub: Arc<Hub>,
     known: &HashSet<u64>,
     figures: Arc<Figures>,
@@ -47,16 +47,16 @@ pub(crate) fn follow(
     let mut feed = Feed::open(tail.clone(), Lsn::NONE)?;
     let mut unknown = ById::new();
     take(&mut feed, |entry| {
-        // Not asked of the book: that has its bounds.
+        // Not asked of the list: that has its bounds.
         match entry.alert.number() {
             Some(id) if entry.alert.state == AlertState::Resolved => drop(unknown.remove(&id)),
             Some(id) if !known.contains(&id) => drop(unknown.insert(id, entry.alert.clone())),
             _ => {}
         }
-        book.note(entry.alert);
+        list.note(entry.alert);
     })?;
     let mut follower =
-        Follower { tail, at: feed.last(), feed: Some(feed), book, hub, figures, said: Repeats::default() };
+        Follower { tail, at: feed.last(), feed: Some(feed), list, hub, figures, said: Repeats::default() };
     let thread = move || {
         let begun = Instant::now();
         while follower.follow(begun.elapsed()) {}
@@ -69,7 +69,7 @@ struct Follower {
     /// The last record that was taken.
     at: Lsn,
     feed: Option<Feed>,
-    book: Arc<Book>,
+    list: Arc<AlertList>,
     hub: Arc<Hub>,
     figures: Arc<Figures>,
     said: Repeats,
@@ -103,14 +103,14 @@ impl Follower {
     }
 
     fn take(&mut self) -> Result<(), ReadError> {
-        let Self { tail, at, feed, book, hub, .. } = self;
+        let Self { tail, at, feed, list, hub, .. } = self;
         let feed = match feed {
             Some(feed) => feed,
             None => feed.insert(Feed::open(tail.clone(), *at)?),
         };
         let taken = take(feed, |entry| {
             *at = entry.lsn;
-            book.note(entry.alert);
+            list.note(entry.alert);
             if let Ok(json) = std::str::from_utf8(&entry.json) {
                 hub.alert(json);
             }
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::{
         alerts::{
-            book::Bounds,
+            list::Bounds,
             log::tests::{Site, change},
         },
         api::live::HubLimits,
@@ -170,30 +170,30 @@ mod tests {
             site.log.write(id, &[change(id, Phase::Firing)]).unwrap();
         }
         site.log.write(6, &[change(1, Phase::Resolved)]).unwrap();
-        let book = Arc::new(Book::new(Bounds { open: 1, resolved: 1 }));
+        let list = Arc::new(AlertList::new(Bounds { open: 1, resolved: 1 }));
         let hub = Hub::new(HubLimits::default(), 0);
         let tail = site.log.subscribe();
         let figures = Arc::default();
-        let (thread, unknown) = follow(tail, Arc::clone(&book), hub, &HashSet::from([2]), figures).unwrap();
+        let (thread, unknown) = follow(tail, Arc::clone(&list), hub, &HashSet::from([2]), figures).unwrap();
         assert_eq!(ids(&unknown), [3, 4, 5]);
-        assert_eq!(book.firing().live.critical, 4);
+        assert_eq!(list.firing().live.critical, 4);
         site.log.withdraw(7, 1_767_323_050_000, unknown).unwrap();
         drop(site.log);
         thread.join().unwrap();
-        assert_eq!(book.firing().live.critical, 1);
+        assert_eq!(list.firing().live.critical, 1);
     }
 
     #[test]
     fn a_log_that_cannot_be_read_for_a_while_is_followed_again_and_the_figures_say_so() {
         let mut site = Site::new();
         site.log.write(1, &[change(1, Phase::Firing)]).unwrap();
-        let book = Arc::new(Book::default());
+        let list = Arc::new(AlertList::default());
         let figures = Arc::<Figures>::default();
         let mut follower = Follower {
             tail: site.log.subscribe(),
             at: Lsn::NONE,
             feed: None,
-            book: Arc::clone(&book),
+            list: Arc::clone(&list),
             hub: Hub::new(HubLimits::default(), 0),
             figures: Arc::clone(&figures),
             said: Repeats::default(),
@@ -202,11 +202,11 @@ mod tests {
         std::fs::rename(&there, &away).unwrap();
         assert!(follower.follow(Duration::ZERO), "it goes on");
         assert!(figures.unfollowed.load(Relaxed));
-        assert_eq!((figures.follower_failures.load(Relaxed), book.firing().live.critical), (1, 0));
+        assert_eq!((figures.follower_failures.load(Relaxed), list.firing().live.critical), (1, 0));
         std::fs::rename(&away, &there).unwrap();
         assert!(follower.follow(Duration::ZERO));
         assert!(!figures.unfollowed.load(Relaxed));
-        assert_eq!(book.firing().live.critical, 1);
+        assert_eq!(list.firing().live.critical, 1);
         drop(site.log);
         assert!(!follower.follow(Duration::ZERO), "it ends with the log");
     }

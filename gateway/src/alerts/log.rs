@@ -7,7 +7,7 @@
 //! *Cause* is the journal record behind it, *part* counts the changes of one cause from 0. A reader knows by them when a
 //! cause is complete, however many changes a tick of the clock brought.
 //!
-//! Bound: `limit_bytes`. There the oldest segment is released although it is also the book's history, and although an
+//! Bound: `limit_bytes`. There the oldest segment is released although it is also the list's history, and although an
 //! output may not have delivered it: an output that is down for long must not stop alerts for the others.
 
 use super::{ById, describe::Describer, own::StalledOutputs};

@@ -18,9 +18,9 @@
 //! minute where only a person can mend it. What waits, waits in the alert log; beyond its limit the oldest is gone, counted.
 //! Deliberately absent: grouping, routing, quiet hours. What an answer of a webhook means is said in [`webhook`].
 
-mod courier;
 pub mod delivery;
 pub mod mqtt;
+mod output;
 pub mod queues;
 pub mod stall;
 pub mod status;

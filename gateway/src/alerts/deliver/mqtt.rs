@@ -12,7 +12,7 @@
 
 use super::{
     Handle, Letter, Outcome, Receiver, Source,
-    courier::{self, Named},
+    output::{self, Named},
     queues::Limits,
 };
 use crate::{
@@ -41,7 +41,7 @@ const QUEUED: usize = IN_FLIGHT + 16;
 /// Where the machine refuses.
 pub fn start(broker: Broker, source: Source, beats: watch::Receiver<Bytes>) -> anyhow::Result<Handle> {
     let named = Named { name: NAME, kind: OutputKind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
-    courier::start(&named, source, || {
+    output::start(&named, source, || {
         let (current, connected) = watch::channel(None);
         tokio::spawn(connect(broker, current));
         tokio::spawn(beat(beats, connected.clone()));

@@ -1,4 +1,4 @@
-//! The two queues of an output: live alerts, and those that were found in old data. Pure: the courier around it owns files,
+//! The two queues of an output: live alerts, and those that were found in old data. Pure: the output around it owns files,
 //! sockets and the clock.
 //!
 //! Each queue reads the alert log for itself, with a cursor of its own and a [`Delivery`] of its own, and passes what is the

@@ -12,7 +12,7 @@
 
 use super::{
     Handle, Letter, Outcome, Receiver, Source,
-    courier::{self, Named},
+    output::{self, Named},
     queues::Limits,
 };
 use crate::{
@@ -44,7 +44,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub fn start(webhook: &Webhook, source: Source) -> anyhow::Result<Handle> {
     let limits = Limits::with_in_flight(IN_FLIGHT);
     let named = Named { name: &webhook.name, kind: OutputKind::Webhook, limits };
-    courier::start(&named, source, || Endpoint::new(webhook))
+    output::start(&named, source, || Endpoint::new(webhook))
 }
 
 struct Endpoint {

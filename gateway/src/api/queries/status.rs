@@ -71,11 +71,11 @@ impl Answers {
 
     /// What stands behind locks that are held for longer than a worker of the interface may wait: looked at elsewhere.
     async fn standing_now(&self) -> Result<Arc<Standing>, ApiError> {
-        let (store, book) = (Arc::clone(&self.store), Arc::clone(&self.alerting.book));
+        let (store, list) = (Arc::clone(&self.store), Arc::clone(&self.alerting.list));
         let look = move || Standing {
             quarantine: quarantine::status_of(&store),
-            firing: book.firing(),
-            forgotten: book.forgotten(),
+            firing: list.firing(),
+            forgotten: list.forgotten(),
         };
         self.standing.get(self.queries.figures(), look).await
     }

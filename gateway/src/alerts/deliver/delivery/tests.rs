@@ -37,13 +37,13 @@ struct Scene {
 /// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Move {
-    /// The courier does what the delivery says.
+    /// The output does what the delivery says.
     Step,
     /// The log grows by a change.
     Write,
     /// Its writer ends.
     End,
-    /// The courier hears the bell.
+    /// The output receives the bell.
     Hear,
     /// An attempt ends, the nth of those under way.
     Answer(usize, Reply),
@@ -166,7 +166,7 @@ impl Scene {
     fn step(&mut self) {
         match self.delivery.next(self.now_ms, |_| false) {
             Action::Read => {
-                // As the courier does: heard before the read. The end of the log rings until it is heard.
+                // As the output does: marked as seen before the read. The end of the log rings until it is seen.
                 self.rings &= self.ended;
                 let found = self.read_log();
                 self.delivery.handle(self.now_ms, Event::Read(found));

@@ -78,7 +78,7 @@ pub(super) fn start<R: Receiver>(
         let _within = runtime.enter();
         Arc::new(receiver()?)
     };
-    let courier = Courier {
+    let output = Output {
         receiver,
         readings,
         queues: Queues::new(limits, cursors),
@@ -94,7 +94,7 @@ pub(super) fn start<R: Receiver>(
     let thread = std::thread::Builder::new().name(format!("alerts-{name}")).spawn({
         let status = Arc::clone(&status);
         move || {
-            let run = AssertUnwindSafe(|| runtime.block_on(courier.run(stopped)));
+            let run = AssertUnwindSafe(|| runtime.block_on(output.run(stopped)));
             if catch_unwind(run).is_err() {
                 status.enter(OutputState::Stopped, Some("its thread panicked: restart the gateway".into()));
             }
@@ -178,7 +178,7 @@ enum Woken {
     ByTime,
 }
 
-struct Courier<R> {
+struct Output<R> {
     receiver: Arc<R>,
     /// In the order of [`Queue::ALL`].
     readings: [Reading; 2],
@@ -194,7 +194,7 @@ struct Courier<R> {
     said: Said,
 }
 
-impl<R: Receiver> Courier<R> {
+impl<R: Receiver> Output<R> {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut steps = 0;
         loop {
@@ -381,5 +381,5 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 #[cfg(test)]
-#[path = "courier/tests.rs"]
+#[path = "output/tests.rs"]
 mod tests;

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// How much a book keeps.
+/// How much the list keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Open alerts that are listed.
@@ -32,14 +32,14 @@ impl Default for Bounds {
 
 /// Alerts as they stand.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct AlertList {
     bounds: Bounds,
-    pages: Mutex<Pages>,
+    shelves: Mutex<Shelves>,
 }
 
 /// Each listed alert lies in one of the two maps, by the sequence of its newest change.
 #[derive(Debug, Default)]
-struct Pages {
+struct Shelves {
     open: BTreeMap<u64, Arc<Alert>>,
     resolved: BTreeMap<u64, Arc<Alert>>,
     sequence_of: HashMap<String, u64>,
@@ -64,62 +64,62 @@ impl Firing {
     }
 }
 
-impl Book {
-    /// An empty book.
+impl AlertList {
+    /// An empty list.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, pages: Mutex::default() }
+        Self { bounds, shelves: Mutex::default() }
     }
 
     /// Takes a change. The same one twice is taken as once.
     pub fn note(&self, alert: Alert) {
-        let mut pages = self.lock();
+        let mut shelves = self.lock();
         if let Some(id) = alert.number() {
-            pages.unlisted.remove(&id);
+            shelves.unlisted.remove(&id);
         }
-        if let Some(before) = pages.sequence_of.remove(&alert.id) {
-            pages.open.remove(&before);
-            pages.resolved.remove(&before);
+        if let Some(before) = shelves.sequence_of.remove(&alert.id) {
+            shelves.open.remove(&before);
+            shelves.resolved.remove(&before);
         }
         let resolved = alert.state == AlertState::Resolved;
         if resolved && !alert.fired {
             return;
         }
         let sequence = alert.sequence;
-        pages.sequence_of.insert(alert.id.clone(), sequence);
-        let shelf = if resolved { &mut pages.resolved } else { &mut pages.open };
+        shelves.sequence_of.insert(alert.id.clone(), sequence);
+        let shelf = if resolved { &mut shelves.resolved } else { &mut shelves.open };
         let displaced = shelf.insert(sequence, Arc::new(alert));
-        pages.forget(displaced);
-        if pages.resolved.len() > self.bounds.resolved {
-            let oldest = pages.resolved.pop_first().map(|(_, oldest)| oldest);
-            pages.forget(oldest);
+        shelves.forget(displaced);
+        if shelves.resolved.len() > self.bounds.resolved {
+            let oldest = shelves.resolved.pop_first().map(|(_, oldest)| oldest);
+            shelves.forget(oldest);
         }
-        if pages.open.len() > self.bounds.open {
-            let oldest = pages.open.pop_first().map(|(_, oldest)| oldest);
+        if shelves.open.len() > self.bounds.open {
+            let oldest = shelves.open.pop_first().map(|(_, oldest)| oldest);
             if let Some((id, firing)) = oldest.as_ref().and_then(|a| Some((a.number()?, Firing::of(a)?))) {
-                pages.unlisted.insert(id, firing);
+                shelves.unlisted.insert(id, firing);
             }
-            pages.forgotten += 1;
-            pages.forget(oldest);
+            shelves.forgotten += 1;
+            shelves.forget(oldest);
         }
     }
 
     /// A page of alerts, newest change first.
     #[must_use]
     pub fn page(&self, query: &AlertQuery) -> AlertPage {
-        let pages = self.lock();
+        let shelves = self.lock();
         let below = ..query.before.unwrap_or(u64::MAX);
         let shelf = |shelf: &BTreeMap<u64, Arc<Alert>>| -> Vec<Arc<Alert>> {
             let matching = shelf.range(below).rev().map(|(_, alert)| alert).filter(|a| query.matches(a));
             matching.take(query.limit + 1).cloned().collect()
         };
         let mut found = match query.state {
-            AlertStateQuery::Open => shelf(&pages.open),
-            AlertStateQuery::Resolved => shelf(&pages.resolved),
-            AlertStateQuery::All => [shelf(&pages.open), shelf(&pages.resolved)].concat(),
+            AlertStateQuery::Open => shelf(&shelves.open),
+            AlertStateQuery::Resolved => shelf(&shelves.resolved),
+            AlertStateQuery::All => [shelf(&shelves.open), shelf(&shelves.resolved)].concat(),
         };
-        let open = pages.firing().live;
-        drop(pages);
+        let open = shelves.firing().live;
+        drop(shelves);
         found.sort_unstable_by_key(|alert| std::cmp::Reverse(alert.sequence));
         let more = found.len() > query.limit;
         found.truncate(query.limit);
@@ -151,13 +151,13 @@ impl Book {
         self.lock().forgotten
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pages> {
+    fn lock(&self) -> MutexGuard<'_, Shelves> {
         // A change that was cut short leaves an alert out at worst.
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pages {
+impl Shelves {
     fn forget(&mut self, alert: Option<Arc<Alert>>) {
         if let Some(alert) = alert
             && self.sequence_of.get(&alert.id) == Some(&alert.sequence)
@@ -184,5 +184,5 @@ impl Pages {
 }
 
 #[cfg(test)]
-#[path = "book/tests.rs"]
+#[path = "list/tests.rs"]
 mod tests;
