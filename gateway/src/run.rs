@@ -180,6 +180,7 @@ impl Gateway {
             from_cause: disk.from.0,
             cause_max: disk.cause_max,
             data_dir: config.data_dir.clone(),
+            encode: api::types::encode_alert,
         };
         let limits = live::HubLimits {
             clients: usize::try_from(config.http.sse_clients_max)?,
@@ -192,7 +193,10 @@ impl Gateway {
         let (following, mut withdrawn) = alerts::follow(
             source.tail.clone(),
             Arc::clone(&list),
-            Arc::clone(&hub),
+            Box::new({
+                let hub = Arc::clone(&hub);
+                move |alert| hub.alert(&alert.into())
+            }),
             &known,
             Arc::clone(&figures),
         )?;

@@ -2,9 +2,13 @@
 //!
 //! What cannot be read is reported and passed: a damaged record must not hold back the alerts behind it.
 
-use super::log::{HEAD_BYTES, Kind};
-use crate::api::types::Alert;
-use bytes::Bytes;
+use super::{
+    Alert,
+    log::{
+        Kind,
+        format::{self, Head},
+    },
+};
 use hunhe_log::{Lsn, Next, ReadError, Reader, Tail};
 
 /// One change, read.
@@ -18,8 +22,6 @@ pub struct Entry {
     pub last: bool,
     /// What it says.
     pub alert: Alert,
-    /// The same as it was written.
-    pub json: Bytes,
 }
 
 /// What comes next.
@@ -131,13 +133,11 @@ impl Feed {
 }
 
 fn parse(lsn: Lsn, payload: &[u8], is_wanted: bool) -> Option<Step> {
-    let (head, json) = payload.split_first_chunk::<HEAD_BYTES>()?;
-    let cause = u64::from_le_bytes(*head.first_chunk::<8>()?);
-    let half = |from: usize| head[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
-    let last = half(8).checked_add(1)? >= half(12);
+    let (head, alert) = Head::read(payload)?;
+    let (cause, last) = (head.cause, head.is_last());
     if !is_wanted {
         return Some(Step::Other { lsn, cause, last });
     }
-    let alert = serde_json::from_slice(json).ok()?;
-    Some(Step::Entry(Box::new(Entry { lsn, cause, last, alert, json: Bytes::copy_from_slice(json) })))
+    let alert = format::read(lsn, alert)?;
+    Some(Step::Entry(Box::new(Entry { lsn, cause, last, alert })))
 }

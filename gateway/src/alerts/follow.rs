@@ -4,17 +4,13 @@
 //! ready, and the failures are counted. A panic over one change passes it.
 
 use super::{
+    Alert,
     feed::{Entry, Feed, Step},
     list::AlertList,
     log::Figures,
 };
-use crate::{
-    api::{
-        Hub,
-        types::{Alert, AlertState},
-    },
-    retry::Repeats,
-};
+use crate::retry::Repeats;
+use hunhe_gateway_core::alert::Phase;
 use hunhe_log::{Lsn, ReadError, Tail};
 use std::{
     collections::{BTreeMap, HashSet},
@@ -29,6 +25,9 @@ const NAP: Duration = Duration::from_millis(500);
 /// Between two attempts to read a log that cannot be read.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Gets each change that comes after the start, once it is in the list.
+pub(crate) type Announce = Box<dyn FnMut(&Alert) + Send>;
+
 /// Alerts by their ids.
 pub type ById = BTreeMap<u64, Alert>;
 
@@ -40,7 +39,7 @@ pub type ById = BTreeMap<u64, Alert>;
 pub(crate) fn follow(
     tail: Tail,
     list: Arc<AlertList>,
-    hub: Arc<Hub>,
+    announce: Announce,
     known: &HashSet<u64>,
     figures: Arc<Figures>,
 ) -> anyhow::Result<(JoinHandle<()>, ById)> {
@@ -48,15 +47,23 @@ pub(crate) fn follow(
     let mut unknown = ById::new();
     take(&mut feed, |entry| {
         // Not asked of the list: that has its bounds.
-        match entry.alert.number() {
-            Some(id) if entry.alert.state == AlertState::Resolved => drop(unknown.remove(&id)),
-            Some(id) if !known.contains(&id) => drop(unknown.insert(id, entry.alert.clone())),
-            _ => {}
+        let id = entry.alert.id;
+        if entry.alert.phase == Phase::Resolved {
+            unknown.remove(&id);
+        } else if !known.contains(&id) {
+            unknown.insert(id, entry.alert.clone());
         }
-        list.note(entry.alert);
+        list.note(Arc::new(entry.alert));
     })?;
-    let mut follower =
-        Follower { tail, at: feed.last(), feed: Some(feed), list, hub, figures, said: Repeats::default() };
+    let mut follower = Follower {
+        tail,
+        at: feed.last(),
+        feed: Some(feed),
+        list,
+        announce,
+        figures,
+        said: Repeats::default(),
+    };
     let thread = move || {
         let begun = Instant::now();
         while follower.follow(begun.elapsed()) {}
@@ -70,7 +77,7 @@ struct Follower {
     at: Lsn,
     feed: Option<Feed>,
     list: Arc<AlertList>,
-    hub: Arc<Hub>,
+    announce: Announce,
     figures: Arc<Figures>,
     said: Repeats,
 }
@@ -103,17 +110,16 @@ impl Follower {
     }
 
     fn take(&mut self) -> Result<(), ReadError> {
-        let Self { tail, at, feed, list, hub, .. } = self;
+        let Self { tail, at, feed, list, announce, .. } = self;
         let feed = match feed {
             Some(feed) => feed,
             None => feed.insert(Feed::open(tail.clone(), *at)?),
         };
         let taken = take(feed, |entry| {
             *at = entry.lsn;
-            list.note(entry.alert);
-            if let Ok(json) = std::str::from_utf8(&entry.json) {
-                hub.alert(json);
-            }
+            let alert = Arc::new(entry.alert);
+            list.note(Arc::clone(&alert));
+            announce(&alert);
         });
         *at = feed.last().max(*at);
         taken
@@ -127,8 +133,8 @@ impl Follower {
 pub(crate) fn raised_behind(tail: Tail, at: Lsn) -> Result<ById, ReadError> {
     let mut raised = ById::new();
     take(&mut Feed::open(tail, at)?, |entry| {
-        if let Some(id) = entry.alert.number().filter(|_| entry.alert.state == AlertState::Firing) {
-            raised.insert(id, entry.alert);
+        if entry.alert.phase == Phase::Firing {
+            raised.insert(entry.alert.id, entry.alert);
         }
     })?;
     Ok(raised)
@@ -150,12 +156,9 @@ fn take(feed: &mut Feed, mut heard: impl FnMut(Entry)) -> Result<(), ReadError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        alerts::{
-            list::Bounds,
-            log::tests::{Site, change},
-        },
-        api::live::HubLimits,
+    use crate::alerts::{
+        list::Bounds,
+        log::tests::{Site, change},
     };
     use hunhe_gateway_core::alert::Phase;
 
@@ -171,10 +174,10 @@ mod tests {
         }
         site.log.write(6, &[change(1, Phase::Resolved)]).unwrap();
         let list = Arc::new(AlertList::new(Bounds { open: 1, resolved: 1 }));
-        let hub = Hub::new(HubLimits::default(), 0);
         let tail = site.log.subscribe();
         let figures = Arc::default();
-        let (thread, unknown) = follow(tail, Arc::clone(&list), hub, &HashSet::from([2]), figures).unwrap();
+        let (thread, unknown) =
+            follow(tail, Arc::clone(&list), Box::new(|_| {}), &HashSet::from([2]), figures).unwrap();
         assert_eq!(ids(&unknown), [3, 4, 5]);
         assert_eq!(list.firing().live.critical, 4);
         site.log.withdraw(7, 1_767_323_050_000, unknown).unwrap();
@@ -194,7 +197,7 @@ mod tests {
             at: Lsn::NONE,
             feed: None,
             list: Arc::clone(&list),
-            hub: Hub::new(HubLimits::default(), 0),
+            announce: Box::new(|_| {}),
             figures: Arc::clone(&figures),
             said: Repeats::default(),
         };

@@ -1,24 +1,25 @@
-//! The newest state of every alert, in memory: a fold of the alert log, made anew from it at each start.
+//! The newest change of every alert, in memory: a fold of the alert log, rebuilt from it at each start.
 //!
-//! Bounds: [`Bounds::open`] open alerts and [`Bounds::resolved`] resolved ones are listed; beyond either the one that
-//! changed longest ago is listed no more, and a later change brings it back. A rule with a bad threshold raises one for
-//! every device of its class, so of an open alert that fires and is not listed some thirty bytes are kept: the figures
-//! count it. These are bounded by the registry times the rules. A pending alert that goes away leaves nothing.
-//! After a start an alert is missing until it changes where its record was released at the log's limit.
+//! Bounds: [`Bounds::open`] open alerts and [`Bounds::resolved`] resolved ones are listed. Beyond either, the alert that
+//! changed longest ago leaves the list, and a later change brings it back. A rule with a bad threshold raises one for every
+//! device of its class, so some thirty bytes are kept of each firing alert that has left the list: the counts include it.
+//! These are bounded by the registry times the rules. A pending alert that goes away leaves nothing.
+//! After a start, an alert whose record was released at the log's limit is missing until it changes.
 
-use crate::api::{
-    backend::{AlertQuery, AlertStateQuery},
-    types::{Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, FiringCounts},
+use super::Alert;
+use hunhe_gateway_core::{
+    alert::{Mode, Phase},
+    rule::Severity,
 };
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// How much the list keeps.
+/// How many alerts are listed.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Open alerts that are listed.
+    /// Open alerts.
     pub open: usize,
     /// Resolved alerts.
     pub resolved: usize,
@@ -28,6 +29,91 @@ impl Default for Bounds {
     fn default() -> Self {
         Self { open: 50_000, resolved: 10_000 }
     }
+}
+
+/// Which alerts by their phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phases {
+    /// Pending and firing ones.
+    Open,
+    /// Those that are over.
+    Resolved,
+    /// Both.
+    #[default]
+    All,
+}
+
+/// Which alerts: every filter that is set must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// By phase.
+    pub phases: Phases,
+    /// Live or retrospective.
+    pub mode: Option<Mode>,
+    /// Severity.
+    pub severity: Option<Severity>,
+    /// District code.
+    pub district: Option<String>,
+    /// Operator.
+    pub operator: Option<String>,
+    /// Only alerts whose newest change is before this sequence.
+    pub before: Option<u64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Filter {
+    fn matches(&self, alert: &Alert) -> bool {
+        self.mode.is_none_or(|mode| alert.mode == mode)
+            && self.severity.is_none_or(|severity| alert.severity == severity)
+            && (self.district.is_none() || alert.district == self.district)
+            && self.operator.as_ref().is_none_or(|operator| alert.operator == *operator)
+    }
+}
+
+/// One page of alerts, newest change first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The alerts.
+    pub alerts: Vec<Arc<Alert>>,
+    /// [`Filter::before`] of the next page; none on the last.
+    pub next: Option<u64>,
+    /// All that fire and are live, whatever was asked for.
+    pub firing: BySeverity,
+}
+
+/// Alerts by severity.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BySeverity {
+    /// Of severity `critical`.
+    pub critical: u64,
+    /// Of severity `major`.
+    pub major: u64,
+    /// Of severity `warning`.
+    pub warning: u64,
+    /// Of severity `info`.
+    pub info: u64,
+}
+
+impl BySeverity {
+    fn count(&mut self, severity: Severity) {
+        let slot = match severity {
+            Severity::Critical => &mut self.critical,
+            Severity::Major => &mut self.major,
+            Severity::Warning => &mut self.warning,
+            Severity::Info => &mut self.info,
+        };
+        *slot += 1;
+    }
+}
+
+/// Alerts that fire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Firing {
+    /// Live ones by severity.
+    pub live: BySeverity,
+    /// Retrospective ones.
+    pub retrospective: u64,
 }
 
 /// Alerts as they stand.
@@ -42,25 +128,26 @@ pub struct AlertList {
 struct Shelves {
     open: BTreeMap<u64, Arc<Alert>>,
     resolved: BTreeMap<u64, Arc<Alert>>,
-    sequence_of: HashMap<String, u64>,
+    /// By id.
+    sequence_of: HashMap<u64, u64>,
     /// Those that fire and are not listed, by id.
-    unlisted: HashMap<u64, Firing>,
+    unlisted: HashMap<u64, Unlisted>,
     forgotten: u64,
 }
 
-/// What the figures need of an alert that fires.
+/// What the counts need of an alert that fires.
 #[derive(Debug, Clone, Copy)]
-struct Firing {
-    mode: AlertMode,
-    severity: AlertSeverity,
+struct Unlisted {
+    mode: Mode,
+    severity: Severity,
     district: Option<u32>,
 }
 
-impl Firing {
+impl Unlisted {
     fn of(alert: &Alert) -> Option<Self> {
         let Alert { mode, severity, .. } = *alert;
         let district = alert.district.as_ref().and_then(|code| code.parse().ok());
-        (alert.state == AlertState::Firing).then_some(Self { mode, severity, district })
+        (alert.phase == Phase::Firing).then_some(Self { mode, severity, district })
     }
 }
 
@@ -71,24 +158,22 @@ impl AlertList {
         Self { bounds, shelves: Mutex::default() }
     }
 
-    /// Takes a change. The same one twice is taken as once.
-    pub fn note(&self, alert: Alert) {
+    /// Takes a change. The same one twice has no further effect.
+    pub fn note(&self, alert: Arc<Alert>) {
         let mut shelves = self.lock();
-        if let Some(id) = alert.number() {
-            shelves.unlisted.remove(&id);
-        }
+        shelves.unlisted.remove(&alert.id);
         if let Some(before) = shelves.sequence_of.remove(&alert.id) {
             shelves.open.remove(&before);
             shelves.resolved.remove(&before);
         }
-        let resolved = alert.state == AlertState::Resolved;
+        let resolved = alert.phase == Phase::Resolved;
         if resolved && !alert.fired {
             return;
         }
         let sequence = alert.sequence;
-        shelves.sequence_of.insert(alert.id.clone(), sequence);
+        shelves.sequence_of.insert(alert.id, sequence);
         let shelf = if resolved { &mut shelves.resolved } else { &mut shelves.open };
-        let displaced = shelf.insert(sequence, Arc::new(alert));
+        let displaced = shelf.insert(sequence, alert);
         shelves.forget(displaced);
         if shelves.resolved.len() > self.bounds.resolved {
             let oldest = shelves.resolved.pop_first().map(|(_, oldest)| oldest);
@@ -96,7 +181,7 @@ impl AlertList {
         }
         if shelves.open.len() > self.bounds.open {
             let oldest = shelves.open.pop_first().map(|(_, oldest)| oldest);
-            if let Some((id, firing)) = oldest.as_ref().and_then(|a| Some((a.number()?, Firing::of(a)?))) {
+            if let Some((id, firing)) = oldest.as_ref().and_then(|a| Some((a.id, Unlisted::of(a)?))) {
                 shelves.unlisted.insert(id, firing);
             }
             shelves.forgotten += 1;
@@ -106,38 +191,38 @@ impl AlertList {
 
     /// A page of alerts, newest change first.
     #[must_use]
-    pub fn page(&self, query: &AlertQuery) -> AlertPage {
+    pub fn page(&self, filter: &Filter) -> Page {
         let shelves = self.lock();
-        let below = ..query.before.unwrap_or(u64::MAX);
-        let shelf = |shelf: &BTreeMap<u64, Arc<Alert>>| -> Vec<Arc<Alert>> {
-            let matching = shelf.range(below).rev().map(|(_, alert)| alert).filter(|a| query.matches(a));
-            matching.take(query.limit + 1).cloned().collect()
+        let below = ..filter.before.unwrap_or(u64::MAX);
+        let matching = |shelf: &BTreeMap<u64, Arc<Alert>>| -> Vec<Arc<Alert>> {
+            let matching = shelf.range(below).rev().map(|(_, alert)| alert).filter(|a| filter.matches(a));
+            matching.take(filter.limit + 1).cloned().collect()
         };
-        let mut found = match query.state {
-            AlertStateQuery::Open => shelf(&shelves.open),
-            AlertStateQuery::Resolved => shelf(&shelves.resolved),
-            AlertStateQuery::All => [shelf(&shelves.open), shelf(&shelves.resolved)].concat(),
+        let mut alerts = match filter.phases {
+            Phases::Open => matching(&shelves.open),
+            Phases::Resolved => matching(&shelves.resolved),
+            Phases::All => [matching(&shelves.open), matching(&shelves.resolved)].concat(),
         };
-        let open = shelves.firing().live;
+        let firing = shelves.firing().live;
         drop(shelves);
-        found.sort_unstable_by_key(|alert| std::cmp::Reverse(alert.sequence));
-        let more = found.len() > query.limit;
-        found.truncate(query.limit);
-        let next = found.last().filter(|_| more).map(|alert| alert.sequence);
-        AlertPage { items: found.iter().map(|alert| Alert::clone(alert)).collect(), next, open }
+        alerts.sort_unstable_by_key(|alert| std::cmp::Reverse(alert.sequence));
+        let more = alerts.len() > filter.limit;
+        alerts.truncate(filter.limit);
+        let next = alerts.last().filter(|_| more).map(|alert| alert.sequence);
+        Page { alerts, next, firing }
     }
 
     /// Alerts that fire.
     #[must_use]
-    pub fn firing(&self) -> FiringCounts {
+    pub fn firing(&self) -> Firing {
         self.lock().firing()
     }
 
-    /// Alerts that fire and are live, by district.
+    /// Alerts that fire and are live, by district code.
     #[must_use]
-    pub fn by_district(&self) -> HashMap<String, AlertCounts> {
-        let mut counts: HashMap<u32, AlertCounts> = HashMap::new();
-        for firing in self.lock().all_firing().filter(|firing| firing.mode == AlertMode::Live) {
+    pub fn by_district(&self) -> HashMap<String, BySeverity> {
+        let mut counts: HashMap<u32, BySeverity> = HashMap::new();
+        for firing in self.lock().all_firing().filter(|firing| firing.mode == Mode::Live) {
             if let Some(district) = firing.district {
                 counts.entry(district).or_default().count(firing.severity);
             }
@@ -145,14 +230,14 @@ impl AlertList {
         counts.into_iter().map(|(district, counts)| (district.to_string(), counts)).collect()
     }
 
-    /// Open alerts that the list had no room for, over time.
+    /// Open alerts that left the list for want of room, over time.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.lock().forgotten
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
-        // A change that was cut short leaves an alert out at worst.
+        // A panic within a change leaves one alert out at worst.
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -166,19 +251,19 @@ impl Shelves {
         }
     }
 
-    fn firing(&self) -> FiringCounts {
-        let mut counts = FiringCounts::default();
+    fn firing(&self) -> Firing {
+        let mut counts = Firing::default();
         for firing in self.all_firing() {
             match firing.mode {
-                AlertMode::Live => counts.live.count(firing.severity),
-                AlertMode::Retrospective => counts.retrospective += 1,
+                Mode::Live => counts.live.count(firing.severity),
+                Mode::Retrospective => counts.retrospective += 1,
             }
         }
         counts
     }
 
-    fn all_firing(&self) -> impl Iterator<Item = Firing> {
-        let listed = self.open.values().filter_map(|alert| Firing::of(alert));
+    fn all_firing(&self) -> impl Iterator<Item = Unlisted> {
+        let listed = self.open.values().filter_map(|alert| Unlisted::of(alert));
         listed.chain(self.unlisted.values().copied())
     }
 }

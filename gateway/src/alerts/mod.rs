@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lane ─▶ log (data_dir/alerts) ─┬─▶ list ─▶ GET /alerts, counts, live stream
-//!                                └─▶ notify: a webhook, the broker … each with its own cursor
+//!                                └─▶ deliver: a webhook, the broker … each with its own cursor
 //! ```
 //! Promises:
 //! - Every change that the core decides becomes one record, with its texts; what is delivered is the record's JSON as it
@@ -16,6 +16,7 @@
 //! Bounds: the log's limit, at which its oldest segment goes, delivered or not, counted; the list's, see [`list`].
 //! Deliberately absent: acknowledgement and shelving; deciding anything (that is `gateway_core::alert`).
 
+pub(crate) mod alert;
 pub mod deliver;
 pub mod describe;
 pub mod feed;
@@ -25,6 +26,7 @@ pub mod log;
 pub mod own;
 mod texts;
 
+pub use alert::Alert;
 pub use follow::ById;
 pub(crate) use follow::{follow, raised_behind};
 pub use list::AlertList;

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use super::backend::Backend;
 use super::metrics::{Metric, MetricKind};
-use super::types::{Latest, QuarantineRecord, Samples, Status};
+use super::types::{Alert, Latest, QuarantineRecord, Samples, Status};
 
 /// Time between two flushes: a screen that changes more often cannot be read.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
@@ -65,7 +65,7 @@ enum Event {
     Status(Arc<str>),
     /// JSON of a [`QuarantineRecord`].
     Quarantine(Arc<str>),
-    /// JSON of an [`Alert`](super::types::Alert).
+    /// JSON of an [`Alert`].
     Alert(Arc<str>),
     /// Sorted by device and channel.
     Samples { values: Arc<[Latest]>, omitted: u64 },
@@ -200,8 +200,10 @@ impl Hub {
     }
 
     /// Announces a change of an alert, from any thread, at once: it waits for no flush.
-    pub fn alert(&self, json: &str) {
-        if self.awake() {
+    pub fn alert(&self, alert: &Alert) {
+        if self.awake()
+            && let Ok(json) = serde_json::to_string(alert)
+        {
             self.publish(Event::Alert(json.into()));
         }
     }

@@ -12,12 +12,13 @@ mod series;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use hunhe_proto::class::Text;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 pub use alert::{
     Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, FiringCounts, OutputKind,
-    OutputState, OutputStatus, Rule,
+    OutputState, OutputStatus, Rule, encode_alert,
 };
 pub use ledger::{Ledger, LedgerBy, LedgerRow, LedgerTotals, Retired, WriteOff, WriteOffOrder, WriteOffPage};
 pub use live::{Latest, Samples};
@@ -41,21 +42,19 @@ impl Serialize for Instant {
     }
 }
 
-impl<'de> Deserialize<'de> for Instant {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let at: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self(at.as_millisecond()))
-    }
-}
-
 /// A text in both languages of the interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Bilingual {
     /// Chinese.
     pub zh: String,
     /// English.
     pub en: String,
+}
+
+impl From<&Text> for Bilingual {
+    fn from(text: &Text) -> Self {
+        Self { zh: text.zh.clone(), en: text.en.clone() }
+    }
 }
 
 /// The gateway at this moment.

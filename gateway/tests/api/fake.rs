@@ -206,6 +206,13 @@ fn firing() -> AlertCounts {
 /// The invented alerts' sequences.
 pub(crate) const ALERTS: std::ops::RangeInclusive<u64> = 1..=9;
 
+fn matches(query: &AlertQuery, alert: &Alert) -> bool {
+    query.mode.is_none_or(|mode| alert.mode == mode)
+        && query.severity.is_none_or(|severity| alert.severity == severity)
+        && (query.district.is_none() || alert.district == query.district)
+        && query.operator.as_ref().is_none_or(|operator| alert.operator == *operator)
+}
+
 pub(crate) fn alert(sequence: u64) -> Alert {
     let (severity, district) = match sequence % 3 {
         0 => (AlertSeverity::Critical, DISTRICTS[0]),
@@ -564,7 +571,7 @@ impl Backend for Fake {
         };
         let before = query.before.unwrap_or(u64::MAX);
         let mut items: Vec<Alert> = ALERTS.rev().filter(|sequence| *sequence < before).map(alert).collect();
-        items.retain(|alert| of_state(alert) && query.matches(alert));
+        items.retain(|alert| of_state(alert) && matches(&query, alert));
         let more = items.len() > query.limit;
         items.truncate(query.limit);
         let next = if more { items.last().map(|alert| alert.sequence) } else { None };

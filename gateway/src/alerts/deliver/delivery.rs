@@ -12,9 +12,10 @@
 
 use super::{
     Letter, Outcome,
+    status::{Health, State},
     window::{Bounds, Window},
 };
-use crate::{api::types::OutputState, retry::Backoff};
+use crate::retry::Backoff;
 use hunhe_log::{Lsn, cursor::Cursor};
 
 /// Between two attempts to read a log that cannot be read, in milliseconds.
@@ -27,7 +28,7 @@ pub enum Event {
     Rang,
     /// The log's writer is gone: what is there now is all.
     LogEnded,
-    /// The answer to [`Action::Read`].
+    /// The answer to [`Task::Read`].
     Read(Found),
     /// An attempt has ended.
     Finished {
@@ -70,10 +71,10 @@ pub enum Found {
     },
 }
 
-/// What to do now.
+/// Something for one queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Read one step of the log. The bell counts as heard before the read.
+pub enum Task {
+    /// Read one step of the log. The bell counts as seen before the read.
     Read,
     /// Try this letter.
     Attempt {
@@ -84,6 +85,13 @@ pub enum Action {
     },
     /// Save the cursor.
     Save(Cursor),
+}
+
+/// What to do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// This.
+    Do(Task),
     /// Sleep until an event, or until this time.
     Wait {
         /// When to look again.
@@ -91,21 +99,6 @@ pub enum Action {
     },
     /// Nothing more, ever.
     Done,
-}
-
-/// How a queue is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Health {
-    /// What it is doing.
-    pub state: OutputState,
-    /// Its newest failure, until a delivery succeeds.
-    pub last_error: Option<String>,
-}
-
-impl Health {
-    pub(super) const fn well() -> Self {
-        Self { state: OutputState::Running, last_error: None }
-    }
 }
 
 /// See the module.
@@ -145,7 +138,7 @@ impl Delivery {
     /// What to do now. The caller does it, and reports what came of it before it asks again.
     ///
     /// No letter of an alert that is `blocked` is tried: one is under way elsewhere, whose end is an event.
-    pub fn next(&mut self, now_ms: u64, blocked: impl Fn(&str) -> bool) -> Action {
+    pub fn next(&mut self, now_ms: u64, blocked: impl Fn(u64) -> bool) -> Action {
         self.window.advance();
         if self.stopped {
             return Action::Done;
@@ -154,17 +147,17 @@ impl Delivery {
         if self.retry_at_ms.is_none()
             && let Some((lsn, letter)) = self.window.next_letter(blocked)
         {
-            return Action::Attempt { lsn, letter };
+            return Action::Do(Task::Attempt { lsn, letter });
         }
         let read_at_ms = self.unreadable.as_ref().map(|(_, at)| *at).filter(|&at| now_ms < at);
         let wants_to_read = !self.caught_up && self.window.has_room();
         if wants_to_read && read_at_ms.is_none() {
-            return Action::Read;
+            return Action::Do(Task::Read);
         }
         let cursor = self.window.cursor();
         if cursor != self.saved {
             self.saved = cursor;
-            return Action::Save(cursor);
+            return Action::Do(Task::Save(cursor));
         }
         if self.log_ended && self.caught_up && self.window.is_empty() {
             return Action::Done;
@@ -195,12 +188,12 @@ impl Delivery {
 
     /// Whether a letter of this alert is under way.
     #[must_use]
-    pub fn is_under_way(&self, alert: &str) -> bool {
+    pub fn is_under_way(&self, alert: u64) -> bool {
         self.window.is_under_way(alert)
     }
 
     /// Letters of this alert that wait are not needed any more.
-    pub fn supersede(&mut self, alert: &str) {
+    pub fn supersede(&mut self, alert: u64) {
         let was_troubled = self.window.is_troubled();
         self.window.supersede(alert);
         if was_troubled && !self.window.is_troubled() {
@@ -212,7 +205,7 @@ impl Delivery {
     #[must_use]
     pub fn health(&self) -> Health {
         match &self.unreadable {
-            Some((words, _)) => Health { state: OutputState::Retrying, last_error: Some(words.clone()) },
+            Some((words, _)) => Health { state: State::Retrying, last_error: Some(words.clone()) },
             None => self.receiver.clone(),
         }
     }
@@ -242,11 +235,11 @@ impl Delivery {
             Outcome::Later { words, retry_after_s } => {
                 let is_told = self.window.is_telling(lsn) || retry_after_s.is_some();
                 let wait_ms = if is_told { self.backoff.next_ms(retry_after_s, random) } else { 0 };
-                self.failed(lsn, now_ms.saturating_add(wait_ms), OutputState::Retrying, words);
+                self.failed(lsn, now_ms.saturating_add(wait_ms), State::Retrying, words);
             }
             Outcome::Held { words } => {
                 let wait_ms = if self.window.is_telling(lsn) { self.backoff.next_held_ms() } else { 0 };
-                self.failed(lsn, now_ms.saturating_add(wait_ms), OutputState::Held, words);
+                self.failed(lsn, now_ms.saturating_add(wait_ms), State::Held, words);
             }
         }
     }
@@ -262,10 +255,10 @@ impl Delivery {
     fn recover(&mut self, last_error: Option<String>) {
         self.backoff = Backoff::default();
         self.retry_at_ms = None;
-        self.receiver = Health { state: OutputState::Running, last_error };
+        self.receiver = Health { state: State::Running, last_error };
     }
 
-    fn failed(&mut self, lsn: Lsn, retry_at_ms: u64, state: OutputState, words: String) {
+    fn failed(&mut self, lsn: Lsn, retry_at_ms: u64, state: State, words: String) {
         self.window.failed(lsn);
         self.retry_at_ms = Some(self.retry_at_ms.map_or(retry_at_ms, |before| before.max(retry_at_ms)));
         self.receiver = Health { state, last_error: Some(words) };

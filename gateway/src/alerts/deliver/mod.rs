@@ -29,7 +29,9 @@ pub mod watchdog;
 pub mod webhook;
 pub mod window;
 
+use super::Alert;
 use bytes::Bytes;
+use hunhe_gateway_core::alert::{Mode, Phase};
 use hunhe_log::{
     Lsn, Tail,
     cursor::{Cursor, CursorError, CursorFile, Held},
@@ -48,7 +50,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Letter {
     /// Of the alert: letters of one alert keep their order.
-    pub alert: String,
+    pub alert: u64,
     /// The agent that it came from: agents take turns.
     pub agent: String,
     /// Whether it speaks of now.
@@ -67,12 +69,26 @@ pub struct Letter {
     pub body: Bytes,
 }
 
-#[cfg(test)]
 impl Letter {
-    /// A live raise of this alert of this agent.
-    fn of(alert: &str, agent: &str) -> Self {
+    fn new(alert: Alert, encode: Encode) -> Self {
         Self {
-            alert: alert.into(),
+            live: alert.mode == Mode::Live,
+            raises: alert.phase == Phase::Firing,
+            key: alert.idempotency_key(),
+            severity: alert.severity.name(),
+            arrival_ms: alert.arrival_ms,
+            body: encode(&alert),
+            alert: alert.id,
+            agent: alert.agent,
+            operator: alert.operator,
+        }
+    }
+
+    /// A live raise of this alert of this agent.
+    #[cfg(test)]
+    fn of(alert: u64, agent: &str) -> Self {
+        Self {
+            alert,
             agent: agent.into(),
             live: true,
             raises: true,
@@ -115,6 +131,9 @@ pub trait Receiver: Send + Sync + 'static {
     fn attempt(&self, letter: Letter) -> impl Future<Output = Outcome> + Send;
 }
 
+/// Makes the bytes that receivers get of an alert: the same of the same alert.
+pub type Encode = fn(&Alert) -> Bytes;
+
 /// Where an output reads.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -129,6 +148,8 @@ pub struct Source {
     pub cause_max: u64,
     /// Where cursors lie.
     pub data_dir: PathBuf,
+    /// Makes what receivers get.
+    pub encode: Encode,
 }
 
 /// A running output. Dropping it stops it without waiting.

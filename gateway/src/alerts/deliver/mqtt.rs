@@ -16,7 +16,7 @@ use super::{
     queues::Limits,
 };
 use crate::{
-    api::types::OutputKind,
+    alerts::deliver::status::Kind,
     mqtt::{self, Broker, PublishingSession},
 };
 use bytes::Bytes;
@@ -40,7 +40,7 @@ const QUEUED: usize = IN_FLIGHT + 16;
 /// # Errors
 /// Where the machine refuses.
 pub fn start(broker: Broker, source: Source, beats: watch::Receiver<Bytes>) -> anyhow::Result<Handle> {
-    let named = Named { name: NAME, kind: OutputKind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
+    let named = Named { name: NAME, kind: Kind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
     output::start(&named, source, || {
         let (current, connected) = watch::channel(None);
         tokio::spawn(connect(broker, current));

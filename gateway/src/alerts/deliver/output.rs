@@ -5,18 +5,17 @@
 //! logged once a minute.
 
 use super::{
-    Handle, Letter, Outcome, Receiver, Source,
-    delivery::{self, Event, Found},
+    Encode, Handle, Letter, Outcome, Receiver, Source,
+    delivery::{Event, Found, Task},
     open_cursor,
     queues::{Action, Limits, Queue, Queues},
-    status::OutputStatus,
+    status::{self, Health, OutputStatus, State},
 };
 use crate::{
     alerts::{
         feed::{Entry, Feed, Step},
         log::Kind,
     },
-    api::types::{AlertMode, AlertState, OutputKind, OutputState},
     retry::{Repeats, http::random},
 };
 use hunhe_log::{
@@ -41,7 +40,7 @@ const STEPS_AT_ONCE: u32 = 64;
 /// What an output is called, and how much of it is under way at once.
 pub(super) struct Named<'a> {
     pub(super) name: &'a str,
-    pub(super) kind: OutputKind,
+    pub(super) kind: status::Kind,
     pub(super) limits: Limits,
 }
 
@@ -86,6 +85,7 @@ pub(super) fn start<R: Receiver>(
         status: Arc::clone(&status),
         attempts: JoinSet::new(),
         under_way: HashMap::new(),
+        encode: source.encode,
         bell: source.bell,
         bell_is_gone: false,
         begun: Instant::now(),
@@ -96,17 +96,18 @@ pub(super) fn start<R: Receiver>(
         move || {
             let run = AssertUnwindSafe(|| runtime.block_on(output.run(stopped)));
             if catch_unwind(run).is_err() {
-                status.enter(OutputState::Stopped, Some("its thread panicked: restart the gateway".into()));
+                let last_error = Some("its thread panicked: restart the gateway".into());
+                status.enter(Health { state: State::Stopped, last_error });
             }
         }
     })?;
     Ok(Handle { status, stop, thread })
 }
 
-fn cursor_name(name: &str, kind: OutputKind, queue: Queue) -> String {
+fn cursor_name(name: &str, kind: status::Kind, queue: Queue) -> String {
     let kind = match kind {
-        OutputKind::Mqtt => "alerts",
-        OutputKind::Webhook => "webhook",
+        status::Kind::Mqtt => "alerts",
+        status::Kind::Webhook => "webhook",
     };
     // No name of an output has a dot.
     let queue = match queue {
@@ -167,7 +168,7 @@ struct Said {
 struct Attempt {
     queue: Queue,
     lsn: Lsn,
-    alert: String,
+    alert: u64,
     key: String,
 }
 
@@ -188,6 +189,7 @@ struct Output<R> {
     status: Arc<OutputStatus>,
     attempts: JoinSet<Outcome>,
     under_way: HashMap<Id, Attempt>,
+    encode: Encode,
     bell: watch::Receiver<Lsn>,
     bell_is_gone: bool,
     begun: Instant,
@@ -200,7 +202,7 @@ impl<R: Receiver> Output<R> {
         loop {
             let now_ms = self.now_ms();
             match self.queues.next(now_ms) {
-                Action::For(queue, action) => self.act(queue, action),
+                Action::For(queue, task) => self.carry_out(queue, task),
                 Action::Wait { until_ms } => {
                     self.show();
                     match self.wait(until_ms, &mut stopped).await {
@@ -216,22 +218,21 @@ impl<R: Receiver> Output<R> {
                 tokio::task::yield_now().await;
             }
         }
-        self.status.enter(OutputState::Stopped, None);
+        self.status.enter(Health { state: State::Stopped, last_error: None });
     }
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn act(&mut self, queue: Queue, action: delivery::Action) {
-        match action {
-            delivery::Action::Read => {
+    fn carry_out(&mut self, queue: Queue, task: Task) {
+        match task {
+            Task::Read => {
                 let found = self.read(queue);
                 self.queues.handle(self.now_ms(), queue, Event::Read(found));
             }
-            delivery::Action::Attempt { lsn, letter } => self.attempt(queue, lsn, letter),
-            delivery::Action::Save(cursor) => self.save(queue, cursor),
-            delivery::Action::Wait { .. } | delivery::Action::Done => {}
+            Task::Attempt { lsn, letter } => self.attempt(queue, lsn, letter),
+            Task::Save(cursor) => self.save(queue, cursor),
         }
     }
 
@@ -244,18 +245,8 @@ impl<R: Receiver> Output<R> {
                 Found::Nothing { last }
             }
             Ok(Step::Entry(entry)) => {
-                let Entry { lsn, cause, last, alert, json } = *entry;
-                let letter = Letter {
-                    live: alert.mode == AlertMode::Live,
-                    raises: alert.state == AlertState::Firing,
-                    key: alert.idempotency_key(),
-                    severity: alert.severity.name(),
-                    arrival_ms: alert.arrival_time.0,
-                    alert: alert.id,
-                    agent: alert.agent,
-                    operator: alert.operator,
-                    body: json,
-                };
+                let Entry { lsn, cause, last, alert } = *entry;
+                let letter = Letter::new(alert, self.encode);
                 Found::Change { lsn, cause, last, letter: Some(letter) }
             }
             Ok(Step::Other { lsn, cause, last }) => Found::Change { lsn, cause, last, letter: None },
@@ -289,7 +280,7 @@ impl<R: Receiver> Output<R> {
     fn attempt(&mut self, queue: Queue, lsn: Lsn, letter: Letter) {
         self.status.attempted();
         let receiver = Arc::clone(&self.receiver);
-        let attempt = Attempt { queue, lsn, alert: letter.alert.clone(), key: letter.key.clone() };
+        let attempt = Attempt { queue, lsn, alert: letter.alert, key: letter.key.clone() };
         let task = self.attempts.spawn(async move { receiver.attempt(letter).await });
         self.under_way.insert(task.id(), attempt);
     }
@@ -312,7 +303,7 @@ impl<R: Receiver> Output<R> {
         let Some(Attempt { queue, lsn, alert, key }) = self.under_way.remove(&id) else { return };
         self.count(&key, &outcome);
         let event = Event::Finished { lsn, outcome, random: random() };
-        self.queues.finished(self.now_ms(), queue, &alert, event);
+        self.queues.finished(self.now_ms(), queue, alert, event);
     }
 
     fn count(&mut self, key: &str, outcome: &Outcome) {
@@ -356,8 +347,7 @@ impl<R: Receiver> Output<R> {
     }
 
     fn show(&self) {
-        let health = self.queues.health();
-        self.status.enter(health.state, health.last_error);
+        self.status.enter(self.queues.health());
         self.status.waits_since(self.queues.oldest_ms());
     }
 }

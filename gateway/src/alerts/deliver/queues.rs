@@ -13,10 +13,10 @@
 //! reads again what the other one has not passed, to know them.
 
 use super::{
-    delivery::{self, Delivery, Event, Found, Health},
+    delivery::{self, Delivery, Event, Found, Task},
+    status::{Health, State},
     window::Bounds,
 };
-use crate::api::types::OutputState;
 use hunhe_log::{Lsn, cursor::Cursor};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -62,8 +62,8 @@ impl Limits {
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Something for one queue; never [`delivery::Action::Wait`] or [`delivery::Action::Done`].
-    For(Queue, delivery::Action),
+    /// Something for one queue.
+    For(Queue, Task),
     /// Sleep until an event, or until this time.
     Wait {
         /// When to look again.
@@ -78,9 +78,9 @@ pub enum Action {
 pub struct Queues {
     queues: [Delivery; 2],
     /// Where alerts went live that may have older letters.
-    went_live: BTreeMap<String, Lsn>,
+    went_live: BTreeMap<u64, Lsn>,
     /// The same in the order of the log.
-    in_order: VecDeque<(Lsn, String)>,
+    in_order: VecDeque<(Lsn, u64)>,
 }
 
 impl Queues {
@@ -110,7 +110,7 @@ impl Queues {
             match action {
                 delivery::Action::Wait { until_ms } => wake_ms = wake_ms.into_iter().chain(until_ms).min(),
                 delivery::Action::Done => done += 1,
-                action => return Action::For(queue, action),
+                delivery::Action::Do(task) => return Action::For(queue, task),
             }
         }
         if done == Queue::ALL.len() { Action::Done } else { Action::Wait { until_ms: wake_ms } }
@@ -126,9 +126,9 @@ impl Queues {
     }
 
     /// An attempt for an alert has ended.
-    pub fn finished(&mut self, now_ms: u64, queue: Queue, alert: &str, event: Event) {
+    pub fn finished(&mut self, now_ms: u64, queue: Queue, alert: u64, event: Event) {
         self.handle(now_ms, queue, event);
-        if queue == Queue::Retrospective && self.went_live.contains_key(alert) {
+        if queue == Queue::Retrospective && self.went_live.contains_key(&alert) {
             self.queues[queue.at()].supersede(alert);
         }
     }
@@ -142,7 +142,7 @@ impl Queues {
     #[must_use]
     pub fn health(&self) -> Health {
         let [live, retrospective] = self.queues.each_ref().map(Delivery::health);
-        let well = |health: &Health| health.state == OutputState::Running;
+        let well = |health: &Health| health.state == State::Running;
         if well(&live) && (!well(&retrospective) || live.last_error.is_none()) { retrospective } else { live }
     }
 
@@ -159,7 +159,7 @@ impl Queues {
         let letter = match queue {
             Queue::Live => {
                 if let Some(letter) = letter.as_ref().filter(|letter| letter.raises) {
-                    self.goes_live(lsn, &letter.alert);
+                    self.goes_live(lsn, letter.alert);
                 }
                 letter
             }
@@ -170,7 +170,7 @@ impl Queues {
         Found::Change { lsn, cause, last, letter }
     }
 
-    fn goes_live(&mut self, lsn: Lsn, alert: &str) {
+    fn goes_live(&mut self, lsn: Lsn, alert: u64) {
         let retrospective = &mut self.queues[Queue::Retrospective.at()];
         if lsn <= retrospective.passed() {
             return;
@@ -181,8 +181,8 @@ impl Queues {
         {
             self.drop_note(&oldest);
         }
-        self.went_live.insert(alert.to_owned(), lsn);
-        self.in_order.push_back((lsn, alert.to_owned()));
+        self.went_live.insert(alert, lsn);
+        self.in_order.push_back((lsn, alert));
     }
 
     /// Forgets what the retrospective queue has passed.
@@ -193,7 +193,7 @@ impl Queues {
         }
     }
 
-    fn drop_note(&mut self, (lsn, alert): &(Lsn, String)) {
+    fn drop_note(&mut self, (lsn, alert): &(Lsn, u64)) {
         if self.went_live.get(alert) == Some(lsn) {
             self.went_live.remove(alert);
         }

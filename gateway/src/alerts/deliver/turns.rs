@@ -23,14 +23,14 @@ pub(super) struct Turns {
     now: u64,
     agents: BTreeMap<String, Agent>,
     /// By alert, the oldest first, with their turns.
-    alerts: BTreeMap<String, VecDeque<(u64, Lsn)>>,
+    alerts: BTreeMap<u64, VecDeque<(u64, Lsn)>>,
     /// The oldest letter of each alert, but for those under way.
     ready: BTreeSet<(u64, Lsn)>,
 }
 
 impl Turns {
     /// A letter waits.
-    pub(super) fn enter(&mut self, lsn: Lsn, alert: &str, agent: &str) {
+    pub(super) fn enter(&mut self, lsn: Lsn, alert: u64, agent: &str) {
         let turn = match self.agents.get_mut(agent) {
             Some(agent) => {
                 *agent = Agent { last_turn: agent.last_turn.max(self.now) + 1, open: agent.open + 1 };
@@ -41,7 +41,7 @@ impl Turns {
                 self.now
             }
         };
-        let of_alert = self.alerts.entry(alert.to_owned()).or_default();
+        let of_alert = self.alerts.entry(alert).or_default();
         of_alert.push_back((turn, lsn));
         if of_alert.len() == 1 {
             self.ready.insert((turn, lsn));
@@ -54,12 +54,12 @@ impl Turns {
     }
 
     /// Whether the letter may be begun.
-    pub(super) fn is_ready(&self, lsn: Lsn, alert: &str) -> bool {
+    pub(super) fn is_ready(&self, lsn: Lsn, alert: u64) -> bool {
         self.first(alert).is_some_and(|first| first.1 == lsn && self.ready.contains(&first))
     }
 
     /// The letter is under way.
-    pub(super) fn begin(&mut self, alert: &str) {
+    pub(super) fn begin(&mut self, alert: u64) {
         if let Some(first) = self.first(alert)
             && self.ready.remove(&first)
         {
@@ -68,20 +68,20 @@ impl Turns {
     }
 
     /// The alert's letter under way waits again.
-    pub(super) fn again(&mut self, alert: &str) {
+    pub(super) fn again(&mut self, alert: u64) {
         self.ready.extend(self.first(alert));
     }
 
     /// The letter needs nothing more.
-    pub(super) fn leave(&mut self, lsn: Lsn, alert: &str, agent: &str) {
-        let Some(of_alert) = self.alerts.get_mut(alert) else { return };
+    pub(super) fn leave(&mut self, lsn: Lsn, alert: u64, agent: &str) {
+        let Some(of_alert) = self.alerts.get_mut(&alert) else { return };
         let Some(at) = of_alert.iter().position(|(_, open)| *open == lsn) else { return };
         let left = of_alert.remove(at);
         if at == 0 {
             self.ready.extend(of_alert.front());
         }
         if of_alert.is_empty() {
-            self.alerts.remove(alert);
+            self.alerts.remove(&alert);
         }
         left.map(|left| self.ready.remove(&left));
         if let Some(open) = self.agents.get_mut(agent).map(|agent| &mut agent.open) {
@@ -96,8 +96,8 @@ impl Turns {
     }
 
     /// The alert's open letters, the oldest first.
-    pub(super) fn of_alert(&self, alert: &str) -> impl Iterator<Item = Lsn> {
-        self.alerts.get(alert).into_iter().flatten().map(|(_, lsn)| *lsn)
+    pub(super) fn of_alert(&self, alert: u64) -> impl Iterator<Item = Lsn> {
+        self.alerts.get(&alert).into_iter().flatten().map(|(_, lsn)| *lsn)
     }
 
     /// Whether there is any.
@@ -105,8 +105,8 @@ impl Turns {
         self.alerts.is_empty()
     }
 
-    fn first(&self, alert: &str) -> Option<(u64, Lsn)> {
-        self.alerts.get(alert)?.front().copied()
+    fn first(&self, alert: u64) -> Option<(u64, Lsn)> {
+        self.alerts.get(&alert)?.front().copied()
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
     }
 
     /// Begins and ends letters until none is left; answers them in that order.
-    fn drain(turns: &mut Turns, letters: &[(&str, &str)]) -> Vec<u64> {
+    fn drain(turns: &mut Turns, letters: &[(u64, &str)]) -> Vec<u64> {
         let mut order = Vec::new();
         while let Some(lsn) = first(turns) {
             let (alert, agent) = letters[usize::try_from(lsn.0).unwrap()];
@@ -131,43 +131,41 @@ mod tests {
         order
     }
 
-    fn entered(letters: &[(&str, &str)]) -> Turns {
+    fn entered(letters: &[(u64, &str)]) -> Turns {
         let mut turns = Turns::default();
         for (lsn, (alert, agent)) in (0..).zip(letters) {
-            turns.enter(Lsn(lsn), alert, agent);
+            turns.enter(Lsn(lsn), *alert, agent);
         }
         turns
     }
 
     #[test]
     fn each_agent_with_letters_has_one_in_each_round() {
-        let letters = [("1", "a"), ("2", "a"), ("3", "a"), ("4", "b"), ("5", "b"), ("6", "c")];
+        let letters = [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "b"), (6, "c")];
         assert_eq!(drain(&mut entered(&letters), &letters), [0, 3, 5, 1, 4, 2]);
     }
 
     #[test]
     fn who_comes_late_waits_for_nobodys_second_letter() {
-        let letters: Vec<(String, &str)> = (0..100).map(|at| (at.to_string(), "a")).collect();
-        let mut letters: Vec<(&str, &str)> =
-            letters.iter().map(|(alert, agent)| (alert.as_str(), *agent)).collect();
+        let mut letters: Vec<(u64, &str)> = (0..100).map(|alert| (alert, "a")).collect();
         let mut turns = entered(&letters);
         for lsn in 0..10 {
             turns.begin(letters[usize::try_from(lsn).unwrap()].0);
         }
-        letters.push(("late", "b"));
-        turns.enter(Lsn(100), "late", "b");
+        letters.push((100, "b"));
+        turns.enter(Lsn(100), 100, "b");
         assert_eq!(first(&turns), Some(Lsn(100)));
     }
 
     #[test]
     fn letters_of_one_alert_keep_their_order_and_hold_back_no_other() {
-        let letters = [("1", "a"), ("1", "a"), ("2", "a")];
+        let letters = [(1, "a"), (1, "a"), (2, "a")];
         let mut turns = entered(&letters);
         assert_eq!(turns.ready().collect::<Vec<_>>(), [Lsn(0), Lsn(2)]);
-        turns.begin("1");
+        turns.begin(1);
         assert_eq!(turns.ready().collect::<Vec<_>>(), [Lsn(2)]);
-        assert!(!turns.is_ready(Lsn(0), "1") && !turns.is_ready(Lsn(1), "1") && turns.is_ready(Lsn(2), "2"));
-        turns.again("1");
+        assert!(!turns.is_ready(Lsn(0), 1) && !turns.is_ready(Lsn(1), 1) && turns.is_ready(Lsn(2), 2));
+        turns.again(1);
         assert_eq!(turns.ready().collect::<Vec<_>>(), [Lsn(0), Lsn(2)]);
         assert_eq!(drain(&mut turns, &letters), [0, 1, 2]);
     }

@@ -16,7 +16,7 @@ use super::{
     queues::Limits,
 };
 use crate::{
-    api::types::OutputKind,
+    alerts::deliver::status::Kind,
     retry::{
         Answer,
         http::{ANSWER_BYTES_MAX, read_text, retry_after_s, words_of},
@@ -43,7 +43,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Where the machine refuses, or a configured text cannot be sent.
 pub fn start(webhook: &Webhook, source: Source) -> anyhow::Result<Handle> {
     let limits = Limits::with_in_flight(IN_FLIGHT);
-    let named = Named { name: &webhook.name, kind: OutputKind::Webhook, limits };
+    let named = Named { name: &webhook.name, kind: Kind::Webhook, limits };
     output::start(&named, source, || Endpoint::new(webhook))
 }
 

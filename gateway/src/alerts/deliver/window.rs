@@ -95,7 +95,7 @@ impl Window {
         let letter = letter.filter(|_| cause > self.cursor.cause);
         let state = match &letter {
             Some(letter) => {
-                self.turns.enter(lsn, &letter.alert, &letter.agent);
+                self.turns.enter(lsn, letter.alert, &letter.agent);
                 State::Waiting
             }
             None => State::Settled,
@@ -109,34 +109,34 @@ impl Window {
     }
 
     /// The next letter to try, which is then under way; none of an alert that is `blocked`.
-    pub fn next_letter(&mut self, blocked: impl Fn(&str) -> bool) -> Option<(Lsn, Letter)> {
+    pub fn next_letter(&mut self, blocked: impl Fn(u64) -> bool) -> Option<(Lsn, Letter)> {
         let at = self.next(blocked)?;
         let slot = &mut self.slots[at];
         slot.state = State::UnderWay;
         let letter = slot.letter.clone()?;
         self.under_way += 1;
-        self.turns.begin(&letter.alert);
+        self.turns.begin(letter.alert);
         self.probe = self.troubled.then_some(slot.lsn);
         Some((slot.lsn, letter))
     }
 
-    fn next(&self, blocked: impl Fn(&str) -> bool) -> Option<usize> {
+    fn next(&self, blocked: impl Fn(u64) -> bool) -> Option<usize> {
         let is_free =
-            |at: &usize| self.slots[*at].letter.as_ref().is_some_and(|letter| !blocked(&letter.alert));
+            |at: &usize| self.slots[*at].letter.as_ref().is_some_and(|letter| !blocked(letter.alert));
         if !self.troubled {
             let has_room = self.under_way < self.bounds.in_flight;
             return self.turns.ready().filter(|_| has_room).filter_map(|lsn| self.at(lsn)).find(is_free);
         }
         let is_ready = |at: &usize| {
             let Slot { lsn, letter, .. } = &self.slots[*at];
-            letter.as_ref().is_some_and(|letter| self.turns.is_ready(*lsn, &letter.alert))
+            letter.as_ref().is_some_and(|letter| self.turns.is_ready(*lsn, letter.alert))
         };
         (0..self.slots.len()).filter(|_| self.under_way == 0).filter(is_ready).find(is_free)
     }
 
     /// Whether a letter of this alert is under way.
     #[must_use]
-    pub fn is_under_way(&self, alert: &str) -> bool {
+    pub fn is_under_way(&self, alert: u64) -> bool {
         let oldest = self.turns.of_alert(alert).next().and_then(|lsn| self.at(lsn));
         oldest.is_some_and(|at| self.slots[at].state == State::UnderWay)
     }
@@ -148,7 +148,7 @@ impl Window {
     }
 
     /// Waiting letters of this alert are not needed any more.
-    pub fn supersede(&mut self, alert: &str) {
+    pub fn supersede(&mut self, alert: u64) {
         let open = self.turns.of_alert(alert).filter_map(|lsn| self.at(lsn));
         let waiting: Vec<usize> = open.filter(|&at| self.slots[at].state == State::Waiting).collect();
         waiting.into_iter().for_each(|at| self.settle(at));
@@ -174,7 +174,7 @@ impl Window {
         {
             slot.state = State::Waiting;
             self.under_way -= 1;
-            self.turns.again(&letter.alert);
+            self.turns.again(letter.alert);
         }
         self.troubled = true;
     }
@@ -209,7 +209,7 @@ impl Window {
         let before = std::mem::replace(&mut slot.state, State::Settled);
         self.under_way -= usize::from(before == State::UnderWay);
         if let Some(letter) = slot.letter.as_ref().filter(|_| before != State::Settled) {
-            self.turns.leave(slot.lsn, &letter.alert, &letter.agent);
+            self.turns.leave(slot.lsn, letter.alert, &letter.agent);
         }
     }
 
@@ -224,9 +224,14 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { in_flight: 4, slots: 8 };
 
+    /// The id of an alert that has a name here.
+    fn id(name: &str) -> u64 {
+        name.bytes().fold(0, |id, byte| id << 8 | u64::from(byte))
+    }
+
     /// Of an alert whose name ends with its agent's.
     fn letter(alert: &str) -> Option<Letter> {
-        Some(Letter::of(alert, &alert[alert.len() - 1..]))
+        Some(Letter::of(id(alert), &alert[alert.len() - 1..]))
     }
 
     /// Changes of these alerts, each the only one of its cause.
@@ -272,9 +277,9 @@ mod tests {
     #[test]
     fn an_alert_that_is_blocked_waits_and_no_other_for_it() {
         let mut window = window(&["a", "b"]);
-        assert_eq!(window.next_letter(|alert| alert == "a").map(|(lsn, _)| lsn), Some(Lsn(2)));
-        assert!(window.is_under_way("b") && !window.is_under_way("a"));
-        assert_eq!(window.next_letter(|alert| alert == "a"), None);
+        assert_eq!(window.next_letter(|alert| alert == id("a")).map(|(lsn, _)| lsn), Some(Lsn(2)));
+        assert!(window.is_under_way(id("b")) && !window.is_under_way(id("a")));
+        assert_eq!(window.next_letter(|alert| alert == id("a")), None);
         assert_eq!(under_way(&mut window), [1]);
     }
 
@@ -283,10 +288,10 @@ mod tests {
         let mut window = window(&["a", "b"]);
         assert_eq!(under_way(&mut window), [1, 2]);
         window.settled(Lsn(2));
-        window.supersede("a");
+        window.supersede(id("a"));
         assert!(window.is_open(), "what is under way is not");
         window.failed(Lsn(1));
-        window.supersede("a");
+        window.supersede(id("a"));
         assert!(!window.is_open() && !window.is_troubled());
         assert!(window.advance() && window.is_empty());
     }

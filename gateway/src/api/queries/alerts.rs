@@ -4,12 +4,9 @@ use super::{
     Answers,
     status::{Standing, count},
 };
-use crate::{
-    alerts::describe::{bilingual, severity},
-    api::{
-        metrics::{Figure, FigureValue, Metric, MetricKind},
-        types::{OutputStatus, Rule},
-    },
+use crate::api::{
+    metrics::{Figure, FigureValue, Metric, MetricKind},
+    types::{OutputStatus, Rule},
 };
 use std::sync::{Arc, atomic::Ordering};
 
@@ -19,8 +16,8 @@ impl Answers {
             id: rule.id.clone(),
             version: rule.version,
             class: rule.class.clone(),
-            severity: severity(rule.severity),
-            title: bilingual(&rule.title),
+            severity: rule.severity.into(),
+            title: (&rule.title).into(),
             source: rule.source.clone(),
             // Numbers and names always serialise.
             when: serde_json::to_value(&rule.when).unwrap_or_default(),
@@ -31,7 +28,7 @@ impl Answers {
     }
 
     pub(super) fn outputs_now(&self) -> Vec<OutputStatus> {
-        self.alerting.outputs.iter().map(|output| output.snapshot()).collect()
+        self.alerting.outputs.iter().map(|output| output.snapshot().into()).collect()
     }
 
     fn oldest_undelivered(&self) -> Metric {

@@ -238,7 +238,7 @@ impl Backend for Answers {
         // Alerts are listed under the lock by which they enter the list: few at a time may.
         Box::pin(async move {
             let list = Arc::clone(&self.alerting.list);
-            self.queries.run(move || list.page(&query)).await
+            self.queries.run(move || AlertPage::from(&list.page(&query.into()))).await
         })
     }
 

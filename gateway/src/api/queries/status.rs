@@ -2,10 +2,11 @@
 
 use super::{Answers, ledger::totals_of, quarantine, sinks};
 use crate::{
+    alerts::list::Firing,
     api::{
         ApiError,
         metrics::{Figure, FigureValue, Metric, MetricKind},
-        types::{FiringCounts, Instant as At, JournalStatus, LaneStatus, QuarantineStatus, Status},
+        types::{Instant as At, JournalStatus, LaneStatus, QuarantineStatus, Status},
     },
     intake::Role,
 };
@@ -46,7 +47,7 @@ impl Rate {
 #[derive(Debug)]
 pub(super) struct Standing {
     quarantine: QuarantineStatus,
-    pub(super) firing: FiringCounts,
+    pub(super) firing: Firing,
     /// Open alerts that the list had no room for, over time.
     pub(super) forgotten: u64,
 }
@@ -114,7 +115,7 @@ impl Answers {
             quarantined_by_reason: refused_of(counters),
             quarantine: standing.quarantine.clone(),
             retired: self.retired_now(),
-            alerts: standing.firing,
+            alerts: standing.firing.into(),
             outputs: self.outputs_now(),
             over_share: self.over_share_now(),
         })

@@ -165,15 +165,15 @@ impl Scene {
 
     fn step(&mut self) {
         match self.delivery.next(self.now_ms, |_| false) {
-            Action::Read => {
+            Action::Do(Task::Read) => {
                 // As the output does: marked as seen before the read. The end of the log rings until it is seen.
                 self.rings &= self.ended;
                 let found = self.read_log();
                 self.delivery.handle(self.now_ms, Event::Read(found));
             }
-            Action::Attempt { lsn, letter } => {
+            Action::Do(Task::Attempt { lsn, letter }) => {
                 assert!(!self.under_way.contains(&lsn) && !self.settled.contains(&lsn), "{lsn} goes twice");
-                let alert = |lsn: &Lsn| self.change(*lsn).0.to_string();
+                let alert = |lsn: &Lsn| u64::from(self.change(*lsn).0);
                 assert!(
                     self.under_way.iter().all(|other| alert(other) != letter.alert),
                     "two of one alert are under way"
@@ -186,7 +186,7 @@ impl Scene {
                 );
                 self.under_way.push(lsn);
             }
-            Action::Save(cursor) => {
+            Action::Do(Task::Save(cursor)) => {
                 let mut passed = (1..=cursor.hint.0).map(Lsn).filter(|lsn| self.change(*lsn).1);
                 assert!(passed.all(|lsn| self.settled.contains(&lsn)), "{cursor:?} passes what nobody has");
                 self.saved = cursor;
@@ -210,7 +210,7 @@ impl Scene {
         let Some(&(alert, announced)) = self.log[..self.written].get(self.read) else { return Found::End };
         self.read += 1;
         let lsn = Lsn(self.read as u64);
-        let letter = announced.then(|| Letter::of(&alert.to_string(), &(alert % 3).to_string()));
+        let letter = announced.then(|| Letter::of(alert.into(), &(alert % 3).to_string()));
         Found::Change { lsn, cause: lsn.0, last: true, letter }
     }
 
@@ -331,10 +331,10 @@ fn a_log_that_cannot_be_read_is_tried_again_and_shown() {
     scene.make(Move::Step);
     scene.make(Move::Step);
     assert_eq!(scene.waits, Some(Some(READ_AGAIN_MS)));
-    assert_eq!(scene.delivery.health().state, OutputState::Retrying);
+    assert_eq!(scene.delivery.health().state, State::Retrying);
     scene.make(Move::Pass);
     scene.make(Move::Step);
-    assert_eq!(scene.delivery.health().state, OutputState::Running);
+    assert_eq!(scene.delivery.health().state, State::Running);
     assert!(scene.ends_well());
 }
 

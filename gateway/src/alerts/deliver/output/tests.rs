@@ -56,11 +56,13 @@ fn source(site: &Site) -> Source {
         from_cause: 0,
         cause_max: u64::MAX,
         data_dir: site.dir.path().into(),
+        encode: |alert| alert.idempotency_key().into(),
     }
 }
 
 /// The output of all these tests.
-const DUTY: Named<'_> = Named { name: "duty", kind: OutputKind::Webhook, limits: Limits::with_in_flight(4) };
+const DUTY: Named<'_> =
+    Named { name: "duty", kind: status::Kind::Webhook, limits: Limits::with_in_flight(4) };
 
 fn begin(site: &Site, receiver: &Arc<Scripted>) -> Handle {
     let receiver = Arc::clone(receiver);
@@ -100,7 +102,7 @@ fn raises_and_ends_arrive_in_their_order_whatever_fails_in_between() {
     }
     await_passed(&handle, 18);
     let status = handle.status().snapshot();
-    assert_eq!((status.delivered, status.failed, status.lag), (11, 1, 0));
+    assert_eq!((status.delivered, status.failed, status.lag_records), (11, 1, 0));
     let mut by_alert: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for key in receiver.taken() {
         let (alert, state) = key.split_once('-').unwrap();
@@ -126,7 +128,7 @@ fn a_restart_repeats_what_was_not_taken_and_nothing_that_was() {
         .extend(std::iter::repeat_with(|| Outcome::Held { words: "302 elsewhere".into() }).take(1));
     site.log.write(2, &[change(2, Phase::Firing), change(3, Phase::Firing)]).unwrap();
     let begun = Moment::now();
-    while handle.status().snapshot().state != OutputState::Held {
+    while handle.status().snapshot().state != State::Held {
         assert!(begun.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -254,7 +256,7 @@ fn an_alert_log_that_cannot_be_read_for_a_while_ends_no_output() {
     let receiver = Arc::new(Scripted::default());
     let handle = begin(&site, &receiver);
     let begun = Moment::now();
-    while handle.status().snapshot().state != OutputState::Retrying {
+    while handle.status().snapshot().state != State::Retrying {
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", handle.status().snapshot());
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -1,7 +1,7 @@
 //! Every interleaving of a small model of both queues, restarts included, and drawn ones with the real limits.
 
 use super::*;
-use crate::alerts::deliver::{Letter, Outcome, delivery::Action as Step};
+use crate::alerts::deliver::{Letter, Outcome};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 
@@ -127,18 +127,18 @@ impl Scene {
             Outcome::Later { words: String::new(), retry_after_s: None }
         };
         self.waits = None;
-        let alert = self.change(lsn).0.to_string();
-        self.queues.finished(self.now_ms, queue, &alert, Event::Finished { lsn, outcome, random: 0 });
+        let alert = self.change(lsn).0.into();
+        self.queues.finished(self.now_ms, queue, alert, Event::Finished { lsn, outcome, random: 0 });
     }
 
     fn step(&mut self) {
         match self.queues.next(self.now_ms) {
-            Action::For(queue, Step::Read) => {
+            Action::For(queue, Task::Read) => {
                 let found = self.read_log(queue);
                 self.queues.handle(self.now_ms, queue, Event::Read(found));
             }
-            Action::For(queue, Step::Attempt { lsn, letter }) => self.attempt(queue, lsn, &letter),
-            Action::For(queue, Step::Save(cursor)) => {
+            Action::For(queue, Task::Attempt { lsn, letter }) => self.attempt(queue, lsn, &letter),
+            Action::For(queue, Task::Save(cursor)) => {
                 let mut passed =
                     (1..=cursor.hint.0).map(Lsn).filter(|lsn| self.change(*lsn).1.queue() == Some(queue));
                 assert!(
@@ -147,7 +147,6 @@ impl Scene {
                 );
                 self.saved[queue.at()] = cursor;
             }
-            Action::For(_, other) => panic!("{other:?} is for both"),
             Action::Wait { until_ms } => {
                 self.waits = Some(until_ms);
                 self.check_that_nothing_live_waits_for_what_is_old();
@@ -158,7 +157,7 @@ impl Scene {
 
     fn attempt(&mut self, queue: Queue, lsn: Lsn, letter: &Letter) {
         let (alert, kind) = self.change(lsn);
-        assert_eq!((letter.alert.as_str(), Some(queue)), (alert.to_string().as_str(), kind.queue()));
+        assert_eq!((letter.alert, Some(queue)), (alert.into(), kind.queue()));
         let mut others = self.under_way.iter().map(|(_, other)| *other);
         assert!(others.all(|other| self.change(other).0 != alert), "two of one alert are under way");
         if !self.settled.contains(&lsn) {
@@ -187,7 +186,7 @@ impl Scene {
         let letter = kind.queue().map(|of| Letter {
             live: of == Queue::Live,
             raises: matches!(kind, Raise | OldRaise),
-            ..Letter::of(&alert.to_string(), &(alert % 3).to_string())
+            ..Letter::of(alert.into(), &(alert % 3).to_string())
         });
         Found::Change { lsn, cause: lsn.0, last: true, letter }
     }
@@ -298,10 +297,10 @@ fn a_backlog_of_old_alerts_that_nobody_answers_delays_no_live_one() {
 fn what_is_remembered_of_alerts_that_went_live_is_bounded() {
     let mut queues = Queues::new(Limits::with_in_flight(4), [Cursor::default(); 2]);
     for lsn in 1..=WENT_LIVE_MAX as u64 + 10 {
-        queues.goes_live(Lsn(lsn), &lsn.to_string());
+        queues.goes_live(Lsn(lsn), lsn);
     }
     assert_eq!((queues.went_live.len(), queues.in_order.len()), (WENT_LIVE_MAX, WENT_LIVE_MAX));
-    assert!(!queues.went_live.contains_key("10") && queues.went_live.contains_key("11"));
+    assert!(!queues.went_live.contains_key(&10) && queues.went_live.contains_key(&11));
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
