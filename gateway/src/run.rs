@@ -176,7 +176,7 @@ impl Gateway {
         let (alert_bell, alert_bell_heard) = watch::channel(disk.alerts.head());
         let source = deliver::Source {
             tail: disk.alerts.subscribe(),
-            bell: alert_bell_heard,
+            newest: alert_bell_heard,
             from_cause: disk.from.0,
             cause_max: disk.cause_max,
             data_dir: config.data_dir.clone(),

@@ -16,7 +16,7 @@ use hunhe_gateway_core::{
 use hunhe_proto::class::Class;
 use std::sync::Arc;
 
-/// Knows what a change's indices stand for.
+/// Resolves a change's indices.
 #[derive(Debug, Clone)]
 pub struct Describer {
     registry: Arc<Registry>,
@@ -92,7 +92,7 @@ impl Describer {
     }
 }
 
-/// What the rule compared with what.
+/// What the rule compared.
 struct Measured {
     channel: Option<String>,
     value: Option<f64>,
@@ -153,7 +153,7 @@ impl Measured {
             }
             When::Bits { bits } => {
                 let word = u32::try_from(change.value).unwrap_or(0);
-                // What is over is no longer in the word, and which of the rule's bits it was is not told.
+                // The bit that cleared is no longer in the word, and the change does not name it.
                 if over {
                     Finding::Bits { title: &rule.title, bits: 0 }
                 } else {
@@ -166,7 +166,7 @@ impl Measured {
             When::SilentShare { silent_share, .. } => {
                 Finding::ManySilent { agent, devices: change.value, share: *silent_share }
             }
-            // Over is what was not seen again.
+            // It ends when it was not seen again.
             When::NewOutboxes { .. } | When::FoldedMissing { .. } | When::Refused { .. } if over => {
                 Finding::Conduct { title, rule: &rule.title }
             }

@@ -1,6 +1,6 @@
 //! The alert log's reading end: one change after the other, and when a cause is complete.
 //!
-//! What cannot be read is reported and passed: a damaged record must not hold back the alerts behind it.
+//! What cannot be read is reported and skipped: a damaged record must not hold back the alerts behind it.
 
 use super::{
     Alert,
@@ -20,7 +20,7 @@ pub struct Entry {
     pub cause: u64,
     /// Is it the last change of its cause?
     pub last: bool,
-    /// What it says.
+    /// The alert after it.
     pub alert: Alert,
 }
 
@@ -38,7 +38,7 @@ pub enum Step {
         /// Is it the last change of its cause?
         last: bool,
     },
-    /// Records up to this one cannot be had any more: damaged, or released at the log's limit.
+    /// Records up to this one cannot be read any more: damaged, or released at the log's limit.
     Lost {
         /// The last of them.
         last: Lsn,

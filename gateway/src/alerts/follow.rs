@@ -1,7 +1,7 @@
-//! The thread that follows the alert log into the list and the live stream. It ends with the log.
+//! The thread that reads the alert log into the list, and announces each change. It ends with the log.
 //!
-//! A log that cannot be read is opened again each [`AGAIN`], behind what was taken last; until that works the gateway is not
-//! ready, and the failures are counted. A panic over one change passes it.
+//! A log that cannot be read is opened again each [`AGAIN`], behind the last change that was read. Until that works the
+//! gateway is not ready, and the failures are counted. A panic over one change skips that change.
 
 use super::{
     Alert,
@@ -31,8 +31,8 @@ pub(crate) type Announce = Box<dyn FnMut(&Alert) + Send>;
 /// Alerts by their ids.
 pub type ById = BTreeMap<u64, Alert>;
 
-/// Starts it. What is in the log already is read before it returns, and is not announced: it is history. Answers what
-/// stands there and is not `known` to the lane.
+/// Starts it. What is in the log already is read before it returns, and is not announced: it is history. Answers the open
+/// alerts in the log that are not `known` to the lane.
 ///
 /// # Errors
 /// Where the log cannot be read, or no thread is to be had.
@@ -46,7 +46,7 @@ pub(crate) fn follow(
     let mut feed = Feed::open(tail.clone(), Lsn::NONE)?;
     let mut unknown = ById::new();
     take(&mut feed, |entry| {
-        // Not asked of the list: that has its bounds.
+        // Not taken from the list: that has its bounds.
         let id = entry.alert.id;
         if entry.alert.phase == Phase::Resolved {
             unknown.remove(&id);
@@ -62,7 +62,7 @@ pub(crate) fn follow(
         list,
         announce,
         figures,
-        said: Repeats::default(),
+        logged: Repeats::default(),
     };
     let thread = move || {
         let begun = Instant::now();
@@ -79,7 +79,7 @@ struct Follower {
     list: Arc<AlertList>,
     announce: Announce,
     figures: Arc<Figures>,
-    said: Repeats,
+    logged: Repeats,
 }
 
 impl Follower {
@@ -98,7 +98,7 @@ impl Follower {
         self.figures.follower_failures.fetch_add(1, Relaxed);
         self.figures.unfollowed.store(true, Relaxed);
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        if let Some(repeats) = self.said.due(now_ms) {
+        if let Some(repeats) = self.logged.due(now_ms) {
             tracing::error!(
                 error = failed,
                 repeats,
@@ -126,7 +126,8 @@ impl Follower {
     }
 }
 
-/// All that was raised behind record `at`, over since or not: outputs may have delivered the raise and not its end.
+/// All that was raised behind record `at`, whether or not it has ended since: outputs may have delivered the raise and not
+/// its end.
 ///
 /// # Errors
 /// Where the log cannot be read.
@@ -140,7 +141,7 @@ pub(crate) fn raised_behind(tail: Tail, at: Lsn) -> Result<ById, ReadError> {
     Ok(raised)
 }
 
-fn take(feed: &mut Feed, mut heard: impl FnMut(Entry)) -> Result<(), ReadError> {
+fn take(feed: &mut Feed, mut each: impl FnMut(Entry)) -> Result<(), ReadError> {
     loop {
         match feed.step()? {
             Step::CaughtUp => return Ok(()),
@@ -148,7 +149,7 @@ fn take(feed: &mut Feed, mut heard: impl FnMut(Entry)) -> Result<(), ReadError> 
             Step::Lost { records, .. } => {
                 tracing::error!(records, "records of the alert log cannot be read");
             }
-            Step::Entry(entry) => heard(*entry),
+            Step::Entry(entry) => each(*entry),
         }
     }
 }
@@ -199,7 +200,7 @@ mod tests {
             list: Arc::clone(&list),
             announce: Box::new(|_| {}),
             figures: Arc::clone(&figures),
-            said: Repeats::default(),
+            logged: Repeats::default(),
         };
         let (there, away) = (site.dir.path().join("alerts"), site.dir.path().join("away"));
         std::fs::rename(&there, &away).unwrap();

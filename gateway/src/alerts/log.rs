@@ -39,7 +39,7 @@ pub struct Figures {
     pub bytes: AtomicU64,
     /// Changes released before every output had passed them, or that could not be written at all.
     pub dropped: AtomicU64,
-    /// How often the follower of the page and the lists could not read the log, and began anew.
+    /// How often the follower could not read the log, and opened it again.
     pub follower_failures: AtomicU64,
     /// Whether it cannot read it now.
     pub unfollowed: AtomicBool,
@@ -50,8 +50,8 @@ pub struct AlertLog {
     log: Writer,
     describer: Describer,
     figures: Arc<Figures>,
-    bell: watch::Sender<Lsn>,
-    /// The record up to which every output is done.
+    newest: watch::Sender<Lsn>,
+    /// The record that every output has passed.
     done: Box<dyn Fn() -> Lsn + Send>,
     stalled: Arc<StalledOutputs>,
     /// Room for one record.
@@ -59,17 +59,17 @@ pub struct AlertLog {
 }
 
 impl AlertLog {
-    /// Takes an opened log, cut to where the lane begins. `bell` is rung with the newest record.
+    /// Takes an opened log, cut to where the lane begins. `newest` gets the newest record.
     #[must_use]
     pub fn new(
         log: Writer,
         describer: Describer,
         figures: Arc<Figures>,
-        bell: watch::Sender<Lsn>,
+        newest: watch::Sender<Lsn>,
         done: Box<dyn Fn() -> Lsn + Send>,
     ) -> Self {
         figures.bytes.store(log.bytes_on_disk(), Relaxed);
-        Self { log, describer, figures, bell, done, stalled: Arc::default(), bytes: Vec::new() }
+        Self { log, describer, figures, newest, done, stalled: Arc::default(), bytes: Vec::new() }
     }
 
     /// Writes all changes of one cause, and lets readers see them.
@@ -81,7 +81,7 @@ impl AlertLog {
         self.write_all(cause, changes.iter().map(|change| describer.describe(change)))
     }
 
-    /// Writes the alert that follows from an output's change; answers which one ended.
+    /// Writes the alert that follows from an output's change; answers the id of one that ended.
     ///
     /// # Errors
     /// Where the disk refuses: final.
@@ -121,7 +121,7 @@ impl AlertLog {
         }
         let head = self.log.flush()?;
         self.figures.bytes.store(self.log.bytes_on_disk(), Relaxed);
-        self.bell.send_replace(head);
+        self.newest.send_replace(head);
         Ok(())
     }
 
@@ -192,7 +192,7 @@ impl AlertLog {
     }
 }
 
-/// Its end, in words that say why.
+/// Its end, with the reason in its text.
 fn withdrawn(alert: Alert, at_ms: i64) -> Alert {
     let Alert { title, .. } = &alert;
     let text = Text {

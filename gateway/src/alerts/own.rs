@@ -1,4 +1,4 @@
-//! Alerts about the gateway itself: an output of alerts that makes no progress. The watch (`deliver::watchdog`) finds it and
+//! Alerts about the gateway itself: an output of alerts that makes no progress. The watchdog (`deliver::watchdog`) finds it and
 //! journals it; the lane's thread writes the alert, so that a replay raises and ends the same one under the same id.
 //!
 //! Nothing here is about a device: agent and operator are [`NAME`], and the text names the output as configured.
@@ -33,7 +33,7 @@ impl StalledOutputs {
         self.lock().clone()
     }
 
-    /// Takes over what stands in the alert log at a start, out of what the lane does not know.
+    /// Takes over its open alerts at a start, out of those in the alert log that the lane does not know.
     pub fn take_over(&self, standing: &mut ById) {
         let own: Vec<u64> =
             standing.iter().filter(|(_, alert)| alert.output.is_some()).map(|(&id, _)| id).collect();
@@ -50,7 +50,7 @@ impl StalledOutputs {
         self.lock().iter().map(|(name, &since_ms)| id_of(name, since_ms)).collect()
     }
 
-    /// The alert that follows from a change; none where it stands so already.
+    /// The alert that follows from a change; none where the change is known already.
     pub(super) fn take(&self, change: OutputChange<'_>, at_ms: i64) -> Option<Alert> {
         let mut open = self.lock();
         let since_ms = match (change.stalled, open.get(change.name)) {

@@ -33,7 +33,7 @@ pub(super) enum Finding<'a> {
         /// The threshold.
         share: f64,
     },
-    /// A device reports from outboxes that nobody had heard of.
+    /// A device reports from outboxes that were unknown before.
     NewOutboxes {
         /// The class's.
         title: &'a Text,
@@ -42,7 +42,7 @@ pub(super) enum Finding<'a> {
         /// The threshold.
         most: u32,
     },
-    /// An outbox gave way to another.
+    /// An outbox was replaced by another.
     FoldedMissing {
         /// The class's.
         title: &'a Text,
@@ -98,7 +98,7 @@ pub(super) fn line(
     }
 }
 
-/// District and zone; a zone that is named after its district says both.
+/// District and zone; the name of a zone that begins with its district's stands for both.
 fn place(district: Option<String>, zone: Option<String>) -> String {
     match (district, zone) {
         (Some(district), Some(zone)) if !zone.starts_with(&district) => format!("{district} · {zone}"),
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raise_and_its_end_read_as_people_would_say_them() {
+    fn a_raise_and_its_end_have_place_value_and_threshold() {
         let (district, zone) = (text("铁西区", "Tiexi District"), text("铁西站", "Station Tiexi"));
         let methane = text("甲烷", "Methane");
         let level = |value, sign, threshold| {
@@ -300,29 +300,29 @@ mod tests {
     }
 
     #[test]
-    fn silence_tells_how_long_and_from_when_it_is_news() {
+    fn silence_shows_its_length_and_its_threshold() {
         let title = text("燃气场站泄漏探测器", "Station gas detector");
         let silent = Finding::Silent { title: &title, seconds: 7_512, after_s: 300 };
-        let said = line(Some(&text("铁西区", "Tiexi District")), None, &silent, Phase::Firing);
-        assert_eq!(said.zh, "铁西区：燃气场站泄漏探测器静默 2 小时 5 分，阈值 5 分");
-        assert_eq!(said.en, "Tiexi District: Station gas detector silent for 2 h 5 min, threshold 5 min");
+        let found = line(Some(&text("铁西区", "Tiexi District")), None, &silent, Phase::Firing);
+        assert_eq!(found.zh, "铁西区：燃气场站泄漏探测器静默 2 小时 5 分，阈值 5 分");
+        assert_eq!(found.en, "Tiexi District: Station gas detector silent for 2 h 5 min, threshold 5 min");
         let many = Finding::ManySilent { agent: "c-gas-3", devices: 57, share: 0.8 };
-        let said = line(None, None, &many, Phase::Firing);
-        assert_eq!(said.zh, "集中器 c-gas-3 下 57 台设备静默，阈值 80 %");
-        assert_eq!(said.en, "57 devices behind c-gas-3 silent, threshold 80 %");
+        let found = line(None, None, &many, Phase::Firing);
+        assert_eq!(found.zh, "集中器 c-gas-3 下 57 台设备静默，阈值 80 %");
+        assert_eq!(found.en, "57 devices behind c-gas-3 silent, threshold 80 %");
     }
 
     #[test]
-    fn how_a_device_reports_is_told_with_what_it_may_mean() {
+    fn conduct_of_a_device_is_described_with_what_it_may_mean() {
         let title = text("燃气表", "Gas meter");
         let many = Finding::NewOutboxes { title: &title, outboxes: 9, most: 8 };
-        let said = line(None, None, &many, Phase::Firing);
-        assert_eq!(said.zh, "燃气表一小时内启用 9 个新的发送缓存，阈值 8，可能有人冒充该设备");
+        let found = line(None, None, &many, Phase::Firing);
+        assert_eq!(found.zh, "燃气表一小时内启用 9 个新的发送缓存，阈值 8，可能有人冒充该设备");
         let en = "Gas meter reports from 9 new outboxes within an hour, threshold 8: somebody may pose as it";
-        assert_eq!(said.en, en);
+        assert_eq!(found.en, en);
         let folded = Finding::FoldedMissing { title: &title, samples: 12 };
-        let said = line(None, None, &folded, Phase::Firing);
-        assert_eq!(said.en, "Gas meter has too many outboxes: one gave way with 12 samples still to come");
+        let found = line(None, None, &folded, Phase::Firing);
+        assert_eq!(found.en, "Gas meter has too many outboxes: one gave way with 12 samples still to come");
         let rule = text("序号不可信", "Implausible sequence numbers");
         let over = line(None, None, &Finding::Conduct { title: &title, rule: &rule }, Phase::Resolved);
         assert_eq!(over.zh, "燃气表：序号不可信，已恢复");
@@ -333,9 +333,9 @@ mod tests {
     fn bits_are_named_each() {
         let title = text("燃气表", "Gas meter");
         let bits = Finding::Bits { title: &title, bits: 0x8 | 0x8000_0000 };
-        let said = line(None, None, &bits, Phase::Firing);
-        assert_eq!(said.zh, "燃气表，磁场干扰、厂商位 31");
-        assert_eq!(said.en, "Gas meter, magnetic tamper, vendor bit 31");
+        let found = line(None, None, &bits, Phase::Firing);
+        assert_eq!(found.zh, "燃气表，磁场干扰、厂商位 31");
+        assert_eq!(found.en, "Gas meter, magnetic tamper, vendor bit 31");
         let rule = text("电池电量低", "Battery low");
         let over = line(None, None, &Finding::Bits { title: &rule, bits: 0 }, Phase::Resolved);
         assert_eq!((over.zh.as_str(), over.en.as_str()), ("电池电量低，已恢复", "Battery low, resolved"));

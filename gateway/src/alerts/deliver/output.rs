@@ -1,11 +1,11 @@
-//! An output's thread: does what [`Queues`] says, and reports what came of it. It reads the alert log for each queue, keeps
-//! attempts under way, saves the cursors and sleeps; it decides nothing.
+//! An output's thread: carries out what [`Queues`] decides, and reports the result. It reads the alert log for each queue,
+//! keeps attempts under way, saves the cursors and sleeps; it decides nothing.
 //!
 //! An attempt that panics counts as one that failed. A log that cannot be read is opened again. A failure that repeats is
 //! logged once a minute.
 
 use super::{
-    Encode, Handle, Letter, Outcome, Receiver, Source,
+    Encode, Handle, Notification, Outcome, Receiver, Source,
     delivery::{Event, Found, Task},
     open_cursor,
     queues::{Action, Limits, Queue, Queues},
@@ -34,7 +34,7 @@ use tokio::{
     time::Instant,
 };
 
-/// Steps between two looks at sockets: a long stretch of changes without a letter must not starve them.
+/// Steps between two looks at sockets: a long stretch of changes without a notification must not starve them.
 const STEPS_AT_ONCE: u32 = 64;
 
 /// What an output is called, and how much of it is under way at once.
@@ -86,10 +86,10 @@ pub(super) fn start<R: Receiver>(
         attempts: JoinSet::new(),
         under_way: HashMap::new(),
         encode: source.encode,
-        bell: source.bell,
-        bell_is_gone: false,
+        newest: source.newest,
+        log_ended: false,
         begun: Instant::now(),
-        said: Said::default(),
+        logged: Logged::default(),
     };
     let thread = std::thread::Builder::new().name(format!("alerts-{name}")).spawn({
         let status = Arc::clone(&status);
@@ -156,7 +156,7 @@ impl Log {
 
 /// Failures that may repeat, by kind.
 #[derive(Default)]
-struct Said {
+struct Logged {
     later: Repeats,
     held: Repeats,
     refused: Repeats,
@@ -190,10 +190,10 @@ struct Output<R> {
     attempts: JoinSet<Outcome>,
     under_way: HashMap<Id, Attempt>,
     encode: Encode,
-    bell: watch::Receiver<Lsn>,
-    bell_is_gone: bool,
+    newest: watch::Receiver<Lsn>,
+    log_ended: bool,
     begun: Instant,
-    said: Said,
+    logged: Logged,
 }
 
 impl<R: Receiver> Output<R> {
@@ -231,7 +231,7 @@ impl<R: Receiver> Output<R> {
                 let found = self.read(queue);
                 self.queues.handle(self.now_ms(), queue, Event::Read(found));
             }
-            Task::Attempt { lsn, letter } => self.attempt(queue, lsn, letter),
+            Task::Attempt { lsn, notification } => self.attempt(queue, lsn, notification),
             Task::Save(cursor) => self.save(queue, cursor),
         }
     }
@@ -246,12 +246,12 @@ impl<R: Receiver> Output<R> {
             }
             Ok(Step::Entry(entry)) => {
                 let Entry { lsn, cause, last, alert } = *entry;
-                let letter = Letter::new(alert, self.encode);
-                Found::Change { lsn, cause, last, letter: Some(letter) }
+                let notification = Notification::new(alert, self.encode);
+                Found::Change { lsn, cause, last, notification: Some(notification) }
             }
-            Ok(Step::Other { lsn, cause, last }) => Found::Change { lsn, cause, last, letter: None },
+            Ok(Step::Other { lsn, cause, last }) => Found::Change { lsn, cause, last, notification: None },
             Err(error) => {
-                if let Some(repeats) = self.said.unreadable.due(self.now_ms()) {
+                if let Some(repeats) = self.logged.unreadable.due(self.now_ms()) {
                     tracing::error!(
                         output = self.status.name(),
                         %error,
@@ -259,7 +259,7 @@ impl<R: Receiver> Output<R> {
                         "the alert log cannot be read: trying again"
                     );
                 }
-                Found::Failed { words: format!("the alert log cannot be read: {error}") }
+                Found::Failed { reason: format!("the alert log cannot be read: {error}") }
             }
         }
     }
@@ -277,11 +277,11 @@ impl<R: Receiver> Output<R> {
         }
     }
 
-    fn attempt(&mut self, queue: Queue, lsn: Lsn, letter: Letter) {
+    fn attempt(&mut self, queue: Queue, lsn: Lsn, notification: Notification) {
         self.status.attempted();
         let receiver = Arc::clone(&self.receiver);
-        let attempt = Attempt { queue, lsn, alert: letter.alert, key: letter.key.clone() };
-        let task = self.attempts.spawn(async move { receiver.attempt(letter).await });
+        let attempt = Attempt { queue, lsn, alert: notification.alert, key: notification.key.clone() };
+        let task = self.attempts.spawn(async move { receiver.attempt(notification).await });
         self.under_way.insert(task.id(), attempt);
     }
 
@@ -289,10 +289,10 @@ impl<R: Receiver> Output<R> {
         let until = until_ms.map(|at| self.begun + Duration::from_millis(at));
         tokio::select! {
             Some(done) = self.attempts.join_next_with_id() => ended(done),
-            // Marked as heard before the log is read: what comes in between rings again.
-            rung = self.bell.changed(), if !self.bell_is_gone => {
-                self.bell_is_gone = rung.is_err();
-                Woken::Both(if self.bell_is_gone { Event::LogEnded } else { Event::Rang })
+            // Marked as seen before the log is read: what is written in between is seen next.
+            changed = self.newest.changed(), if !self.log_ended => {
+                self.log_ended = changed.is_err();
+                Woken::Both(if self.log_ended { Event::LogEnded } else { Event::Grown })
             }
             () = sleep_until(until) => Woken::ByTime,
             _ = stopped.wait_for(|stop| *stop) => Woken::Both(Event::Stop),
@@ -310,22 +310,22 @@ impl<R: Receiver> Output<R> {
         let (output, now_ms) = (self.status.name(), self.now_ms());
         match outcome {
             Outcome::Taken => self.status.delivered(),
-            Outcome::Refused { words } => {
+            Outcome::Refused { reason } => {
                 self.status.refused();
-                if let Some(repeats) = self.said.refused.due(now_ms) {
-                    tracing::error!(output, key, words, repeats, "an alert was refused: not delivered");
+                if let Some(repeats) = self.logged.refused.due(now_ms) {
+                    tracing::error!(output, key, reason, repeats, "an alert was refused: not delivered");
                 }
             }
-            Outcome::Later { words, .. } => {
-                if let Some(repeats) = self.said.later.due(now_ms) {
-                    tracing::warn!(output, words, repeats, "an alert was not taken: trying again");
+            Outcome::Later { reason, .. } => {
+                if let Some(repeats) = self.logged.later.due(now_ms) {
+                    tracing::warn!(output, reason, repeats, "an alert was not taken: trying again");
                 }
             }
-            Outcome::Held { words } => {
-                if let Some(repeats) = self.said.held.due(now_ms) {
+            Outcome::Held { reason } => {
+                if let Some(repeats) = self.logged.held.due(now_ms) {
                     tracing::error!(
                         output,
-                        words,
+                        reason,
                         repeats,
                         "not the receiver that was meant: alerts are kept"
                     );
@@ -338,7 +338,7 @@ impl<R: Receiver> Output<R> {
         let reading = &mut self.readings[queue.at()];
         reading.passed = cursor.hint;
         if let Err(error) = reading.file.save(cursor)
-            && let Some(repeats) = self.said.unsaved.due(self.now_ms())
+            && let Some(repeats) = self.logged.unsaved.due(self.now_ms())
         {
             let output = self.status.name();
             tracing::warn!(output, %error, repeats, "a restart will repeat what was delivered since");
@@ -357,8 +357,8 @@ fn ended(done: Result<(Id, Outcome), JoinError>) -> Woken {
         Ok((id, outcome)) => Woken::Finished(id, outcome),
         // Its message is in the log already.
         Err(error) => {
-            let words = "a delivery panicked: see the log".to_owned();
-            Woken::Finished(error.id(), Outcome::Later { words, retry_after_s: None })
+            let reason = "a delivery panicked: see the log".to_owned();
+            Woken::Finished(error.id(), Outcome::Later { reason, retry_after_s: None })
         }
     }
 }

@@ -1,35 +1,35 @@
-//! Whose letter is next: agents take turns, and letters of one alert wait for each other. Pure.
+//! Which notification is next: agents take turns, and notifications of one alert wait for each other. Pure.
 //!
-//! Fair queueing by start times (Goyal, Vin and Cheng, SIGCOMM 1996), each letter of length one: a letter's turn is one behind
-//! its agent's last one, or the present turn where the agent has none waiting. The least turn goes first, the older letter
-//! among equals. So a letter waits for one letter of each other agent that has some, however many those have.
+//! Fair queueing by start times (Goyal, Vin and Cheng, SIGCOMM 1996), each notification of length one. A notification's turn
+//! is one behind its agent's last one, or the present turn where the agent has none waiting. The least turn goes first, the
+//! older notification among equals. So a notification waits for one notification of each other agent that has some.
 //!
-//! Cost: logarithmic in the letters that wait. Bound: the window's, who enters and removes them.
+//! Cost: logarithmic in the notifications that wait. Bound: the window's, which enters and removes them.
 
 use hunhe_log::Lsn;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Of an agent with open letters.
+/// Of an agent with open notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Agent {
     last_turn: u64,
     open: usize,
 }
 
-/// The open letters: those that wait and those that are under way.
+/// The open notifications: those that wait and those that are under way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Turns {
-    /// The turn of the letter that was begun last.
+    /// The turn of the notification that was begun last.
     now: u64,
     agents: BTreeMap<String, Agent>,
     /// By alert, the oldest first, with their turns.
     alerts: BTreeMap<u64, VecDeque<(u64, Lsn)>>,
-    /// The oldest letter of each alert, but for those under way.
+    /// The oldest notification of each alert, but for those under way.
     ready: BTreeSet<(u64, Lsn)>,
 }
 
 impl Turns {
-    /// A letter waits.
+    /// A notification waits.
     pub(super) fn enter(&mut self, lsn: Lsn, alert: u64, agent: &str) {
         let turn = match self.agents.get_mut(agent) {
             Some(agent) => {
@@ -53,12 +53,12 @@ impl Turns {
         self.ready.iter().map(|(_, lsn)| *lsn)
     }
 
-    /// Whether the letter may be begun.
+    /// Whether the notification may be begun.
     pub(super) fn is_ready(&self, lsn: Lsn, alert: u64) -> bool {
         self.first(alert).is_some_and(|first| first.1 == lsn && self.ready.contains(&first))
     }
 
-    /// The letter is under way.
+    /// The notification is under way.
     pub(super) fn begin(&mut self, alert: u64) {
         if let Some(first) = self.first(alert)
             && self.ready.remove(&first)
@@ -67,12 +67,12 @@ impl Turns {
         }
     }
 
-    /// The alert's letter under way waits again.
+    /// The alert's notification under way waits again.
     pub(super) fn again(&mut self, alert: u64) {
         self.ready.extend(self.first(alert));
     }
 
-    /// The letter needs nothing more.
+    /// The notification needs nothing more.
     pub(super) fn leave(&mut self, lsn: Lsn, alert: u64, agent: &str) {
         let Some(of_alert) = self.alerts.get_mut(&alert) else { return };
         let Some(at) = of_alert.iter().position(|(_, open)| *open == lsn) else { return };
@@ -95,7 +95,7 @@ impl Turns {
         }
     }
 
-    /// The alert's open letters, the oldest first.
+    /// The alert's open notifications, the oldest first.
     pub(super) fn of_alert(&self, alert: u64) -> impl Iterator<Item = Lsn> {
         self.alerts.get(&alert).into_iter().flatten().map(|(_, lsn)| *lsn)
     }
@@ -118,11 +118,11 @@ mod tests {
         turns.ready().next()
     }
 
-    /// Begins and ends letters until none is left; answers them in that order.
-    fn drain(turns: &mut Turns, letters: &[(u64, &str)]) -> Vec<u64> {
+    /// Begins and ends notifications until none is left; answers them in that order.
+    fn drain(turns: &mut Turns, notifications: &[(u64, &str)]) -> Vec<u64> {
         let mut order = Vec::new();
         while let Some(lsn) = first(turns) {
-            let (alert, agent) = letters[usize::try_from(lsn.0).unwrap()];
+            let (alert, agent) = notifications[usize::try_from(lsn.0).unwrap()];
             turns.begin(alert);
             turns.leave(lsn, alert, agent);
             order.push(lsn.0);
@@ -131,9 +131,9 @@ mod tests {
         order
     }
 
-    fn entered(letters: &[(u64, &str)]) -> Turns {
+    fn entered(notifications: &[(u64, &str)]) -> Turns {
         let mut turns = Turns::default();
-        for (lsn, (alert, agent)) in (0..).zip(letters) {
+        for (lsn, (alert, agent)) in (0..).zip(notifications) {
             turns.enter(Lsn(lsn), *alert, agent);
         }
         turns
@@ -141,32 +141,32 @@ mod tests {
 
     #[test]
     fn each_agent_with_letters_has_one_in_each_round() {
-        let letters = [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "b"), (6, "c")];
-        assert_eq!(drain(&mut entered(&letters), &letters), [0, 3, 5, 1, 4, 2]);
+        let notifications = [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "b"), (6, "c")];
+        assert_eq!(drain(&mut entered(&notifications), &notifications), [0, 3, 5, 1, 4, 2]);
     }
 
     #[test]
-    fn who_comes_late_waits_for_nobodys_second_letter() {
-        let mut letters: Vec<(u64, &str)> = (0..100).map(|alert| (alert, "a")).collect();
-        let mut turns = entered(&letters);
+    fn who_comes_late_waits_for_nobodys_second_notification() {
+        let mut notifications: Vec<(u64, &str)> = (0..100).map(|alert| (alert, "a")).collect();
+        let mut turns = entered(&notifications);
         for lsn in 0..10 {
-            turns.begin(letters[usize::try_from(lsn).unwrap()].0);
+            turns.begin(notifications[usize::try_from(lsn).unwrap()].0);
         }
-        letters.push((100, "b"));
+        notifications.push((100, "b"));
         turns.enter(Lsn(100), 100, "b");
         assert_eq!(first(&turns), Some(Lsn(100)));
     }
 
     #[test]
-    fn letters_of_one_alert_keep_their_order_and_hold_back_no_other() {
-        let letters = [(1, "a"), (1, "a"), (2, "a")];
-        let mut turns = entered(&letters);
+    fn notifications_of_one_alert_keep_their_order_and_hold_back_no_other() {
+        let notifications = [(1, "a"), (1, "a"), (2, "a")];
+        let mut turns = entered(&notifications);
         assert_eq!(turns.ready().collect::<Vec<_>>(), [Lsn(0), Lsn(2)]);
         turns.begin(1);
         assert_eq!(turns.ready().collect::<Vec<_>>(), [Lsn(2)]);
         assert!(!turns.is_ready(Lsn(0), 1) && !turns.is_ready(Lsn(1), 1) && turns.is_ready(Lsn(2), 2));
         turns.again(1);
         assert_eq!(turns.ready().collect::<Vec<_>>(), [Lsn(0), Lsn(2)]);
-        assert_eq!(drain(&mut turns, &letters), [0, 1, 2]);
+        assert_eq!(drain(&mut turns, &notifications), [0, 1, 2]);
     }
 }

@@ -85,7 +85,7 @@ pub(crate) fn change(id: u64, phase: Phase) -> Change {
 pub(crate) struct Site {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) log: AlertLog,
-    pub(crate) bell: watch::Receiver<Lsn>,
+    pub(crate) newest: watch::Receiver<Lsn>,
 }
 
 impl Site {
@@ -114,10 +114,10 @@ impl Site {
         if let Some(cut) = cut {
             writer.truncate_after(cut).unwrap();
         }
-        let (ring, bell) = watch::channel(writer.head());
+        let (publish, newest) = watch::channel(writer.head());
         let describer = Describer::new(registry(), Arc::new(Places::default()));
-        let log = AlertLog::new(writer, describer, Arc::default(), ring, Box::new(|| Lsn(10)));
-        Self { dir, log, bell }
+        let log = AlertLog::new(writer, describer, Arc::default(), publish, Box::new(|| Lsn(10)));
+        Self { dir, log, newest }
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
@@ -144,7 +144,7 @@ fn changes_are_read_back_with_their_cause_and_its_end() {
     let entries = site.entries();
     let seen: Vec<_> = entries.iter().map(|entry| (entry.lsn.0, entry.cause, entry.last)).collect();
     assert_eq!(seen, [(1, 7, true), (2, 9, false), (3, 9, false), (4, 9, true)]);
-    assert_eq!(*site.bell.borrow(), Lsn(4));
+    assert_eq!(*site.newest.borrow(), Lsn(4));
     let alert = &entries[1].alert;
     assert_eq!((alert.sequence, alert.id), (2, 1));
     assert_eq!((alert.value, alert.threshold), (Some(57.25), Some(50.0)));

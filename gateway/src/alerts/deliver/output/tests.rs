@@ -33,7 +33,7 @@ impl Scripted {
 }
 
 impl Receiver for Arc<Scripted> {
-    async fn attempt(&self, letter: Letter) -> Outcome {
+    async fn attempt(&self, notification: Notification) -> Outcome {
         tokio::task::yield_now().await;
         let panics = self.panics.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
         assert!(panics.is_err(), "planted");
@@ -43,7 +43,7 @@ impl Receiver for Arc<Scripted> {
         tokio::time::sleep(self.each_takes).await;
         let outcome = self.script.lock().unwrap().pop_front().unwrap_or(Outcome::Taken);
         if outcome == Outcome::Taken {
-            self.taken.lock().unwrap().push(letter.key);
+            self.taken.lock().unwrap().push(notification.key);
         }
         outcome
     }
@@ -52,7 +52,7 @@ impl Receiver for Arc<Scripted> {
 fn source(site: &Site) -> Source {
     Source {
         tail: site.log.subscribe(),
-        bell: site.bell.clone(),
+        newest: site.newest.clone(),
         from_cause: 0,
         cause_max: u64::MAX,
         data_dir: site.dir.path().into(),
@@ -85,13 +85,13 @@ fn held(site: &Site) -> Held {
 fn raises_and_ends_arrive_in_their_order_whatever_fails_in_between() {
     let mut site = Site::new();
     let receiver = Arc::new(Scripted::default());
-    let later = || Outcome::Later { words: "not now".into(), retry_after_s: None };
+    let later = || Outcome::Later { reason: "not now".into(), retry_after_s: None };
     receiver.script.lock().unwrap().extend([
         later(),
         later(),
         Outcome::Taken,
         later(),
-        Outcome::Refused { words: "400 bad".into() },
+        Outcome::Refused { reason: "400 bad".into() },
         Outcome::Taken,
         later(),
     ]);
@@ -125,7 +125,7 @@ fn a_restart_repeats_what_was_not_taken_and_nothing_that_was() {
         .script
         .lock()
         .unwrap()
-        .extend(std::iter::repeat_with(|| Outcome::Held { words: "302 elsewhere".into() }).take(1));
+        .extend(std::iter::repeat_with(|| Outcome::Held { reason: "302 elsewhere".into() }).take(1));
     site.log.write(2, &[change(2, Phase::Firing), change(3, Phase::Firing)]).unwrap();
     let begun = Moment::now();
     while handle.status().snapshot().state != State::Held {
@@ -278,8 +278,8 @@ fn an_output_passes_what_a_replay_writes_again_behind_a_cut() {
     let cursor = site.dir.path().join("webhook-duty.cursor");
     let passed = Cursor { cause: 3, hint: Lsn(3) };
     CursorFile::open(&*hunhe_disk::real(), &cursor).unwrap().0.save(passed).unwrap();
-    let Site { dir, log, bell } = site;
-    drop((log, bell));
+    let Site { dir, log, newest } = site;
+    drop((log, newest));
     let mut site = Site::open(dir, Some(Lsn(1)));
     let source = source(&site);
     // Both are written before the output reads, so that its cursor ends where it began.
