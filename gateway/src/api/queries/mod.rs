@@ -14,6 +14,7 @@ mod filter;
 mod intake;
 mod ledger;
 mod live;
+mod metrics;
 mod quarantine;
 mod reads;
 mod series;
