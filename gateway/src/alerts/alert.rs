@@ -22,7 +22,7 @@ pub struct Alert {
     pub severity: Severity,
     /// Where it stands.
     pub phase: Phase,
-    /// Whether it was ever raised: tells a resolved alert from a pending one that went away.
+    /// Whether it was ever raised: distinguishes a resolved alert from a pending one that went away.
     pub fired: bool,
     /// Whether it speaks of now.
     pub mode: Mode,

@@ -63,7 +63,7 @@ pub struct SeriesQuery {
     pub to_ms: i64,
     /// Seconds a step; `None`: the samples themselves. Steps begin at multiples of themselves since 1970.
     pub step_s: Option<u32>,
-    /// Return at most this and one more: the one more says that there were too many.
+    /// Return at most this and one more: the one more shows that there were too many.
     pub limit_points: usize,
 }
 

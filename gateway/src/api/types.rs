@@ -78,7 +78,7 @@ pub struct Status {
     pub devices_known: u64,
     /// Devices whose agent holds a connection.
     pub devices_online: u64,
-    /// Devices heard within the interval that their class promises.
+    /// Devices that reported within the interval that their class promises.
     pub devices_reporting: u64,
     /// What each lane has in hand.
     pub lanes: Vec<LaneStatus>,
@@ -207,7 +207,7 @@ pub struct Class {
     pub channels: Vec<Channel>,
     /// Registered devices.
     pub devices: u64,
-    /// Of these, devices heard in time.
+    /// Of these, devices that reported in time.
     pub reporting: u64,
 }
 
@@ -243,9 +243,9 @@ pub struct District {
     pub name: Bilingual,
     /// Registered devices.
     pub devices: u64,
-    /// Of these, devices heard in time.
+    /// Of these, devices that reported in time.
     pub reporting: u64,
-    /// Of these, devices that were heard once and are silent now.
+    /// Of these, devices that reported once and are offline now.
     pub silent: u64,
     /// Alerts that fire here, live ones.
     pub alerts: AlertCounts,
@@ -266,7 +266,7 @@ pub struct Zone {
     pub district: String,
     /// Registered devices.
     pub devices: u64,
-    /// Of these, devices heard in time.
+    /// Of these, devices that reported in time.
     pub reporting: u64,
 }
 
@@ -291,7 +291,7 @@ pub struct Device {
     pub last_seen: Option<Instant>,
     /// Time of its newest sample.
     pub last_event_time: Option<Instant>,
-    /// Whether it is heard.
+    /// Whether it reports.
     pub state: DeviceState,
     /// Seconds between two samples as registered.
     pub interval_s: u32,
@@ -314,7 +314,7 @@ pub struct Position {
     pub longitude: f64,
 }
 
-/// Whether a device is heard.
+/// Whether a device reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceState {

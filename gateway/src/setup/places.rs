@@ -60,7 +60,7 @@ impl Places {
         title(&self.zones, id)
     }
 
-    /// What kind of zone it is; empty where nobody says.
+    /// What kind of zone it is; empty where the seeds do not name it.
     #[must_use]
     pub fn kind(&self, zone: &str) -> &str {
         self.zones.get(zone).map_or("", |place| &place.kind)

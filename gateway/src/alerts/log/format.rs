@@ -20,7 +20,7 @@ use hunhe_log::Lsn;
 use hunhe_proto::class::Text;
 use serde::{Deserialize, Serialize};
 
-/// What a record's kind says of its alert, so that an output need not read what is not for it.
+/// A record's kind, so that an output skips the alerts that it does not deliver without decoding them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {

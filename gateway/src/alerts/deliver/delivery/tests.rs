@@ -37,7 +37,7 @@ struct Scene {
 /// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Move {
-    /// The output does what the delivery says.
+    /// The output carries out what the delivery decides.
     Step,
     /// The log grows by a change.
     Write,
