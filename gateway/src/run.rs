@@ -6,7 +6,7 @@
 
 use crate::{
     alerts::{
-        self, AlertLog, Book,
+        self, AlertList, AlertLog,
         deliver::{self, watchdog},
         describe::Describer,
     },
@@ -150,23 +150,27 @@ impl Gateway {
         let (alert_bell, alert_bell_heard) = watch::channel(disk.alerts.head());
         let source = deliver::Source {
             tail: disk.alerts.subscribe(),
-            bell: alert_bell_heard,
+            newest: alert_bell_heard,
             from_cause: disk.from.0,
             cause_max: disk.cause_max,
             data_dir: config.data_dir.clone(),
+            encode: api::types::encode_alert,
         };
         let limits = live::HubLimits {
             clients: usize::try_from(config.http.sse_clients_max)?,
             ..live::HubLimits::default()
         };
         let hub = live::Hub::new(limits, Clock::system().now_ms());
-        let book = Arc::new(Book::default());
+        let list = Arc::new(AlertList::default());
         let known = core.open_alerts().collect();
         let figures = Arc::<alerts::log::Figures>::default();
         let (following, mut withdrawn) = alerts::follow(
             source.tail.clone(),
-            Arc::clone(&book),
-            Arc::clone(&hub),
+            Arc::clone(&list),
+            Box::new({
+                let hub = Arc::clone(&hub);
+                move |alert| hub.alert(&alert.into())
+            }),
             &known,
             Arc::clone(&figures),
         )?;
@@ -289,7 +293,7 @@ impl Gateway {
         let answers = Arc::new(Answers::new(
             view,
             places,
-            Alerting { book, figures, outputs: output_statuses },
+            Alerting { list, figures, outputs: output_statuses },
             extras.clock,
             lane.clone(),
             journal.clone(),

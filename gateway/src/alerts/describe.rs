@@ -1,23 +1,22 @@
-//! A change as its readers get it: names in the place of indices, values in their units, a line of text in two languages.
+//! Makes an alert of a change: names in place of indices, values in their units, a line of text in two languages.
 //!
-//! A function of the change, the registry, the rules and the city's names: a replay writes the same again, but for the
-//! sequence.
+//! A function of the change, the registry, the rules and the city's names: a replay writes the same bytes again.
 
-use super::words::{self, Finding, Level};
-use crate::{
-    api::types::{Alert, AlertMode, AlertSeverity, AlertState, Bilingual, Instant},
-    setup::places::Places,
+use super::{
+    Alert,
+    texts::{self, Finding, Level},
 };
+use crate::setup::places::Places;
 use hunhe_gateway_core::{
-    alert::{Change, Mode, Phase, Subject},
+    alert::{Change, Phase, Subject},
     event::ABSENT,
     registry::{AgentIx, DeviceIx, Registry},
-    rule::{Rule, Severity, When},
+    rule::{Rule, When},
 };
-use hunhe_proto::class::{Class, Text};
+use hunhe_proto::class::Class;
 use std::sync::Arc;
 
-/// Knows what a change's indices stand for.
+/// Resolves a change's indices.
 #[derive(Debug, Clone)]
 pub struct Describer {
     registry: Arc<Registry>,
@@ -31,9 +30,9 @@ impl Describer {
         Self { registry, places }
     }
 
-    /// Describes a change.
+    /// The alert after a change; the log gives it its sequence.
     #[must_use]
-    pub fn describe(&self, change: &Change, sequence: u64) -> Alert {
+    pub fn describe(&self, change: &Change) -> Alert {
         let registry = &*self.registry;
         let rule = registry.rule(change.rule);
         let (device, agent) = match change.subject {
@@ -51,27 +50,19 @@ impl Describer {
         let class = device.map(|device| &registry.class_of(device).class);
         let zone_name = zone.as_deref().map(|zone| self.places.zone(zone));
         let district_name = district.as_deref().map(|code| self.places.district(code));
-        let state = match change.phase {
-            Phase::Pending => AlertState::Pending,
-            Phase::Firing => AlertState::Firing,
-            Phase::Resolved => AlertState::Resolved,
-        };
         let measured = Measured::of(change, rule, class);
         let agent = shown_agent(registry, device, agent);
         let finding = measured.finding(change, rule, class, &agent);
-        let text = words::line(district_name.as_ref(), zone_name.as_ref(), &finding, state);
+        let text = texts::line(district_name.as_ref(), zone_name.as_ref(), &finding, change.phase);
         Alert {
-            id: format!("{:016x}", change.id),
-            sequence,
+            id: change.id,
+            sequence: 0,
             rule: rule.id.clone(),
             rule_version: rule.version,
-            severity: severity(rule.severity),
-            state,
+            severity: rule.severity,
+            phase: change.phase,
             fired: change.fired,
-            mode: match change.mode {
-                Mode::Live => AlertMode::Live,
-                Mode::Retrospective => AlertMode::Retrospective,
-            },
+            mode: change.mode,
             device: device.map(|device| registry.device(device).pseudonym.to_string()),
             agent,
             output: None,
@@ -86,10 +77,10 @@ impl Describer {
             value: measured.value,
             threshold: measured.threshold,
             unit: measured.unit,
-            since: Instant(change.since_ms),
-            event_time: Instant(change.event_ms),
-            arrival_time: Instant(change.arrival_ms),
-            title: bilingual(&rule.title),
+            since_ms: change.since_ms,
+            event_ms: change.event_ms,
+            arrival_ms: change.arrival_ms,
+            title: rule.title.clone(),
         }
     }
 
@@ -101,7 +92,7 @@ impl Describer {
     }
 }
 
-/// What the rule compared with what.
+/// What the rule compared.
 struct Measured {
     channel: Option<String>,
     value: Option<f64>,
@@ -162,7 +153,7 @@ impl Measured {
             }
             When::Bits { bits } => {
                 let word = u32::try_from(change.value).unwrap_or(0);
-                // What is over is no longer in the word, and which of the rule's bits it was is not told.
+                // The bit that cleared is no longer in the word, and the change does not name it.
                 if over {
                     Finding::Bits { title: &rule.title, bits: 0 }
                 } else {
@@ -175,7 +166,7 @@ impl Measured {
             When::SilentShare { silent_share, .. } => {
                 Finding::ManySilent { agent, devices: change.value, share: *silent_share }
             }
-            // Over is what was not seen again.
+            // It ends when it was not seen again.
             When::NewOutboxes { .. } | When::FoldedMissing { .. } | When::Refused { .. } if over => {
                 Finding::Conduct { title, rule: &rule.title }
             }
@@ -193,21 +184,6 @@ pub(crate) fn shown_agent(registry: &Registry, device: Option<DeviceIx>, agent: 
     let agent = registry.agent(agent).id;
     let own = device.map(|device| registry.device(device)).filter(|known| known.id == agent);
     own.map_or(agent, |known| known.pseudonym).to_string()
-}
-
-/// A severity as the interface writes it.
-#[must_use]
-pub fn severity(severity: Severity) -> AlertSeverity {
-    match severity {
-        Severity::Info => AlertSeverity::Info,
-        Severity::Warning => AlertSeverity::Warning,
-        Severity::Major => AlertSeverity::Major,
-        Severity::Critical => AlertSeverity::Critical,
-    }
-}
-
-pub(crate) fn bilingual(text: &Text) -> Bilingual {
-    Bilingual { zh: text.zh.clone(), en: text.en.clone() }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "words, seconds and counts stay below 2^53")]

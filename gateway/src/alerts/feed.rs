@@ -1,10 +1,14 @@
 //! The alert log's reading end: one change after the other, and when a cause is complete.
 //!
-//! What cannot be read is reported and passed: a damaged record must not hold back the alerts behind it.
+//! What cannot be read is reported and skipped: a damaged record must not hold back the alerts behind it.
 
-use super::log::{HEAD_BYTES, Kind};
-use crate::api::types::Alert;
-use bytes::Bytes;
+use super::{
+    Alert,
+    log::{
+        Kind,
+        format::{self, Head},
+    },
+};
 use hunhe_log::{Lsn, Next, ReadError, Reader, Tail};
 
 /// One change, read.
@@ -16,10 +20,8 @@ pub struct Entry {
     pub cause: u64,
     /// Is it the last change of its cause?
     pub last: bool,
-    /// What it says.
+    /// The alert after it.
     pub alert: Alert,
-    /// The same as it was written.
-    pub json: Bytes,
 }
 
 /// What comes next.
@@ -36,7 +38,7 @@ pub enum Step {
         /// Is it the last change of its cause?
         last: bool,
     },
-    /// Records up to this one cannot be had any more: damaged, or released at the log's limit.
+    /// Records up to this one cannot be read any more: damaged, or released at the log's limit.
     Lost {
         /// The last of them.
         last: Lsn,
@@ -131,13 +133,11 @@ impl Feed {
 }
 
 fn parse(lsn: Lsn, payload: &[u8], is_wanted: bool) -> Option<Step> {
-    let (head, json) = payload.split_first_chunk::<HEAD_BYTES>()?;
-    let cause = u64::from_le_bytes(*head.first_chunk::<8>()?);
-    let half = |from: usize| head[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
-    let last = half(8).checked_add(1)? >= half(12);
+    let (head, alert) = Head::read(payload)?;
+    let (cause, last) = (head.cause, head.is_last());
     if !is_wanted {
         return Some(Step::Other { lsn, cause, last });
     }
-    let alert = serde_json::from_slice(json).ok()?;
-    Some(Step::Entry(Box::new(Entry { lsn, cause, last, alert, json: Bytes::copy_from_slice(json) })))
+    let alert = format::read(lsn, alert)?;
+    Some(Step::Entry(Box::new(Entry { lsn, cause, last, alert })))
 }

@@ -1,20 +1,16 @@
-//! The thread that follows the alert log into the book and the live stream. It ends with the log.
+//! The thread that reads the alert log into the list, and announces each change. It ends with the log.
 //!
-//! A log that cannot be read is opened again each [`AGAIN`], behind what was taken last; until that works the gateway is not
-//! ready, and the failures are counted. A panic over one change passes it.
+//! A log that cannot be read is opened again each [`AGAIN`], behind the last change that was read. Until that works the
+//! gateway is not ready, and the failures are counted. A panic over one change skips that change.
 
 use super::{
-    book::Book,
+    Alert,
     feed::{Entry, Feed, Step},
+    list::AlertList,
     log::Figures,
 };
-use crate::{
-    api::{
-        Hub,
-        types::{Alert, AlertState},
-    },
-    retry::Repeats,
-};
+use crate::retry::Repeats;
+use hunhe_gateway_core::alert::Phase;
 use hunhe_log::{Lsn, ReadError, Tail};
 use std::{
     collections::{BTreeMap, HashSet},
@@ -29,34 +25,45 @@ const NAP: Duration = Duration::from_millis(500);
 /// Between two attempts to read a log that cannot be read.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Gets each change that comes after the start, once it is in the list.
+pub(crate) type Announce = Box<dyn FnMut(&Alert) + Send>;
+
 /// Alerts by their ids.
 pub type ById = BTreeMap<u64, Alert>;
 
-/// Starts it. What is in the log already is read before it returns, and is not announced: it is history. Answers what
-/// stands there and is not `known` to the lane.
+/// Starts it. What is in the log already is read before it returns, and is not announced: it is history. Answers the open
+/// alerts in the log that are not `known` to the lane.
 ///
 /// # Errors
 /// Where the log cannot be read, or no thread is to be had.
 pub(crate) fn follow(
     tail: Tail,
-    book: Arc<Book>,
-    hub: Arc<Hub>,
+    list: Arc<AlertList>,
+    announce: Announce,
     known: &HashSet<u64>,
     figures: Arc<Figures>,
 ) -> anyhow::Result<(JoinHandle<()>, ById)> {
     let mut feed = Feed::open(tail.clone(), Lsn::NONE)?;
     let mut unknown = ById::new();
     take(&mut feed, |entry| {
-        // Not asked of the book: that has its bounds.
-        match entry.alert.number() {
-            Some(id) if entry.alert.state == AlertState::Resolved => drop(unknown.remove(&id)),
-            Some(id) if !known.contains(&id) => drop(unknown.insert(id, entry.alert.clone())),
-            _ => {}
+        // Not taken from the list: that has its bounds.
+        let id = entry.alert.id;
+        if entry.alert.phase == Phase::Resolved {
+            unknown.remove(&id);
+        } else if !known.contains(&id) {
+            unknown.insert(id, entry.alert.clone());
         }
-        book.note(entry.alert);
+        list.note(Arc::new(entry.alert));
     })?;
-    let mut follower =
-        Follower { tail, at: feed.last(), feed: Some(feed), book, hub, figures, said: Repeats::default() };
+    let mut follower = Follower {
+        tail,
+        at: feed.last(),
+        feed: Some(feed),
+        list,
+        announce,
+        figures,
+        logged: Repeats::default(),
+    };
     let thread = move || {
         let begun = Instant::now();
         while follower.follow(begun.elapsed()) {}
@@ -69,10 +76,10 @@ struct Follower {
     /// The last record that was taken.
     at: Lsn,
     feed: Option<Feed>,
-    book: Arc<Book>,
-    hub: Arc<Hub>,
+    list: Arc<AlertList>,
+    announce: Announce,
     figures: Arc<Figures>,
-    said: Repeats,
+    logged: Repeats,
 }
 
 impl Follower {
@@ -91,7 +98,7 @@ impl Follower {
         self.figures.follower_failures.fetch_add(1, Relaxed);
         self.figures.unfollowed.store(true, Relaxed);
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        if let Some(repeats) = self.said.due(now_ms) {
+        if let Some(repeats) = self.logged.due(now_ms) {
             tracing::error!(
                 error = failed,
                 repeats,
@@ -103,38 +110,38 @@ impl Follower {
     }
 
     fn take(&mut self) -> Result<(), ReadError> {
-        let Self { tail, at, feed, book, hub, .. } = self;
+        let Self { tail, at, feed, list, announce, .. } = self;
         let feed = match feed {
             Some(feed) => feed,
             None => feed.insert(Feed::open(tail.clone(), *at)?),
         };
         let taken = take(feed, |entry| {
             *at = entry.lsn;
-            book.note(entry.alert);
-            if let Ok(json) = std::str::from_utf8(&entry.json) {
-                hub.alert(json);
-            }
+            let alert = Arc::new(entry.alert);
+            list.note(Arc::clone(&alert));
+            announce(&alert);
         });
         *at = feed.last().max(*at);
         taken
     }
 }
 
-/// All that was raised behind record `at`, over since or not: outputs may have delivered the raise and not its end.
+/// All that was raised behind record `at`, whether or not it has ended since: outputs may have delivered the raise and not
+/// its end.
 ///
 /// # Errors
 /// Where the log cannot be read.
 pub(crate) fn raised_behind(tail: Tail, at: Lsn) -> Result<ById, ReadError> {
     let mut raised = ById::new();
     take(&mut Feed::open(tail, at)?, |entry| {
-        if let Some(id) = entry.alert.number().filter(|_| entry.alert.state == AlertState::Firing) {
-            raised.insert(id, entry.alert);
+        if entry.alert.phase == Phase::Firing {
+            raised.insert(entry.alert.id, entry.alert);
         }
     })?;
     Ok(raised)
 }
 
-fn take(feed: &mut Feed, mut heard: impl FnMut(Entry)) -> Result<(), ReadError> {
+fn take(feed: &mut Feed, mut each: impl FnMut(Entry)) -> Result<(), ReadError> {
     loop {
         match feed.step()? {
             Step::CaughtUp => return Ok(()),
@@ -142,7 +149,7 @@ fn take(feed: &mut Feed, mut heard: impl FnMut(Entry)) -> Result<(), ReadError> 
             Step::Lost { records, .. } => {
                 tracing::error!(records, "records of the alert log cannot be read");
             }
-            Step::Entry(entry) => heard(*entry),
+            Step::Entry(entry) => each(*entry),
         }
     }
 }
@@ -150,12 +157,9 @@ fn take(feed: &mut Feed, mut heard: impl FnMut(Entry)) -> Result<(), ReadError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        alerts::{
-            book::Bounds,
-            log::tests::{Site, change},
-        },
-        api::live::HubLimits,
+    use crate::alerts::{
+        list::Bounds,
+        log::tests::{Site, change},
     };
     use hunhe_gateway_core::alert::Phase;
 
@@ -170,43 +174,43 @@ mod tests {
             site.log.write(id, &[change(id, Phase::Firing)]).unwrap();
         }
         site.log.write(6, &[change(1, Phase::Resolved)]).unwrap();
-        let book = Arc::new(Book::new(Bounds { open: 1, resolved: 1 }));
-        let hub = Hub::new(HubLimits::default(), 0);
+        let list = Arc::new(AlertList::new(Bounds { open: 1, resolved: 1 }));
         let tail = site.log.subscribe();
         let figures = Arc::default();
-        let (thread, unknown) = follow(tail, Arc::clone(&book), hub, &HashSet::from([2]), figures).unwrap();
+        let (thread, unknown) =
+            follow(tail, Arc::clone(&list), Box::new(|_| {}), &HashSet::from([2]), figures).unwrap();
         assert_eq!(ids(&unknown), [3, 4, 5]);
-        assert_eq!(book.firing().live.critical, 4);
+        assert_eq!(list.firing().live.critical, 4);
         site.log.withdraw(7, 1_767_323_050_000, unknown).unwrap();
         drop(site.log);
         thread.join().unwrap();
-        assert_eq!(book.firing().live.critical, 1);
+        assert_eq!(list.firing().live.critical, 1);
     }
 
     #[test]
     fn a_log_that_cannot_be_read_for_a_while_is_followed_again_and_the_figures_say_so() {
         let mut site = Site::new();
         site.log.write(1, &[change(1, Phase::Firing)]).unwrap();
-        let book = Arc::new(Book::default());
+        let list = Arc::new(AlertList::default());
         let figures = Arc::<Figures>::default();
         let mut follower = Follower {
             tail: site.log.subscribe(),
             at: Lsn::NONE,
             feed: None,
-            book: Arc::clone(&book),
-            hub: Hub::new(HubLimits::default(), 0),
+            list: Arc::clone(&list),
+            announce: Box::new(|_| {}),
             figures: Arc::clone(&figures),
-            said: Repeats::default(),
+            logged: Repeats::default(),
         };
         let (there, away) = (site.dir.path().join("alerts"), site.dir.path().join("away"));
         std::fs::rename(&there, &away).unwrap();
         assert!(follower.follow(Duration::ZERO), "it goes on");
         assert!(figures.unfollowed.load(Relaxed));
-        assert_eq!((figures.follower_failures.load(Relaxed), book.firing().live.critical), (1, 0));
+        assert_eq!((figures.follower_failures.load(Relaxed), list.firing().live.critical), (1, 0));
         std::fs::rename(&away, &there).unwrap();
         assert!(follower.follow(Duration::ZERO));
         assert!(!figures.unfollowed.load(Relaxed));
-        assert_eq!(book.firing().live.critical, 1);
+        assert_eq!(list.firing().live.critical, 1);
         drop(site.log);
         assert!(!follower.follow(Duration::ZERO), "it ends with the log");
     }

@@ -1,23 +1,17 @@
-//! The alert log's writing end, on the lane's thread.
+//! The alert log's writing end, on the lane's thread. What its records hold is in [`format`].
 //!
-//! ```text
-//! record   cause u64 · part u32 · parts u32, little endian · one alert as JSON
-//! kind     1: live, 2: retrospective, 3: of either mode, and not announced by outputs
-//! ```
-//! *Cause* is the journal record behind it, *part* counts the changes of one cause from 0. A reader knows by them when a
-//! cause is complete, however many changes a tick of the clock brought.
-//!
-//! Bound: `limit_bytes`. There the oldest segment is released although it is also the book's history, and although an
+//! Bound: `limit_bytes`. There the oldest segment is released although it is also the list's history, and although an
 //! output may not have delivered it: an output that is down for long must not stop alerts for the others.
 
-use super::{ById, describe::Describer, own::StalledOutputs};
-use crate::{
-    api::types::{Alert, AlertMode, AlertState, Bilingual, Instant},
-    record::OutputChange,
-};
+pub(super) mod format;
+
+use super::{Alert, ById, describe::Describer, own::StalledOutputs};
+use crate::record::OutputChange;
+use format::Head;
 use hunhe_disk::Disk;
-use hunhe_gateway_core::alert::Change;
+use hunhe_gateway_core::alert::{Change, Phase};
 use hunhe_log::{AppendError, Error, Lsn, Options, Tail, Unsynced, Writer};
+use hunhe_proto::class::Text;
 use std::{
     path::PathBuf,
     sync::{
@@ -27,35 +21,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// What a record's kind says of its alert, so that an output need not read what is not for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Kind {
-    /// Announced, and speaks of now.
-    Live = 1,
-    /// Announced, and was found in old data.
-    Retrospective = 2,
-    /// Outputs do not hear of it.
-    Unannounced = 3,
-}
-
-impl Kind {
-    /// Of an alert.
-    #[must_use]
-    pub fn of(alert: &Alert) -> Self {
-        match alert.mode {
-            _ if !alert.is_announced() => Self::Unannounced,
-            AlertMode::Live => Self::Live,
-            AlertMode::Retrospective => Self::Retrospective,
-        }
-    }
-
-    pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Live, Self::Retrospective, Self::Unannounced].into_iter().find(|kind| *kind as u8 == byte)
-    }
-}
-
-pub(super) const HEAD_BYTES: usize = 16;
+pub use format::Kind;
 
 /// Segments that the limit is divided into: what goes at once at the bound.
 const SEGMENTS: u64 = 16;
@@ -73,7 +39,7 @@ pub struct Figures {
     pub bytes: AtomicU64,
     /// Changes released before every output had passed them, or that could not be written at all.
     pub dropped: AtomicU64,
-    /// How often the follower of the page and the lists could not read the log, and began anew.
+    /// How often the follower could not read the log, and opened it again.
     pub follower_failures: AtomicU64,
     /// Whether it cannot read it now.
     pub unfollowed: AtomicBool,
@@ -84,25 +50,26 @@ pub struct AlertLog {
     log: Writer,
     describer: Describer,
     figures: Arc<Figures>,
-    bell: watch::Sender<Lsn>,
-    /// The record up to which every output is done.
+    newest: watch::Sender<Lsn>,
+    /// The record that every output has passed.
     done: Box<dyn Fn() -> Lsn + Send>,
     stalled: Arc<StalledOutputs>,
-    json: Vec<u8>,
+    /// Room for one record.
+    bytes: Vec<u8>,
 }
 
 impl AlertLog {
-    /// Takes an opened log, cut to where the lane begins. `bell` is rung with the newest record.
+    /// Takes an opened log, cut to where the lane begins. `newest` gets the newest record.
     #[must_use]
     pub fn new(
         log: Writer,
         describer: Describer,
         figures: Arc<Figures>,
-        bell: watch::Sender<Lsn>,
+        newest: watch::Sender<Lsn>,
         done: Box<dyn Fn() -> Lsn + Send>,
     ) -> Self {
         figures.bytes.store(log.bytes_on_disk(), Relaxed);
-        Self { log, describer, figures, bell, done, stalled: Arc::default(), json: Vec::new() }
+        Self { log, describer, figures, newest, done, stalled: Arc::default(), bytes: Vec::new() }
     }
 
     /// Writes all changes of one cause, and lets readers see them.
@@ -111,10 +78,10 @@ impl AlertLog {
     /// Where the disk refuses: final.
     pub fn write(&mut self, cause: u64, changes: &[Change]) -> Result<(), Error> {
         let describer = self.describer.clone();
-        self.write_all(cause, changes.iter().map(|change| describer.describe(change, 0)))
+        self.write_all(cause, changes.iter().map(|change| describer.describe(change)))
     }
 
-    /// Writes the alert that follows from an output's change; answers which one ended.
+    /// Writes the alert that follows from an output's change; answers the id of one that ended.
     ///
     /// # Errors
     /// Where the disk refuses: final.
@@ -125,7 +92,7 @@ impl AlertLog {
         change: OutputChange<'_>,
     ) -> Result<Option<u64>, Error> {
         let Some(alert) = self.stalled.take(change, at_ms) else { return Ok(None) };
-        let ended = alert.number().filter(|_| alert.state == AlertState::Resolved);
+        let ended = (alert.phase == Phase::Resolved).then_some(alert.id);
         self.write_all(cause, std::iter::once(alert))?;
         Ok(ended)
     }
@@ -138,24 +105,23 @@ impl AlertLog {
 
     fn write_all(&mut self, cause: u64, alerts: impl ExactSizeIterator<Item = Alert>) -> Result<(), Error> {
         let parts = u32::try_from(alerts.len()).unwrap_or(u32::MAX);
-        for (part, mut alert) in (0..parts).zip(alerts) {
-            alert.sequence = self.log.head().next().0;
-            self.json.clear();
-            if let Err(error) = serde_json::to_writer(&mut self.json, &alert) {
-                // Texts and finite numbers always serialise.
-                tracing::error!(%error, alert = alert.id, "an alert cannot be written");
-                self.figures.dropped.fetch_add(1, Relaxed);
-                continue;
+        for (part, alert) in (0..parts).zip(alerts) {
+            let mut out = std::mem::take(&mut self.bytes);
+            out.clear();
+            match format::write(&alert, out) {
+                Ok(bytes) => self.bytes = bytes,
+                Err(error) => {
+                    // Memory takes everything.
+                    tracing::error!(%error, alert = alert.id, "an alert cannot be written");
+                    self.figures.dropped.fetch_add(1, Relaxed);
+                    continue;
+                }
             }
-            let mut head = [0; HEAD_BYTES];
-            head[..8].copy_from_slice(&cause.to_le_bytes());
-            head[8..12].copy_from_slice(&part.to_le_bytes());
-            head[12..].copy_from_slice(&parts.to_le_bytes());
-            self.append(Kind::of(&alert), &head)?;
+            self.append(Kind::of(&alert), Head { cause, part, parts })?;
         }
         let head = self.log.flush()?;
         self.figures.bytes.store(self.log.bytes_on_disk(), Relaxed);
-        self.bell.send_replace(head);
+        self.newest.send_replace(head);
         Ok(())
     }
 
@@ -167,9 +133,10 @@ impl AlertLog {
         self.write_all(cause, alerts.into_values().map(|alert| withdrawn(alert, at_ms)))
     }
 
-    fn append(&mut self, kind: Kind, head: &[u8; HEAD_BYTES]) -> Result<(), Error> {
+    fn append(&mut self, kind: Kind, head: Head) -> Result<(), Error> {
+        let head = head.bytes();
         loop {
-            match self.log.append(kind as u8, &[head, &self.json]) {
+            match self.log.append(kind as u8, &[&head, &self.bytes]) {
                 Ok(_) => return Ok(()),
                 Err(AppendError::Log(error)) => return Err(error),
                 Err(AppendError::Full { .. }) if self.make_room()? => {}
@@ -225,15 +192,14 @@ impl AlertLog {
     }
 }
 
-/// Its end, in words that say why.
+/// Its end, with the reason in its text.
 fn withdrawn(alert: Alert, at_ms: i64) -> Alert {
     let Alert { title, .. } = &alert;
-    let text = Bilingual {
+    let text = Text {
         zh: format!("{}：规则或设备已撤销，告警关闭", title.zh),
         en: format!("{}: closed, its rule or device was taken away", title.en),
     };
-    let (event_time, arrival_time) = (Instant(at_ms), Instant(at_ms));
-    Alert { state: AlertState::Resolved, value: None, event_time, arrival_time, text, ..alert }
+    Alert { phase: Phase::Resolved, value: None, event_ms: at_ms, arrival_ms: at_ms, text, ..alert }
 }
 
 #[cfg(test)]

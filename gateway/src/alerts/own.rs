@@ -1,16 +1,17 @@
-//! Alerts about the gateway itself: an output of alerts that makes no progress. The watch (`notify::watchdog`) finds it and
+//! Alerts about the gateway itself: an output of alerts that makes no progress. The watchdog (`deliver::watchdog`) finds it and
 //! journals it; the lane's thread writes the alert, so that a replay raises and ends the same one under the same id.
 //!
 //! Nothing here is about a device: agent and operator are [`NAME`], and the text names the output as configured.
 //!
 //! Bound: one open alert an output.
 
-use super::ById;
-use crate::{
-    api::types::{Alert, AlertMode, AlertSeverity, AlertState, Bilingual, Instant},
-    record::OutputChange,
+use super::{Alert, ById};
+use crate::record::OutputChange;
+use hunhe_gateway_core::{
+    alert::{Mode, Phase, own_id},
+    rule::Severity,
 };
-use hunhe_gateway_core::alert::own_id;
+use hunhe_proto::class::Text;
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -32,13 +33,13 @@ impl StalledOutputs {
         self.lock().clone()
     }
 
-    /// Takes over what stands in the alert log at a start, out of what the lane does not know.
+    /// Takes over its open alerts at a start, out of those in the alert log that the lane does not know.
     pub fn take_over(&self, standing: &mut ById) {
         let own: Vec<u64> =
             standing.iter().filter(|(_, alert)| alert.output.is_some()).map(|(&id, _)| id).collect();
         for alert in own.into_iter().filter_map(|id| standing.remove(&id)) {
             if let Some(output) = alert.output {
-                self.lock().insert(output, alert.since.0);
+                self.lock().insert(output, alert.since_ms);
             }
         }
     }
@@ -49,7 +50,7 @@ impl StalledOutputs {
         self.lock().iter().map(|(name, &since_ms)| id_of(name, since_ms)).collect()
     }
 
-    /// The alert that follows from a change; none where it stands so already.
+    /// The alert that follows from a change; none where the change is known already.
     pub(super) fn take(&self, change: OutputChange<'_>, at_ms: i64) -> Option<Alert> {
         let mut open = self.lock();
         let since_ms = match (change.stalled, open.get(change.name)) {
@@ -76,25 +77,25 @@ fn id_of(name: &str, since_ms: i64) -> u64 {
 fn describe(change: OutputChange<'_>, at_ms: i64) -> Alert {
     let OutputChange { name, since_ms, stalled } = change;
     let text = if stalled {
-        Bilingual {
+        Text {
             zh: format!("告警输出 {name} 停滞：有告警待发送，但一直没有送达"),
             en: format!("alert output {name} is stalled: alerts wait for it, and none is delivered"),
         }
     } else {
-        Bilingual {
+        Text {
             zh: format!("告警输出 {name} 停滞，已恢复"),
             en: format!("alert output {name} was stalled, resolved"),
         }
     };
     Alert {
-        id: format!("{:016x}", id_of(name, since_ms)),
+        id: id_of(name, since_ms),
         sequence: 0,
         rule: OUTPUT_STALLED.into(),
         rule_version: 1,
-        severity: AlertSeverity::Major,
-        state: if stalled { AlertState::Firing } else { AlertState::Resolved },
+        severity: Severity::Major,
+        phase: if stalled { Phase::Firing } else { Phase::Resolved },
         fired: true,
-        mode: AlertMode::Live,
+        mode: Mode::Live,
         device: None,
         agent: NAME.into(),
         output: Some(name.into()),
@@ -108,10 +109,10 @@ fn describe(change: OutputChange<'_>, at_ms: i64) -> Alert {
         value: None,
         threshold: None,
         unit: String::new(),
-        since: Instant(since_ms),
-        event_time: Instant(at_ms),
-        arrival_time: Instant(at_ms),
-        title: Bilingual { zh: "告警输出停滞".into(), en: "Alert output stalled".into() },
+        since_ms,
+        event_ms: at_ms,
+        arrival_ms: at_ms,
+        title: Text { zh: "告警输出停滞".into(), en: "Alert output stalled".into() },
         text,
     }
 }
@@ -141,21 +142,17 @@ mod tests {
         }
         let entries = site.entries();
         let seen: Vec<_> =
-            entries.iter().map(|entry| (entry.cause, entry.alert.state, entry.alert.since.0)).collect();
+            entries.iter().map(|entry| (entry.cause, entry.alert.phase, entry.alert.since_ms)).collect();
         assert_eq!(
             seen,
-            [
-                (1, AlertState::Firing, 1_000),
-                (4, AlertState::Resolved, 1_000),
-                (6, AlertState::Firing, 20_000)
-            ]
+            [(1, Phase::Firing, 1_000), (4, Phase::Resolved, 1_000), (6, Phase::Firing, 20_000)]
         );
         let alerts: Vec<_> = entries.iter().map(|entry| &entry.alert).collect();
         assert_eq!(alerts[0].id, alerts[1].id, "one episode, one id");
         assert_ne!(alerts[0].id, alerts[2].id, "another episode, another id");
-        assert!(alerts.iter().all(|alert| alert.is_announced() && alert.severity == AlertSeverity::Major));
+        assert!(alerts.iter().all(|alert| alert.is_announced() && alert.severity == Severity::Major));
         assert!(alerts[0].text.zh.contains("duty 停滞") && alerts[0].text.en.contains("duty is stalled"));
-        assert_eq!(site.log.stalled_outputs().ids(), [alerts[2].number().unwrap()]);
+        assert_eq!(site.log.stalled_outputs().ids(), [alerts[2].id]);
     }
 
     #[test]
@@ -163,8 +160,8 @@ mod tests {
         let before = StalledOutputs::default();
         let raised = before.take(change("duty", 1_000, true), 31_000).unwrap();
         let mut device = raised.clone();
-        (device.output, device.id) = (None, "0000000000000007".into());
-        let mut standing = ById::from([(raised.number().unwrap(), raised), (7, device)]);
+        (device.output, device.id) = (None, 7);
+        let mut standing = ById::from([(raised.id, raised), (7, device)]);
         let after = StalledOutputs::default();
         after.take_over(&mut standing);
         assert_eq!(after.now(), BTreeMap::from([("duty".into(), 1_000)]));

@@ -10,10 +10,11 @@ use std::pin::Pin;
 use super::metrics::Metric;
 use super::problem::ApiError;
 use super::types::{
-    Alert, AlertMode, AlertPage, AlertSeverity, Class, Device, DevicePage, District, Ledger, LedgerBy,
+    AlertMode, AlertPage, AlertSeverity, Class, Device, DevicePage, District, Ledger, LedgerBy,
     QuarantineKind, QuarantinePage, QuarantineRecord, Redriven, Rule, Series, Status, WriteOff,
     WriteOffOrder, WriteOffPage, Zone,
 };
+use crate::alerts::list;
 
 /// A backup as it is taken, piece by piece; dropped, it ends.
 pub type BackupStream = tokio::sync::mpsc::Receiver<bytes::Bytes>;
@@ -62,7 +63,7 @@ pub struct SeriesQuery {
     pub to_ms: i64,
     /// Seconds a step; `None`: the samples themselves. Steps begin at multiples of themselves since 1970.
     pub step_s: Option<u32>,
-    /// Return at most this and one more: the one more says that there were too many.
+    /// Return at most this and one more: the one more shows that there were too many.
     pub limit_points: usize,
 }
 
@@ -126,14 +127,16 @@ pub struct AlertQuery {
     pub limit: usize,
 }
 
-impl AlertQuery {
-    /// Whether mode, severity, district and operator hold.
-    #[must_use]
-    pub fn matches(&self, alert: &Alert) -> bool {
-        self.mode.is_none_or(|mode| alert.mode == mode)
-            && self.severity.is_none_or(|severity| alert.severity == severity)
-            && (self.district.is_none() || alert.district == self.district)
-            && self.operator.as_ref().is_none_or(|operator| alert.operator == *operator)
+impl From<AlertQuery> for list::Filter {
+    fn from(query: AlertQuery) -> Self {
+        let AlertQuery { state, mode, severity, district, operator, before, limit } = query;
+        let phases = match state {
+            AlertStateQuery::Open => list::Phases::Open,
+            AlertStateQuery::Resolved => list::Phases::Resolved,
+            AlertStateQuery::All => list::Phases::All,
+        };
+        let (mode, severity) = (mode.map(Into::into), severity.map(Into::into));
+        Self { phases, mode, severity, district, operator, before, limit }
     }
 }
 

@@ -8,7 +8,7 @@
 //! Clients are bounded: beyond the bound the one that came first gives way and its connection is closed, so that a page that
 //! is opened now always gets in. It comes back behind its last event, and asks for the alerts meanwhile.
 //!
-//! Without clients for a while the hub sleeps: noting a value then costs one atomic load, and whoever resumes across
+//! Without clients for a while the hub sleeps: noting a value then costs one atomic load, and a client that resumes across
 //! that sleep gets `reset`. Event ids rise, and start above those of any earlier process.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use super::backend::Backend;
 use super::metrics::{Metric, MetricKind};
-use super::types::{Latest, QuarantineRecord, Samples, Status};
+use super::types::{Alert, Latest, QuarantineRecord, Samples, Status};
 
 /// Time between two flushes: a screen that changes more often cannot be read.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
@@ -65,7 +65,7 @@ enum Event {
     Status(Arc<str>),
     /// JSON of a [`QuarantineRecord`].
     Quarantine(Arc<str>),
-    /// JSON of an [`Alert`](super::types::Alert).
+    /// JSON of an [`Alert`].
     Alert(Arc<str>),
     /// Sorted by device and channel.
     Samples { values: Arc<[Latest]>, omitted: u64 },
@@ -131,7 +131,7 @@ struct Clients {
 pub struct Hub {
     limits: HubLimits,
     ring: Mutex<Ring>,
-    /// Changes with every event; also tells waiting clients of the end.
+    /// Changes with every event; also ends waiting clients.
     bell: watch::Sender<bool>,
     awake: AtomicBool,
     clients: Mutex<Clients>,
@@ -200,8 +200,10 @@ impl Hub {
     }
 
     /// Announces a change of an alert, from any thread, at once: it waits for no flush.
-    pub fn alert(&self, json: &str) {
-        if self.awake() {
+    pub fn alert(&self, alert: &Alert) {
+        if self.awake()
+            && let Ok(json) = serde_json::to_string(alert)
+        {
             self.publish(Event::Alert(json.into()));
         }
     }
@@ -247,7 +249,7 @@ impl Hub {
     /// A place in the stream, from the event after `last_id` where that is still known, else from now. Where every place is
     /// taken, the client that came first loses its own.
     ///
-    /// `devices`: whose values to send; empty for all, up to the bound of one event. `leave`: told when this client is to
+    /// `devices`: whose values to send; empty for all, up to the bound of one event. `leave`: notified when this client is to
     /// give way, so that its connection is closed even where nobody reads.
     pub fn subscribe(
         self: &Arc<Self>,
@@ -298,7 +300,7 @@ impl Hub {
             ),
             counter(
                 "hunhe_live_resets_total",
-                "Clients told to read anew because their events fell out.",
+                "Clients that must read anew because their events fell out.",
                 &self.resets,
             ),
             counter(

@@ -12,12 +12,13 @@ mod series;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use hunhe_proto::class::Text;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 pub use alert::{
     Alert, AlertCounts, AlertMode, AlertPage, AlertSeverity, AlertState, FiringCounts, OutputKind,
-    OutputState, OutputStatus, Rule,
+    OutputState, OutputStatus, Rule, encode_alert,
 };
 pub use ledger::{Ledger, LedgerBy, LedgerRow, LedgerTotals, Retired, WriteOff, WriteOffOrder, WriteOffPage};
 pub use live::{Latest, Samples};
@@ -41,21 +42,19 @@ impl Serialize for Instant {
     }
 }
 
-impl<'de> Deserialize<'de> for Instant {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let at: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self(at.as_millisecond()))
-    }
-}
-
 /// A text in both languages of the interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Bilingual {
     /// Chinese.
     pub zh: String,
     /// English.
     pub en: String,
+}
+
+impl From<&Text> for Bilingual {
+    fn from(text: &Text) -> Self {
+        Self { zh: text.zh.clone(), en: text.en.clone() }
+    }
 }
 
 /// The gateway at this moment.
@@ -79,7 +78,7 @@ pub struct Status {
     pub devices_known: u64,
     /// Devices whose agent holds a connection.
     pub devices_online: u64,
-    /// Devices heard within the interval that their class promises.
+    /// Devices that reported within the interval that their class promises.
     pub devices_reporting: u64,
     /// What each lane has in hand.
     pub lanes: Vec<LaneStatus>,
@@ -208,7 +207,7 @@ pub struct Class {
     pub channels: Vec<Channel>,
     /// Registered devices.
     pub devices: u64,
-    /// Of these, devices heard in time.
+    /// Of these, devices that reported in time.
     pub reporting: u64,
 }
 
@@ -244,9 +243,9 @@ pub struct District {
     pub name: Bilingual,
     /// Registered devices.
     pub devices: u64,
-    /// Of these, devices heard in time.
+    /// Of these, devices that reported in time.
     pub reporting: u64,
-    /// Of these, devices that were heard once and are silent now.
+    /// Of these, devices that reported once and are offline now.
     pub silent: u64,
     /// Alerts that fire here, live ones.
     pub alerts: AlertCounts,
@@ -267,7 +266,7 @@ pub struct Zone {
     pub district: String,
     /// Registered devices.
     pub devices: u64,
-    /// Of these, devices heard in time.
+    /// Of these, devices that reported in time.
     pub reporting: u64,
 }
 
@@ -292,7 +291,7 @@ pub struct Device {
     pub last_seen: Option<Instant>,
     /// Time of its newest sample.
     pub last_event_time: Option<Instant>,
-    /// Whether it is heard.
+    /// Whether it reports.
     pub state: DeviceState,
     /// Seconds between two samples as registered.
     pub interval_s: u32,
@@ -315,7 +314,7 @@ pub struct Position {
     pub longitude: f64,
 }
 
-/// Whether a device is heard.
+/// Whether a device reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceState {

@@ -9,11 +9,8 @@
 //! heartbeat says so with `null`.
 
 use crate::{
-    alerts::deliver::status::OutputStatus,
-    api::{
-        backend::Backend,
-        types::{Instant as At, OutputState},
-    },
+    alerts::deliver::status::{OutputStatus, Snapshot, State},
+    api::{backend::Backend, types::Instant as At},
     clock::Clock,
     decide::LaneHandle,
     retry::{Repeats, http::words_of},
@@ -66,17 +63,19 @@ pub struct Source {
 impl Source {
     async fn heartbeat(&self) -> Heartbeat {
         let status = tokio::time::timeout(PATIENCE, self.backend.status()).await;
-        let outputs: Vec<_> = self.outputs.iter().map(|output| output.snapshot()).collect();
-        let in_state = |state: OutputState| {
-            outputs.iter().filter(|output| output.state == state).map(|output| output.name.clone()).collect()
+        let outputs: Vec<Snapshot> = self.outputs.iter().map(|output| output.snapshot()).collect();
+        let names = |which: fn(&Snapshot) -> bool| {
+            outputs.iter().filter(|output| which(output)).map(|output| output.name.clone()).collect()
         };
         let handled = self.lane.progress().handled.load(Ordering::Relaxed);
         Heartbeat {
             time: At(self.clock.now_ms()),
             version: env!("CARGO_PKG_VERSION"),
             ledger_closed: status.ok().and_then(Result::ok).map(|status| status.ledger.closed),
-            stalled_outputs: in_state(OutputState::Stalled),
-            stopped_outputs: in_state(OutputState::Stopped),
+            stalled_outputs: names(|output| output.stalled_since_ms.is_some()),
+            stopped_outputs: names(|output| {
+                output.stalled_since_ms.is_none() && output.state == State::Stopped
+            }),
             lane_lag_records: self.journal.head().0.saturating_sub(handled),
         }
     }

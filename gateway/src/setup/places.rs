@@ -1,6 +1,6 @@
 //! Names of districts and zones, where the seeds have them: `city/city.toml`. A place without a name shows its code.
 
-use crate::{api::types::Bilingual, setup::config::Config};
+use crate::setup::config::Config;
 use hunhe_proto::class::Text;
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ pub struct Places {
 #[derive(Debug)]
 struct Place {
     kind: String,
-    title: Bilingual,
+    title: Text,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -50,25 +50,25 @@ impl Places {
 
     /// A district's name, or its code.
     #[must_use]
-    pub fn district(&self, code: &str) -> Bilingual {
+    pub fn district(&self, code: &str) -> Text {
         title(&self.districts, code)
     }
 
     /// A zone's name, or its id.
     #[must_use]
-    pub fn zone(&self, id: &str) -> Bilingual {
+    pub fn zone(&self, id: &str) -> Text {
         title(&self.zones, id)
     }
 
-    /// What kind of zone it is; empty where nobody says.
+    /// What kind of zone it is; empty where the seeds do not name it.
     #[must_use]
     pub fn kind(&self, zone: &str) -> &str {
         self.zones.get(zone).map_or("", |place| &place.kind)
     }
 }
 
-fn title(places: &HashMap<String, Place>, code: &str) -> Bilingual {
-    let plain = || Bilingual { zh: code.to_owned(), en: code.to_owned() };
+fn title(places: &HashMap<String, Place>, code: &str) -> Text {
+    let plain = || Text { zh: code.to_owned(), en: code.to_owned() };
     places.get(code).map_or_else(plain, |place| place.title.clone())
 }
 
@@ -78,8 +78,7 @@ fn by_code(written: Vec<WrittenPlace>) -> HashMap<String, Place> {
             toml::Value::String(text) => text,
             other => other.to_string(),
         };
-        let title = Bilingual { zh: place.title.zh, en: place.title.en };
-        (code, Place { kind: place.kind, title })
+        (code, Place { kind: place.kind, title: place.title })
     };
     written.into_iter().map(place).collect()
 }

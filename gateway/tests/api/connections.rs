@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use hunhe_gateway::api::types::Alert;
 use hunhe_gateway::api::{ConnectionLimits, HubLimits, Limits, Patience};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -64,6 +65,11 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
         assert!(begun.elapsed() < DEADLINE, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Sixteen thousand bytes and some more.
+fn long_alert() -> Alert {
+    Alert { unit: "x".repeat(16_000), ..fake::alert(1) }
 }
 
 #[tokio::test]
@@ -151,7 +157,7 @@ async fn clients_that_never_read_lose_their_places_and_one_that_reads_keeps_its_
     }
     let reading = read_on(listening(served.address).await);
     let hub = std::sync::Arc::clone(&served.hub);
-    let alert = serde_json::json!({ "text": "x".repeat(16_000) }).to_string();
+    let alert = long_alert();
     let publisher = tokio::spawn(async move {
         // A megabyte is enough to know them.
         for _ in 0..64 {
@@ -181,7 +187,7 @@ async fn where_every_stream_is_taken_the_first_one_is_closed_for_the_next_even_i
     }
     // More than the kernel holds, so that each is stuck in the middle of an answer.
     for _ in 0..64 {
-        served.hub.alert(&serde_json::json!({ "text": "x".repeat(16_000) }).to_string());
+        served.hub.alert(&long_alert());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let page = read_on(listening(served.address).await);

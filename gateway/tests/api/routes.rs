@@ -123,8 +123,6 @@ async fn alerts_are_filtered_paged_and_shaped_as_the_contract_says() {
         "text": {"zh": "铁西区 · 1 号分区：甲烷 57 %LEL ≥ 50", "en": "Tiexi · DMA 1: methane 57 %LEL ≥ 50"}
     });
     assert_eq!(*alert, expected);
-    let read: hunhe_gateway::api::types::Alert = serde_json::from_value(expected).unwrap();
-    assert_eq!(read, crate::fake::alert(9), "what is written is read back to the same");
 
     served.problem("GET", "/api/v1/alerts?state=shut", 400).await;
     served.problem("GET", "/api/v1/alerts?limit=0", 400).await;

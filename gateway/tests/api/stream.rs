@@ -252,12 +252,12 @@ async fn streams_end_when_the_server_is_told_to_stop() {
 #[tokio::test]
 async fn an_alert_goes_out_at_once_and_waits_for_no_flush() {
     let hub = Hub::new(HubLimits::default(), NOW_MS);
-    hub.alert("{\"nobody\":\"listens\"}");
+    hub.alert(&fake::alert(2));
     let mut client = hub.subscribe(None, everyone(), Arc::default());
     hub.note([latest("a", 10, 1.0)]);
-    let alert = serde_json::to_string(&fake::alert(3)).unwrap();
+    let alert = fake::alert(3);
     hub.alert(&alert);
     let events = next(&mut client).await;
     assert_eq!(names(&events), ["alert"]);
-    assert_eq!(events[0].data, alert);
+    assert_eq!(events[0].data, serde_json::to_string(&alert).unwrap());
 }

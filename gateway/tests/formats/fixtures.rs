@@ -5,12 +5,14 @@ use std::{fs, path::Path};
 
 use hunhe_gateway::{
     alerts::feed::{Feed, Step},
+    api::types::encode_alert,
     decide::checkpoint::{Checkpoint, Checkpoints},
     decided::{self, Decided, StoredChannel},
     record,
     setup::registry::Pseudonyms,
 };
 use hunhe_gateway_core::{
+    alert::Phase,
     event::{ABSENT, Arrival, Event},
     lane::{Lane, Policy},
 };
@@ -131,6 +133,32 @@ fn a_decided_log_of_format_1_is_read_value_by_value() {
     assert_eq!(refused.ranges().collect::<Vec<_>>(), [(7, 2, "out_of_range"), (12, 1, "too_old")]);
 }
 
+/// What receivers get of the changes in the fixture, word for word.
+const ENCODED: [&str; 2] = [
+    concat!(
+        r#"{"id":"0123456789abcdef","sequence":1,"rule":"ch4_high","rule_version":2,"severity":"critical","#,
+        r#""state":"firing","fired":true,"mode":"live","device":"shown-7","agent":"c-1","class":"detector","#,
+        r#""zone":"station-tiexi","zone_name":{"zh":"station-tiexi","en":"station-tiexi"},"district":"210106","#,
+        r#""district_name":{"zh":"210106","en":"210106"},"operator":"gas","channel":"ch4","value":57.25,"#,
+        r#""threshold":50.0,"unit":"%{LEL}","since":"2026-11-01T00:00:00.000Z","#,
+        r#""event_time":"2026-11-01T00:00:05.000Z","arrival_time":"2026-11-01T00:00:05.678Z","#,
+        r#""title":{"zh":"甲烷高报","en":"Methane, high"},"#,
+        r#""text":{"zh":"210106 · station-tiexi：甲烷浓度 57.25 %LEL ≥ 50","#,
+        r#""en":"210106 · station-tiexi: methane 57.25 %LEL ≥ 50"}}"#,
+    ),
+    concat!(
+        r#"{"id":"0123456789abcdef","sequence":2,"rule":"ch4_high","rule_version":2,"severity":"critical","#,
+        r#""state":"resolved","fired":true,"mode":"live","device":"shown-7","agent":"c-1","class":"detector","#,
+        r#""zone":"station-tiexi","zone_name":{"zh":"station-tiexi","en":"station-tiexi"},"district":"210106","#,
+        r#""district_name":{"zh":"210106","en":"210106"},"operator":"gas","channel":"ch4","value":39.0,"#,
+        r#""threshold":50.0,"unit":"%{LEL}","since":"2026-11-01T00:00:00.000Z","#,
+        r#""event_time":"2026-11-01T00:00:05.000Z","arrival_time":"2026-11-01T00:00:05.678Z","#,
+        r#""title":{"zh":"甲烷高报","en":"Methane, high"},"#,
+        r#""text":{"zh":"210106 · station-tiexi：甲烷浓度 39 %LEL < 40，已恢复","#,
+        r#""en":"210106 · station-tiexi: methane 39 %LEL < 40, resolved"}}"#,
+    ),
+];
+
 #[test]
 fn an_alert_log_of_format_1_is_read_change_by_change() {
     let dir = fixture("alerts-v1");
@@ -141,16 +169,16 @@ fn an_alert_log_of_format_1_is_read_change_by_change() {
 
     let (log, _) = Writer::open(story::log(dir.path())).unwrap();
     let mut feed = Feed::open(log.subscribe(), Lsn::NONE).unwrap();
-    for (last, state, value) in [(false, "firing", 57.25), (true, "resolved", 39.0)] {
+    for (last, phase, value, encoded) in
+        [(false, Phase::Firing, 57.25, ENCODED[0]), (true, Phase::Resolved, 39.0, ENCODED[1])]
+    {
         let Step::Entry(entry) = feed.step().unwrap() else { panic!("a change is missing") };
-        let json: serde_json::Value = serde_json::from_slice(&entry.json).unwrap();
         assert_eq!((entry.cause, entry.last), (2, last));
-        assert_eq!(entry.alert.id, "0123456789abcdef");
+        assert_eq!((entry.alert.id, entry.alert.phase), (0x0123_4567_89ab_cdef, phase));
         assert_eq!((entry.alert.rule.as_str(), entry.alert.rule_version), ("ch4_high", 2));
         assert_eq!((entry.alert.value, entry.alert.threshold), (Some(value), Some(50.0)));
         assert_eq!(entry.alert.device.as_deref(), Some("shown-7"));
-        assert_eq!((&json["state"], &json["severity"]), (&state.into(), &"critical".into()));
-        assert_eq!(json["event_time"], "2026-11-01T00:00:05.000Z");
+        assert_eq!(std::str::from_utf8(&encode_alert(&entry.alert)).unwrap(), encoded);
     }
     assert!(matches!(feed.step().unwrap(), Step::CaughtUp));
 }

@@ -1,20 +1,21 @@
-//! What a queue of an output does next: read the log, try a letter, save its cursor, or wait. A pure state machine;
+//! What a queue of an output does next: read the log, try a notification, save its cursor, or wait. A pure state machine;
 //! [`super::queues`] has one for each queue.
 //!
-//! [`Delivery::handle`] takes what happened, [`Delivery::next`] says what to do. Both take the time as an argument,
-//! milliseconds by any clock that only rises.
+//! [`Delivery::handle`] takes an event, [`Delivery::next`] answers what to do. Both take the time as an argument, in
+//! milliseconds of a monotonic clock.
 //!
-//! Promise: it always makes progress. Where it says [`Action::Wait`], an attempt is under way, or a deadline is named, or
-//! the log was read to its end and everything in it is delivered, so that only the bell can bring more. What settled makes
-//! room *before* the decision to read: a window that its last answer empties must not wait for a bell that has rung.
+//! Promise: it always makes progress. On [`Action::Wait`] an attempt is under way, or there is a deadline, or the log was
+//! read to its end and everything in it is delivered, so that only [`Event::Grown`] can bring more. Completed changes make
+//! room *before* the decision to read: a window that its last answer empties must not wait for an event that has come.
 //!
 //! Bounds: [`Window`]'s. A log that cannot be read is tried again each [`READ_AGAIN_MS`].
 
 use super::{
-    Letter, Outcome,
+    Notification, Outcome,
+    status::{Health, State},
     window::{Bounds, Window},
 };
-use crate::{api::types::OutputState, retry::Backoff};
+use crate::retry::Backoff;
 use hunhe_log::{Lsn, cursor::Cursor};
 
 /// Between two attempts to read a log that cannot be read, in milliseconds.
@@ -23,15 +24,15 @@ pub const READ_AGAIN_MS: u64 = 1_000;
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// The log may have more. What comes after this event rings again.
-    Rang,
+    /// The log may have more. A record written after this event is another event.
+    Grown,
     /// The log's writer is gone: what is there now is all.
     LogEnded,
-    /// The answer to [`Action::Read`].
+    /// The answer to [`Task::Read`].
     Read(Found),
     /// An attempt has ended.
     Finished {
-        /// Which letter's.
+        /// Which notification's.
         lsn: Lsn,
         /// How.
         outcome: Outcome,
@@ -45,7 +46,7 @@ pub enum Event {
 /// What the log held next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Found {
-    /// A change, with a letter where outputs announce it.
+    /// A change, with a notification where outputs announce it.
     Change {
         /// Its record.
         lsn: Lsn,
@@ -54,7 +55,7 @@ pub enum Found {
         /// Is it the last change of its cause?
         last: bool,
         /// What to deliver.
-        letter: Option<Letter>,
+        notification: Option<Notification>,
     },
     /// Nothing to deliver up to this record: numbers given away, or records that are gone.
     Nothing {
@@ -66,24 +67,31 @@ pub enum Found {
     /// The log cannot be read.
     Failed {
         /// Why.
-        words: String,
+        reason: String,
     },
+}
+
+/// Something for one queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Read one step of the log. What is written after the read begins is another [`Event::Grown`].
+    Read,
+    /// Try this notification.
+    Attempt {
+        /// Its record.
+        lsn: Lsn,
+        /// The notification.
+        notification: Notification,
+    },
+    /// Save the cursor.
+    Save(Cursor),
 }
 
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Read one step of the log. The bell counts as heard before the read.
-    Read,
-    /// Try this letter.
-    Attempt {
-        /// Its record.
-        lsn: Lsn,
-        /// The letter.
-        letter: Letter,
-    },
-    /// Save the cursor.
-    Save(Cursor),
+    /// This.
+    Do(Task),
     /// Sleep until an event, or until this time.
     Wait {
         /// When to look again.
@@ -93,21 +101,6 @@ pub enum Action {
     Done,
 }
 
-/// How a queue is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Health {
-    /// What it is doing.
-    pub state: OutputState,
-    /// Its newest failure, until a delivery succeeds.
-    pub last_error: Option<String>,
-}
-
-impl Health {
-    pub(super) const fn well() -> Self {
-        Self { state: OutputState::Running, last_error: None }
-    }
-}
-
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Delivery {
@@ -115,7 +108,7 @@ pub struct Delivery {
     backoff: Backoff,
     /// No attempt before this time, after one that failed.
     retry_at_ms: Option<u64>,
-    /// The log was read to its end, and the bell has not rung since.
+    /// The log was read to its end, and has not grown since.
     caught_up: bool,
     /// The log cannot be read: why, and when to try again.
     unreadable: Option<(String, u64)>,
@@ -144,27 +137,27 @@ impl Delivery {
 
     /// What to do now. The caller does it, and reports what came of it before it asks again.
     ///
-    /// No letter of an alert that is `blocked` is tried: one is under way elsewhere, whose end is an event.
-    pub fn next(&mut self, now_ms: u64, blocked: impl Fn(&str) -> bool) -> Action {
+    /// No notification of an alert that is `blocked` is tried: one is under way elsewhere, whose end is an event.
+    pub fn next(&mut self, now_ms: u64, blocked: impl Fn(u64) -> bool) -> Action {
         self.window.advance();
         if self.stopped {
             return Action::Done;
         }
         self.retry_at_ms = self.retry_at_ms.filter(|&at| now_ms < at);
         if self.retry_at_ms.is_none()
-            && let Some((lsn, letter)) = self.window.next_letter(blocked)
+            && let Some((lsn, notification)) = self.window.next_notification(blocked)
         {
-            return Action::Attempt { lsn, letter };
+            return Action::Do(Task::Attempt { lsn, notification });
         }
         let read_at_ms = self.unreadable.as_ref().map(|(_, at)| *at).filter(|&at| now_ms < at);
         let wants_to_read = !self.caught_up && self.window.has_room();
         if wants_to_read && read_at_ms.is_none() {
-            return Action::Read;
+            return Action::Do(Task::Read);
         }
         let cursor = self.window.cursor();
         if cursor != self.saved {
             self.saved = cursor;
-            return Action::Save(cursor);
+            return Action::Do(Task::Save(cursor));
         }
         if self.log_ended && self.caught_up && self.window.is_empty() {
             return Action::Done;
@@ -176,7 +169,7 @@ impl Delivery {
     /// Takes what happened.
     pub fn handle(&mut self, now_ms: u64, event: Event) {
         match event {
-            Event::Rang => self.caught_up = false,
+            Event::Grown => self.caught_up = false,
             Event::LogEnded => {
                 self.log_ended = true;
                 self.caught_up = false;
@@ -193,14 +186,14 @@ impl Delivery {
         self.window.cursor().hint
     }
 
-    /// Whether a letter of this alert is under way.
+    /// Whether a notification of this alert is under way.
     #[must_use]
-    pub fn is_under_way(&self, alert: &str) -> bool {
+    pub fn is_under_way(&self, alert: u64) -> bool {
         self.window.is_under_way(alert)
     }
 
-    /// Letters of this alert that wait are not needed any more.
-    pub fn supersede(&mut self, alert: &str) {
+    /// Notifications of this alert that wait are not needed any more.
+    pub fn supersede(&mut self, alert: u64) {
         let was_troubled = self.window.is_troubled();
         self.window.supersede(alert);
         if was_troubled && !self.window.is_troubled() {
@@ -212,7 +205,7 @@ impl Delivery {
     #[must_use]
     pub fn health(&self) -> Health {
         match &self.unreadable {
-            Some((words, _)) => Health { state: OutputState::Retrying, last_error: Some(words.clone()) },
+            Some((reason, _)) => Health { state: State::Retrying, last_error: Some(reason.clone()) },
             None => self.receiver.clone(),
         }
     }
@@ -226,33 +219,35 @@ impl Delivery {
     fn found(&mut self, now_ms: u64, found: Found) {
         self.unreadable = None;
         match found {
-            Found::Change { lsn, cause, last, letter } => self.window.take_up(lsn, cause, last, letter),
+            Found::Change { lsn, cause, last, notification } => {
+                self.window.take_up(lsn, cause, last, notification)
+            }
             Found::Nothing { last } => self.window.pass(last),
             Found::End => self.caught_up = true,
-            Found::Failed { words } => {
-                self.unreadable = Some((words, now_ms.saturating_add(READ_AGAIN_MS)));
+            Found::Failed { reason } => {
+                self.unreadable = Some((reason, now_ms.saturating_add(READ_AGAIN_MS)));
             }
         }
     }
 
     fn finished(&mut self, now_ms: u64, lsn: Lsn, outcome: Outcome, random: u64) {
         match outcome {
-            Outcome::Taken => self.settled(lsn, None),
-            Outcome::Refused { words } => self.settled(lsn, Some(words)),
-            Outcome::Later { words, retry_after_s } => {
-                let is_told = self.window.is_telling(lsn) || retry_after_s.is_some();
-                let wait_ms = if is_told { self.backoff.next_ms(retry_after_s, random) } else { 0 };
-                self.failed(lsn, now_ms.saturating_add(wait_ms), OutputState::Retrying, words);
+            Outcome::Taken => self.completed(lsn, None),
+            Outcome::Refused { reason } => self.completed(lsn, Some(reason)),
+            Outcome::Later { reason, retry_after_s } => {
+                let is_new = self.window.is_news(lsn) || retry_after_s.is_some();
+                let wait_ms = if is_new { self.backoff.next_ms(retry_after_s, random) } else { 0 };
+                self.failed(lsn, now_ms.saturating_add(wait_ms), State::Retrying, reason);
             }
-            Outcome::Held { words } => {
-                let wait_ms = if self.window.is_telling(lsn) { self.backoff.next_held_ms() } else { 0 };
-                self.failed(lsn, now_ms.saturating_add(wait_ms), OutputState::Held, words);
+            Outcome::Held { reason } => {
+                let wait_ms = if self.window.is_news(lsn) { self.backoff.next_held_ms() } else { 0 };
+                self.failed(lsn, now_ms.saturating_add(wait_ms), State::Held, reason);
             }
         }
     }
 
-    fn settled(&mut self, lsn: Lsn, last_error: Option<String>) {
-        self.window.settled(lsn);
+    fn completed(&mut self, lsn: Lsn, last_error: Option<String>) {
+        self.window.completed(lsn);
         if self.window.is_troubled() {
             return;
         }
@@ -262,13 +257,13 @@ impl Delivery {
     fn recover(&mut self, last_error: Option<String>) {
         self.backoff = Backoff::default();
         self.retry_at_ms = None;
-        self.receiver = Health { state: OutputState::Running, last_error };
+        self.receiver = Health { state: State::Running, last_error };
     }
 
-    fn failed(&mut self, lsn: Lsn, retry_at_ms: u64, state: OutputState, words: String) {
+    fn failed(&mut self, lsn: Lsn, retry_at_ms: u64, state: State, reason: String) {
         self.window.failed(lsn);
         self.retry_at_ms = Some(self.retry_at_ms.map_or(retry_at_ms, |before| before.max(retry_at_ms)));
-        self.receiver = Health { state, last_error: Some(words) };
+        self.receiver = Health { state, last_error: Some(reason) };
     }
 }
 

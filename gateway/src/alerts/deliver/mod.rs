@@ -1,26 +1,28 @@
 //! Where alerts are delivered: the broker and webhooks. Each output follows the alert log on its own thread with its own
-//! cursors, so that one that is dead delays neither another nor the page.
+//! cursors, so that a dead output delays neither another nor the page.
 //!
 //! Promises:
-//! - Each raise and each end of a raised alert is delivered at least once; but the raise found in old data of an alert that
-//!   goes live before it was sent, whose live raise is delivered. Every attempt carries the same idempotency key
-//!   and the same bytes but for `sequence`, also after a restart; but for the time of a withdrawal.
-//! - What is live waits for nothing that is retrospective ([`queues`]), and the alerts of one agent for one of each other
-//!   ([`turns`]), as far as the window reaches.
+//! - Each raise and each end of a raised alert is delivered at least once. One exception: where an alert found in old data
+//!   goes live before its raise was sent, only the live raise is delivered.
+//! - Every attempt carries the same idempotency key and the same bytes except `sequence`, also after a restart of the same
+//!   version; except the time of a withdrawal.
+//! - A live alert waits for no retrospective one ([`queues`]). An alert of one agent waits for at most one alert of each
+//!   other agent ([`turns`]), as far as the window reaches.
 //! - Changes of one alert are delivered in their order. Different alerts may overtake each other, but not while their queue
 //!   is in trouble.
-//! - An output always makes progress, or waits for its receiver with a deadline ([`delivery`]). One that delivers nothing for
-//!   `alerts.stalled_after_s` although alerts wait is an alert of its own ([`stall`], [`watchdog`]).
-//! - A cursor moves only behind deliveries that the receiver took, or refused for good, or that were not needed. Where a replay goes by other rules
-//!   than before, it is set back to where the replay begins.
+//! - An output always makes progress, or waits for its receiver with a deadline ([`delivery`]). An output that delivers
+//!   nothing for `alerts.stalled_after_s` although alerts wait raises an alert of its own ([`stall`], [`watchdog`]).
+//! - A cursor moves only behind deliveries that the receiver took, or refused for good, or that were not needed. Where a
+//!   replay uses other rules than before, the cursor moves back to where the replay begins.
 //!
-//! Bounds: [`queues::Limits`] deliveries under way and changes remembered; back-off 5 s, or what `Retry-After` says, up to five minutes, and a
-//! minute where only a person can mend it. What waits, waits in the alert log; beyond its limit the oldest is gone, counted.
-//! Deliberately absent: grouping, routing, quiet hours. What an answer of a webhook means is said in [`webhook`].
+//! Bounds: [`queues::Limits`] deliveries under way and changes remembered. The back-off is 5 s, or what `Retry-After` asks
+//! for, up to five minutes, and a minute where only a person can help. Alerts wait in the alert log; beyond its limit the
+//! oldest are released and counted.
+//! Deliberately absent: grouping, routing, quiet hours. [`webhook`] lists what an answer of a webhook means.
 
-mod courier;
 pub mod delivery;
 pub mod mqtt;
+mod output;
 pub mod queues;
 pub mod stall;
 pub mod status;
@@ -29,7 +31,9 @@ pub mod watchdog;
 pub mod webhook;
 pub mod window;
 
+use super::Alert;
 use bytes::Bytes;
+use hunhe_gateway_core::alert::{Mode, Phase};
 use hunhe_log::{
     Lsn, Tail,
     cursor::{Cursor, CursorError, CursorFile, Held},
@@ -46,33 +50,47 @@ use tokio::sync::watch;
 
 /// One change on its way to one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Letter {
-    /// Of the alert: letters of one alert keep their order.
-    pub alert: String,
+pub struct Notification {
+    /// Of the alert: notifications of one alert keep their order.
+    pub alert: u64,
     /// The agent that it came from: agents take turns.
     pub agent: String,
     /// Whether it speaks of now.
     pub live: bool,
-    /// Whether it says that the alert is raised, not that it is over.
+    /// Whether it raises the alert; otherwise it ends it.
     pub raises: bool,
-    /// For the receiver, to take two of the same as one.
+    /// Lets the receiver recognise a repeat.
     pub key: String,
-    /// Who runs what it is about.
+    /// The operator of the device or agent.
     pub operator: String,
-    /// How bad it is.
+    /// Its severity, as in topics.
     pub severity: &'static str,
     /// When the gateway found it, milliseconds since 1970.
     pub arrival_ms: i64,
-    /// The alert as JSON.
+    /// What the receiver gets of the alert.
     pub body: Bytes,
 }
 
-#[cfg(test)]
-impl Letter {
-    /// A live raise of this alert of this agent.
-    fn of(alert: &str, agent: &str) -> Self {
+impl Notification {
+    fn new(alert: Alert, encode: Encode) -> Self {
         Self {
-            alert: alert.into(),
+            live: alert.mode == Mode::Live,
+            raises: alert.phase == Phase::Firing,
+            key: alert.idempotency_key(),
+            severity: alert.severity.name(),
+            arrival_ms: alert.arrival_ms,
+            body: encode(&alert),
+            alert: alert.id,
+            agent: alert.agent,
+            operator: alert.operator,
+        }
+    }
+
+    /// A live raise of this alert of this agent.
+    #[cfg(test)]
+    fn of(alert: u64, agent: &str) -> Self {
+        Self {
+            alert,
             agent: agent.into(),
             live: true,
             raises: true,
@@ -93,42 +111,47 @@ pub enum Outcome {
     /// Not now.
     Later {
         /// Why.
-        words: String,
-        /// When the receiver asks to be left alone for so long.
+        reason: String,
+        /// The receiver's `Retry-After`.
         retry_after_s: Option<u64>,
     },
-    /// Not the receiver that was meant: only a person can mend that.
+    /// Not the configured receiver: only a person can correct that.
     Held {
         /// Why.
-        words: String,
+        reason: String,
     },
     /// Refused for good.
     Refused {
         /// Why.
-        words: String,
+        reason: String,
     },
 }
 
 /// A receiver. An attempt always ends, within a bounded time.
 pub trait Receiver: Send + Sync + 'static {
     /// Tries once.
-    fn attempt(&self, letter: Letter) -> impl Future<Output = Outcome> + Send;
+    fn attempt(&self, notification: Notification) -> impl Future<Output = Outcome> + Send;
 }
+
+/// Makes the bytes that receivers get of an alert: the same of the same alert.
+pub type Encode = fn(&Alert) -> Bytes;
 
 /// Where an output reads.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// The alert log.
     pub tail: Tail,
-    /// Rings with its newest record.
-    pub bell: watch::Receiver<Lsn>,
+    /// Its newest record.
+    pub newest: watch::Receiver<Lsn>,
     /// Where a new output begins: the journal record that the lane begins behind.
     pub from_cause: u64,
-    /// No cursor stands beyond this journal record: what is behind it is judged anew, by other rules, or is not there
-    /// any more.
+    /// No cursor stands beyond this journal record: what is behind it is decided again by other rules, or no
+    /// longer there.
     pub cause_max: u64,
     /// Where cursors lie.
     pub data_dir: PathBuf,
+    /// Makes what receivers get.
+    pub encode: Encode,
 }
 
 /// A running output. Dropping it stops it without waiting.

@@ -1,22 +1,22 @@
 //! Alerts to the broker: `hunhe/v1/alerts/{operator}/{severity}`, QoS 1, not retained. An alert counts as delivered when
 //! the broker's PUBACK has come, on the connection that it was sent on.
 //!
-//! A session of its own, `…-alerts`: on `…-out` an alert would wait behind thousands of watermarks, and a lost connection
-//! there would have to be told apart from one here. It is a clean session, since what is not acknowledged is sent again
+//! The session is separate, `…-alerts`: on `…-out` an alert would wait behind thousands of watermarks, and a lost connection
+//! there would have to be distinguished from one here. It is a clean session, since what is not acknowledged is sent again
 //! from the log.
 //!
 //! The session carries the gateway's heartbeats as well, QoS 0: one that finds no connection or no room is dropped.
 //!
-//! Invariant: topics are made of the registry's operator ids and four words. Deliberately absent: a retained state of
+//! Invariant: topics contain the registry's operator ids and the four severities. Deliberately absent: a retained state of
 //! alerts, which a late subscriber gets from the API.
 
 use super::{
-    Handle, Letter, Outcome, Receiver, Source,
-    courier::{self, Named},
+    Handle, Notification, Outcome, Receiver, Source,
+    output::{self, Named},
     queues::Limits,
 };
 use crate::{
-    api::types::OutputKind,
+    alerts::deliver::status::Kind,
     mqtt::{self, Broker, PublishingSession},
 };
 use bytes::Bytes;
@@ -40,8 +40,8 @@ const QUEUED: usize = IN_FLIGHT + 16;
 /// # Errors
 /// Where the machine refuses.
 pub fn start(broker: Broker, source: Source, beats: watch::Receiver<Bytes>) -> anyhow::Result<Handle> {
-    let named = Named { name: NAME, kind: OutputKind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
-    courier::start(&named, source, || {
+    let named = Named { name: NAME, kind: Kind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
+    output::start(&named, source, || {
         let (current, connected) = watch::channel(None);
         tokio::spawn(connect(broker, current));
         tokio::spawn(beat(beats, connected.clone()));
@@ -54,8 +54,8 @@ struct Session {
 }
 
 impl Receiver for Session {
-    async fn attempt(&self, letter: Letter) -> Outcome {
-        let later = |words: &str| Outcome::Later { words: words.into(), retry_after_s: None };
+    async fn attempt(&self, notification: Notification) -> Outcome {
+        let later = |reason: &str| Outcome::Later { reason: reason.into(), retry_after_s: None };
         let mut connected = self.connected.clone();
         let Ok(found) = tokio::time::timeout(WITHIN, connected.wait_for(Option::is_some)).await else {
             return later("not connected to the broker");
@@ -63,10 +63,10 @@ impl Receiver for Session {
         let Some(client) = found.ok().and_then(|found| found.clone()) else {
             return later("the connection to the broker has ended");
         };
-        let topic = format!("hunhe/v1/alerts/{}/{}", letter.operator, letter.severity);
+        let topic = format!("hunhe/v1/alerts/{}/{}", notification.operator, notification.severity);
         let publish = async {
             let options = PublishOptions::new(QoS::AtLeastOnce);
-            let notice = client.publish_tracked(topic, letter.body, options).await.ok()?;
+            let notice = client.publish_tracked(topic, notification.body, options).await.ok()?;
             notice.wait_async().await.ok()
         };
         match tokio::time::timeout(WITHIN, publish).await {
@@ -89,7 +89,7 @@ async fn beat(mut beats: watch::Receiver<Bytes>, connected: watch::Receiver<Opti
     }
 }
 
-/// Keeps a connection, and says which; ends with the output's runtime.
+/// Keeps a connection and publishes it in `current`; ends with the output's runtime.
 async fn connect(broker: Broker, current: watch::Sender<Option<AsyncClient>>) {
     let session = PublishingSession { suffix: "alerts", capacity: QUEUED, in_flight: None };
     mqtt::keep_connected(broker, session, |client, event_loop| async {

@@ -1,26 +1,26 @@
-//! The two queues of an output: live alerts, and those that were found in old data. Pure: the courier around it owns files,
-//! sockets and the clock.
+//! The two queues of an output: live alerts, and those found in old data. Pure: the output around it owns files, sockets and
+//! the clock.
 //!
-//! Each queue reads the alert log for itself, with a cursor of its own and a [`Delivery`] of its own, and passes what is the
-//! other's. So a backlog of months in which an alarm came and went a hundred thousand times delays no live alarm.
+//! Each queue reads the alert log for itself, with its own cursor and its own [`Delivery`], and passes what belongs to the
+//! other. So a backlog of months in which an alarm came and went a hundred thousand times delays no live alarm.
 //!
 //! Promise: the changes of one alert keep their order across both. An alert that was found in old data can go live (never the
-//! other way). Its live letters wait while one of its old letters is under way; an old letter that was not sent by then never
-//! is: the live raise says more.
+//! other way). Its live notifications wait while one of its old notifications is under way. An old notification that was not
+//! sent by then is never sent: the live raise replaces it.
 //!
-//! Bound: [`WENT_LIVE_MAX`] alerts that went live are remembered until the retrospective queue has passed them; beyond it the
-//! oldest are forgotten, and a stale raise may follow a live one, which `sequence` tells. After a restart the live queue
-//! reads again what the other one has not passed, to know them.
+//! Bound: [`WENT_LIVE_MAX`] alerts that went live are remembered until the retrospective queue has passed them. Beyond it the
+//! oldest are forgotten, and an outdated raise may follow a live one; `sequence` shows which is newer. After a restart the
+//! live queue reads again what the other one has not passed, to find these alerts.
 
 use super::{
-    delivery::{self, Delivery, Event, Found, Health},
+    delivery::{self, Delivery, Event, Found, Task},
+    status::{Health, State},
     window::Bounds,
 };
-use crate::api::types::OutputState;
 use hunhe_log::{Lsn, cursor::Cursor};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Live alerts that may have older letters, for each output.
+/// Live alerts that may have older notifications, for each output.
 pub const WENT_LIVE_MAX: usize = 16_384;
 
 /// One of the queues.
@@ -51,7 +51,7 @@ impl Queue {
 pub struct Limits(pub [Bounds; 2]);
 
 impl Limits {
-    /// With so many live letters under way at once.
+    /// With so many live notifications under way at once.
     #[must_use]
     pub const fn with_in_flight(live: usize) -> Self {
         // A concentrator has a thousand devices, each of which may alarm some times before it is over its share.
@@ -62,8 +62,8 @@ impl Limits {
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Something for one queue; never [`delivery::Action::Wait`] or [`delivery::Action::Done`].
-    For(Queue, delivery::Action),
+    /// Something for one queue.
+    For(Queue, Task),
     /// Sleep until an event, or until this time.
     Wait {
         /// When to look again.
@@ -77,10 +77,10 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Queues {
     queues: [Delivery; 2],
-    /// Where alerts went live that may have older letters.
-    went_live: BTreeMap<String, Lsn>,
+    /// Where alerts went live that may have older notifications.
+    went_live: BTreeMap<u64, Lsn>,
     /// The same in the order of the log.
-    in_order: VecDeque<(Lsn, String)>,
+    in_order: VecDeque<(Lsn, u64)>,
 }
 
 impl Queues {
@@ -110,7 +110,7 @@ impl Queues {
             match action {
                 delivery::Action::Wait { until_ms } => wake_ms = wake_ms.into_iter().chain(until_ms).min(),
                 delivery::Action::Done => done += 1,
-                action => return Action::For(queue, action),
+                delivery::Action::Do(task) => return Action::For(queue, task),
             }
         }
         if done == Queue::ALL.len() { Action::Done } else { Action::Wait { until_ms: wake_ms } }
@@ -126,9 +126,9 @@ impl Queues {
     }
 
     /// An attempt for an alert has ended.
-    pub fn finished(&mut self, now_ms: u64, queue: Queue, alert: &str, event: Event) {
+    pub fn finished(&mut self, now_ms: u64, queue: Queue, alert: u64, event: Event) {
         self.handle(now_ms, queue, event);
-        if queue == Queue::Retrospective && self.went_live.contains_key(alert) {
+        if queue == Queue::Retrospective && self.went_live.contains_key(&alert) {
             self.queues[queue.at()].supersede(alert);
         }
     }
@@ -142,7 +142,7 @@ impl Queues {
     #[must_use]
     pub fn health(&self) -> Health {
         let [live, retrospective] = self.queues.each_ref().map(Delivery::health);
-        let well = |health: &Health| health.state == OutputState::Running;
+        let well = |health: &Health| health.state == State::Running;
         if well(&live) && (!well(&retrospective) || live.last_error.is_none()) { retrospective } else { live }
     }
 
@@ -152,25 +152,24 @@ impl Queues {
         self.queues.iter().filter_map(Delivery::oldest_ms).min()
     }
 
-    /// The change as the queue sees it: a letter of the other one, or one that is not needed, is none.
+    /// The change as the queue sees it: without a notification that belongs to the other one or is not needed.
     fn of_queue(&mut self, queue: Queue, found: Found) -> Found {
-        let Found::Change { lsn, cause, last, letter } = found else { return found };
-        let letter = letter.filter(|letter| letter.live == (queue == Queue::Live));
-        let letter = match queue {
+        let Found::Change { lsn, cause, last, notification } = found else { return found };
+        let notification = notification.filter(|notification| notification.live == (queue == Queue::Live));
+        let notification = match queue {
             Queue::Live => {
-                if let Some(letter) = letter.as_ref().filter(|letter| letter.raises) {
-                    self.goes_live(lsn, &letter.alert);
+                if let Some(notification) = notification.as_ref().filter(|notification| notification.raises) {
+                    self.goes_live(lsn, notification.alert);
                 }
-                letter
+                notification
             }
-            Queue::Retrospective => {
-                letter.filter(|letter| self.went_live.get(&letter.alert).is_none_or(|&at| at < lsn))
-            }
+            Queue::Retrospective => notification
+                .filter(|notification| self.went_live.get(&notification.alert).is_none_or(|&at| at < lsn)),
         };
-        Found::Change { lsn, cause, last, letter }
+        Found::Change { lsn, cause, last, notification }
     }
 
-    fn goes_live(&mut self, lsn: Lsn, alert: &str) {
+    fn goes_live(&mut self, lsn: Lsn, alert: u64) {
         let retrospective = &mut self.queues[Queue::Retrospective.at()];
         if lsn <= retrospective.passed() {
             return;
@@ -181,8 +180,8 @@ impl Queues {
         {
             self.drop_note(&oldest);
         }
-        self.went_live.insert(alert.to_owned(), lsn);
-        self.in_order.push_back((lsn, alert.to_owned()));
+        self.went_live.insert(alert, lsn);
+        self.in_order.push_back((lsn, alert));
     }
 
     /// Forgets what the retrospective queue has passed.
@@ -193,7 +192,7 @@ impl Queues {
         }
     }
 
-    fn drop_note(&mut self, (lsn, alert): &(Lsn, String)) {
+    fn drop_note(&mut self, (lsn, alert): &(Lsn, u64)) {
         if self.went_live.get(alert) == Some(lsn) {
             self.went_live.remove(alert);
         }

@@ -1,11 +1,11 @@
-//! Which outputs make no progress, and what the journal must record of it. Pure: the watchdog's thread looks and journals.
+//! Which outputs make no progress, and what the journal must record about it. Pure: the watchdog's thread looks and journals.
 //!
 //! An output is stalled when it has had something to deliver for as long as the limit, and no change was passed and no
 //! delivery taken or refused for good meanwhile. It is stalled no longer with the first progress, or when nothing is left.
 //! An output that an earlier process recorded as stalled stays so until it moves: a restart neither ends nor repeats it.
 //!
-//! A record is asked for where the alert log says otherwise than what is seen here, and again after [`ASK_AGAIN_MS`]: the
-//! journal may have had no room, and the lane ignores what it knows.
+//! A record is asked for where the alert log and the output's present state differ, and again after [`ASK_AGAIN_MS`]: the
+//! journal may have had no room, and the lane ignores a record that changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ struct Watched {
     name: String,
     /// At the look before; where an output stands at the first one is no progress of this process.
     progress: Option<u64>,
-    /// When it last moved, or had nothing to deliver: by the rising clock, and by the calendar's.
+    /// When it last moved, or had nothing to deliver: by the monotonic clock, and by the calendar's.
     moved: (u64, i64),
     /// Whether it has moved since this process began.
     has_moved: bool,

@@ -1,6 +1,5 @@
-//! What an output says of itself, and what the watchdog says of it. Their threads write, anyone reads.
+//! An output's state and counters. Its own thread and the watchdog write them, anyone reads them without waiting for either.
 
-use crate::api::types::{self, Instant, OutputKind, OutputState};
 use hunhe_log::{Lsn, Tail};
 use std::sync::{
     Mutex, PoisonError,
@@ -10,13 +9,71 @@ use std::sync::{
 /// In place of a time.
 const NEVER: i64 = i64::MIN;
 
+/// Kinds of outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// HTTP.
+    Webhook,
+    /// The broker.
+    Mqtt,
+}
+
+/// What an output's thread is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Delivers as fast as alerts come.
+    Running,
+    /// Waits before the next attempt.
+    Retrying,
+    /// The receiver is not the one that was meant: tried at least each minute until somebody mends it.
+    Held,
+    /// Ended.
+    Stopped,
+}
+
+/// What an output's thread is doing, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Health {
+    /// What it is doing.
+    pub state: State,
+    /// Its newest failure, until a delivery succeeds.
+    pub last_error: Option<String>,
+}
+
+impl Health {
+    pub(super) const fn well() -> Self {
+        Self { state: State::Running, last_error: None }
+    }
+}
+
+/// An output at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Name in the configuration; `mqtt` for the broker.
+    pub name: String,
+    /// What kind it is.
+    pub kind: Kind,
+    /// What its thread is doing.
+    pub state: State,
+    /// Since when alerts have waited for it and none was delivered, milliseconds since 1970; none where it makes progress.
+    pub stalled_since_ms: Option<i64>,
+    /// Changes written and not yet passed by it.
+    pub lag_records: u64,
+    /// Deliveries taken since start.
+    pub delivered: u64,
+    /// Deliveries refused for good since start.
+    pub failed: u64,
+    /// Its newest failure, until a delivery succeeds.
+    pub last_error: Option<String>,
+}
+
 /// An output's state and counters, shared.
 #[derive(Debug)]
 pub struct OutputStatus {
     name: String,
-    kind: OutputKind,
+    kind: Kind,
     tail: Tail,
-    words: Mutex<(OutputState, Option<String>)>,
+    health: Mutex<Health>,
     passed: AtomicU64,
     delivered: AtomicU64,
     failed: AtomicU64,
@@ -27,14 +84,14 @@ pub struct OutputStatus {
 }
 
 impl OutputStatus {
-    pub(super) fn new(name: String, kind: OutputKind, tail: Tail, passed: Lsn) -> Self {
+    pub(super) fn new(name: String, kind: Kind, tail: Tail, passed: Lsn) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             name,
             kind,
             passed: AtomicU64::new(passed.0.min(tail.head().0)),
             tail,
-            words: Mutex::new((OutputState::Running, None)),
+            health: Mutex::new(Health::well()),
             delivered: zero(),
             failed: zero(),
             attempts: zero(),
@@ -92,25 +149,24 @@ impl OutputStatus {
         Some(self.stalled_ms.load(Relaxed)).filter(|&at| at != NEVER)
     }
 
-    /// As the interface shows it.
+    /// Now.
     #[must_use]
-    pub fn snapshot(&self) -> types::OutputStatus {
-        let (state, last_error) = self.words.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let stalled = self.stalled_ms();
-        types::OutputStatus {
+    pub fn snapshot(&self) -> Snapshot {
+        let Health { state, last_error } = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Snapshot {
             name: self.name.clone(),
             kind: self.kind,
-            state: if stalled.is_some() { OutputState::Stalled } else { state },
-            stalled_since: stalled.map(Instant),
-            lag: self.tail.head().0.saturating_sub(self.passed().0),
+            state,
+            stalled_since_ms: self.stalled_ms(),
+            lag_records: self.tail.head().0.saturating_sub(self.passed().0),
             delivered: self.delivered.load(Relaxed),
             failed: self.failed.load(Relaxed),
             last_error,
         }
     }
 
-    pub(super) fn enter(&self, state: OutputState, last_error: Option<String>) {
-        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = (state, last_error);
+    pub(super) fn enter(&self, health: Health) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
     pub(super) fn moved(&self, passed: Lsn) {

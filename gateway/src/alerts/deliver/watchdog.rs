@@ -1,5 +1,5 @@
 //! The thread that watches the outputs. It shares nothing with them but their counters, so it sees an output whose own
-//! thread has ended or hangs. What [`Stalls`] finds it shows in the output's status, journals, and logs.
+//! thread has ended or hangs. It publishes what [`Stalls`] finds in the output's status, journals it and logs it.
 //!
 //! Each look costs a few atomic loads an output; there is one each [`LOOK`].
 
@@ -25,13 +25,13 @@ use std::{
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What the watchdog looks at, and whom it tells.
+/// What the watchdog looks at, and where it reports.
 pub struct Options {
     /// See [`Stalls`].
     pub limit: Duration,
     /// The outputs.
     pub outputs: Vec<Arc<OutputStatus>>,
-    /// What the alert log has of them.
+    /// Open alerts about them in the alert log.
     pub recorded: Arc<StalledOutputs>,
     /// Where a change becomes durable, and then an alert.
     pub journal: Intake<Entering>,

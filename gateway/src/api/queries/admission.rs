@@ -1,10 +1,11 @@
 //! Where answers over many devices are made: on blocking threads, a few at once.
 //!
 //! Invariants: a query whose client goes before it begins never begins; one that has begun runs to its end. An answer that
-//! all share ([`Fresh`]) is made once at a time, and once in [`FRESH`] at most, however many ask, and whoever has gone meanwhile.
+//! all share ([`Fresh`]) is made by one thread at a time, and at most once in [`FRESH`], however many clients ask or have gone.
 //!
-//! Bounds: [`RUNNING`] queries run and [`WAITING`] more wait; a further one is refused at once, and one that waited for
-//! [`PATIENCE`] then (429, `hunhe_queries_refused_total`): an answer is soon there, or the client knows. Shared answers run beside them, one of each kind. `hunhe_queries_started_total` counts both.
+//! Bounds: [`RUNNING`] queries run and [`WAITING`] more wait. A further one is refused at once, and one that has waited for
+//! [`PATIENCE`] then (429, `hunhe_queries_refused_total`). Shared answers run beside them, one of each kind.
+//! `hunhe_queries_started_total` counts both.
 
 use super::FRESH;
 use crate::api::ApiError;

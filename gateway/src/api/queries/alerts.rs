@@ -2,16 +2,20 @@
 
 use super::{
     Answers,
+    metrics::{counter, gauge, labelled},
     status::{Standing, count},
 };
 use crate::{
-    alerts::describe::{bilingual, severity},
+    alerts::{
+        deliver::status::{self, Snapshot},
+        list::BySeverity,
+    },
     api::{
         metrics::{Figure, FigureValue, Metric, MetricKind},
         types::{OutputStatus, Rule},
     },
 };
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 impl Answers {
     pub(super) fn rules_as_written(&self) -> Vec<Rule> {
@@ -19,8 +23,8 @@ impl Answers {
             id: rule.id.clone(),
             version: rule.version,
             class: rule.class.clone(),
-            severity: severity(rule.severity),
-            title: bilingual(&rule.title),
+            severity: rule.severity.into(),
+            title: (&rule.title).into(),
             source: rule.source.clone(),
             // Numbers and names always serialise.
             when: serde_json::to_value(&rule.when).unwrap_or_default(),
@@ -31,12 +35,12 @@ impl Answers {
     }
 
     pub(super) fn outputs_now(&self) -> Vec<OutputStatus> {
-        self.alerting.outputs.iter().map(|output| output.snapshot()).collect()
+        self.alerting.outputs.iter().map(|output| output.snapshot().into()).collect()
     }
 
     fn oldest_undelivered(&self) -> Metric {
         let now_ms = self.clock.now_ms();
-        let age = |output: &Arc<crate::alerts::deliver::status::OutputStatus>| {
+        let age = |output: &Arc<status::OutputStatus>| {
             let waits_ms = output.oldest_ms().map_or(0, |oldest| now_ms.saturating_sub(oldest));
             Figure {
                 labels: vec![("output", output.name().to_owned())],
@@ -52,67 +56,59 @@ impl Answers {
     }
 
     pub(super) fn alert_metrics(&self, standing: &Standing) -> Vec<Metric> {
-        let firing = standing.firing.live;
-        let by_severity = [
-            ("critical", firing.critical),
-            ("major", firing.major),
-            ("warning", firing.warning),
-            ("info", firing.info),
-        ];
-        let figure = |key, label: &str, value| Figure {
-            labels: vec![(key, label.to_owned())],
-            value: FigureValue::Number(count(value)),
+        let mut metrics = vec![firing(&standing.firing.live)];
+        metrics.extend(self.output_metrics());
+        metrics.extend(self.alert_log_metrics(standing));
+        metrics
+    }
+
+    fn output_metrics(&self) -> [Metric; 5] {
+        let outputs: Vec<Snapshot> = self.alerting.outputs.iter().map(|output| output.snapshot()).collect();
+        let by_output = |name, help, kind, of: fn(&Snapshot) -> u64| {
+            let figures = outputs.iter().map(|output| labelled("output", &output.name, of(output)));
+            Metric { name, help, kind, figures: figures.collect() }
         };
-        let outputs = self.outputs_now();
-        let by_output = |name, help, kind, of: fn(&OutputStatus) -> u64| Metric {
-            name,
-            help,
-            kind,
-            figures: outputs.iter().map(|output| figure("output", &output.name, of(output))).collect(),
-        };
-        let figures = &self.alerting.figures;
-        let counter = |name, help, value| Metric::single(name, help, MetricKind::Counter, count(value));
-        vec![
-            Metric {
-                name: "hunhe_alerts_firing",
-                help: "Live alerts that fire, by severity.",
-                kind: MetricKind::Gauge,
-                figures: by_severity.iter().map(|(name, value)| figure("severity", name, *value)).collect(),
-            },
+        [
             by_output(
                 "hunhe_alerts_delivered_total",
                 "Alerts that an output took.",
                 MetricKind::Counter,
-                |o| o.delivered,
+                |output| output.delivered,
             ),
             by_output(
                 "hunhe_alerts_failed_total",
                 "Alerts that an output refused for good.",
                 MetricKind::Counter,
-                |o| o.failed,
+                |output| output.failed,
             ),
             by_output(
                 "hunhe_alerts_lag_records",
                 "Changes of alerts that an output has not passed.",
                 MetricKind::Gauge,
-                |o| o.lag,
+                |output| output.lag_records,
             ),
             by_output(
                 "hunhe_output_stalled",
                 "1 where alerts wait for an output and none was delivered for longer than alerts.stalled_after_s.",
                 MetricKind::Gauge,
-                |o| u64::from(o.stalled_since.is_some()),
+                |output| u64::from(output.stalled_since_ms.is_some()),
             ),
             self.oldest_undelivered(),
+        ]
+    }
+
+    fn alert_log_metrics(&self, standing: &Standing) -> [Metric; 5] {
+        let figures = &self.alerting.figures;
+        [
             counter(
                 "hunhe_alerts_follower_failures_total",
                 "How often the alert log could not be read for the page and the lists, and was opened again.",
-                figures.follower_failures.load(Ordering::Relaxed),
+                figures.follower_failures.load(Relaxed),
             ),
             counter(
                 "hunhe_alerts_dropped_total",
                 "Changes of alerts released at the alert log's limit before every output had them.",
-                figures.dropped.load(Ordering::Relaxed),
+                figures.dropped.load(Relaxed),
             ),
             counter(
                 "hunhe_alerts_forgotten_total",
@@ -121,15 +117,21 @@ impl Answers {
             ),
             counter(
                 "hunhe_alerts_joined_total",
-                "Breaches told as one with the breach before: their device brings too many changes of its alerts.",
+                "Breaches counted with the breach before: their device brings too many changes of its alerts.",
                 self.view.published.overview().counters.breaches_joined,
             ),
-            Metric::single(
-                "hunhe_alert_log_bytes",
-                "Alert log on disk.",
-                MetricKind::Gauge,
-                count(figures.bytes.load(Ordering::Relaxed)),
-            ),
+            gauge("hunhe_alert_log_bytes", "Alert log on disk.", count(figures.bytes.load(Relaxed))),
         ]
+    }
+}
+
+fn firing(live: &BySeverity) -> Metric {
+    let by_severity =
+        [("critical", live.critical), ("major", live.major), ("warning", live.warning), ("info", live.info)];
+    Metric {
+        name: "hunhe_alerts_firing",
+        help: "Live alerts that fire, by severity.",
+        kind: MetricKind::Gauge,
+        figures: by_severity.iter().map(|(name, value)| labelled("severity", name, *value)).collect(),
     }
 }

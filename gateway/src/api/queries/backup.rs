@@ -29,7 +29,7 @@ impl Answers {
         tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
             let given = backup::give(&source, &store, created_ms, &mut |bytes| hand_on(&give, bytes));
-            // Before the stream ends: whoever sees its end may ask for the next.
+            // Before the stream ends: a client that sees its end may ask for the next.
             drop(only);
             match given {
                 Ok((manifest, totals)) => tracing::info!(

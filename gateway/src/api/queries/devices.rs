@@ -8,7 +8,7 @@ use super::{
     view::{Count, View},
 };
 use crate::{
-    alerts::describe::{bilingual, shown_agent},
+    alerts::describe::shown_agent,
     api::{
         ApiError,
         backend::DeviceQuery,
@@ -52,7 +52,7 @@ impl Answers {
                     name: class.name.clone(),
                     version: class.version,
                     older_versions: rules.older.iter().map(|older| older.version).collect(),
-                    title: bilingual(&class.title),
+                    title: (&class.title).into(),
                     interval_s: u32::try_from(rules.interval_ms / 1000).unwrap_or(u32::MAX),
                     channels: class
                         .channels
@@ -60,7 +60,7 @@ impl Answers {
                         .map(|channel| Channel {
                             id: channel.number.into(),
                             name: channel.name.clone(),
-                            title: bilingual(&channel.title),
+                            title: (&channel.title).into(),
                             unit: channel.unit.clone(),
                             kind: kind_name(channel.kind).into(),
                             min: Some(channel.min),
@@ -83,11 +83,11 @@ impl Answers {
         let counts = self.view.directory.districts.iter().zip(&census.districts).zip(&census.readings);
         let district = |((code, count), readings): ((&String, &Count), &u64)| District {
             code: code.clone(),
-            name: self.places.district(code),
+            name: (&self.places.district(code)).into(),
             devices: count.devices,
             reporting: count.reporting,
             silent: count.silent,
-            alerts: census.alerts.get(code).copied().unwrap_or_default(),
+            alerts: census.alerts.get(code).copied().unwrap_or_default().into(),
             readings: *readings,
         };
         Ok(counts.map(district).collect())
@@ -100,7 +100,7 @@ impl Answers {
         let zone = |((id, count), district): ((&String, &Count), &u32)| Zone {
             id: id.clone(),
             kind: self.places.kind(id).to_owned(),
-            name: self.places.zone(id),
+            name: (&self.places.zone(id)).into(),
             district: district.to_string(),
             devices: count.devices,
             reporting: count.reporting,
@@ -196,7 +196,7 @@ fn latest(view: &View, device: DeviceIx, row: &Row) -> Vec<LatestValue> {
         .filter(|&(_, &wire)| wire != ABSENT)
         .map(|(channel, &wire)| LatestValue {
             channel: channel.name.clone(),
-            name: bilingual(&channel.title),
+            name: (&channel.title).into(),
             unit: channel.unit.clone(),
             value: Some(channel.value(wire)),
             quality: row.last_quality,

@@ -1,4 +1,4 @@
-//! What the intake did not take, and for whom everything else waits.
+//! What the intake refused, by which device, and how much work waits for the lane.
 
 use super::{Answers, status::count};
 use crate::{

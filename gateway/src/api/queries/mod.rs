@@ -14,6 +14,7 @@ mod filter;
 mod intake;
 mod ledger;
 mod live;
+mod metrics;
 mod quarantine;
 mod reads;
 mod series;
@@ -26,7 +27,7 @@ pub use directory::Directory;
 pub use view::View;
 
 use crate::{
-    alerts::{Book, deliver::status::OutputStatus, log::Figures},
+    alerts::{AlertList, deliver::status::OutputStatus, log::Figures},
     api::{
         ApiError,
         backend::{
@@ -63,7 +64,7 @@ pub const FRESH: Duration = Duration::from_millis(400);
 /// What is asked about alerts.
 pub struct Alerting {
     /// Alerts as they stand.
-    pub book: Arc<Book>,
+    pub list: Arc<AlertList>,
     /// The alert log's figures.
     pub figures: Arc<Figures>,
     /// Where alerts are delivered.
@@ -144,9 +145,9 @@ impl Answers {
 
     /// All devices, counted within the last [`FRESH`].
     async fn census_now(&self) -> Result<Arc<view::Census>, ApiError> {
-        let (view, book) = (Arc::clone(&self.view), Arc::clone(&self.alerting.book));
+        let (view, list) = (Arc::clone(&self.view), Arc::clone(&self.alerting.list));
         let now_ms = self.clock.now_ms();
-        self.census.get(self.queries.figures(), move || view.census(now_ms, book.by_district())).await
+        self.census.get(self.queries.figures(), move || view.census(now_ms, list.by_district())).await
     }
 
     /// Work that reads the disk goes where it may block. Nothing bounds it here: for a request see [`Self::read_in`].
@@ -237,8 +238,8 @@ impl Backend for Answers {
     fn alerts(&self, query: AlertQuery) -> Answer<'_, AlertPage> {
         // Alerts are listed under the lock by which they enter the list: few at a time may.
         Box::pin(async move {
-            let book = Arc::clone(&self.alerting.book);
-            self.queries.run(move || book.page(&query)).await
+            let list = Arc::clone(&self.alerting.list);
+            self.queries.run(move || AlertPage::from(&list.page(&query.into()))).await
         })
     }
 

@@ -1,7 +1,7 @@
 //! What was refused: listed, shown with its payload, sent through again.
 //!
 //! Bounds of a page, beside its length: [`LOOK_AT`] records looked at, [`READ_BYTES`] of records read, [`READ_VALUES`] decoded
-//! of them, and the time of a read ([`reads`](super::reads)); then `next` says where to go on. One record is in memory at
+//! of them, and the time of a read ([`reads`](super::reads)); then `next` continues. One record is in memory at
 //! a time. Lists are walked in the store's index; counts are kept there.
 //! Bounds of requests: [`READS_MAX`] at once, [`WAITING_MAX`] more wait for [`WAIT_MAX`] at most; others are refused at once.
 //!
@@ -163,7 +163,7 @@ impl Answers {
     }
 }
 
-/// What the quarantine holds; waits for whoever writes there.
+/// What the quarantine holds; waits for a writer.
 pub(super) fn status_of(store: &Store) -> QuarantineStatus {
     let held = store.held_records(None);
     QuarantineStatus {
@@ -369,7 +369,7 @@ fn describe(
         _ => Vec::new(),
     };
     let is_household = names_household(registry, refused.topic);
-    // A household's topic carries its device id; what a database said is no topic.
+    // A household's topic carries its device id; a database's answer is no topic.
     let has_topic = id.kind() == RecordKind::Message && !is_household;
     Ok(QuarantineRecord {
         id: id.to_string(),
@@ -389,7 +389,7 @@ fn describe(
     })
 }
 
-/// In words: of a message the refused samples and the first refused values, of a dead letter what the database said.
+/// In words: of a message the refused samples and the first refused values, of a dead letter the database's answer.
 fn detail_of(id: RecordId, refused: &Refused<'_>, values: &[crate::api::types::RefusedValue]) -> String {
     if id.kind() == RecordKind::DeadLetter {
         return shown(&String::from_utf8_lossy(refused.topic));

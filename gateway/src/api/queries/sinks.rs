@@ -1,6 +1,6 @@
-//! What the sinks say of themselves, for the API and for Prometheus.
+//! States and counters of the sinks, for the API and for Prometheus.
 
-use super::status::count;
+use super::{metrics::labelled, status::count};
 use crate::{
     api::{
         metrics::{Figure, FigureValue, Metric, MetricKind},
@@ -40,73 +40,90 @@ pub(super) fn shown(sink: &Snapshot) -> types::SinkStatus {
 
 pub(super) fn metrics(sinks: &[Arc<SinkStatus>]) -> Vec<Metric> {
     let sinks: Vec<Snapshot> = sinks.iter().map(|sink| sink.snapshot()).collect();
-    let family = |name, help, kind, value: fn(&Snapshot) -> u64| {
-        let figure = |sink: &Snapshot| Figure {
-            labels: vec![("sink", sink.name.clone())],
-            value: FigureValue::Number(count(value(sink))),
-        };
-        Metric { name, help, kind, figures: sinks.iter().map(figure).collect() }
-    };
-    let (counter, gauge) = (MetricKind::Counter, MetricKind::Gauge);
-    let circuits = [("closed", Circuit::Closed), ("half_open", Circuit::HalfOpen), ("open", Circuit::Open)];
-    let circuit = sinks.iter().flat_map(|sink| {
-        circuits.map(|(name, circuit)| Figure {
+    let mut metrics = positions(&sinks);
+    metrics.push(circuits(&sinks));
+    metrics.extend(requests(&sinks));
+    metrics.extend(rows(&sinks));
+    metrics
+}
+
+/// One figure a sink.
+fn family(
+    sinks: &[Snapshot],
+    kind: MetricKind,
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Snapshot) -> u64,
+) -> Metric {
+    let figures = sinks.iter().map(|sink| labelled("sink", &sink.name, value(sink)));
+    Metric { name, help, kind, figures: figures.collect() }
+}
+
+fn positions(sinks: &[Snapshot]) -> Vec<Metric> {
+    let gauge = |name, help, value| family(sinks, MetricKind::Gauge, name, help, value);
+    vec![
+        gauge("hunhe_sink_lag_records", "Decided records that a sink has not written.", |sink| {
+            sink.lag_records
+        }),
+        gauge(
+            "hunhe_sink_unsettled_records",
+            "Decided records written that the database might still lose if it were killed.",
+            |sink| sink.unsettled_records,
+        ),
+    ]
+}
+
+fn circuits(sinks: &[Snapshot]) -> Metric {
+    let states = [("closed", Circuit::Closed), ("half_open", Circuit::HalfOpen), ("open", Circuit::Open)];
+    let figures = sinks.iter().flat_map(|sink| {
+        states.map(|(name, circuit)| Figure {
             labels: vec![("sink", sink.name.clone()), ("circuit", name.to_owned())],
             value: FigureValue::Number(f64::from(u8::from(sink.circuit == circuit))),
         })
     });
+    Metric {
+        name: "hunhe_sink_circuit",
+        help: "1 for what a sink's circuit is: closed, open after a failure, half_open while it is tried again.",
+        kind: MetricKind::Gauge,
+        figures: figures.collect(),
+    }
+}
+
+fn requests(sinks: &[Snapshot]) -> Vec<Metric> {
+    let counter = |name, help, value| family(sinks, MetricKind::Counter, name, help, value);
     vec![
-        family("hunhe_sink_lag_records", "Decided records that a sink has not written.", gauge, |sink| {
-            sink.lag_records
-        }),
-        family(
-            "hunhe_sink_unsettled_records",
-            "Decided records written that the database might still lose if it were killed.",
-            gauge,
-            |sink| sink.unsettled_records,
-        ),
-        Metric {
-            name: "hunhe_sink_circuit",
-            help: "1 for what a sink's circuit is: closed, open after a failure, half_open while it is tried again.",
-            kind: gauge,
-            figures: circuit.collect(),
-        },
-        family("hunhe_sink_requests_total", "Requests, repeats included.", counter, |sink| sink.requests),
-        family(
+        counter("hunhe_sink_requests_total", "Requests, repeats included.", |sink| sink.requests),
+        counter(
             "hunhe_sink_retries_total",
             "Requests repeated after no answer, or one that asked for patience.",
-            counter,
             |sink| sink.retries,
         ),
-        family(
+        counter(
             "hunhe_sink_rewinds_total",
             "How often a sink wrote again what its database may have lost in a restart.",
-            counter,
             |sink| sink.rewinds,
         ),
-        family(
-            "hunhe_sink_rows_written_total",
-            "Lines that a database took, repeats included.",
-            counter,
-            |sink| sink.rows_written,
-        ),
-        family(
+    ]
+}
+
+fn rows(sinks: &[Snapshot]) -> Vec<Metric> {
+    let counter = |name, help, value| family(sinks, MetricKind::Counter, name, help, value);
+    vec![
+        counter("hunhe_sink_rows_written_total", "Lines that a database took, repeats included.", |sink| {
+            sink.rows_written
+        }),
+        counter(
             "hunhe_sink_dead_letters_total",
             "Lines that a database refused or skipped; they are in quarantine.",
-            counter,
             |sink| sink.rows_dead_lettered,
         ),
-        family(
+        counter(
             "hunhe_sink_rows_skipped_total",
-            "Rows that a database says it skipped after accepting them, whoever wrote them.",
-            counter,
+            "Rows that a database reports as skipped after it accepted them, from any writer.",
             |sink| sink.rows_skipped,
         ),
-        family(
-            "hunhe_sink_records_lost_total",
-            "Decided records that a sink could not read.",
-            counter,
-            |sink| sink.records_lost,
-        ),
+        counter("hunhe_sink_records_lost_total", "Decided records that a sink could not read.", |sink| {
+            sink.records_lost
+        }),
     ]
 }

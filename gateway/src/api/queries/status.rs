@@ -1,22 +1,18 @@
-//! The gateway at this moment, and figures for Prometheus.
+//! The gateway at this moment, and whether it is ready.
 
 use super::{Answers, ledger::totals_of, quarantine, sinks};
 use crate::{
+    alerts::list::Firing,
     api::{
         ApiError,
-        metrics::{Figure, FigureValue, Metric, MetricKind},
-        types::{FiringCounts, Instant as At, JournalStatus, LaneStatus, QuarantineStatus, Status},
+        types::{Instant as At, JournalStatus, LaneStatus, QuarantineStatus, Status},
     },
-    intake::Role,
 };
 use hunhe_gateway_core::lane::Counters;
 use hunhe_log::State as JournalState;
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
@@ -46,7 +42,7 @@ impl Rate {
 #[derive(Debug)]
 pub(super) struct Standing {
     quarantine: QuarantineStatus,
-    pub(super) firing: FiringCounts,
+    pub(super) firing: Firing,
     /// Open alerts that the list had no room for, over time.
     pub(super) forgotten: u64,
 }
@@ -70,12 +66,12 @@ impl Answers {
     }
 
     /// What stands behind locks that are held for longer than a worker of the interface may wait: looked at elsewhere.
-    async fn standing_now(&self) -> Result<Arc<Standing>, ApiError> {
-        let (store, book) = (Arc::clone(&self.store), Arc::clone(&self.alerting.book));
+    pub(super) async fn standing_now(&self) -> Result<Arc<Standing>, ApiError> {
+        let (store, list) = (Arc::clone(&self.store), Arc::clone(&self.alerting.list));
         let look = move || Standing {
             quarantine: quarantine::status_of(&store),
-            firing: book.firing(),
-            forgotten: book.forgotten(),
+            firing: list.firing(),
+            forgotten: list.forgotten(),
         };
         self.standing.get(self.queries.figures(), look).await
     }
@@ -114,7 +110,7 @@ impl Answers {
             quarantined_by_reason: refused_of(counters),
             quarantine: standing.quarantine.clone(),
             retired: self.retired_now(),
-            alerts: standing.firing,
+            alerts: standing.firing.into(),
             outputs: self.outputs_now(),
             over_share: self.over_share_now(),
         })
@@ -132,128 +128,6 @@ impl Answers {
             return missing("not connected to the broker, or not subscribed yet");
         }
         Ok(())
-    }
-
-    fn query_metrics(&self) -> Vec<Metric> {
-        let figures = self.queries.figures();
-        let counter = |name, help, value: &AtomicU64| {
-            Metric::single(name, help, MetricKind::Counter, count(value.load(Ordering::Relaxed)))
-        };
-        let age = self.view.published.age(Instant::now());
-        vec![
-            counter("hunhe_queries_started_total", "Queries begun on a blocking thread.", &figures.started),
-            counter(
-                "hunhe_queries_refused_total",
-                "Queries refused because too many waited, or others took too long.",
-                &figures.refused,
-            ),
-            Metric::single(
-                "hunhe_published_age_seconds",
-                "Time since the lane last published what people see of it.",
-                MetricKind::Gauge,
-                age.as_secs_f64(),
-            ),
-        ]
-    }
-
-    pub(super) async fn metrics_now(&self) -> Result<Vec<Metric>, ApiError> {
-        let status = self.status_kept().await?;
-        let standing = self.standing_now().await?;
-        let ledger = &status.ledger;
-        let counter = |name, help, value| Metric::single(name, help, MetricKind::Counter, count(value));
-        let gauge = |name, help, value| Metric::single(name, help, MetricKind::Gauge, value);
-        let classes = [
-            ("stored", ledger.stored),
-            ("quarantined", ledger.quarantined),
-            ("declared_lost", ledger.declared_lost),
-            ("outstanding", ledger.outstanding),
-            ("unexplained", ledger.unexplained),
-        ];
-        let labelled = |key, label: &str, value| Figure {
-            labels: vec![(key, label.to_owned())],
-            value: FigureValue::Number(value),
-        };
-        let sessions = self.sessions.status();
-        let shed = sessions.iter().map(|session| session.shed.load(Ordering::Relaxed)).sum();
-        let connections = sessions.iter().map(|session| session.connections.load(Ordering::Relaxed)).sum();
-        let progress = self.lane.progress();
-        let mut metrics = vec![
-            counter("hunhe_messages_total", "Messages handled.", status.messages_total),
-            counter("hunhe_samples_total", "Samples accepted.", status.samples_total),
-            gauge(
-                "hunhe_readings_per_second",
-                "Values accepted a second, over a few seconds.",
-                status.readings_per_s,
-            ),
-            gauge("hunhe_devices_online", "Devices whose agent is connected.", count(status.devices_online)),
-            gauge("hunhe_devices_reporting", "Devices heard in time.", count(status.devices_reporting)),
-            Metric {
-                name: "hunhe_ledger_samples",
-                help: "Samples by the ledger's class.",
-                kind: MetricKind::Gauge,
-                figures: classes
-                    .iter()
-                    .map(|&(class, value)| labelled("class", class, count(value)))
-                    .collect(),
-            },
-            gauge(
-                "hunhe_ledger_written_off_samples",
-                "Samples that operators wrote off, part of those declared lost.",
-                count(ledger.written_off),
-            ),
-            Metric {
-                name: "hunhe_refused_total",
-                help: "Samples and messages refused, by reason.",
-                kind: MetricKind::Counter,
-                figures: status
-                    .quarantined_by_reason
-                    .iter()
-                    .map(|(reason, &number)| labelled("reason", reason, count(number)))
-                    .collect(),
-            },
-            gauge("hunhe_journal_bytes", "Journal on disk.", count(status.journal.bytes)),
-            gauge(
-                "hunhe_decided_log_bytes",
-                "Decided log on disk.",
-                count(progress.decided_bytes.load(Ordering::Relaxed)),
-            ),
-            counter(
-                "hunhe_checkpoints_total",
-                "Checkpoints written.",
-                progress.checkpoints.load(Ordering::Relaxed),
-            ),
-            counter(
-                "hunhe_unreadable_records_total",
-                "Journal records that could not be read.",
-                progress.unreadable.load(Ordering::Relaxed),
-            ),
-            counter("hunhe_broker_connections_total", "Connections to the broker begun.", connections),
-            counter(
-                "hunhe_broker_shed_total",
-                "Connections closed because the journal's queue was full.",
-                shed,
-            ),
-            Metric {
-                name: "hunhe_mqtt_retained_refused_total",
-                help: "Retained reports refused, by session: nothing of them is journaled or counted as data.",
-                kind: MetricKind::Counter,
-                figures: Role::ALL
-                    .iter()
-                    .zip(sessions)
-                    .map(|(role, session)| {
-                        let refused = session.retained_refused.load(Ordering::Relaxed);
-                        labelled("session", role.suffix(), count(refused))
-                    })
-                    .collect(),
-            },
-        ];
-        metrics.extend(self.intake_metrics());
-        metrics.extend(self.query_metrics());
-        metrics.extend(sinks::metrics(&self.sinks));
-        metrics.extend(self.quarantine_metrics(&status.quarantine, status.retired));
-        metrics.extend(self.alert_metrics(&standing));
-        metrics.extend(self.reads.metrics());
-        Ok(metrics)
     }
 }
 

@@ -55,7 +55,7 @@ impl Site {
             fatal: Box::new(|words| panic!("{words}")),
         };
         let (committer, journal) = Committer::start(writer, Bounds::default(), settler).unwrap();
-        let alerting = Alerting { book: Arc::default(), figures: Arc::default(), outputs: Vec::new() };
+        let alerting = Alerting { list: Arc::default(), figures: Arc::default(), outputs: Vec::new() };
         let view = View::new(Arc::clone(&registry), Directory::of(&registry), publisher.published());
         let layers = Layers {
             flags: vec![

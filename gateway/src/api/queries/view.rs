@@ -5,7 +5,7 @@
 
 use super::directory::{Directory, Names, Place};
 use crate::{
-    api::types::AlertCounts,
+    alerts::list::BySeverity,
     decide::published::{DeviceLedger, Published},
 };
 use hunhe_gateway_core::registry::{DeviceIx, Registry};
@@ -40,7 +40,7 @@ pub(super) struct Census {
     /// Values accepted since this process began, by district.
     pub(super) readings: Box<[u64]>,
     /// Live alerts that fire, by district code.
-    pub(super) alerts: HashMap<String, AlertCounts>,
+    pub(super) alerts: HashMap<String, BySeverity>,
 }
 
 /// The ledger of devices that share a key, and whether each of theirs closes.
@@ -92,7 +92,7 @@ impl View {
     }
 
     /// Counts all devices; alerts are counted where they are listed.
-    pub(super) fn census(&self, now_ms: i64, alerts: HashMap<String, AlertCounts>) -> Census {
+    pub(super) fn census(&self, now_ms: i64, alerts: HashMap<String, BySeverity>) -> Census {
         let directory = &self.directory;
         let mut census = Census {
             all: Count::default(),

@@ -1,10 +1,10 @@
-//! What nobody can explain, declared lost by an operator, and the audit trail of that.
+//! Unexplained samples that an operator declares lost, and the audit trail of that.
 //!
-//! Two orders for the same samples would leave the second one's count behind, and it would hide later losses. So an order
-//! says how many write-offs it knew of, and the lane takes it only if there were no others since. One is under way
-//! at a time as long as its client waits, so that few are refused for that. The count of samples goes into the journal with
-//! the order, since a replay hears what sinks say at other moments. It is what is unexplained in the published view, which is
-//! at most a tenth of a second old.
+//! Two orders for the same samples would count them twice, and the second count would hide later losses. So an order carries
+//! the number of write-offs that it knew of, and the lane refuses it if there were others since. One order is under way at a
+//! time as long as its client waits, so that few are refused for that. The count of samples goes into the journal with the
+//! order, since a replay receives confirmations of sinks at other moments. It is the unexplained count of the published view,
+//! which is at most a tenth of a second old.
 
 use super::Answers;
 use crate::{

@@ -10,7 +10,7 @@ use super::Instant;
 /// Counts of samples. Nothing here is computed as a remainder but `unexplained`, which is what must be 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LedgerTotals {
-    /// Samples that devices say they took.
+    /// Samples that devices took, by their own count.
     pub sampled: u64,
     /// Confirmed by the sink of record.
     pub stored: u64,

@@ -8,8 +8,6 @@
     reason = "invented figures are small"
 )]
 
-mod invented;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -27,11 +25,10 @@ use hunhe_gateway::api::types::{
 };
 use hunhe_gateway::api::{ApiError, Backend};
 
-pub(crate) use invented::{alert, record, totals};
-use invented::{by_reason, firing, output, sink, two, write_off};
+mod records;
 
-/// The invented alerts' sequences.
-pub(crate) const ALERTS: std::ops::RangeInclusive<u64> = 1..=9;
+pub(crate) use records::{ALERTS, alert, record, totals};
+use records::{by_reason, firing, matches, number_of, output, sink, two, write_off};
 
 /// 2026-01-02T03:04:05.678Z
 pub(crate) const NOW_MS: i64 = 1_767_323_045_678;
@@ -188,15 +185,6 @@ impl Fake {
             ],
             over_share: vec![OverShare { device: "det-7".into(), messages: 1_204 }],
         }
-    }
-}
-
-fn number_of(id: &str) -> Result<u64, ApiError> {
-    let number = id.strip_prefix("m-").and_then(|number| number.parse().ok());
-    match number {
-        Some(number @ 1..=17) => Ok(number),
-        Some(_) => Err(ApiError::NotFound(format!("no quarantine record {id}"))),
-        None => Err(ApiError::BadRequest(format!("path: {id} is no record id"))),
     }
 }
 
@@ -424,7 +412,7 @@ impl Backend for Fake {
         };
         let before = query.before.unwrap_or(u64::MAX);
         let mut items: Vec<Alert> = ALERTS.rev().filter(|sequence| *sequence < before).map(alert).collect();
-        items.retain(|alert| of_state(alert) && query.matches(alert));
+        items.retain(|alert| of_state(alert) && matches(&query, alert));
         let more = items.len() > query.limit;
         items.truncate(query.limit);
         let next = if more { items.last().map(|alert| alert.sequence) } else { None };

@@ -1,4 +1,4 @@
-//! Every interleaving of a small model, and drawn ones with the real bounds. The model is a log that grows, a bell, a receiver
+//! Every interleaving of a small model, and drawn ones with the real bounds. The model is a log that grows, a receiver
 //! that answers attempts in any order and in any way, and a clock.
 
 use super::*;
@@ -18,13 +18,13 @@ struct Scene {
     written: usize,
     /// Changes that were read.
     read: usize,
-    /// The bell has rung and was not heard.
-    rings: bool,
+    /// The log has grown or ended, and the output has not seen it.
+    unseen: bool,
     ended: bool,
     /// Attempts under way.
     under_way: Vec<Lsn>,
-    /// Records whose letter was taken or refused for good, in that order.
-    settled: Vec<Lsn>,
+    /// Records whose notification was taken or refused for good, in that order.
+    completed: Vec<Lsn>,
     /// Answers that fail an attempt, reads that fail.
     failures: u8,
     unreadable: u8,
@@ -37,14 +37,14 @@ struct Scene {
 /// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Move {
-    /// The courier does what the delivery says.
+    /// The output carries out what the delivery decides.
     Step,
     /// The log grows by a change.
     Write,
     /// Its writer ends.
     End,
-    /// The courier hears the bell.
-    Hear,
+    /// The output sees that the log has grown or ended.
+    Notice,
     /// An attempt ends, the nth of those under way.
     Answer(usize, Reply),
     /// Time passes to the deadline.
@@ -69,10 +69,10 @@ impl Scene {
             now_ms: 0,
             written: 0,
             read: 0,
-            rings: false,
+            unseen: false,
             ended: false,
             under_way: Vec::new(),
-            settled: Vec::new(),
+            completed: Vec::new(),
             failures,
             unreadable: 0,
             saved: Cursor::default(),
@@ -89,8 +89,8 @@ impl Scene {
         if self.waits.is_none() {
             moves.push(Move::Step);
         } else {
-            if self.rings {
-                moves.push(Move::Hear);
+            if self.unseen {
+                moves.push(Move::Notice);
             }
             if self.waits.is_some_and(|until| until.is_some()) {
                 moves.push(Move::Pass);
@@ -118,15 +118,15 @@ impl Scene {
             Move::Step => self.step(),
             Move::Write => {
                 self.written += 1;
-                self.rings = true;
+                self.unseen = true;
             }
             Move::End => {
                 self.ended = true;
-                self.rings = true;
+                self.unseen = true;
             }
-            Move::Hear => {
-                self.rings = false;
-                self.report(if self.ended { Event::LogEnded } else { Event::Rang });
+            Move::Notice => {
+                self.unseen = false;
+                self.report(if self.ended { Event::LogEnded } else { Event::Grown });
             }
             Move::Answer(at, reply) => self.answer(at, reply),
             Move::Pass => {
@@ -148,15 +148,15 @@ impl Scene {
 
     fn answer(&mut self, at: usize, reply: Reply) {
         let lsn = self.under_way.remove(at);
-        let words = String::new();
+        let reason = String::new();
         let outcome = match reply {
             Reply::Taken => Outcome::Taken,
-            Reply::Refused => Outcome::Refused { words },
-            Reply::Later => Outcome::Later { words, retry_after_s: None },
-            Reply::Held => Outcome::Held { words },
+            Reply::Refused => Outcome::Refused { reason },
+            Reply::Later => Outcome::Later { reason, retry_after_s: None },
+            Reply::Held => Outcome::Held { reason },
         };
         if matches!(reply, Reply::Taken | Reply::Refused) {
-            self.settled.push(lsn);
+            self.completed.push(lsn);
         } else {
             self.failures -= 1;
         }
@@ -165,30 +165,30 @@ impl Scene {
 
     fn step(&mut self) {
         match self.delivery.next(self.now_ms, |_| false) {
-            Action::Read => {
-                // As the courier does: heard before the read. The end of the log rings until it is heard.
-                self.rings &= self.ended;
+            Action::Do(Task::Read) => {
+                // As the output does: marked as seen before the read. The end of the log stays unseen until then.
+                self.unseen &= self.ended;
                 let found = self.read_log();
                 self.delivery.handle(self.now_ms, Event::Read(found));
             }
-            Action::Attempt { lsn, letter } => {
-                assert!(!self.under_way.contains(&lsn) && !self.settled.contains(&lsn), "{lsn} goes twice");
-                let alert = |lsn: &Lsn| self.change(*lsn).0.to_string();
+            Action::Do(Task::Attempt { lsn, notification }) => {
+                assert!(!self.under_way.contains(&lsn) && !self.completed.contains(&lsn), "{lsn} goes twice");
+                let alert = |lsn: &Lsn| u64::from(self.change(*lsn).0);
                 assert!(
-                    self.under_way.iter().all(|other| alert(other) != letter.alert),
+                    self.under_way.iter().all(|other| alert(other) != notification.alert),
                     "two of one alert are under way"
                 );
                 let before = (1..lsn.0).map(Lsn).filter(|before| self.change(*before).1);
-                let mut of_the_same = before.filter(|before| alert(before) == letter.alert);
+                let mut of_the_same = before.filter(|before| alert(before) == notification.alert);
                 assert!(
-                    of_the_same.all(|before| self.settled.contains(&before)),
+                    of_the_same.all(|before| self.completed.contains(&before)),
                     "{lsn} overtakes its alert"
                 );
                 self.under_way.push(lsn);
             }
-            Action::Save(cursor) => {
+            Action::Do(Task::Save(cursor)) => {
                 let mut passed = (1..=cursor.hint.0).map(Lsn).filter(|lsn| self.change(*lsn).1);
-                assert!(passed.all(|lsn| self.settled.contains(&lsn)), "{cursor:?} passes what nobody has");
+                assert!(passed.all(|lsn| self.completed.contains(&lsn)), "{cursor:?} passes what nobody has");
                 self.saved = cursor;
             }
             Action::Wait { until_ms } => {
@@ -205,32 +205,32 @@ impl Scene {
     fn read_log(&mut self) -> Found {
         if self.unreadable > 0 {
             self.unreadable -= 1;
-            return Found::Failed { words: String::new() };
+            return Found::Failed { reason: String::new() };
         }
         let Some(&(alert, announced)) = self.log[..self.written].get(self.read) else { return Found::End };
         self.read += 1;
         let lsn = Lsn(self.read as u64);
-        let letter = announced.then(|| Letter::of(&alert.to_string(), &(alert % 3).to_string()));
-        Found::Change { lsn, cause: lsn.0, last: true, letter }
+        let notification = announced.then(|| Notification::of(alert.into(), &(alert % 3).to_string()));
+        Found::Change { lsn, cause: lsn.0, last: true, notification }
     }
 
     fn change(&self, lsn: Lsn) -> Change {
         self.log[usize::try_from(lsn.0).unwrap() - 1]
     }
 
-    /// The promise. A bell that will ring by itself does not count unless the log is read to its end.
+    /// The promise. A log that will grow does not count unless it is read to its end.
     fn check_that_something_ends_the_wait(&self) {
-        let all_delivered = self.delivery.window.is_empty() && (self.read == self.written || self.rings);
+        let all_delivered = self.delivery.window.is_empty() && (self.read == self.written || self.unseen);
         let deadline = self.waits.flatten().is_some();
         assert!(
-            !self.under_way.is_empty() || deadline || self.rings || all_delivered,
-            "nothing is under way, no deadline is set, the bell is heard, and alerts wait: {self:?}"
+            !self.under_way.is_empty() || deadline || self.unseen || all_delivered,
+            "nothing is under way, no deadline is set, nothing is unseen, and alerts wait: {self:?}"
         );
     }
 
-    fn all_is_settled(&self) -> bool {
+    fn all_is_completed(&self) -> bool {
         let mut announced = (1..=self.log.len() as u64).map(Lsn).filter(|lsn| self.change(*lsn).1);
-        announced.all(|lsn| self.settled.contains(&lsn))
+        announced.all(|lsn| self.completed.contains(&lsn))
     }
 
     /// Lets everything go well from here on; answers whether everything is delivered and the output ends.
@@ -238,11 +238,11 @@ impl Scene {
         for _ in 0..100 * (self.log.len() + 10) {
             if self.done {
                 let head = Lsn(self.log.len() as u64);
-                return self.all_is_settled() && (head == Lsn::NONE || self.saved.hint == head);
+                return self.all_is_completed() && (head == Lsn::NONE || self.saved.hint == head);
             }
             let chosen = match self.waits {
                 None => Move::Step,
-                Some(_) if self.rings => Move::Hear,
+                Some(_) if self.unseen => Move::Notice,
                 Some(_) if !self.under_way.is_empty() => Move::Answer(0, Reply::Taken),
                 Some(Some(_)) => Move::Pass,
                 Some(None) if self.written < self.log.len() => Move::Write,
@@ -277,7 +277,7 @@ const REAL: Bounds = Bounds { in_flight: 16, slots: 256 };
 const SMALL: Bounds = Bounds { in_flight: 2, slots: 3 };
 
 #[test]
-fn an_output_makes_progress_in_every_interleaving_of_answers_bells_and_deadlines() {
+fn an_output_makes_progress_in_every_interleaving_of_answers_writes_and_deadlines() {
     // Alerts of two devices with pending changes between and behind them: more than the window holds.
     let (raised, pending) = ((1, true), (9, false));
     let logs: [&[Change]; 4] = [
@@ -304,7 +304,7 @@ fn an_output_that_is_stopped_does_nothing_more_whatever_is_under_way() {
 }
 
 #[test]
-fn letters_that_fail_together_are_one_failure_and_the_receiver_is_tried_again_soon() {
+fn notifications_that_fail_together_are_one_failure_and_the_receiver_is_tried_again_soon() {
     let log: Vec<Change> = (0..8).map(|alert| (alert, true)).collect();
     let mut scene = Scene::new(REAL, log, 8);
     (0..8).for_each(|_| scene.make(Move::Write));
@@ -331,10 +331,10 @@ fn a_log_that_cannot_be_read_is_tried_again_and_shown() {
     scene.make(Move::Step);
     scene.make(Move::Step);
     assert_eq!(scene.waits, Some(Some(READ_AGAIN_MS)));
-    assert_eq!(scene.delivery.health().state, OutputState::Retrying);
+    assert_eq!(scene.delivery.health().state, State::Retrying);
     scene.make(Move::Pass);
     scene.make(Move::Step);
-    assert_eq!(scene.delivery.health().state, OutputState::Running);
+    assert_eq!(scene.delivery.health().state, State::Running);
     assert!(scene.ends_well());
 }
 

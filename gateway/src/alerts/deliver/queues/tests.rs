@@ -1,7 +1,7 @@
 //! Every interleaving of a small model of both queues, restarts included, and drawn ones with the real limits.
 
 use super::*;
-use crate::alerts::deliver::{Letter, Outcome, delivery::Action as Step};
+use crate::alerts::deliver::{Notification, Outcome};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 
@@ -38,9 +38,9 @@ struct Scene {
     written: usize,
     /// How far each queue has read.
     read: [usize; 2],
-    rings: bool,
+    unseen: bool,
     under_way: Vec<(Queue, Lsn)>,
-    settled: BTreeSet<Lsn>,
+    completed: BTreeSet<Lsn>,
     /// Answers that fail an attempt; restarts.
     failures: u8,
     restarts: u8,
@@ -52,7 +52,7 @@ struct Scene {
 enum Move {
     Step,
     Write,
-    Hear,
+    Notice,
     Answer(usize, bool),
     Pass,
     Restart,
@@ -67,9 +67,9 @@ impl Scene {
             now_ms: 0,
             written: 0,
             read: [0; 2],
-            rings: false,
+            unseen: false,
             under_way: Vec::new(),
-            settled: BTreeSet::new(),
+            completed: BTreeSet::new(),
             failures,
             restarts,
             saved: [Cursor::default(); 2],
@@ -80,7 +80,7 @@ impl Scene {
     fn moves(&self) -> Vec<Move> {
         let mut moves = Vec::new();
         if let Some(until) = self.waits {
-            moves.extend(self.rings.then_some(Move::Hear));
+            moves.extend(self.unseen.then_some(Move::Notice));
             moves.extend(until.map(|_| Move::Pass));
             moves.extend((0..self.under_way.len()).map(|at| Move::Answer(at, true)));
             if self.failures > 0 {
@@ -99,11 +99,11 @@ impl Scene {
             Move::Step => self.step(),
             Move::Write => {
                 self.written += 1;
-                self.rings = true;
+                self.unseen = true;
             }
-            Move::Hear => {
-                (self.rings, self.waits) = (false, None);
-                self.queues.handle_both(self.now_ms, &Event::Rang);
+            Move::Notice => {
+                (self.unseen, self.waits) = (false, None);
+                self.queues.handle_both(self.now_ms, &Event::Grown);
             }
             Move::Answer(at, taken) => self.answer(at, taken),
             Move::Pass => self.now_ms = self.waits.take().flatten().expect("a deadline"),
@@ -112,7 +112,7 @@ impl Scene {
                 self.under_way.clear();
                 self.queues = Queues::new(self.limits, self.saved);
                 self.read = Queues::begins(self.saved).map(|lsn| usize::try_from(lsn.0).unwrap());
-                (self.rings, self.waits) = (true, None);
+                (self.unseen, self.waits) = (true, None);
             }
         }
     }
@@ -120,34 +120,35 @@ impl Scene {
     fn answer(&mut self, at: usize, taken: bool) {
         let (queue, lsn) = self.under_way.remove(at);
         let outcome = if taken {
-            self.settled.insert(lsn);
+            self.completed.insert(lsn);
             Outcome::Taken
         } else {
             self.failures -= 1;
-            Outcome::Later { words: String::new(), retry_after_s: None }
+            Outcome::Later { reason: String::new(), retry_after_s: None }
         };
         self.waits = None;
-        let alert = self.change(lsn).0.to_string();
-        self.queues.finished(self.now_ms, queue, &alert, Event::Finished { lsn, outcome, random: 0 });
+        let alert = self.change(lsn).0.into();
+        self.queues.finished(self.now_ms, queue, alert, Event::Finished { lsn, outcome, random: 0 });
     }
 
     fn step(&mut self) {
         match self.queues.next(self.now_ms) {
-            Action::For(queue, Step::Read) => {
+            Action::For(queue, Task::Read) => {
                 let found = self.read_log(queue);
                 self.queues.handle(self.now_ms, queue, Event::Read(found));
             }
-            Action::For(queue, Step::Attempt { lsn, letter }) => self.attempt(queue, lsn, &letter),
-            Action::For(queue, Step::Save(cursor)) => {
+            Action::For(queue, Task::Attempt { lsn, notification }) => {
+                self.attempt(queue, lsn, &notification)
+            }
+            Action::For(queue, Task::Save(cursor)) => {
                 let mut passed =
                     (1..=cursor.hint.0).map(Lsn).filter(|lsn| self.change(*lsn).1.queue() == Some(queue));
                 assert!(
-                    passed.all(|lsn| self.settled.contains(&lsn) || self.is_superseded(lsn)),
+                    passed.all(|lsn| self.completed.contains(&lsn) || self.is_superseded(lsn)),
                     "{queue:?} {cursor:?} passes what nobody has"
                 );
                 self.saved[queue.at()] = cursor;
             }
-            Action::For(_, other) => panic!("{other:?} is for both"),
             Action::Wait { until_ms } => {
                 self.waits = Some(until_ms);
                 self.check_that_nothing_live_waits_for_what_is_old();
@@ -156,13 +157,13 @@ impl Scene {
         }
     }
 
-    fn attempt(&mut self, queue: Queue, lsn: Lsn, letter: &Letter) {
+    fn attempt(&mut self, queue: Queue, lsn: Lsn, notification: &Notification) {
         let (alert, kind) = self.change(lsn);
-        assert_eq!((letter.alert.as_str(), Some(queue)), (alert.to_string().as_str(), kind.queue()));
+        assert_eq!((notification.alert, Some(queue)), (alert.into(), kind.queue()));
         let mut others = self.under_way.iter().map(|(_, other)| *other);
         assert!(others.all(|other| self.change(other).0 != alert), "two of one alert are under way");
-        if !self.settled.contains(&lsn) {
-            let mut later = self.settled.iter().filter(|other| **other > lsn);
+        if !self.completed.contains(&lsn) {
+            let mut later = self.completed.iter().filter(|other| **other > lsn);
             assert!(
                 later.all(|other| self.change(*other).0 != alert),
                 "{lsn} comes behind a later one: {self:?}"
@@ -172,7 +173,7 @@ impl Scene {
         assert!(
             before.all(|before| {
                 let needs_no_answer = self.change(before).1 == Pending || self.is_superseded(before);
-                needs_no_answer || self.settled.contains(&before)
+                needs_no_answer || self.completed.contains(&before)
             }),
             "{lsn} overtakes its alert: {self:?}"
         );
@@ -184,19 +185,19 @@ impl Scene {
         let Some(&(alert, kind)) = self.log[..self.written].get(*read) else { return Found::End };
         *read += 1;
         let lsn = Lsn(*read as u64);
-        let letter = kind.queue().map(|of| Letter {
+        let notification = kind.queue().map(|of| Notification {
             live: of == Queue::Live,
             raises: matches!(kind, Raise | OldRaise),
-            ..Letter::of(&alert.to_string(), &(alert % 3).to_string())
+            ..Notification::of(alert.into(), &(alert % 3).to_string())
         });
-        Found::Change { lsn, cause: lsn.0, last: true, letter }
+        Found::Change { lsn, cause: lsn.0, last: true, notification }
     }
 
     fn change(&self, lsn: Lsn) -> Change {
         self.log[usize::try_from(lsn.0).unwrap() - 1]
     }
 
-    /// An old letter of an alert that goes live later.
+    /// An old notification of an alert that goes live later.
     fn is_superseded(&self, lsn: Lsn) -> bool {
         let (alert, kind) = self.change(lsn);
         let later = &self.log[usize::try_from(lsn.0).unwrap()..self.written];
@@ -209,20 +210,20 @@ impl Scene {
         let full = live_under_way >= self.limits.0[0].in_flight;
         let is_probe = live_under_way > 0 && self.queues.queues[0].health() != Health::well();
         let deadline = self.waits.flatten().is_some();
-        if full || is_probe || deadline || self.rings {
+        if full || is_probe || deadline || self.unseen {
             return;
         }
         let alerts_under_way: Vec<u8> = self.under_way.iter().map(|(_, lsn)| self.change(*lsn).0).collect();
         for lsn in (1..=self.written as u64).map(Lsn) {
             let (alert, kind) = self.change(lsn);
-            let waits = kind.queue() == Some(Queue::Live) && !self.settled.contains(&lsn);
+            let waits = kind.queue() == Some(Queue::Live) && !self.completed.contains(&lsn);
             assert!(!waits || alerts_under_way.contains(&alert), "{lsn} waits: {self:?}");
         }
     }
 
     fn all_is_done(&self) -> bool {
         let mut announced = (1..=self.log.len() as u64).map(Lsn).filter(|lsn| self.change(*lsn).1 != Pending);
-        announced.all(|lsn| self.settled.contains(&lsn) || self.is_superseded(lsn))
+        announced.all(|lsn| self.completed.contains(&lsn) || self.is_superseded(lsn))
     }
 
     /// Lets everything go well from here on.
@@ -230,7 +231,7 @@ impl Scene {
         for _ in 0..100 * (self.log.len() + 10) {
             let chosen = match self.waits {
                 None => Move::Step,
-                Some(_) if self.rings => Move::Hear,
+                Some(_) if self.unseen => Move::Notice,
                 Some(_) if !self.under_way.is_empty() => Move::Answer(0, true),
                 Some(Some(_)) => Move::Pass,
                 Some(None) if self.written < self.log.len() => Move::Write,
@@ -298,10 +299,10 @@ fn a_backlog_of_old_alerts_that_nobody_answers_delays_no_live_one() {
 fn what_is_remembered_of_alerts_that_went_live_is_bounded() {
     let mut queues = Queues::new(Limits::with_in_flight(4), [Cursor::default(); 2]);
     for lsn in 1..=WENT_LIVE_MAX as u64 + 10 {
-        queues.goes_live(Lsn(lsn), &lsn.to_string());
+        queues.goes_live(Lsn(lsn), lsn);
     }
     assert_eq!((queues.went_live.len(), queues.in_order.len()), (WENT_LIVE_MAX, WENT_LIVE_MAX));
-    assert!(!queues.went_live.contains_key("10") && queues.went_live.contains_key("11"));
+    assert!(!queues.went_live.contains_key(&10) && queues.went_live.contains_key(&11));
 }
 
 fn kind() -> impl Strategy<Value = Kind> {

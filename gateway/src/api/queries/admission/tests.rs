@@ -1,3 +1,5 @@
+//! Few queries run at once, few wait, and an answer that all share is made once.
+
 use super::*;
 use std::{
     pin::{Pin, pin},

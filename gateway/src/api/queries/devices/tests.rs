@@ -1,3 +1,5 @@
+//! Devices, as a query filters and pages them.
+
 use super::*;
 use crate::{
     alerts::describe::tests::own_agents, api::queries::directory::Directory, decide::published::Publisher,

@@ -50,8 +50,8 @@ pub(super) fn of_message(
     let report = &decoding.report;
     ranges.sort_unstable();
     // In the version's own limits, and the newest version's integers.
-    let said = report.header.class_version.and_then(|version| rules.version(version));
-    let version = said.unwrap_or(rules.newest());
+    let reported = report.header.class_version.and_then(|version| rules.version(version));
+    let version = reported.unwrap_or(rules.newest());
     let mut found = Vec::new();
     for (seq, time_ms, number, value) in each_value(report) {
         // Each sample is refused once: of the ranges that begin at or before it the last.

@@ -1,22 +1,21 @@
-//! An output's thread: does what [`Queues`] says, and reports what came of it. It reads the alert log for each queue, keeps
-//! attempts under way, saves the cursors and sleeps; it decides nothing.
+//! An output's thread: carries out what [`Queues`] decides, and reports the result. It reads the alert log for each queue,
+//! keeps attempts under way, saves the cursors and sleeps; it decides nothing.
 //!
 //! An attempt that panics counts as one that failed. A log that cannot be read is opened again. A failure that repeats is
 //! logged once a minute.
 
 use super::{
-    Handle, Letter, Outcome, Receiver, Source,
-    delivery::{self, Event, Found},
+    Encode, Handle, Notification, Outcome, Receiver, Source,
+    delivery::{Event, Found, Task},
     open_cursor,
     queues::{Action, Limits, Queue, Queues},
-    status::OutputStatus,
+    status::{self, Health, OutputStatus, State},
 };
 use crate::{
     alerts::{
         feed::{Entry, Feed, Step},
         log::Kind,
     },
-    api::types::{AlertMode, AlertState, OutputKind, OutputState},
     retry::{Repeats, http::random},
 };
 use hunhe_log::{
@@ -35,13 +34,13 @@ use tokio::{
     time::Instant,
 };
 
-/// Steps between two looks at sockets: a long stretch of changes without a letter must not starve them.
+/// Steps between two looks at sockets: a long stretch of changes without a notification must not starve them.
 const STEPS_AT_ONCE: u32 = 64;
 
 /// What an output is called, and how much of it is under way at once.
 pub(super) struct Named<'a> {
     pub(super) name: &'a str,
-    pub(super) kind: OutputKind,
+    pub(super) kind: status::Kind,
     pub(super) limits: Limits,
 }
 
@@ -78,7 +77,7 @@ pub(super) fn start<R: Receiver>(
         let _within = runtime.enter();
         Arc::new(receiver()?)
     };
-    let courier = Courier {
+    let output = Output {
         receiver,
         readings,
         queues: Queues::new(limits, cursors),
@@ -86,27 +85,29 @@ pub(super) fn start<R: Receiver>(
         status: Arc::clone(&status),
         attempts: JoinSet::new(),
         under_way: HashMap::new(),
-        bell: source.bell,
-        bell_is_gone: false,
+        encode: source.encode,
+        newest: source.newest,
+        log_ended: false,
         begun: Instant::now(),
-        said: Said::default(),
+        logged: Logged::default(),
     };
     let thread = std::thread::Builder::new().name(format!("alerts-{name}")).spawn({
         let status = Arc::clone(&status);
         move || {
-            let run = AssertUnwindSafe(|| runtime.block_on(courier.run(stopped)));
+            let run = AssertUnwindSafe(|| runtime.block_on(output.run(stopped)));
             if catch_unwind(run).is_err() {
-                status.enter(OutputState::Stopped, Some("its thread panicked: restart the gateway".into()));
+                let last_error = Some("its thread panicked: restart the gateway".into());
+                status.enter(Health { state: State::Stopped, last_error });
             }
         }
     })?;
     Ok(Handle { status, stop, thread })
 }
 
-fn cursor_name(name: &str, kind: OutputKind, queue: Queue) -> String {
+fn cursor_name(name: &str, kind: status::Kind, queue: Queue) -> String {
     let kind = match kind {
-        OutputKind::Mqtt => "alerts",
-        OutputKind::Webhook => "webhook",
+        status::Kind::Mqtt => "alerts",
+        status::Kind::Webhook => "webhook",
     };
     // No name of an output has a dot.
     let queue = match queue {
@@ -155,7 +156,7 @@ impl Log {
 
 /// Failures that may repeat, by kind.
 #[derive(Default)]
-struct Said {
+struct Logged {
     later: Repeats,
     held: Repeats,
     refused: Repeats,
@@ -167,7 +168,7 @@ struct Said {
 struct Attempt {
     queue: Queue,
     lsn: Lsn,
-    alert: String,
+    alert: u64,
     key: String,
 }
 
@@ -178,7 +179,7 @@ enum Woken {
     ByTime,
 }
 
-struct Courier<R> {
+struct Output<R> {
     receiver: Arc<R>,
     /// In the order of [`Queue::ALL`].
     readings: [Reading; 2],
@@ -188,19 +189,20 @@ struct Courier<R> {
     status: Arc<OutputStatus>,
     attempts: JoinSet<Outcome>,
     under_way: HashMap<Id, Attempt>,
-    bell: watch::Receiver<Lsn>,
-    bell_is_gone: bool,
+    encode: Encode,
+    newest: watch::Receiver<Lsn>,
+    log_ended: bool,
     begun: Instant,
-    said: Said,
+    logged: Logged,
 }
 
-impl<R: Receiver> Courier<R> {
+impl<R: Receiver> Output<R> {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut steps = 0;
         loop {
             let now_ms = self.now_ms();
             match self.queues.next(now_ms) {
-                Action::For(queue, action) => self.act(queue, action),
+                Action::For(queue, task) => self.carry_out(queue, task),
                 Action::Wait { until_ms } => {
                     self.show();
                     match self.wait(until_ms, &mut stopped).await {
@@ -216,22 +218,21 @@ impl<R: Receiver> Courier<R> {
                 tokio::task::yield_now().await;
             }
         }
-        self.status.enter(OutputState::Stopped, None);
+        self.status.enter(Health { state: State::Stopped, last_error: None });
     }
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn act(&mut self, queue: Queue, action: delivery::Action) {
-        match action {
-            delivery::Action::Read => {
+    fn carry_out(&mut self, queue: Queue, task: Task) {
+        match task {
+            Task::Read => {
                 let found = self.read(queue);
                 self.queues.handle(self.now_ms(), queue, Event::Read(found));
             }
-            delivery::Action::Attempt { lsn, letter } => self.attempt(queue, lsn, letter),
-            delivery::Action::Save(cursor) => self.save(queue, cursor),
-            delivery::Action::Wait { .. } | delivery::Action::Done => {}
+            Task::Attempt { lsn, notification } => self.attempt(queue, lsn, notification),
+            Task::Save(cursor) => self.save(queue, cursor),
         }
     }
 
@@ -244,23 +245,13 @@ impl<R: Receiver> Courier<R> {
                 Found::Nothing { last }
             }
             Ok(Step::Entry(entry)) => {
-                let Entry { lsn, cause, last, alert, json } = *entry;
-                let letter = Letter {
-                    live: alert.mode == AlertMode::Live,
-                    raises: alert.state == AlertState::Firing,
-                    key: alert.idempotency_key(),
-                    severity: alert.severity.name(),
-                    arrival_ms: alert.arrival_time.0,
-                    alert: alert.id,
-                    agent: alert.agent,
-                    operator: alert.operator,
-                    body: json,
-                };
-                Found::Change { lsn, cause, last, letter: Some(letter) }
+                let Entry { lsn, cause, last, alert } = *entry;
+                let notification = Notification::new(alert, self.encode);
+                Found::Change { lsn, cause, last, notification: Some(notification) }
             }
-            Ok(Step::Other { lsn, cause, last }) => Found::Change { lsn, cause, last, letter: None },
+            Ok(Step::Other { lsn, cause, last }) => Found::Change { lsn, cause, last, notification: None },
             Err(error) => {
-                if let Some(repeats) = self.said.unreadable.due(self.now_ms()) {
+                if let Some(repeats) = self.logged.unreadable.due(self.now_ms()) {
                     tracing::error!(
                         output = self.status.name(),
                         %error,
@@ -268,7 +259,7 @@ impl<R: Receiver> Courier<R> {
                         "the alert log cannot be read: trying again"
                     );
                 }
-                Found::Failed { words: format!("the alert log cannot be read: {error}") }
+                Found::Failed { reason: format!("the alert log cannot be read: {error}") }
             }
         }
     }
@@ -286,11 +277,11 @@ impl<R: Receiver> Courier<R> {
         }
     }
 
-    fn attempt(&mut self, queue: Queue, lsn: Lsn, letter: Letter) {
+    fn attempt(&mut self, queue: Queue, lsn: Lsn, notification: Notification) {
         self.status.attempted();
         let receiver = Arc::clone(&self.receiver);
-        let attempt = Attempt { queue, lsn, alert: letter.alert.clone(), key: letter.key.clone() };
-        let task = self.attempts.spawn(async move { receiver.attempt(letter).await });
+        let attempt = Attempt { queue, lsn, alert: notification.alert, key: notification.key.clone() };
+        let task = self.attempts.spawn(async move { receiver.attempt(notification).await });
         self.under_way.insert(task.id(), attempt);
     }
 
@@ -298,10 +289,10 @@ impl<R: Receiver> Courier<R> {
         let until = until_ms.map(|at| self.begun + Duration::from_millis(at));
         tokio::select! {
             Some(done) = self.attempts.join_next_with_id() => ended(done),
-            // Marked as heard before the log is read: what comes in between rings again.
-            rung = self.bell.changed(), if !self.bell_is_gone => {
-                self.bell_is_gone = rung.is_err();
-                Woken::Both(if self.bell_is_gone { Event::LogEnded } else { Event::Rang })
+            // Marked as seen before the log is read: what is written in between is seen next.
+            changed = self.newest.changed(), if !self.log_ended => {
+                self.log_ended = changed.is_err();
+                Woken::Both(if self.log_ended { Event::LogEnded } else { Event::Grown })
             }
             () = sleep_until(until) => Woken::ByTime,
             _ = stopped.wait_for(|stop| *stop) => Woken::Both(Event::Stop),
@@ -312,29 +303,29 @@ impl<R: Receiver> Courier<R> {
         let Some(Attempt { queue, lsn, alert, key }) = self.under_way.remove(&id) else { return };
         self.count(&key, &outcome);
         let event = Event::Finished { lsn, outcome, random: random() };
-        self.queues.finished(self.now_ms(), queue, &alert, event);
+        self.queues.finished(self.now_ms(), queue, alert, event);
     }
 
     fn count(&mut self, key: &str, outcome: &Outcome) {
         let (output, now_ms) = (self.status.name(), self.now_ms());
         match outcome {
             Outcome::Taken => self.status.delivered(),
-            Outcome::Refused { words } => {
+            Outcome::Refused { reason } => {
                 self.status.refused();
-                if let Some(repeats) = self.said.refused.due(now_ms) {
-                    tracing::error!(output, key, words, repeats, "an alert was refused: not delivered");
+                if let Some(repeats) = self.logged.refused.due(now_ms) {
+                    tracing::error!(output, key, reason, repeats, "an alert was refused: not delivered");
                 }
             }
-            Outcome::Later { words, .. } => {
-                if let Some(repeats) = self.said.later.due(now_ms) {
-                    tracing::warn!(output, words, repeats, "an alert was not taken: trying again");
+            Outcome::Later { reason, .. } => {
+                if let Some(repeats) = self.logged.later.due(now_ms) {
+                    tracing::warn!(output, reason, repeats, "an alert was not taken: trying again");
                 }
             }
-            Outcome::Held { words } => {
-                if let Some(repeats) = self.said.held.due(now_ms) {
+            Outcome::Held { reason } => {
+                if let Some(repeats) = self.logged.held.due(now_ms) {
                     tracing::error!(
                         output,
-                        words,
+                        reason,
                         repeats,
                         "not the receiver that was meant: alerts are kept"
                     );
@@ -347,7 +338,7 @@ impl<R: Receiver> Courier<R> {
         let reading = &mut self.readings[queue.at()];
         reading.passed = cursor.hint;
         if let Err(error) = reading.file.save(cursor)
-            && let Some(repeats) = self.said.unsaved.due(self.now_ms())
+            && let Some(repeats) = self.logged.unsaved.due(self.now_ms())
         {
             let output = self.status.name();
             tracing::warn!(output, %error, repeats, "a restart will repeat what was delivered since");
@@ -356,8 +347,7 @@ impl<R: Receiver> Courier<R> {
     }
 
     fn show(&self) {
-        let health = self.queues.health();
-        self.status.enter(health.state, health.last_error);
+        self.status.enter(self.queues.health());
         self.status.waits_since(self.queues.oldest_ms());
     }
 }
@@ -367,8 +357,8 @@ fn ended(done: Result<(Id, Outcome), JoinError>) -> Woken {
         Ok((id, outcome)) => Woken::Finished(id, outcome),
         // Its message is in the log already.
         Err(error) => {
-            let words = "a delivery panicked: see the log".to_owned();
-            Woken::Finished(error.id(), Outcome::Later { words, retry_after_s: None })
+            let reason = "a delivery panicked: see the log".to_owned();
+            Woken::Finished(error.id(), Outcome::Later { reason, retry_after_s: None })
         }
     }
 }
@@ -381,5 +371,5 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 #[cfg(test)]
-#[path = "courier/tests.rs"]
+#[path = "output/tests.rs"]
 mod tests;

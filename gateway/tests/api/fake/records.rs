@@ -1,16 +1,18 @@
-//! The invented answers that depend on a number alone.
+//! Invented records: alerts, quarantine, write-offs, outputs, sinks, sums. Each is a function of its number.
 
 use std::collections::BTreeMap;
 
+use hunhe_gateway::api::ApiError;
+use hunhe_gateway::api::backend::AlertQuery;
 use hunhe_gateway::api::types::{
     Alert, AlertCounts, AlertMode, AlertSeverity, AlertState, Bilingual, Breach, Circuit, Instant,
     LedgerTotals, OutputKind, OutputState, OutputStatus, QuarantineKind, QuarantineRecord, RefusedValue,
     SinkState, SinkStatus, WriteOff,
 };
 
-use super::{ALERTS, DISTRICTS, NOW_MS};
+use super::{DISTRICTS, NOW_MS};
 
-pub(super) fn output(
+pub(crate) fn output(
     name: &str,
     kind: OutputKind,
     state: OutputState,
@@ -29,8 +31,18 @@ pub(super) fn output(
     }
 }
 
-pub(super) fn firing() -> AlertCounts {
+pub(crate) fn firing() -> AlertCounts {
     AlertCounts { critical: 1, major: 2, warning: 0, info: 0 }
+}
+
+/// The invented alerts' sequences.
+pub(crate) const ALERTS: std::ops::RangeInclusive<u64> = 1..=9;
+
+pub(crate) fn matches(query: &AlertQuery, alert: &Alert) -> bool {
+    query.mode.is_none_or(|mode| alert.mode == mode)
+        && query.severity.is_none_or(|severity| alert.severity == severity)
+        && (query.district.is_none() || alert.district == query.district)
+        && query.operator.as_ref().is_none_or(|operator| alert.operator == *operator)
 }
 
 pub(crate) fn alert(sequence: u64) -> Alert {
@@ -71,11 +83,11 @@ pub(crate) fn alert(sequence: u64) -> Alert {
     }
 }
 
-pub(super) fn two(zh: &str, en: &str) -> Bilingual {
+pub(crate) fn two(zh: &str, en: &str) -> Bilingual {
     Bilingual { zh: zh.into(), en: en.into() }
 }
 
-pub(super) fn sink(name: &str, state: SinkState, lag_s: f64, last_error: Option<&str>) -> SinkStatus {
+pub(crate) fn sink(name: &str, state: SinkState, lag_s: f64, last_error: Option<&str>) -> SinkStatus {
     let last_error = last_error.map(str::to_owned);
     let circuit = if state == SinkState::Retrying { Circuit::Open } else { Circuit::Closed };
     SinkStatus {
@@ -111,7 +123,7 @@ pub(crate) fn totals(sampled: u64) -> LedgerTotals {
     }
 }
 
-pub(super) fn by_reason() -> BTreeMap<String, u64> {
+pub(crate) fn by_reason() -> BTreeMap<String, u64> {
     BTreeMap::from([("out_of_range".into(), 9), ("time_future".into(), 6), ("register_backwards".into(), 2)])
 }
 
@@ -147,7 +159,7 @@ pub(crate) fn record(id: u64) -> QuarantineRecord {
     }
 }
 
-pub(super) fn write_off(id: u64) -> WriteOff {
+pub(crate) fn write_off(id: u64) -> WriteOff {
     WriteOff {
         id,
         at: Instant(NOW_MS),
@@ -155,5 +167,14 @@ pub(super) fn write_off(id: u64) -> WriteOff {
         samples: 10 * id,
         reason: "备份恢复之后".into(),
         by: "lin".into(),
+    }
+}
+
+pub(crate) fn number_of(id: &str) -> Result<u64, ApiError> {
+    let number = id.strip_prefix("m-").and_then(|number| number.parse().ok());
+    match number {
+        Some(number @ 1..=17) => Ok(number),
+        Some(_) => Err(ApiError::NotFound(format!("no quarantine record {id}"))),
+        None => Err(ApiError::BadRequest(format!("path: {id} is no record id"))),
     }
 }

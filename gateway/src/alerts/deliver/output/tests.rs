@@ -33,7 +33,7 @@ impl Scripted {
 }
 
 impl Receiver for Arc<Scripted> {
-    async fn attempt(&self, letter: Letter) -> Outcome {
+    async fn attempt(&self, notification: Notification) -> Outcome {
         tokio::task::yield_now().await;
         let panics = self.panics.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
         assert!(panics.is_err(), "planted");
@@ -43,7 +43,7 @@ impl Receiver for Arc<Scripted> {
         tokio::time::sleep(self.each_takes).await;
         let outcome = self.script.lock().unwrap().pop_front().unwrap_or(Outcome::Taken);
         if outcome == Outcome::Taken {
-            self.taken.lock().unwrap().push(letter.key);
+            self.taken.lock().unwrap().push(notification.key);
         }
         outcome
     }
@@ -52,15 +52,17 @@ impl Receiver for Arc<Scripted> {
 fn source(site: &Site) -> Source {
     Source {
         tail: site.log.subscribe(),
-        bell: site.bell.clone(),
+        newest: site.newest.clone(),
         from_cause: 0,
         cause_max: u64::MAX,
         data_dir: site.dir.path().into(),
+        encode: |alert| alert.idempotency_key().into(),
     }
 }
 
 /// The output of all these tests.
-const DUTY: Named<'_> = Named { name: "duty", kind: OutputKind::Webhook, limits: Limits::with_in_flight(4) };
+const DUTY: Named<'_> =
+    Named { name: "duty", kind: status::Kind::Webhook, limits: Limits::with_in_flight(4) };
 
 fn begin(site: &Site, receiver: &Arc<Scripted>) -> Handle {
     let receiver = Arc::clone(receiver);
@@ -83,13 +85,13 @@ fn held(site: &Site) -> Held {
 fn raises_and_ends_arrive_in_their_order_whatever_fails_in_between() {
     let mut site = Site::new();
     let receiver = Arc::new(Scripted::default());
-    let later = || Outcome::Later { words: "not now".into(), retry_after_s: None };
+    let later = || Outcome::Later { reason: "not now".into(), retry_after_s: None };
     receiver.script.lock().unwrap().extend([
         later(),
         later(),
         Outcome::Taken,
         later(),
-        Outcome::Refused { words: "400 bad".into() },
+        Outcome::Refused { reason: "400 bad".into() },
         Outcome::Taken,
         later(),
     ]);
@@ -100,7 +102,7 @@ fn raises_and_ends_arrive_in_their_order_whatever_fails_in_between() {
     }
     await_passed(&handle, 18);
     let status = handle.status().snapshot();
-    assert_eq!((status.delivered, status.failed, status.lag), (11, 1, 0));
+    assert_eq!((status.delivered, status.failed, status.lag_records), (11, 1, 0));
     let mut by_alert: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for key in receiver.taken() {
         let (alert, state) = key.split_once('-').unwrap();
@@ -123,10 +125,10 @@ fn a_restart_repeats_what_was_not_taken_and_nothing_that_was() {
         .script
         .lock()
         .unwrap()
-        .extend(std::iter::repeat_with(|| Outcome::Held { words: "302 elsewhere".into() }).take(1));
+        .extend(std::iter::repeat_with(|| Outcome::Held { reason: "302 elsewhere".into() }).take(1));
     site.log.write(2, &[change(2, Phase::Firing), change(3, Phase::Firing)]).unwrap();
     let begun = Moment::now();
-    while handle.status().snapshot().state != OutputState::Held {
+    while handle.status().snapshot().state != State::Held {
         assert!(begun.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -254,7 +256,7 @@ fn an_alert_log_that_cannot_be_read_for_a_while_ends_no_output() {
     let receiver = Arc::new(Scripted::default());
     let handle = begin(&site, &receiver);
     let begun = Moment::now();
-    while handle.status().snapshot().state != OutputState::Retrying {
+    while handle.status().snapshot().state != State::Retrying {
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", handle.status().snapshot());
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -276,8 +278,8 @@ fn an_output_passes_what_a_replay_writes_again_behind_a_cut() {
     let cursor = site.dir.path().join("webhook-duty.cursor");
     let passed = Cursor { cause: 3, hint: Lsn(3) };
     CursorFile::open(&*hunhe_disk::real(), &cursor).unwrap().0.save(passed).unwrap();
-    let Site { dir, log, bell } = site;
-    drop((log, bell));
+    let Site { dir, log, newest } = site;
+    drop((log, newest));
     let mut site = Site::open(dir, Some(Lsn(1)));
     let source = source(&site);
     // Both are written before the output reads, so that its cursor ends where it began.

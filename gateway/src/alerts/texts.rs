@@ -1,6 +1,6 @@
 //! One line about an alert in Chinese and English, made of the city's, the class's and the rule's own words.
 
-use crate::api::types::{AlertState, Bilingual};
+use hunhe_gateway_core::alert::Phase;
 use hunhe_proto::class::Text;
 
 /// What was found.
@@ -33,7 +33,7 @@ pub(super) enum Finding<'a> {
         /// The threshold.
         share: f64,
     },
-    /// A device reports from outboxes that nobody had heard of.
+    /// A device reports from outboxes that were unknown before.
     NewOutboxes {
         /// The class's.
         title: &'a Text,
@@ -42,7 +42,7 @@ pub(super) enum Finding<'a> {
         /// The threshold.
         most: u32,
     },
-    /// An outbox gave way to another.
+    /// An outbox was replaced by another.
     FoldedMissing {
         /// The class's.
         title: &'a Text,
@@ -77,28 +77,28 @@ pub(super) struct Level<'a> {
 
 /// The line.
 pub(super) fn line(
-    district: Option<&Bilingual>,
-    zone: Option<&Bilingual>,
+    district: Option<&Text>,
+    zone: Option<&Text>,
     finding: &Finding<'_>,
-    state: AlertState,
-) -> Bilingual {
-    let zh = |name: &Bilingual| name.zh.clone();
-    let en = |name: &Bilingual| name.en.clone();
+    phase: Phase,
+) -> Text {
+    let zh = |name: &Text| name.zh.clone();
+    let en = |name: &Text| name.en.clone();
     let (place_zh, place_en) = (place(district.map(zh), zone.map(zh)), place(district.map(en), zone.map(en)));
-    let (found_zh, found_en) = finding.in_words(state);
-    let (after_zh, after_en) = match state {
-        AlertState::Pending => ("，待确认", ", pending"),
-        AlertState::Firing => ("", ""),
-        AlertState::Resolved => ("，已恢复", ", resolved"),
+    let (found_zh, found_en) = finding.in_words(phase);
+    let (after_zh, after_en) = match phase {
+        Phase::Pending => ("，待确认", ", pending"),
+        Phase::Firing => ("", ""),
+        Phase::Resolved => ("，已恢复", ", resolved"),
     };
     let (colon_zh, colon_en) = if place_zh.is_empty() { ("", "") } else { ("：", ": ") };
-    Bilingual {
+    Text {
         zh: format!("{place_zh}{colon_zh}{found_zh}{after_zh}"),
         en: format!("{place_en}{colon_en}{found_en}{after_en}"),
     }
 }
 
-/// District and zone; a zone that is named after its district says both.
+/// District and zone; the name of a zone that begins with its district's stands for both.
 fn place(district: Option<String>, zone: Option<String>) -> String {
     match (district, zone) {
         (Some(district), Some(zone)) if !zone.starts_with(&district) => format!("{district} · {zone}"),
@@ -107,8 +107,8 @@ fn place(district: Option<String>, zone: Option<String>) -> String {
 }
 
 impl Finding<'_> {
-    fn in_words(&self, state: AlertState) -> (String, String) {
-        let over = state == AlertState::Resolved;
+    fn in_words(&self, phase: Phase) -> (String, String) {
+        let over = phase == Phase::Resolved;
         match self {
             Self::Level(level) => level.in_words(),
             Self::Bits { title, bits: 0 } => (title.zh.clone(), title.en.clone()),
@@ -275,61 +275,56 @@ const BITS: [(&str, &str); 32] = [
 mod tests {
     use super::*;
 
-    fn two(zh: &str, en: &str) -> Bilingual {
-        Bilingual { zh: zh.into(), en: en.into() }
-    }
-
     fn text(zh: &str, en: &str) -> Text {
         Text { zh: zh.into(), en: en.into() }
     }
 
     #[test]
-    fn a_raise_and_its_end_read_as_people_would_say_them() {
-        let (district, zone) = (two("铁西区", "Tiexi District"), two("铁西站", "Station Tiexi"));
+    fn a_raise_and_its_end_have_place_value_and_threshold() {
+        let (district, zone) = (text("铁西区", "Tiexi District"), text("铁西站", "Station Tiexi"));
         let methane = text("甲烷", "Methane");
         let level = |value, sign, threshold| {
             Finding::Level(Level { title: &methane, value, decimals: 2, unit: "%{LEL}", sign, threshold })
         };
-        let raised = line(Some(&district), Some(&zone), &level(Some(57.0), "≥", 50.0), AlertState::Firing);
+        let raised = line(Some(&district), Some(&zone), &level(Some(57.0), "≥", 50.0), Phase::Firing);
         assert_eq!(raised.zh, "铁西区 · 铁西站：甲烷 57 %LEL ≥ 50");
         assert_eq!(raised.en, "Tiexi District · Station Tiexi: methane 57 %LEL ≥ 50");
-        let over = line(Some(&district), Some(&zone), &level(Some(38.25), "<", 40.0), AlertState::Resolved);
+        let over = line(Some(&district), Some(&zone), &level(Some(38.25), "<", 40.0), Phase::Resolved);
         assert_eq!(over.zh, "铁西区 · 铁西站：甲烷 38.25 %LEL < 40，已恢复");
         assert_eq!(over.en, "Tiexi District · Station Tiexi: methane 38.25 %LEL < 40, resolved");
-        let ended = line(None, None, &level(None, "<", 40.0), AlertState::Resolved);
+        let ended = line(None, None, &level(None, "<", 40.0), Phase::Resolved);
         assert_eq!(ended.en, "methane, end of the old data, resolved");
-        let named_after = two("铁西区燃气场站", "Tiexi District gas station");
-        let raised =
-            line(Some(&district), Some(&named_after), &level(Some(0.0), "≤", 0.1), AlertState::Firing);
+        let named_after = text("铁西区燃气场站", "Tiexi District gas station");
+        let raised = line(Some(&district), Some(&named_after), &level(Some(0.0), "≤", 0.1), Phase::Firing);
         assert_eq!(raised.zh, "铁西区燃气场站：甲烷 0 %LEL ≤ 0.1");
     }
 
     #[test]
-    fn silence_tells_how_long_and_from_when_it_is_news() {
+    fn silence_shows_its_length_and_its_threshold() {
         let title = text("燃气场站泄漏探测器", "Station gas detector");
         let silent = Finding::Silent { title: &title, seconds: 7_512, after_s: 300 };
-        let said = line(Some(&two("铁西区", "Tiexi District")), None, &silent, AlertState::Firing);
-        assert_eq!(said.zh, "铁西区：燃气场站泄漏探测器静默 2 小时 5 分，阈值 5 分");
-        assert_eq!(said.en, "Tiexi District: Station gas detector silent for 2 h 5 min, threshold 5 min");
+        let found = line(Some(&text("铁西区", "Tiexi District")), None, &silent, Phase::Firing);
+        assert_eq!(found.zh, "铁西区：燃气场站泄漏探测器静默 2 小时 5 分，阈值 5 分");
+        assert_eq!(found.en, "Tiexi District: Station gas detector silent for 2 h 5 min, threshold 5 min");
         let many = Finding::ManySilent { agent: "c-gas-3", devices: 57, share: 0.8 };
-        let said = line(None, None, &many, AlertState::Firing);
-        assert_eq!(said.zh, "集中器 c-gas-3 下 57 台设备静默，阈值 80 %");
-        assert_eq!(said.en, "57 devices behind c-gas-3 silent, threshold 80 %");
+        let found = line(None, None, &many, Phase::Firing);
+        assert_eq!(found.zh, "集中器 c-gas-3 下 57 台设备静默，阈值 80 %");
+        assert_eq!(found.en, "57 devices behind c-gas-3 silent, threshold 80 %");
     }
 
     #[test]
-    fn how_a_device_reports_is_told_with_what_it_may_mean() {
+    fn conduct_of_a_device_is_described_with_what_it_may_mean() {
         let title = text("燃气表", "Gas meter");
         let many = Finding::NewOutboxes { title: &title, outboxes: 9, most: 8 };
-        let said = line(None, None, &many, AlertState::Firing);
-        assert_eq!(said.zh, "燃气表一小时内启用 9 个新的发送缓存，阈值 8，可能有人冒充该设备");
+        let found = line(None, None, &many, Phase::Firing);
+        assert_eq!(found.zh, "燃气表一小时内启用 9 个新的发送缓存，阈值 8，可能有人冒充该设备");
         let en = "Gas meter reports from 9 new outboxes within an hour, threshold 8: somebody may pose as it";
-        assert_eq!(said.en, en);
+        assert_eq!(found.en, en);
         let folded = Finding::FoldedMissing { title: &title, samples: 12 };
-        let said = line(None, None, &folded, AlertState::Firing);
-        assert_eq!(said.en, "Gas meter has too many outboxes: one gave way with 12 samples still to come");
+        let found = line(None, None, &folded, Phase::Firing);
+        assert_eq!(found.en, "Gas meter has too many outboxes: one gave way with 12 samples still to come");
         let rule = text("序号不可信", "Implausible sequence numbers");
-        let over = line(None, None, &Finding::Conduct { title: &title, rule: &rule }, AlertState::Resolved);
+        let over = line(None, None, &Finding::Conduct { title: &title, rule: &rule }, Phase::Resolved);
         assert_eq!(over.zh, "燃气表：序号不可信，已恢复");
         assert_eq!(over.en, "Gas meter: implausible sequence numbers, resolved");
     }
@@ -338,11 +333,11 @@ mod tests {
     fn bits_are_named_each() {
         let title = text("燃气表", "Gas meter");
         let bits = Finding::Bits { title: &title, bits: 0x8 | 0x8000_0000 };
-        let said = line(None, None, &bits, AlertState::Firing);
-        assert_eq!(said.zh, "燃气表，磁场干扰、厂商位 31");
-        assert_eq!(said.en, "Gas meter, magnetic tamper, vendor bit 31");
+        let found = line(None, None, &bits, Phase::Firing);
+        assert_eq!(found.zh, "燃气表，磁场干扰、厂商位 31");
+        assert_eq!(found.en, "Gas meter, magnetic tamper, vendor bit 31");
         let rule = text("电池电量低", "Battery low");
-        let over = line(None, None, &Finding::Bits { title: &rule, bits: 0 }, AlertState::Resolved);
+        let over = line(None, None, &Finding::Bits { title: &rule, bits: 0 }, Phase::Resolved);
         assert_eq!((over.zh.as_str(), over.en.as_str()), ("电池电量低，已恢复", "Battery low, resolved"));
     }
 
