@@ -106,6 +106,11 @@ impl Publisher {
         Self { connected, connecting }
     }
 
+    /// The present connection, if there is one.
+    pub(crate) fn present(&self) -> Option<AsyncClient> {
+        self.connected.borrow().clone()
+    }
+
     /// The present connection, once there is one.
     pub(crate) async fn connection(&self) -> Option<AsyncClient> {
         let mut connected = self.connected.clone();

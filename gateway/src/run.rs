@@ -4,50 +4,29 @@
 //! Start: checkpoint → journal → decided log, alert log → store → sinks → outputs of alerts → lane → intake → page.
 //! Intake does not wait for the replay. Stop: intake → journal → lane (with a last checkpoint) → sinks, outputs → page.
 
+mod clock_ticks;
+mod configured;
+mod steps;
+
 use crate::{
-    alerts::{
-        self, AlertList, AlertLog,
-        deliver::{self, watchdog},
-        describe::Describer,
-    },
-    api::{
-        self, Api, Limits, live,
-        queries::{Alerting, Answers, Directory, View},
-    },
-    backup,
+    alerts::deliver::{self, watchdog},
+    api::queries::{Answers, Directory, View},
     clock::Clock,
-    decide::{
-        CheckpointPolicy, DISCARDED, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
-        published::Publisher,
-        recover::{Layout, Recovered, fingerprint},
-        sync_on_threads,
-    },
-    intake::{self, Acknowledger, Role, Settler},
-    mqtt::Broker,
-    ops::{descriptors::Shares, heartbeat},
+    decide::{LaneError, LaneHandle, Said, published::Publisher},
     record::Entering,
-    setup::{
-        config::{Config, Period},
-        places::Places,
-    },
-    sinks::{self, Counted, Site, status::SinkStatus},
-    watermark,
+    setup::config::Config,
+    sinks, watermark,
 };
 use anyhow::Context;
-use bytes::Bytes;
-use hunhe_gateway_core::{
-    lane::{Lane, Policy},
-    registry::Registry,
-    view::REMOVED_MAX,
-};
-use hunhe_log::{Bounds, Committer, Intake, Lsn, Priority};
-use hunhe_store::Store;
+use hunhe_gateway_core::registry::Registry;
+use hunhe_log::{Committer, Intake, Lsn};
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+use steps::{AlertParts, Alerting, Ground, LaneParts};
 use tokio::{sync::mpsc, sync::watch, task::JoinSet};
 
 /// What a caller may set beside the configuration.
@@ -79,281 +58,63 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts everything.
+    /// Starts everything, step by step in the order of a reading's journey, each with what it needs of those before.
     ///
     /// # Errors
     /// What the machine refused, in words.
     pub async fn start(config: Config, registry: Registry, extras: Extras) -> anyhow::Result<Self> {
-        let files = Shares::of_process(config.http.connections_max)?;
-        let listener = api::bind(config.http.listen).with_context(|| {
-            format!("cannot listen on {}: set http.listen to a free address", config.http.listen)
-        })?;
+        let (ground, ends) = Ground::new(config, registry, extras)?;
+        let listener = ground.bind()?;
         let address = listener.local_addr()?;
-        let registry = Arc::new(registry);
         let directory = tokio::task::spawn_blocking({
-            let registry = Arc::clone(&registry);
+            let registry = Arc::clone(&ground.registry);
             move || Directory::of(&registry)
         });
-        let (stop, stopped) = watch::channel(false);
-        let (fatal_said, fatal) = mpsc::unbounded_channel();
-        let (lane, said) = LaneHandle::new();
-
-        let policy = policy(&config, extras);
-        let rules = fingerprint(&registry, &policy);
-        let disk = Recovered::open(&hunhe_disk::real(), &Layout::of(&config), rules)?;
-        lane.progress().unreadable.fetch_add(disk.gone, Ordering::Relaxed);
-        // Behind the logs' locks: it is no other gateway's.
-        if let Err(error) = backup::clear(&config.data_dir) {
-            tracing::warn!(%error, "what a backup that was cut short has left cannot be removed");
-        }
-        let confirmed = disk.confirmed.clone();
-        let counted = Counted {
-            of_record: confirmed.get(OF_RECORD).copied().unwrap_or(0),
-            by_sink: confirmed.clone(),
-            discarded: confirmed.get(DISCARDED).copied().unwrap_or(0),
-            cause_max: disk.cause_max,
-        };
-        let store = Arc::new(open_store(&config, files.tables)?);
-        let broker = broker(&config)?;
-        let sinks = sinks::start_all(&Site {
-            config: &config,
-            registry: &registry,
-            store: &store,
-            decided: disk.decided.subscribe(),
-            ledger: Arc::new(lane.clone()),
-            counted,
-            replay_to: disk.journal.head().0,
-            broker: &broker,
-            clock: extras.clock,
-        })?;
-        let statuses: Vec<Arc<SinkStatus>> = sinks.iter().map(sinks::Running::status).collect();
-
-        let mut core = Lane::new(Arc::clone(&registry), policy);
-        if let Some(snapshot) = disk.snapshot {
-            let unregistered = core.restore(snapshot);
-            if unregistered > 0 {
-                tracing::warn!(
-                    devices = unregistered,
-                    kept_max = REMOVED_MAX,
-                    "devices of the checkpoint are not in the registry: their ledger is kept for when they come back"
-                );
-            }
-            let forgotten = unregistered.saturating_sub(REMOVED_MAX);
-            if forgotten > 0 {
-                tracing::error!(
-                    devices = forgotten,
-                    "too many devices have left the registry: the ledger of these is forgotten"
-                );
-            }
-        }
-        let places = Arc::new(Places::read(&config));
-        let (alert_bell, alert_bell_heard) = watch::channel(disk.alerts.head());
-        let source = deliver::Source {
-            tail: disk.alerts.subscribe(),
-            newest: alert_bell_heard,
-            from_cause: disk.from.0,
-            cause_max: disk.cause_max,
-            data_dir: config.data_dir.clone(),
-            encode: api::types::encode_alert,
-        };
-        let limits = live::HubLimits {
-            clients: usize::try_from(config.http.sse_clients_max)?,
-            ..live::HubLimits::default()
-        };
-        let hub = live::Hub::new(limits, Clock::system().now_ms());
-        let list = Arc::new(AlertList::default());
-        let known = core.open_alerts().collect();
-        let figures = Arc::<alerts::log::Figures>::default();
-        let (following, mut withdrawn) = alerts::follow(
-            source.tail.clone(),
-            Arc::clone(&list),
-            Box::new({
-                let hub = Arc::clone(&hub);
-                move |alert| hub.alert(&alert.into())
-            }),
-            &known,
-            Arc::clone(&figures),
-        )?;
-        let (beats, beats_heard) = watch::channel(Bytes::new());
-        let outputs = outputs(&config, &broker, &source, &beats_heard)?;
-        let output_statuses: Vec<_> = outputs.iter().map(deliver::Handle::status).collect();
-        let alert_log = AlertLog::new(
-            disk.alerts,
-            Describer::new(Arc::clone(&registry), Arc::clone(&places)),
-            Arc::clone(&figures),
-            alert_bell,
-            Box::new({
-                let statuses = output_statuses.clone();
-                let tail = source.tail.clone();
-                move || statuses.iter().map(|status| status.passed()).min().unwrap_or_else(|| tail.head())
-            }),
-        );
-        let publisher = Publisher::new(&mut core, &registry, Instant::now());
-        let view = View::new(Arc::clone(&registry), directory.await?, publisher.published());
-        let recorded = Arc::clone(alert_log.stalled_outputs());
-        recorded.take_over(&mut withdrawn);
-        withdrawn.extend(disk.raised);
-        let acknowledger = Acknowledger::default();
-        let journal_tail = disk.journal.subscribe();
-        let fatal = fatal;
-        let settler = Settler {
-            acknowledger: acknowledger.clone(),
-            wake: Box::new({
-                let lane = lane.clone();
-                move || lane.wake()
-            }),
-            fatal: Box::new({
-                let said = fatal_said.clone();
-                // The receiver lives as long as the gateway.
-                move |words| drop(said.send(words))
-            }),
-        };
-        let bounds = Bounds::default();
-        let (committer, journal) = Committer::start(disk.journal, bounds, settler)?;
-        let watchdog = watchdog::start(watchdog::Options {
-            limit: Duration::from_secs(config.alerts.stalled_after_s.into()),
-            outputs: output_statuses.clone(),
-            recorded,
-            journal: journal.clone(),
-            clock: extras.clock,
-        })?;
+        let disk = ground.recover()?;
+        let store = Arc::new(ground.open_store()?);
+        let sinks = ground.start_sinks(&disk, &store)?;
+        let mut core = ground.restore_lane(disk.snapshot);
+        let alerts = AlertParts { log: disk.alerts, from: disk.from, cause_max: disk.cause_max };
+        let alerting = ground.start_alerts(alerts, &core, disk.raised)?;
+        let publisher = Publisher::new(&mut core, &ground.registry, Instant::now());
+        let view = View::new(Arc::clone(&ground.registry), directory.await?, publisher.published());
+        let journal = ground.start_journal(disk.journal)?;
+        let watchdog = ground.start_watchdog(&alerting, &journal)?;
         let outgoing = watermark::Outgoing::default();
-        let driver = Driver {
-            lane: core,
-            registry: Arc::clone(&registry),
-            journal: journal_tail.clone(),
+        let Alerting { log, withdrawn, following, outputs, shown, beats, hub } = alerting;
+        let lane = LaneParts {
+            core,
             decided: disk.decided,
-            decided_limit_bytes: config.decided.limit_bytes,
-            alerts: alert_log,
-            withdrawn,
-            rules,
-            publisher,
             checkpoints: disk.checkpoints,
-            policy: CheckpointPolicy {
-                every: Duration::from_secs(config.checkpoint.every_s.into()),
-                every_journal_bytes: config.checkpoint.every_journal_bytes,
-            },
-            finish: finish_on_threads(lane.clone()),
-            sync: sync_on_threads(lane.clone()),
             from: disk.from,
-            confirmed,
-            of_record: config.sink_of_record.clone(),
-            release: Box::new({
-                let journal = journal.clone();
-                move |lsn| journal.release_through(lsn)
-            }),
-            decided_through: Box::new({
-                let journal = journal.clone();
-                move |lsn, waiting| journal.decided(lsn, waiting)
-            }),
-            sinks_done: Box::new({
-                let statuses = statuses.clone();
-                move || statuses.iter().map(|status| status.cursor().hint).min().unwrap_or(Lsn::NONE)
-            }),
+            confirmed: disk.confirmed,
+            alerts: log,
+            withdrawn,
+            publisher,
             outgoing: outgoing.clone(),
-            said,
-            handle: lane.clone(),
+            reports: ends.reports,
         };
-        let lane_thread = std::thread::Builder::new().name("lane".into()).spawn({
-            let said = fatal_said;
-            move || {
-                let ended = driver.run();
-                if let Err(error) = &ended {
-                    let chain =
-                        std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-                    let words: Vec<String> = chain.map(ToString::to_string).collect();
-                    let words = format!("the lane ended: {}", words.join(": "));
-                    drop(said.send(words));
-                }
-                ended
-            }
-        })?;
-
+        let statuses: Vec<_> = sinks.iter().map(sinks::Running::status).collect();
+        let lane_thread = ground.start_lane(lane, &journal, statuses.clone())?;
         let mut tasks = JoinSet::new();
-        for role in Role::ALL {
-            let session = intake::run_session(
-                broker.clone(),
-                role,
-                journal.clone(),
-                acknowledger.clone(),
-                intake::Shares::new(Arc::clone(&registry), role == Role::Alarm),
-                extras.clock,
-                stopped.clone(),
-            );
-            tasks.spawn(async move { Ok(session.await?) });
-        }
-        let watermarks = watermark::run(broker, outgoing, stopped.clone());
-        tasks.spawn(async move {
-            watermarks.await;
-            Ok(())
-        });
-        tasks.spawn(tick(journal.clone(), acknowledger.clone(), extras.clock, stopped.clone()));
-
-        let beat_of = (output_statuses.clone(), journal_tail.clone());
-        let answers = Arc::new(Answers::new(
-            view,
-            places,
-            Alerting { list, figures, outputs: output_statuses },
-            extras.clock,
-            lane.clone(),
-            journal.clone(),
-            journal_tail,
-            store,
-            statuses,
-            acknowledger,
-            backup::Source::of(&config),
-        ));
-        let backend: Arc<dyn api::backend::Backend> = Arc::clone(&answers) as _;
-        tasks.spawn({
-            let (outputs, journal) = beat_of;
-            let backend = Arc::clone(&backend);
-            let source =
-                heartbeat::Source { backend, outputs, lane: lane.clone(), journal, clock: extras.clock };
-            let stopped = stopped.clone();
-            async move {
-                heartbeat::run(source, beats, stopped).await;
-                Ok(())
-            }
-        });
-        if let Some(url) = config.alerts.heartbeat_url.clone() {
-            tasks.spawn(heartbeat::post(url, beats_heard, stopped.clone()));
-        }
-        let api = page_and_api(&config, &files, address, Arc::clone(&backend), Arc::clone(&hub))?;
-        tasks.spawn({
-            let (hub, backend) = (Arc::clone(&hub), backend);
-            async move {
-                live::drive(hub, backend).await;
-                Ok(())
-            }
-        });
-        tasks.spawn({
-            let (answers, hub) = (Arc::clone(&answers), hub);
-            let stopped = stopped.clone();
-            async move {
-                answers.publish_live(hub, stopped).await;
-                Ok(())
-            }
-        });
-        let mut stopped = stopped;
-        tasks.spawn(async move {
-            let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
-            api::serve(listener, api, shutdown).await;
-            Ok(())
-        });
+        ground.start_sessions(&mut tasks, &journal, outgoing);
+        let answers = ground.answers(view, shown, &journal, store, statuses);
+        ground.start_heartbeats(&mut tasks, &answers, &journal, beats);
+        ground.serve(&mut tasks, listener, address, &answers, hub)?;
         Ok(Self {
             address,
             answers,
-            journal,
-            committer,
-            lane,
+            journal: journal.intake,
+            committer: journal.committer,
+            lane: ground.lane,
             lane_thread,
             sinks,
             outputs,
             watchdog,
             following,
-            stop,
+            stop: ends.stop,
             tasks,
-            fatal,
+            fatal: ends.fatal,
         })
     }
 
@@ -437,118 +198,6 @@ async fn first_failure(
     }
 }
 
-/// Between two ticks, and what makes the gateway doubt that it was awake.
-const TICK: Duration = Duration::from_secs(1);
-const OVERSLEPT: Duration = Duration::from_secs(5);
-
-/// The clock goes into the journal, so that a replay sees time pass as the lane did. How long the gateway listened is told by
-/// a clock that nobody sets.
-async fn tick(
-    journal: Intake<Entering>,
-    sessions: Acknowledger,
-    clock: Clock,
-    mut stopped: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let mut every = tokio::time::interval(TICK);
-    let mut before = Instant::now();
-    let mut listened = Duration::ZERO;
-    loop {
-        tokio::select! {
-            _ = every.tick() => {}
-            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
-        }
-        let passed = before.elapsed();
-        before = Instant::now();
-        tell(&mut listened, passed, sessions.all_ready(), |listened| {
-            let tick = Entering::tick(clock.now_ms(), clock.event_ms(listened));
-            journal.try_push(Priority::Normal, tick).is_ok()
-        });
-    }
-}
-
-/// What a tick that finds no room had to say, the next one says.
-fn tell(listened: &mut Duration, passed: Duration, ready: bool, has_room: impl FnOnce(Duration) -> bool) {
-    if passed < OVERSLEPT && ready {
-        *listened += passed;
-    }
-    if has_room(*listened) {
-        *listened = Duration::ZERO;
-    }
-}
-
-/// The broker, and one output for each webhook.
-fn outputs(
-    config: &Config,
-    broker: &Broker,
-    source: &deliver::Source,
-    beats: &watch::Receiver<Bytes>,
-) -> anyhow::Result<Vec<deliver::Handle>> {
-    let mut outputs = Vec::new();
-    if config.alerts.mqtt {
-        outputs.push(deliver::mqtt::start(broker.clone(), source.clone(), beats.clone())?);
-    }
-    for webhook in &config.webhook {
-        outputs.push(deliver::webhook::start(webhook, source.clone())?);
-    }
-    Ok(outputs)
-}
-
-fn broker(config: &Config) -> anyhow::Result<Broker> {
-    Ok(Broker {
-        host: config.broker.host.clone(),
-        port: config.broker.port,
-        client_id: config.broker.client_id.clone(),
-        credentials: config.broker.username.clone().map(|name| {
-            let password = config.broker.password.as_ref().map_or("", |secret| secret.expose());
-            (name, password.to_owned())
-        }),
-        keep_alive_s: config.broker.keep_alive_s,
-        packet_bytes_max: usize::try_from(config.broker.packet_bytes_max)?,
-    })
-}
-
-fn page_and_api(
-    config: &Config,
-    files: &Shares,
-    address: SocketAddr,
-    backend: Arc<dyn api::backend::Backend>,
-    hub: Arc<live::Hub>,
-) -> anyhow::Result<Api> {
-    let connections = api::ConnectionLimits {
-        all: files.connections,
-        peer: usize::try_from(config.http.connections_per_peer_max)?,
-        ..api::ConnectionLimits::default()
-    };
-    let limits = Limits { connections, ..Limits::default() };
-    Ok(Api::new(backend, hub, limits, api::Hosts::new(address, &config.http.hosts)))
-}
-
-/// What decisions follow from beside registry and messages.
-fn policy(config: &Config, extras: Extras) -> Policy {
-    let database = config.influx.iter().find(|influx| influx.name == config.sink_of_record);
-    let retention = match database {
-        Some(database) => database.retention,
-        None => Some(config.embedded.retention),
-    };
-    Policy {
-        accept_past_ms: config.validate.accept_past.as_ms(),
-        retention_ms: retention.map_or(0, Period::as_ms),
-        planted_drop: extras.planted_drop,
-    }
-}
-
-fn open_store(config: &Config, tables: usize) -> anyhow::Result<Store> {
-    let mut options = hunhe_store::Options::new(config.data_dir.join("store"));
-    options.retention_days = u32::try_from(config.embedded.retention.as_s().div_ceil(86_400))?;
-    options.limit_bytes = config.embedded.limit_bytes;
-    options.open_tables = tables;
-    options.quarantine = hunhe_store::Limits {
-        records: usize::try_from(config.quarantine.limit_records)?,
-        bytes: config.quarantine.limit_bytes,
-    };
-    Ok(Store::open(options)?)
-}
-
 /// Runs until SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -590,20 +239,6 @@ async fn run_until_signal(config: Config, registry: Registry, extras: Extras) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_heard_and_what_was_not_outlasts_a_tick_without_room() {
-        let (mut listened, mut told) = (Duration::ZERO, Vec::new());
-        for (passed_s, ready, room) in
-            [(1, true, false), (1, false, false), (9, true, false), (1, true, true), (1, false, true)]
-        {
-            tell(&mut listened, Duration::from_secs(passed_s), ready, |listened| {
-                told.extend(room.then_some(listened.as_secs()));
-                room
-            });
-        }
-        assert_eq!(told, [2, 0], "neither the second that was not ready nor the nine overslept");
-    }
 
     #[tokio::test]
     async fn a_thread_that_panics_ends_the_gateway_and_what_one_said_is_the_reason() {

@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     alerts::deliver::status::Kind,
-    mqtt::{self, Broker, PublishingSession},
+    mqtt::{Broker, Publisher, PublishingSession},
 };
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, PublishOptions, QoS};
-use std::time::Duration;
+use rumqttc::{PublishOptions, QoS};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// This output's name.
@@ -42,27 +42,24 @@ const QUEUED: usize = IN_FLIGHT + 16;
 pub fn start(broker: Broker, source: Source, beats: watch::Receiver<Bytes>) -> anyhow::Result<Handle> {
     let named = Named { name: NAME, kind: Kind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
     output::start(&named, source, || {
-        let (current, connected) = watch::channel(None);
-        tokio::spawn(connect(broker, current));
-        tokio::spawn(beat(beats, connected.clone()));
-        Ok(Session { connected })
+        let session = PublishingSession { suffix: "alerts", capacity: QUEUED, in_flight: None };
+        let publisher = Arc::new(Publisher::start(broker, session));
+        tokio::spawn(beat(beats, Arc::clone(&publisher)));
+        Ok(Session { publisher })
     })
 }
 
 struct Session {
-    connected: watch::Receiver<Option<AsyncClient>>,
+    publisher: Arc<Publisher>,
 }
 
 impl Receiver for Session {
     async fn attempt(&self, notification: Notification) -> Outcome {
         let later = |reason: &str| Outcome::Later { reason: reason.into(), retry_after_s: None };
-        let mut connected = self.connected.clone();
-        let Ok(found) = tokio::time::timeout(WITHIN, connected.wait_for(Option::is_some)).await else {
+        let Ok(found) = tokio::time::timeout(WITHIN, self.publisher.connection()).await else {
             return later("not connected to the broker");
         };
-        let Some(client) = found.ok().and_then(|found| found.clone()) else {
-            return later("the connection to the broker has ended");
-        };
+        let Some(client) = found else { return later("the connection to the broker has ended") };
         let topic = format!("hunhe/v1/alerts/{}/{}", notification.operator, notification.severity);
         let publish = async {
             let options = PublishOptions::new(QoS::AtLeastOnce);
@@ -78,46 +75,12 @@ impl Receiver for Session {
 }
 
 /// Publishes each heartbeat, or drops it.
-async fn beat(mut beats: watch::Receiver<Bytes>, connected: watch::Receiver<Option<AsyncClient>>) {
+async fn beat(mut beats: watch::Receiver<Bytes>, publisher: Arc<Publisher>) {
     while beats.changed().await.is_ok() {
         let body = beats.borrow_and_update().clone();
-        let client = connected.borrow().clone();
-        if let Some(client) = client {
+        if let Some(client) = publisher.present() {
             // Without room alerts wait as well, and they go first.
             let _ = client.try_publish(HEARTBEAT_TOPIC, body, PublishOptions::new(QoS::AtMostOnce));
-        }
-    }
-}
-
-/// Keeps a connection and publishes it in `current`; ends with the output's runtime.
-async fn connect(broker: Broker, current: watch::Sender<Option<AsyncClient>>) {
-    let session = PublishingSession { suffix: "alerts", capacity: QUEUED, in_flight: None };
-    mqtt::keep_connected(broker, session, |client, event_loop| async {
-        let connected = poll(event_loop, client, &current).await;
-        current.send_replace(None);
-        connected
-    })
-    .await;
-}
-
-/// Returns when the connection is lost, and whether there was one.
-async fn poll(
-    mut event_loop: EventLoop,
-    client: AsyncClient,
-    current: &watch::Sender<Option<AsyncClient>>,
-) -> bool {
-    let mut connected = false;
-    loop {
-        match event_loop.poll().await {
-            Ok(Event::Incoming(Incoming::ConnAck(_))) => {
-                connected = true;
-                current.send_replace(Some(client.clone()));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "connection for alerts lost");
-                return connected;
-            }
         }
     }
 }

@@ -100,6 +100,12 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// The outputs of alerts.
+    #[must_use]
+    pub fn outputs(&self) -> &[Arc<OutputStatus>] {
+        &self.alerting.outputs
+    }
+
     /// Answers for these parts.
     #[expect(clippy::too_many_arguments, reason = "it is asked about every part there is")]
     pub(crate) fn new(

@@ -1,0 +1,48 @@
+//! Parts that are made of the configuration alone.
+
+use super::Extras;
+use crate::{
+    mqtt::Broker,
+    setup::config::{Config, Period},
+};
+use hunhe_gateway_core::lane::Policy;
+
+pub(super) fn broker(config: &Config) -> anyhow::Result<Broker> {
+    Ok(Broker {
+        host: config.broker.host.clone(),
+        port: config.broker.port,
+        client_id: config.broker.client_id.clone(),
+        credentials: config.broker.username.clone().map(|name| {
+            let password = config.broker.password.as_ref().map_or("", |secret| secret.expose());
+            (name, password.to_owned())
+        }),
+        keep_alive_s: config.broker.keep_alive_s,
+        packet_bytes_max: usize::try_from(config.broker.packet_bytes_max)?,
+    })
+}
+
+/// What decisions follow from beside registry and messages.
+pub(super) fn policy(config: &Config, extras: Extras) -> Policy {
+    let database = config.influx.iter().find(|influx| influx.name == config.sink_of_record);
+    let retention = match database {
+        Some(database) => database.retention,
+        None => Some(config.embedded.retention),
+    };
+    Policy {
+        accept_past_ms: config.validate.accept_past.as_ms(),
+        retention_ms: retention.map_or(0, Period::as_ms),
+        planted_drop: extras.planted_drop,
+    }
+}
+
+pub(super) fn store_options(config: &Config, open_tables: usize) -> anyhow::Result<hunhe_store::Options> {
+    let mut options = hunhe_store::Options::new(config.data_dir.join("store"));
+    options.retention_days = u32::try_from(config.embedded.retention.as_s().div_ceil(86_400))?;
+    options.limit_bytes = config.embedded.limit_bytes;
+    options.open_tables = open_tables;
+    options.quarantine = hunhe_store::Limits {
+        records: usize::try_from(config.quarantine.limit_records)?,
+        bytes: config.quarantine.limit_bytes,
+    };
+    Ok(options)
+}
