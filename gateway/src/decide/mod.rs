@@ -22,33 +22,31 @@
 mod ahead;
 pub mod checkpoint;
 mod discards;
+mod driver;
 pub mod formats;
 mod handle;
 pub mod published;
 pub mod recover;
 pub mod restored;
 
+pub use driver::{CheckpointPolicy, Driver};
 pub use handle::{LaneEnded, LaneError, LaneHandle, Progress, Said, finish_on_threads, sync_on_threads};
 
 use crate::{
-    alerts::{self, AlertLog},
-    decide::checkpoint::{Checkpoint, CheckpointError, Checkpoints, Unfinished, Written},
+    decide::checkpoint::{Checkpoint, CheckpointError, Unfinished, Written},
     decided::{self, Message},
     record, watermark,
 };
 use ahead::{Ahead, Due};
-use hunhe_gateway_core::{alert::Phase, event::Decisions, lane::Lane, registry::Registry};
-use hunhe_log::{AppendError, Lsn, Next, Reader, Tail, Unsynced, Writer};
+use hunhe_gateway_core::{alert::Phase, event::Decisions, lane::Lane};
+use hunhe_log::{AppendError, Lsn, Next, Reader};
 use hunhe_proto::v1::Durable;
 use hunhe_store::Discard;
 use prost::Message as _;
-use published::Publisher;
 use std::{
-    collections::BTreeMap,
     sync::{
-        Arc,
         atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
+        mpsc::{RecvTimeoutError, TryRecvError},
     },
     time::{Duration, Instant},
 };
@@ -63,116 +61,6 @@ pub const OF_RECORD: &str = "of record";
 pub const DISCARDED: &str = "discarded from quarantine";
 /// How long the lane sleeps when nobody has anything to say.
 const NAP: Duration = Duration::from_millis(50);
-
-/// When to write checkpoints.
-#[derive(Debug, Clone, Copy)]
-pub struct CheckpointPolicy {
-    /// At least this often.
-    pub every: Duration,
-    /// And after so many journal bytes, so that a replay stays short.
-    pub every_journal_bytes: u64,
-}
-
-/// All that a lane's thread works with.
-pub struct Driver {
-    /// The core.
-    pub lane: Lane,
-    /// Who may report what.
-    pub registry: Arc<Registry>,
-    /// The journal.
-    pub journal: Tail,
-    /// What was decided.
-    pub decided: Writer,
-    /// Its limit.
-    pub decided_limit_bytes: u64,
-    /// Which alerts changed.
-    pub alerts: AlertLog,
-    /// Alerts that receivers were told of and that the lane may not know: closed once the replay is over, but for those
-    /// that it has made again.
-    pub withdrawn: alerts::ById,
-    /// What people see of the lane.
-    pub publisher: Publisher,
-    /// Where checkpoints go.
-    pub checkpoints: Checkpoints,
-    /// When they go there.
-    pub policy: CheckpointPolicy,
-    /// Finishes a checkpoint that was begun, elsewhere, and then says [`Said::Checkpointed`].
-    pub finish: Box<dyn FnMut(Unfinished) + Send>,
-    /// Syncs logs elsewhere, and then says [`Said::Synced`].
-    pub sync: Box<dyn FnMut(Vec<Unsynced>) + Send>,
-    /// The last journal record of the checkpoint that was loaded.
-    pub from: Lsn,
-    /// What alerts follow from beside messages: see [`Checkpoint::rules`].
-    pub rules: u32,
-    /// What sinks had confirmed then.
-    pub confirmed: BTreeMap<String, u64>,
-    /// The name of the sink whose confirmations of stored samples count.
-    pub of_record: String,
-    /// Releases the journal.
-    pub release: Box<dyn Fn(Lsn) + Send>,
-    /// Tells the journal up to where everything is decided, and whether the next record waits for room: what else may come in
-    /// follows from that ([`hunhe_log::Bounds::lag_cost`]).
-    pub decided_through: Box<dyn Fn(Lsn, bool) + Send>,
-    /// The decided record up to which every sink is done, durably, and has said so.
-    pub sinks_done: Box<dyn Fn() -> Lsn + Send>,
-    /// Watermarks on their way out.
-    pub outgoing: watermark::Outgoing,
-    /// What others say.
-    pub said: Receiver<Said>,
-    /// Our own handle, for progress.
-    pub handle: LaneHandle,
-}
-
-impl Driver {
-    /// Takes turns until told to stop.
-    ///
-    /// # Errors
-    /// [`LaneError`]: nothing later is decided, and the process should end.
-    pub fn run(self) -> Result<(), LaneError> {
-        let mut running = self.start(Instant::now())?;
-        loop {
-            match running.turn(Instant::now())? {
-                Turn::More => {}
-                Turn::Idle | Turn::Full => running.work.listen(NAP),
-                Turn::Over => return Ok(()),
-            }
-        }
-    }
-
-    /// Begins behind the checkpoint that was loaded.
-    ///
-    /// # Errors
-    /// [`LaneError::Journal`].
-    pub fn start(self, now: Instant) -> Result<Running, LaneError> {
-        let reader = Reader::open(self.journal.clone(), self.from.next())?;
-        let turns = Turns {
-            handled: self.from,
-            replayed_to: self.journal.head(),
-            bytes: 0,
-            checkpoint_at: now,
-            checkpoint_running: false,
-            ahead: Ahead::new(now),
-            failed: None,
-            older_checkpoint: Covered::default(),
-            begun_checkpoint: Covered::default(),
-            releasable: Lsn::NONE,
-            released: Lsn::NONE,
-            done: Lsn::NONE,
-            watermarks_at: now,
-            full: false,
-            without_room: None,
-            stopping: false,
-        };
-        let work = Work {
-            driver: self,
-            turns,
-            decisions: Decisions::default(),
-            encoder: decided::Encoder::default(),
-            durable: Durable::default(),
-        };
-        Ok(Running { reader, work })
-    }
-}
 
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
