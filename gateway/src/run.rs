@@ -27,12 +27,12 @@ use crate::{
     ops::{descriptors::Shares, heartbeat},
     record::Entering,
     setup::{
-        config::{Config, InfluxKind, Period},
+        config::{Config, Period},
         places::Places,
     },
     sinks::{
         embedded,
-        influx::{self, NotKept, Report, dead_letters, line_protocol::Dialect},
+        influx::{self, NotKept, Report, dead_letters},
         status::SinkStatus,
     },
     watermark,
@@ -49,7 +49,6 @@ use hunhe_store::Store;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    num::NonZero,
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -599,25 +598,13 @@ fn influx_options(
     config: &Config,
     marks: Marks,
 ) -> anyhow::Result<influx::Options> {
-    let dialect = match database.kind {
-        InfluxKind::Influxdb2 => Dialect::Influxdb,
-        InfluxKind::Victoriametrics => Dialect::Victoriametrics,
-    };
     let cursor = config.data_dir.join(format!("{}.cursor", database.name));
     let of_record = config.sink_of_record == database.name;
     let counted = if of_record { marks.of_record } else { u64::MAX };
     bound_cursor(&*hunhe_disk::real(), &cursor, counted.min(marks.cause_max))?;
-    let mut options = influx::Options::new(&database.name, &database.url, dialect, cursor);
-    options.org.clone_from(&database.org);
-    options.bucket.clone_from(&database.bucket);
-    options.token = database.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned());
+    let mut options = influx::Options::of(database, cursor);
     options.of_record = of_record;
     options.confirmed = marks.of_record;
-    options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
-    options.request_timeout = Duration::from_secs(database.timeout_s.into());
-    if let Some(seconds) = database.durable_after_s {
-        options.durable_after = Duration::from_secs(seconds.into());
-    }
     Ok(options)
 }
 

@@ -9,6 +9,7 @@
 //!   [`durability`]; when the process has changed, everything behind the cursor is written again.
 //! - VictoriaMetrics answers 204 to rows that it skips. Where its counters say so, what may hold such rows is read back,
 //!   and what is not there becomes a dead letter ([`readback`]).
+//! - Before the first write the database is asked whether it is there and what the configuration says ([`setup`]).
 //! - A database that is down, slow, full or misconfigured delays nothing but this sink: the data waits in the decided
 //!   log, in memory are at most [`Options::in_flight_max`] + 1 batches, and the confirmations that [`durability`] bounds.
 //! - A batch holds whole causes only, and relies on the decided log showing no part of one.
@@ -30,6 +31,7 @@ mod handover;
 pub mod line_protocol;
 mod readback;
 mod run;
+pub mod setup;
 mod watch;
 
 use std::num::NonZero;
@@ -44,6 +46,7 @@ use tokio::sync::watch as signal;
 
 use super::status::SinkStatus;
 use crate::decided::Confirmation;
+use crate::setup::config::{self, InfluxKind};
 use hunhe_log::Tail;
 use hunhe_log::cursor::{CursorError, CursorFile};
 use line_protocol::{Dialect, Encoder, Style, TextError};
@@ -61,6 +64,8 @@ pub struct Options {
     pub bucket: String,
     /// Sent as `Authorization: Token …`; empty: none is sent. Never printed.
     pub token: String,
+    /// How long the bucket keeps samples, where this sink creates it; `None`: for ever.
+    pub retention_s: Option<u64>,
     /// Which database that is.
     pub dialect: Dialect,
     /// Add `boot` and `seq` to each sample.
@@ -108,6 +113,7 @@ impl Options {
             org: String::new(),
             bucket: String::new(),
             token: String::new(),
+            retention_s: None,
             dialect,
             provenance: false,
             of_record: false,
@@ -120,6 +126,26 @@ impl Options {
             request_timeout: Duration::from_secs(30),
             durable_after: durable_after(dialect),
         }
+    }
+
+    /// What a configuration section says.
+    #[must_use]
+    pub fn of(database: &config::Influx, cursor: PathBuf) -> Self {
+        let dialect = match database.kind {
+            InfluxKind::Influxdb2 => Dialect::Influxdb,
+            InfluxKind::Victoriametrics => Dialect::Victoriametrics,
+        };
+        let mut options = Self::new(&database.name, &database.url, dialect, cursor);
+        options.org.clone_from(&database.org);
+        options.bucket.clone_from(&database.bucket);
+        options.token = database.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned());
+        options.retention_s = database.retention.map(config::Period::as_s);
+        options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
+        options.request_timeout = Duration::from_secs(database.timeout_s.into());
+        if let Some(seconds) = database.durable_after_s {
+            options.durable_after = Duration::from_secs(seconds.into());
+        }
+        options
     }
 }
 

@@ -7,5 +7,4 @@
 
 pub mod embedded;
 pub mod influx;
-pub mod probe;
 pub mod status;

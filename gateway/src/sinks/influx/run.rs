@@ -16,6 +16,7 @@ use super::{
     begin,
     deliver::{self, Database, Delivered},
     durability::{Durability, Found, Look, Mark},
+    setup,
 };
 use crate::decided::{self, Decided};
 use crate::{
@@ -140,6 +141,9 @@ impl Sink {
     pub(super) async fn run(mut self, held: Held) {
         self.durable = begin::cursor_of(held, &self.status, &self.options.cursor);
         self.status.moved(self.durable);
+        if !setup::prepare(&self.options, &self.status, &mut self.stopped).await {
+            return self.status.enter(State::Ended, "");
+        }
         if self.looks {
             // Before anything is written, so that what the database takes is known to be this process's.
             self.begin_look();
