@@ -10,6 +10,7 @@ mod classes;
 mod devices;
 mod locate;
 mod pseudonyms;
+mod rows;
 mod rules;
 #[cfg(test)]
 mod tests;
