@@ -9,6 +9,7 @@ use super::{
     frame::{Decoder, Kind},
 };
 
+use bytes::Buf;
 use std::path::PathBuf;
 
 /// Where a file belongs.
@@ -187,12 +188,11 @@ pub(super) fn push_entry(payload: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 }
 
 fn split_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let (lengths, behind) = rest.split_first_chunk::<8>()?;
-    let length = |from: usize| {
-        lengths[from..from + 4].try_into().ok().and_then(|b| usize::try_from(u32::from_le_bytes(b)).ok())
-    };
-    let (key, behind) = behind.split_at_checked(length(0)?)?;
-    let (value, behind) = behind.split_at_checked(length(4)?)?;
+    let mut behind = *rest;
+    let lengths = [behind.try_get_u32_le().ok()?, behind.try_get_u32_le().ok()?];
+    let [key, value] = lengths.map(|length| usize::try_from(length).ok());
+    let (key, behind) = behind.split_at_checked(key?)?;
+    let (value, behind) = behind.split_at_checked(value?)?;
     *rest = behind;
     Some((key, value))
 }

@@ -9,8 +9,8 @@
 //!
 //! The header keeps this layout in every later format, so that a newer one is refused by name and not taken for damage.
 
-use hunhe_disk::NewerFormat;
-use hunhe_disk::{Appender, Disk, File, Open};
+use bytes::Buf;
+use hunhe_disk::{Appender, Disk, File, NewerFormat, Open};
 use hunhe_gateway_core::view::Snapshot;
 use hunhe_log::Lsn;
 use serde::{Deserialize, Serialize};
@@ -264,9 +264,10 @@ struct Header {
 impl Header {
     /// `None`: not finished, or damaged.
     fn of(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
-        let word = |from: usize| bytes[from..from + 8].try_into().map_or(0, u64::from_le_bytes);
-        let half = |from: usize| bytes[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
-        let (version, sequence, length, crc32c) = (half(8), word(12), word(20), half(28));
+        let mut fields = &bytes[MAGIC.len()..];
+        let version = fields.try_get_u32_le().ok()?;
+        let (sequence, length) = (fields.try_get_u64_le().ok()?, fields.try_get_u64_le().ok()?);
+        let crc32c = fields.try_get_u32_le().ok()?;
         let mut summed = [0; 28];
         summed.copy_from_slice(&bytes[..28]);
         let valid = &bytes[..8] == MAGIC && sequence <= SEQUENCE_MAX;
@@ -365,9 +366,9 @@ pub fn refuse_newer(disk: &dyn Disk, dir: &Path) -> Result<(), CheckpointError> 
             let file = disk.open(&path, Open::Read)?;
             let mut header = [0; 12];
             file.read_exact_at(&mut header, 0)?;
-            let [.., a, b, c, d] = header;
+            let version = (&header[MAGIC.len()..]).try_get_u32_le().unwrap_or(0);
             // Only what may be newer is read whole: a city's checkpoint is large.
-            if u32::from_le_bytes([a, b, c, d]) > VERSION { disk.read(&path).map(Some) } else { Ok(None) }
+            if version > VERSION { disk.read(&path).map(Some) } else { Ok(None) }
         })();
         match newer {
             Ok(Some(bytes)) => drop(parse(&bytes, &path)?),
