@@ -118,7 +118,7 @@ impl Gateway {
             tracing::warn!(%error, "what a backup that was cut short has left cannot be removed");
         }
         let confirmed = disk.confirmed.clone();
-        let marks = Marks::of(&confirmed, &config.sink_of_record, disk.cause_max);
+        let marks = Marks::of(&confirmed, disk.cause_max);
         let store = Arc::new(open_store(&config, files.tables)?);
         let decided_tail = disk.decided.subscribe();
         let embedded = embedded::start(
@@ -586,10 +586,8 @@ struct Marks {
 }
 
 impl Marks {
-    fn of(confirmed: &BTreeMap<String, u64>, sink_of_record: &str, cause_max: u64) -> Self {
-        // Older checkpoints know sinks by their names alone.
-        let of_record = confirmed.get(OF_RECORD).or_else(|| confirmed.get(sink_of_record));
-        Self { of_record: of_record.copied().unwrap_or(0), cause_max }
+    fn of(confirmed: &BTreeMap<String, u64>, cause_max: u64) -> Self {
+        Self { of_record: confirmed.get(OF_RECORD).copied().unwrap_or(0), cause_max }
     }
 }
 
