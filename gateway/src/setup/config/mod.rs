@@ -1,22 +1,22 @@
 //! Configuration in layers: built-in defaults, one TOML file, `HUNHE_` environment variables, flags.
 //!
-//! It is read twice. As written ([`written`]): each layer's values are checked where they stand, by a table that
-//! knows every key ([`schema`]). As meant ([`meant`]): the layers are laid over each other, rules about several keys
+//! It is read twice. As written ([`raw`]): each layer's values are checked where they stand, by a table that
+//! knows every key ([`schema`]). As meant ([`checked`]): the layers are laid over each other, rules about several keys
 //! are checked, secrets are read from their files. All faults are reported together, each with its place, before any
 //! port opens or file changes; loading only ever reads.
 //!
 //! Deliberately absent: reloading at run time, keys without an explanation, and secrets in the file or on the
 //! command line.
 
+mod checked;
 mod fault;
 mod keys;
-mod meant;
 mod nearest;
 mod period;
+mod raw;
 mod schema;
 mod secret;
 mod show;
-mod written;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +32,7 @@ pub use schema::{
 pub use secret::Secret;
 pub use show::{Loaded, sample};
 
-use written::Written;
+use raw::Written;
 
 /// What all our variables begin with.
 const VARIABLE_PREFIX: &str = "HUNHE_";
@@ -80,7 +80,7 @@ impl Layers {
         match builder.build().and_then(config::Config::try_deserialize::<Config>) {
             Ok(mut config) => {
                 if !written.unread {
-                    meant::complete(&mut config, &mut written);
+                    checked::complete(&mut config, &mut written);
                 }
                 let origins = written.places;
                 Faults::none_or(written.faults, || Loaded { config, origins })

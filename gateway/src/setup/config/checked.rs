@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::period::Period;
 use super::schema::Config;
 use super::secret::Secret;
-use super::written::Written;
+use super::raw::Written;
 
 /// The most bytes of a file that holds a secret.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
