@@ -18,14 +18,13 @@ use super::{
 use crate::{
     api::types::OutputKind,
     mqtt::{self, Broker, PublishingSession},
+    setup::config::MQTT_OUTPUT,
 };
 use bytes::Bytes;
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, PublishOptions, QoS};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// This output's name.
-pub const NAME: &str = "mqtt";
 /// Where heartbeats are published.
 pub const HEARTBEAT_TOPIC: &str = "hunhe/v1/gateway/heartbeat";
 /// A connection, or an acknowledgement, that takes longer counts as failed.
@@ -40,7 +39,8 @@ const QUEUED: usize = IN_FLIGHT + 16;
 /// # Errors
 /// Where the machine refuses.
 pub fn start(broker: Broker, source: Source, beats: watch::Receiver<Bytes>) -> anyhow::Result<Handle> {
-    let named = Named { name: NAME, kind: OutputKind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
+    let named =
+        Named { name: MQTT_OUTPUT, kind: OutputKind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
     courier::start(&named, source, || {
         let (current, connected) = watch::channel(None);
         tokio::spawn(connect(broker, current));
