@@ -18,6 +18,7 @@ use crate::{
     clock::Clock,
     decide::{
         CheckpointPolicy, DISCARDED, Driver, LaneError, LaneHandle, OF_RECORD, Said, finish_on_threads,
+        formats,
         published::Publisher,
         recover::{Layout, Recovered, bound_cursor, fingerprint},
         sync_on_threads,
@@ -636,7 +637,8 @@ fn influx_reports(
 /// # Errors
 /// What is wrong with the registry's files, before anything opens; what ended the run.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let registry = crate::setup::registry::enrol(&config)?;
+    formats::check(&config.data_dir)?;
+    let registry = crate::setup::registry::load(&config)?;
     tracing::info!(devices = registry.devices().len(), agents = registry.agents().len(), "registry read");
     let extras = Extras { planted_drop: planted_drop()?, ..Extras::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -9,8 +9,9 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::{BAD_CONFIGURATION, CheckOptions};
+use crate::decide::formats;
 use crate::setup::config::{Config, Faults, Layers, Loaded, sample};
-use crate::setup::registry::{self, Enrolled};
+use crate::setup::registry::{self, RegistryDraft};
 use crate::sinks::influx::{
     Options,
     setup::{Found, SetupError, ask},
@@ -30,7 +31,8 @@ pub fn check(options: &CheckOptions, out: &mut dyn Write) -> io::Result<u8> {
     let layers = Layers::of_process(options.config.clone(), options.set.clone());
     let loaded = layers.load();
     let checked = loaded.as_ref().map_err(Clone::clone).and_then(|loaded| {
-        let Enrolled { registry, .. } = registry::read(&loaded.config)?;
+        formats::check(&loaded.config.data_dir)?;
+        let RegistryDraft { registry, .. } = registry::read(&loaded.config)?;
         Ok((registry, &loaded.config))
     });
     let report = match checked {
@@ -43,7 +45,11 @@ pub fn check(options: &CheckOptions, out: &mut dyn Write) -> io::Result<u8> {
         Ok(_) => 0,
     };
     let shown = loaded.ok().filter(|_| options.show);
-    if options.json { as_json(shown, report, out)? } else { as_text(shown, report, out)? }
+    if options.json {
+        as_json(shown, report, out)?
+    } else {
+        as_text(shown, report, out)?
+    }
     Ok(code)
 }
 

@@ -9,7 +9,7 @@ use hunhe_proto::id::Id;
 
 use super::locate::Located;
 use super::rows::rows;
-use super::{Enroller, FAULTS_PER_FILE_MAX};
+use super::{FAULTS_PER_FILE_MAX, RegistryBuilder};
 use crate::setup::config::{Fault, Place};
 
 /// The columns of a device list, in order.
@@ -21,7 +21,7 @@ const ID_REMEDY: &str = "write 1 to 32 lower-case letters, digits and hyphens";
 /// What is wrong, and what would be right.
 type Wrong = (String, &'static str);
 
-impl Enroller {
+impl RegistryBuilder {
     /// Adds the devices of a fleet description.
     pub fn fleet(&mut self, file: &str, text: &str) {
         let read = Located::parse(file, text)
