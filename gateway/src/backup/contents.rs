@@ -80,17 +80,8 @@ impl Contents {
         loop {
             let at = decoder.at();
             let Some((kind, payload)) = decoder.next()? else { return Ok(()) };
-            let malformed = |what: &str| E::from(BackupError::Malformed { what: what.into() });
-            if *ended {
-                return Err(malformed("something behind its end"));
-            }
-            let is_first = manifest.is_none();
-            if is_first != (kind == Kind::Begin) && kind != Kind::Failed {
-                return Err(malformed("no beginning"));
-            }
-            if *bytes_left > 0 && !matches!(kind, Kind::Bytes | Kind::Failed) {
-                return Err(malformed("a file that is too short"));
-            }
+            let malformed = |what: &str| E::from(malformed(what));
+            check_order(kind, manifest.is_none(), *bytes_left, *ended)?;
             match kind {
                 Kind::Begin => {
                     let read: Manifest =
@@ -126,15 +117,7 @@ impl Contents {
                 }
                 Kind::Entries => {
                     let space = space.as_deref().ok_or_else(|| malformed("entries of nothing"))?;
-                    let mut rest = payload;
-                    while !rest.is_empty() {
-                        let entry = split_entry(&mut rest).ok_or_else(|| malformed("half an entry"))?;
-                        if !hunhe_store::is_key(entry.0) {
-                            return Err(malformed("an entry whose key no store takes"));
-                        }
-                        count(totals, space, entry.1).map_err(BackupError::from)?;
-                        take(Item::Entry(entry.0, entry.1))?;
-                    }
+                    take_entries(payload, space, totals, &mut take)?;
                 }
                 Kind::End => {
                     let said: Totals =
@@ -165,6 +148,42 @@ impl Contents {
             _ => Err(BackupError::Truncated { at: self.decoder.at() }),
         }
     }
+}
+
+fn malformed(what: &str) -> BackupError {
+    BackupError::Malformed { what: what.into() }
+}
+
+/// May a frame of this kind come now?
+fn check_order(kind: Kind, is_first: bool, bytes_left: u64, ended: bool) -> Result<(), BackupError> {
+    if ended {
+        return Err(malformed("something behind its end"));
+    }
+    if is_first != (kind == Kind::Begin) && kind != Kind::Failed {
+        return Err(malformed("no beginning"));
+    }
+    if bytes_left > 0 && !matches!(kind, Kind::Bytes | Kind::Failed) {
+        return Err(malformed("a file that is too short"));
+    }
+    Ok(())
+}
+
+fn take_entries<E: From<BackupError>>(
+    payload: &[u8],
+    space: &str,
+    totals: &mut Totals,
+    take: &mut impl FnMut(Item<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut rest = payload;
+    while !rest.is_empty() {
+        let (key, value) = split_entry(&mut rest).ok_or_else(|| malformed("half an entry"))?;
+        if !hunhe_store::is_key(key) {
+            return Err(malformed("an entry whose key no store takes").into());
+        }
+        count(totals, space, value).map_err(BackupError::from)?;
+        take(Item::Entry(key, value))?;
+    }
+    Ok(())
 }
 
 /// Counts an entry of the store.

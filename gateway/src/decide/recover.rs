@@ -1,8 +1,9 @@
-//! What is on disk, made to fit together at a start: journal, newest checkpoint, and the two derived logs cut to it, so that
-//! the replay makes the rest of them anew. The sink of record's cursor is set to what the checkpoint counted.
+//! Opens what is on disk at a start: the journal, the newest checkpoint, and both derived logs, cut back to that checkpoint.
+//! The replay then writes the rest of the derived logs again. The sink of record's cursor goes back to what the checkpoint
+//! counted.
 //!
-//! Invariants: a derived log never holds more than its checkpoint stands for; numbers once used are not used for something else;
-//! no state that a crash leaves needs a file deleted by hand.
+//! Invariants: a derived log never holds more than its checkpoint covers; a record number is never used twice; no crash leaves
+//! a state that needs a file deleted by hand.
 
 use crate::{
     alerts,
@@ -85,20 +86,7 @@ impl Recovered {
         disk.make_dir(dir).with_context(|| {
             format!("cannot make {}: set data_dir to a folder of the gateway's", dir.display())
         })?;
-        let (mut journal, recovery) = Writer::open(Options {
-            disk: Arc::clone(disk),
-            dir: dir.join("journal"),
-            segment_bytes: layout.journal.segment_bytes,
-            limit_bytes: layout.journal.limit_bytes,
-        })?;
-        if recovery.lost_records() {
-            tracing::error!(
-                ?recovery,
-                "the journal is damaged: records are lost, what is behind them is read"
-            );
-        } else if !recovery.findings.is_empty() {
-            tracing::info!(?recovery, "the journal's unfinished end was trimmed");
-        }
+        let mut journal = open_journal(disk, layout)?;
         let (checkpoints, found) = Checkpoints::open(disk, &dir.join("checkpoint"))?;
         for path in &found.damaged {
             tracing::warn!(path = %path.display(), "a checkpoint is damaged: the other one is taken, and the replay is longer");
@@ -112,22 +100,17 @@ impl Recovered {
                 tracing::error!(from = %journal.oldest(), "both checkpoints are lost: the ledger begins at the oldest journal record");
             }
         }
-        let decided = Options {
-            disk: Arc::clone(disk),
-            dir: decided_dir,
-            segment_bytes: layout.decided.segment_bytes,
-            limit_bytes: layout.decided.limit_bytes,
-        };
-        let alerts = alerts::log::options(Arc::clone(disk), alerts_dir, layout.alerts_limit_bytes);
         let of_checkpoint = found.newest.as_ref();
         let same_rules = of_checkpoint.is_some_and(|newest| newest.rules == rules);
+        let alerts = alerts::log::options(Arc::clone(disk), alerts_dir, layout.alerts_limit_bytes);
         let raised = match of_checkpoint {
             None => alerts::ById::new(),
-            // Before it is cut away there.
+            // Read before they are cut away.
             Some(newest) => {
                 alerts::raised_behind(Writer::open(alerts.clone())?.0.subscribe(), newest.alerts)?
             }
         };
+        let decided = options(disk, decided_dir, layout.decided.segment_bytes, layout.decided.limit_bytes);
         let decided = open_derived(decided, of_checkpoint.map(|newest| newest.decided))?;
         let mut alerts = open_derived(alerts, of_checkpoint.map(|newest| newest.alerts))?;
         let (snapshot, confirmed, mut from) = match found.newest {
@@ -157,6 +140,24 @@ impl Recovered {
         let cause_max = if same_rules { journal.head().0 } else { from.0 };
         Ok(Self { checkpoints, snapshot, confirmed, from, gone, cause_max, raised, journal, decided, alerts })
     }
+}
+
+fn options(disk: &Arc<dyn Disk>, dir: PathBuf, segment_bytes: u64, limit_bytes: u64) -> Options {
+    Options { disk: Arc::clone(disk), dir, segment_bytes, limit_bytes }
+}
+
+fn open_journal(disk: &Arc<dyn Disk>, layout: &Layout) -> anyhow::Result<Writer> {
+    let (journal, dir) = (&layout.journal, layout.data_dir.join("journal"));
+    let (journal, recovery) = Writer::open(options(disk, dir, journal.segment_bytes, journal.limit_bytes))?;
+    if recovery.lost_records() {
+        tracing::error!(
+            ?recovery,
+            "the journal is damaged: records are lost, and those behind them are read"
+        );
+    } else if !recovery.findings.is_empty() {
+        tracing::info!(?recovery, "the journal's unfinished end was trimmed");
+    }
+    Ok(journal)
 }
 
 /// Stands for all that decisions follow from beside messages: see [`Checkpoint::rules`](crate::decide::checkpoint::Checkpoint).
