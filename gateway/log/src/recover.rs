@@ -172,7 +172,7 @@ fn rewrite_header(disk: &dyn Disk, segment: &Found, log_id: u64) -> Result<(), E
 }
 
 /// Cuts behind the last whole record, so that nothing cut off can come back behind records appended later, and makes durable
-/// what so far only the page cache may hold. That is written anew first: after a sync that failed, the operating system takes
+/// what so far only the page cache may hold. That is written again first: after a sync that failed, the operating system takes
 /// pages for written that never were, and a second sync would pass over them.
 fn trim(disk: &dyn Disk, segment: &mut Found) -> Result<(), Error> {
     let file = disk.open(&segment.path, Open::Write).map_err(Error::io("open", &segment.path))?;

@@ -3,7 +3,7 @@
 //! ```text
 //! magic 8 · format version u32 · sequence u64 · length u64 · CRC-32C u32 of the body and then the 28 bytes before · body (postcard)
 //! ```
-//! The newer valid one is taken. Losing it costs a longer replay from the other; losing both costs what was released
+//! The newer valid one counts. Losing it costs a longer replay from the other; losing both costs the records released
 //! from the journal, and start-up says so. Invariant: when a checkpoint is valid, the decided log and the alert log up to its
 //! positions are durable.
 //!
@@ -84,7 +84,7 @@ pub struct Found {
 }
 
 impl Checkpoints {
-    /// Opens the directory, creating it, and reads what is there.
+    /// Opens the directory, or creates it, and reads both files.
     ///
     /// # Errors
     /// [`CheckpointError::Io`] and [`CheckpointError::NewerFormat`].
@@ -163,7 +163,7 @@ impl Checkpoints {
 /// The files.
 pub(crate) const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
 
-/// Writes a valid checkpoint's header anew and syncs it. It may be in the page cache alone, after a sync that failed or a kill
+/// Writes a valid checkpoint's header again and syncs it. It may be in the page cache alone, after a sync that failed or a kill
 /// before it; the next checkpoint takes the other file, so this one must be there after a power cut. Its body was synced
 /// before it had a header.
 fn confirm(disk: &dyn Disk, dir: &Path, path: &Path) -> Result<(), CheckpointError> {
@@ -218,7 +218,7 @@ struct Summing {
     file: BufWriter<Appender>,
     length: u64,
     crc32c: u32,
-    /// What the file said: the serialiser only tells that something was said.
+    /// The file's error, which the serialiser hides.
     error: Option<io::Error>,
 }
 
@@ -324,7 +324,7 @@ pub fn copy_newest(disk: &dyn Disk, dir: &Path, to: &Path) -> Result<Option<Copi
     Ok(None)
 }
 
-/// Answers the journal record that the copy stands for, if it is whole.
+/// Returns the journal record that the copy covers, if it is whole.
 fn copy(
     disk: &dyn Disk,
     from: &dyn File,

@@ -62,7 +62,7 @@ pub struct Recovered {
     pub from: Lsn,
     /// Journal records that the replay needs and that are gone: a damaged disk.
     pub gone: u64,
-    /// No cursor stands beyond this journal record: what is behind it is decided anew, perhaps otherwise, or its number is
+    /// No cursor stands beyond this journal record: records behind it are decided again, perhaps otherwise, or their number is
     /// given out again.
     pub cause_max: u64,
     /// Alerts that were raised behind the checkpoint.
@@ -93,7 +93,7 @@ impl Recovered {
         }
         let (decided_dir, alerts_dir) = (dir.join("decided"), dir.join("alerts"));
         if found.newest.is_none() {
-            // Without a checkpoint nothing says what they stand for, and the journal makes them anew.
+            // Without a checkpoint nothing says what they cover, and the replay writes them again.
             remove(disk, &decided_dir)?;
             remove(disk, &alerts_dir)?;
             if journal.oldest() > Lsn::FIRST {
@@ -184,12 +184,12 @@ pub fn fingerprint(registry: &Registry, policy: &Policy) -> u32 {
     })
 }
 
-/// Opens a derived log, cut to its checkpoint: the replay makes the rest anew.
+/// Opens a derived log, cut back to its checkpoint: the replay writes the rest again.
 fn open_derived(options: Options, at: Option<Lsn>) -> anyhow::Result<Writer> {
     let (mut log, _) = Writer::open(options.clone())?;
     let Some(at) = at else { return Ok(log) };
     if at.next() < log.oldest() {
-        // All that the checkpoint knows of has been released since, and what is left is behind it.
+        // Every record that the checkpoint covers has been released since; the rest is behind it.
         drop(log);
         remove(&options.disk, &options.dir)?;
         (log, _) = Writer::open(options)?;

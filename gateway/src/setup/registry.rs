@@ -97,7 +97,7 @@ pub fn read(config: &Config) -> Result<RegistryDraft, Faults> {
     builder.finish()
 }
 
-/// Adds devices to a registry, and what is wrong with them to a list.
+/// Adds devices to a registry, and their faults to a list.
 #[derive(Debug)]
 pub struct RegistryBuilder {
     registry: Registry,
@@ -140,7 +140,7 @@ impl RegistryBuilder {
         self.registry.classes().iter().map(|rules| &rules.class).find(|class| class.name == name)
     }
 
-    /// Chooses the pseudonym and adds the device; the error is what is wrong and what would be right.
+    /// Chooses the pseudonym and adds the device; the error is the fault and its remedy.
     fn add(&mut self, mut enrolment: Enrolment, given: Option<Id>) -> Result<(), (String, &'static str)> {
         let household = self.class(&enrolment.class).is_some_and(|class| class.household);
         enrolment.pseudonym = match (household, given) {

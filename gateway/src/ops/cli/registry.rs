@@ -16,7 +16,7 @@ use crate::setup::registry::{self, acl};
 /// Never left on a list: others could let themselves in.
 const WRITTEN_BY_OTHERS: u32 = 0o022;
 
-/// Does what was asked.
+/// Runs the command.
 ///
 /// # Errors
 /// Faults of configuration and registry; of the files.

@@ -132,7 +132,7 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// Until there is a log-in, whoever reaches the port may do everything.
+    /// There is no log-in: everybody who reaches the port may do everything.
     fn http(&mut self, config: &Config) {
         let listen = config.http.listen;
         if listen.ip().to_canonical().is_loopback() || config.http.unprotected.is_some() {

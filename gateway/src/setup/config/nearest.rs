@@ -1,4 +1,4 @@
-//! The known word that a mistyped one most likely meant.
+//! The known word nearest to a mistyped one.
 
 /// The nearest of `known`, if it is near enough: at most every third character differs, or the rest was left off.
 pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {

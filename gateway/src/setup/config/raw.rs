@@ -40,7 +40,7 @@ impl Source for Layer {
     }
 }
 
-/// All layers, from the weakest to the strongest, and what was wrong with them.
+/// All layers, from the weakest to the strongest, and their faults.
 #[derive(Debug, Default)]
 pub(crate) struct Raw {
     pub(crate) layers: [Layer; 4],
@@ -224,7 +224,7 @@ impl Raw {
     }
 }
 
-/// Is a variable meant for that section?
+/// Does a variable belong to that section?
 fn is_of(section: &Section, variable: &str) -> bool {
     variable.starts_with(&format!("{VARIABLE_PREFIX}{}_", section.name.to_uppercase()))
 }

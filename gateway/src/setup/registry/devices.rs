@@ -18,7 +18,7 @@ const COLUMNS: [&str; 10] =
 
 const ID_REMEDY: &str = "write 1 to 32 lower-case letters, digits and hyphens";
 
-/// What is wrong, and what would be right.
+/// A fault and its remedy.
 type Wrong = (String, &'static str);
 
 impl RegistryBuilder {
@@ -36,7 +36,7 @@ impl RegistryBuilder {
         }
     }
 
-    /// Adds alike devices. What is wrong with many of them is told once, with their number.
+    /// Adds alike devices. A fault that many of them share is reported once, with their number.
     fn group(&mut self, seed: u64, group: &Group, located: &Located<'_>) {
         let key = |name: &str| format!("groups.{}.{name}", group.prefix);
         let place = |name: &str| located.place(&key(name), "prefix");
@@ -72,7 +72,7 @@ impl RegistryBuilder {
         }
     }
 
-    /// Adds the devices of a list: CSV without quotes, with a header; the last column may be left out.
+    /// Adds the devices of a list: CSV without quotes, with a header. The last column is optional.
     pub fn devices(&mut self, file: &str, text: &str) {
         let place = |line: usize| Place::File { file: file.into(), line: Some(line) };
         let mut rows = rows(text);

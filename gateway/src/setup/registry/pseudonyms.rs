@@ -5,7 +5,7 @@
 //! finds its series. The file is replaced whole, by a rename after a sync, so a crash leaves the old or the new one;
 //! a damaged file is reported and never overwritten. Losing it starts new series: it belongs into the backup.
 //!
-//! Format 1 begins with its columns' names. Every later one says so in a line before: `# hunhe pseudonyms, format 2`.
+//! Format 1 begins with its columns' names. A later format begins with a line of its own: `# hunhe pseudonyms, format 2`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -152,7 +152,7 @@ impl Pseudonyms {
     /// Writes the mapping durably if it has changed; makes `data_dir` if need be.
     ///
     /// # Errors
-    /// Of the file system; the former file is then as it was.
+    /// Of the file system; the file on disk is then unchanged.
     pub fn keep(&mut self, data_dir: &Path) -> io::Result<()> {
         if !self.changed {
             return Ok(());
