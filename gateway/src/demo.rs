@@ -30,6 +30,7 @@ mod city {
             types::{Ledger, Status},
         },
         clock::Clock,
+        decide::formats,
         run::{Extras, Gateway},
         setup::{config::Layers, registry},
     };
@@ -84,7 +85,8 @@ mod city {
         let broker = start_broker()?;
         let config = configuration(options, dir, &seeds, &fleet_file, broker)?;
         crate::ops::observe::start(&config.log)?;
-        let registry = registry::enrol(&config)?;
+        formats::check(&config.data_dir)?;
+        let registry = registry::load(&config)?;
 
         let clock = match options.speed {
             1 => Clock::system(),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use hunhe_gateway::ops::cli::{self, BAD_CONFIGURATION, Cli, Command, JournalCommand, SaveError, exit_code};
 use hunhe_gateway::setup::config::Faults;
-use hunhe_gateway::setup::registry::EnrolError;
+use hunhe_gateway::setup::registry::RegistryError;
 use hunhe_gateway::{api, demo, ops::observe, run};
 use hunhe_log::inspect;
 
@@ -86,7 +86,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     let _ = writeln!(io::stderr(), "hunhe-gateway: {error:#}");
     let misconfigured = error.chain().any(|cause: &(dyn Error + 'static)| {
         cause.is::<Faults>()
-            || matches!(cause.downcast_ref(), Some(EnrolError::Faults(_)))
+            || matches!(cause.downcast_ref(), Some(RegistryError::Faults(_)))
             || cause.downcast_ref().is_some_and(SaveError::is_usage)
             || cause.downcast_ref().is_some_and(cli::is_restore_usage)
     });

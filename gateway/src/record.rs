@@ -9,7 +9,7 @@
 //! ```
 //! Little endian. The segmented log frames and checks them.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hunhe_gateway_core::event::{Arrival, Event, WriteOff};
 use hunhe_log::Entry;
 use hunhe_proto::{id::Id, size::Size};
@@ -222,10 +222,10 @@ impl Journaled<'_> {
 
 /// Reads a journal record; `None` where it is of a kind or shape that this version does not write.
 #[must_use]
-pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
-    let (at_ms, rest) = payload.split_first_chunk::<8>()?;
-    let at_ms = i64::from_le_bytes(*at_ms);
-    let tick = Journaled {
+pub fn read(lsn: u64, kind: u8, mut payload: &[u8]) -> Option<Journaled<'_>> {
+    let rest = &mut payload;
+    let at_ms = rest.try_get_i64_le().ok()?;
+    let journaled = Journaled {
         at_ms,
         topic: &[],
         payload: &[],
@@ -233,64 +233,62 @@ pub fn read(lsn: u64, kind: u8, payload: &[u8]) -> Option<Journaled<'_>> {
         output: None,
         ranges: Vec::new(),
         arrival: None,
-        // A tick of an earlier version says nothing of it.
-        listened_ms: rest.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)),
+        listened_ms: 0,
         lsn,
         write_off: None,
     };
     match kind {
-        TICK => Some(tick),
-        WRITE_OFF => Some(Journaled { write_off: Some(read_write_off(lsn, at_ms, rest)?), ..tick }),
+        TICK => Some(Journaled { listened_ms: rest.try_get_u32_le().ok()?, ..journaled }),
+        WRITE_OFF => Some(Journaled { write_off: Some(read_write_off(lsn, at_ms, rest)?), ..journaled }),
         MESSAGE => {
-            let (&flags, rest) = rest.split_first()?;
+            let flags = rest.try_get_u8().ok()?;
             let arrival = Arrival { lsn, at_ms, live: flags & LIVE != 0, alarm: flags & ALARM != 0 };
-            let (topic, payload) = split_topic(rest)?;
-            Some(Journaled { topic, payload, arrival: Some(arrival), ..tick })
+            let topic = take_sized(rest)?;
+            Some(Journaled { topic, payload: rest, arrival: Some(arrival), ..journaled })
         }
         REDRIVE => {
-            let (of, rest) = rest.split_first_chunk::<8>()?;
-            let (count, rest) = rest.split_first_chunk::<2>()?;
-            let (ranges, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*count)) * 16)?;
-            let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
-            let ranges = ranges.chunks_exact(16).map(|pair| (word(&pair[..8]), word(&pair[8..]))).collect();
+            let redrive_of = Some(rest.try_get_u64_le().ok()?);
+            let count = usize::from(rest.try_get_u16_le().ok()?);
+            // A count that the record cannot hold asks for no memory.
+            if rest.len() < count * 16 {
+                return None;
+            }
+            let pair = |rest: &mut &[u8]| Some((rest.try_get_u64_le().ok()?, rest.try_get_u64_le().ok()?));
+            let ranges = (0..count).map(|_| pair(rest)).collect::<Option<_>>()?;
             let arrival = Arrival { lsn, at_ms, live: false, alarm: false };
-            let (topic, payload) = split_topic(rest)?;
-            let redrive_of = Some(u64::from_le_bytes(*of));
-            Some(Journaled { topic, payload, redrive_of, ranges, arrival: Some(arrival), ..tick })
+            let topic = take_sized(rest)?;
+            Some(Journaled { topic, payload: rest, redrive_of, ranges, arrival: Some(arrival), ..journaled })
         }
         OUTPUT => {
-            let (&stalled, rest) = rest.split_first()?;
-            let (since_ms, name) = rest.split_first_chunk::<8>()?;
-            let name = std::str::from_utf8(name).ok()?;
-            let output =
-                OutputChange { name, since_ms: i64::from_le_bytes(*since_ms), stalled: stalled == 1 };
-            Some(Journaled { output: Some(output), ..tick })
+            let (stalled, since_ms) = (rest.try_get_u8().ok()? == 1, rest.try_get_i64_le().ok()?);
+            let output = OutputChange { name: std::str::from_utf8(rest).ok()?, since_ms, stalled };
+            Some(Journaled { output: Some(output), ..journaled })
         }
         _ => None,
     }
 }
 
-fn read_write_off(lsn: u64, at_ms: i64, rest: &[u8]) -> Option<WriteOff<'_>> {
-    let (samples, rest) = rest.split_first_chunk::<8>()?;
-    let (before, rest) = rest.split_first_chunk::<8>()?;
-    let (device, rest) = split_topic(rest)?;
-    let (by, rest) = split_topic(rest)?;
-    let (reason, _) = split_topic(rest)?;
+fn read_write_off<'a>(lsn: u64, at_ms: i64, rest: &mut &'a [u8]) -> Option<WriteOff<'a>> {
+    let (samples, before) = (rest.try_get_u64_le().ok()?, rest.try_get_u64_le().ok()?);
+    let (device, by, reason) = (take_sized(rest)?, take_sized(rest)?, take_sized(rest)?);
     let text = |bytes| core::str::from_utf8(bytes).ok();
     Some(WriteOff {
         lsn,
         at_ms,
         device: Id::new(text(device)?).ok()?,
-        samples: u64::from_le_bytes(*samples),
-        before: u64::from_le_bytes(*before),
+        samples,
+        before,
         reason: text(reason)?,
         by: text(by)?,
     })
 }
 
-fn split_topic(rest: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = rest.split_first_chunk::<2>()?;
-    rest.split_at_checked(u16::from_le_bytes(*length).into())
+/// Takes bytes that their length, u16, stands before.
+fn take_sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = rest.try_get_u16_le().ok()?;
+    let (head, tail) = rest.split_at_checked(length.into())?;
+    *rest = tail;
+    Some(head)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     alerts::deliver::{self, watchdog},
     api::queries::{Answers, Directory, View},
     clock::Clock,
-    decide::{LaneError, LaneHandle, Said, published::Publisher},
+    decide::{LaneError, LaneHandle, Said, formats, published::Publisher},
     record::Entering,
     setup::config::Config,
     sinks, watermark,
@@ -203,7 +203,8 @@ async fn first_failure(
 /// # Errors
 /// What is wrong with the registry's files, before anything opens; what ended the run.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let registry = crate::setup::registry::enrol(&config)?;
+    formats::check(&config.data_dir)?;
+    let registry = crate::setup::registry::load(&config)?;
     tracing::info!(devices = registry.devices().len(), agents = registry.agents().len(), "registry read");
     let extras = Extras { planted_drop: planted_drop()?, ..Extras::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

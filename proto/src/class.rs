@@ -3,6 +3,8 @@
 //! A class is a file in `seeds/classes`; nothing about a class is compiled. This module gives the file its types and
 //! says what is wrong with one; reading files is the shells' business.
 
+mod channel;
+
 use crate::reading::TimeAxis;
 use alloc::{
     collections::BTreeMap,
@@ -10,6 +12,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use channel::is_name;
 use serde::{Deserialize, Serialize};
 
 /// The greatest channel number, so that a table by number stays small.
@@ -446,42 +449,6 @@ impl Fault {
 }
 
 impl Channel {
-    /// Says all that is wrong with it alone: a key that would change nothing is a fault as well.
-    fn faults_found(&self, fault: &mut impl FnMut(&str, &str)) {
-        if !is_name(&self.name) || self.name == "quality" || self.name.ends_with("_q") {
-            fault("name", "must be a lower-case name, and not `quality` nor end in `_q`");
-        }
-        if self.number > CHANNEL_MAX {
-            fault("number", "must be 0 to 255");
-        }
-        if self.min.partial_cmp(&self.max) != Some(core::cmp::Ordering::Less) {
-            fault("min", "must be below max");
-        }
-        if self.decimals > 9 {
-            fault("decimals", "must be 0 to 9");
-        }
-        let bound = 9_007_199_254_740_992.0 / self.scale();
-        if !(self.min.abs() < bound && self.max.abs() < bound) {
-            fault("max", "times 10^decimals must stay below 2^53");
-        }
-        if self.rollover.is_some() && self.kind != Kind::Register {
-            fault("rollover", "only a register rolls over");
-        }
-        let usual = [self.usual_min, self.usual_max];
-        if usual.into_iter().flatten().any(|bound| !(self.min..=self.max).contains(&bound)) {
-            fault("usual_min", "usual_min and usual_max must lie within min and max");
-        }
-        if usual.into_iter().flatten().next().is_some() && self.kind != Kind::Gauge {
-            fault("usual_min", "usual_min and usual_max are judged for gauges only");
-        }
-        if self.change_per_h_max.is_some() && !matches!(self.kind, Kind::Gauge | Kind::Register) {
-            fault("change_per_h_max", "is judged for gauges and registers only");
-        }
-        if self.change_per_h_max.is_some_and(|change| !(change > 0.0 && change < bound)) {
-            fault("change_per_h_max", "must be above 0, and below 2^53 times 10^decimals");
-        }
-    }
-
     /// 10 to the power of `decimals`: wire integer = value × scale.
     #[must_use]
     pub fn scale(&self) -> f64 {
@@ -501,10 +468,4 @@ impl Channel {
     pub fn has_rollups(&self) -> bool {
         self.rollup.unwrap_or(matches!(self.kind, Kind::Gauge | Kind::Register))
     }
-}
-
-fn is_name(text: &str) -> bool {
-    text.len() <= 40
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }

@@ -73,12 +73,13 @@ impl Poisoned {
         let mut out = connection.try_clone().ok()?;
         let mut reader = BufReader::new(connection);
         loop {
-            let (mut line, mut length) = (String::new(), 0);
+            let (mut line, mut length, mut asks) = (String::new(), 0, false);
             loop {
                 line.clear();
                 if reader.read_line(&mut line).ok()? == 0 {
                     return None;
                 }
+                asks |= line.starts_with("GET ");
                 let Some((name, value)) = line.trim_end().split_once(':') else {
                     if line.trim_end().is_empty() {
                         break;
@@ -92,7 +93,10 @@ impl Poisoned {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).ok()?;
             let text = String::from_utf8(body).ok()?;
-            let answer = if self.takes(&text) {
+            let answer = if asks {
+                // It lets through writes alone, as a proxy may.
+                "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned()
+            } else if self.takes(&text) {
                 "HTTP/1.1 204 No Content\r\n\r\n".to_owned()
             } else {
                 "HTTP/1.1 400 Bad Request\r\ncontent-length: 19\r\n\r\nfield type conflict".to_owned()

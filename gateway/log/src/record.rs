@@ -1,4 +1,4 @@
-//! The frame around a record: how it is written, and how one is told from damage. Pure; no I/O.
+//! The frame around a record: how it is written, and how a frame differs from damage. Pure; no I/O.
 
 use super::Lsn;
 

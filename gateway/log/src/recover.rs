@@ -58,7 +58,10 @@ impl Claim {
     /// Surveys and mends. Afterwards everything reported as held is durable.
     pub(super) fn mend(&self, depth: Depth) -> Result<Mended, Error> {
         let mut survey = Survey::of(&*self.disk, &self.dir, self.noted_id()?, depth)?;
-        let log_id = survey.log_id.unwrap_or_else(fresh_id);
+        let log_id = match survey.log_id {
+            Some(log_id) => log_id,
+            None => fresh_id().map_err(Error::io("draw an id for", &self.dir))?,
+        };
         self.note_id(log_id)?;
         let recovery = Recovery {
             oldest: survey.oldest(),
@@ -133,10 +136,9 @@ fn read_id(lock: &dyn File) -> io::Result<Option<u64>> {
     Ok(std::str::from_utf8(&text).ok().and_then(|text| u64::from_str_radix(text, 16).ok()))
 }
 
-/// An id that no other log has, from the randomness the process got at start.
-fn fresh_id() -> u64 {
-    use std::hash::BuildHasher;
-    std::hash::RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
+/// An id that no other log has.
+fn fresh_id() -> io::Result<u64> {
+    Ok(getrandom::u64()?)
 }
 
 fn set_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, Error> {
@@ -170,7 +172,7 @@ fn rewrite_header(disk: &dyn Disk, segment: &Found, log_id: u64) -> Result<(), E
 }
 
 /// Cuts behind the last whole record, so that nothing cut off can come back behind records appended later, and makes durable
-/// what so far only the page cache may hold. That is written anew first: after a sync that failed, the operating system takes
+/// what so far only the page cache may hold. That is written again first: after a sync that failed, the operating system takes
 /// pages for written that never were, and a second sync would pass over them.
 fn trim(disk: &dyn Disk, segment: &mut Found) -> Result<(), Error> {
     let file = disk.open(&segment.path, Open::Write).map_err(Error::io("open", &segment.path))?;

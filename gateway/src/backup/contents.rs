@@ -9,6 +9,7 @@ use super::{
     frame::{Decoder, Kind},
 };
 
+use bytes::Buf;
 use std::path::PathBuf;
 
 /// Where a file belongs.
@@ -79,17 +80,8 @@ impl Contents {
         loop {
             let at = decoder.at();
             let Some((kind, payload)) = decoder.next()? else { return Ok(()) };
-            let malformed = |what: &str| E::from(BackupError::Malformed { what: what.into() });
-            if *ended {
-                return Err(malformed("something behind its end"));
-            }
-            let is_first = manifest.is_none();
-            if is_first != (kind == Kind::Begin) && kind != Kind::Failed {
-                return Err(malformed("no beginning"));
-            }
-            if *bytes_left > 0 && !matches!(kind, Kind::Bytes | Kind::Failed) {
-                return Err(malformed("a file that is too short"));
-            }
+            let malformed = |what: &str| E::from(malformed(what));
+            check_order(kind, manifest.is_none(), *bytes_left, *ended)?;
             match kind {
                 Kind::Begin => {
                     let read: Manifest =
@@ -125,15 +117,7 @@ impl Contents {
                 }
                 Kind::Entries => {
                     let space = space.as_deref().ok_or_else(|| malformed("entries of nothing"))?;
-                    let mut rest = payload;
-                    while !rest.is_empty() {
-                        let entry = split_entry(&mut rest).ok_or_else(|| malformed("half an entry"))?;
-                        if !hunhe_store::is_key(entry.0) {
-                            return Err(malformed("an entry whose key no store takes"));
-                        }
-                        count(totals, space, entry.1).map_err(BackupError::from)?;
-                        take(Item::Entry(entry.0, entry.1))?;
-                    }
+                    take_entries(payload, space, totals, &mut take)?;
                 }
                 Kind::End => {
                     let said: Totals =
@@ -166,6 +150,42 @@ impl Contents {
     }
 }
 
+fn malformed(what: &str) -> BackupError {
+    BackupError::Malformed { what: what.into() }
+}
+
+/// May a frame of this kind come now?
+fn check_order(kind: Kind, is_first: bool, bytes_left: u64, ended: bool) -> Result<(), BackupError> {
+    if ended {
+        return Err(malformed("something behind its end"));
+    }
+    if is_first != (kind == Kind::Begin) && kind != Kind::Failed {
+        return Err(malformed("no beginning"));
+    }
+    if bytes_left > 0 && !matches!(kind, Kind::Bytes | Kind::Failed) {
+        return Err(malformed("a file that is too short"));
+    }
+    Ok(())
+}
+
+fn take_entries<E: From<BackupError>>(
+    payload: &[u8],
+    space: &str,
+    totals: &mut Totals,
+    take: &mut impl FnMut(Item<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut rest = payload;
+    while !rest.is_empty() {
+        let (key, value) = split_entry(&mut rest).ok_or_else(|| malformed("half an entry"))?;
+        if !hunhe_store::is_key(key) {
+            return Err(malformed("an entry whose key no store takes").into());
+        }
+        count(totals, space, value).map_err(BackupError::from)?;
+        take(Item::Entry(key, value))?;
+    }
+    Ok(())
+}
+
 /// Counts an entry of the store.
 pub(super) fn count(totals: &mut Totals, space: &str, value: &[u8]) -> Result<(), hunhe_store::StoreError> {
     totals.entries += 1;
@@ -187,12 +207,11 @@ pub(super) fn push_entry(payload: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 }
 
 fn split_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let (lengths, behind) = rest.split_first_chunk::<8>()?;
-    let length = |from: usize| {
-        lengths[from..from + 4].try_into().ok().and_then(|b| usize::try_from(u32::from_le_bytes(b)).ok())
-    };
-    let (key, behind) = behind.split_at_checked(length(0)?)?;
-    let (value, behind) = behind.split_at_checked(length(4)?)?;
+    let mut behind = *rest;
+    let lengths = [behind.try_get_u32_le().ok()?, behind.try_get_u32_le().ok()?];
+    let [key, value] = lengths.map(|length| usize::try_from(length).ok());
+    let (key, behind) = behind.split_at_checked(key?)?;
+    let (value, behind) = behind.split_at_checked(value?)?;
     *rest = behind;
     Some((key, value))
 }

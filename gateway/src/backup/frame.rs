@@ -8,6 +8,7 @@
 //! layout in every later version, so that a newer format is refused by its number and not as damage.
 
 use super::BackupError;
+use bytes::Buf;
 
 const MAGIC: [u8; 8] = *b"HUNHEBAK";
 /// The newest format this program reads, and the one it writes.
@@ -76,6 +77,12 @@ fn checksum(number: u64, head: &[u8], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c_append(sum, head), payload)
 }
 
+/// Kind, payload length and checksum, if all of a frame's head is there.
+fn read_head(mut bytes: &[u8]) -> Option<(u8, u32, u32)> {
+    let kind = bytes.try_get_u32_le().ok()?.to_le_bytes()[0];
+    Some((kind, bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()?))
+}
+
 /// Takes bytes as they come, gives frames. Holds one frame at most and what was pushed last.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
@@ -110,14 +117,12 @@ impl Decoder {
             return Ok(None);
         }
         let damaged = BackupError::Damaged { at: self.at };
-        let Some(head) = self.buffer[self.start..].first_chunk::<FRAME_BYTES>() else { return Ok(None) };
-        let word = |from: usize| head[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
-        let length = usize::try_from(word(4)).unwrap_or(usize::MAX);
+        let Some((kind, length, expected)) = read_head(&self.buffer[self.start..]) else { return Ok(None) };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > PAYLOAD_BYTES_MAX {
             return Err(damaged);
         }
         let (from, end) = (self.start + FRAME_BYTES, self.start + FRAME_BYTES + length);
-        let (kind, expected) = (head[0], word(8));
         let Some(payload) = self.buffer.get(from..end) else { return Ok(None) };
         if checksum(self.number, &self.buffer[self.start..self.start + 8], payload) != expected {
             return Err(damaged);
@@ -135,7 +140,7 @@ impl Decoder {
             return Err(BackupError::Foreign);
         }
         let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(false) };
-        let found = header[8..12].try_into().map_or(0, u32::from_le_bytes);
+        let found = (&header[8..]).try_get_u32_le().unwrap_or(0);
         if *header != header_of(found) {
             return Err(BackupError::Damaged { at: 0 });
         }

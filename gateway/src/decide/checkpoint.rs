@@ -3,14 +3,14 @@
 //! ```text
 //! magic 8 · format version u32 · sequence u64 · length u64 · CRC-32C u32 of the body and then the 28 bytes before · body (postcard)
 //! ```
-//! The newer valid one is taken. Losing it costs a longer replay from the other; losing both costs what was released
+//! The newer valid one counts. Losing it costs a longer replay from the other; losing both costs the records released
 //! from the journal, and start-up says so. Invariant: when a checkpoint is valid, the decided log and the alert log up to its
 //! positions are durable.
 //!
 //! The header keeps this layout in every later format, so that a newer one is refused by name and not taken for damage.
 
-use hunhe_disk::NewerFormat;
-use hunhe_disk::{Appender, Disk, File, Open};
+use bytes::Buf;
+use hunhe_disk::{Appender, Disk, File, NewerFormat, Open};
 use hunhe_gateway_core::view::Snapshot;
 use hunhe_log::Lsn;
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ pub struct Found {
 }
 
 impl Checkpoints {
-    /// Opens the directory, creating it, and reads what is there.
+    /// Opens the directory, or creates it, and reads both files.
     ///
     /// # Errors
     /// [`CheckpointError::Io`] and [`CheckpointError::NewerFormat`].
@@ -163,7 +163,7 @@ impl Checkpoints {
 /// The files.
 pub(crate) const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
 
-/// Writes a valid checkpoint's header anew and syncs it. It may be in the page cache alone, after a sync that failed or a kill
+/// Writes a valid checkpoint's header again and syncs it. It may be in the page cache alone, after a sync that failed or a kill
 /// before it; the next checkpoint takes the other file, so this one must be there after a power cut. Its body was synced
 /// before it had a header.
 fn confirm(disk: &dyn Disk, dir: &Path, path: &Path) -> Result<(), CheckpointError> {
@@ -218,7 +218,7 @@ struct Summing {
     file: BufWriter<Appender>,
     length: u64,
     crc32c: u32,
-    /// What the file said: the serialiser only tells that something was said.
+    /// The file's error, which the serialiser hides.
     error: Option<io::Error>,
 }
 
@@ -264,9 +264,10 @@ struct Header {
 impl Header {
     /// `None`: not finished, or damaged.
     fn of(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
-        let word = |from: usize| bytes[from..from + 8].try_into().map_or(0, u64::from_le_bytes);
-        let half = |from: usize| bytes[from..from + 4].try_into().map_or(0, u32::from_le_bytes);
-        let (version, sequence, length, crc32c) = (half(8), word(12), word(20), half(28));
+        let mut fields = &bytes[MAGIC.len()..];
+        let version = fields.try_get_u32_le().ok()?;
+        let (sequence, length) = (fields.try_get_u64_le().ok()?, fields.try_get_u64_le().ok()?);
+        let crc32c = fields.try_get_u32_le().ok()?;
         let mut summed = [0; 28];
         summed.copy_from_slice(&bytes[..28]);
         let valid = &bytes[..8] == MAGIC && sequence <= SEQUENCE_MAX;
@@ -323,7 +324,7 @@ pub fn copy_newest(disk: &dyn Disk, dir: &Path, to: &Path) -> Result<Option<Copi
     Ok(None)
 }
 
-/// Answers the journal record that the copy stands for, if it is whole.
+/// Returns the journal record that the copy covers, if it is whole.
 fn copy(
     disk: &dyn Disk,
     from: &dyn File,
@@ -365,9 +366,9 @@ pub fn refuse_newer(disk: &dyn Disk, dir: &Path) -> Result<(), CheckpointError> 
             let file = disk.open(&path, Open::Read)?;
             let mut header = [0; 12];
             file.read_exact_at(&mut header, 0)?;
-            let [.., a, b, c, d] = header;
+            let version = (&header[MAGIC.len()..]).try_get_u32_le().unwrap_or(0);
             // Only what may be newer is read whole: a city's checkpoint is large.
-            if u32::from_le_bytes([a, b, c, d]) > VERSION { disk.read(&path).map(Some) } else { Ok(None) }
+            if version > VERSION { disk.read(&path).map(Some) } else { Ok(None) }
         })();
         match newer {
             Ok(Some(bytes)) => drop(parse(&bytes, &path)?),

@@ -1,4 +1,4 @@
-//! What a newer Hunhe wrote is refused by name, before anything in the data folder is touched.
+//! A newer Hunhe's data folder is refused by name, before anything in it is touched.
 //!
 //! Promises:
 //! - every format on disk has a version, 1 until the first release; a newer one is refused with the file, both versions and
@@ -8,7 +8,7 @@
 //!   for a newer Hunhe, which only a human could resolve, nor a newer Hunhe for rot.
 //!
 //! [`refuse_newer`] looks at all of a folder at once, since a start changes the first piece before it opens the last. Each
-//! piece refuses by itself as well.
+//! piece refuses by itself as well. [`check`] says the same as faults of the configuration, before the registry is read.
 //!
 //! | piece | its version |
 //! |---|---|
@@ -20,9 +20,12 @@
 
 use crate::{
     decide::checkpoint::{self, CheckpointError},
-    setup::registry,
+    setup::{
+        config::{Fault, Faults, Place},
+        registry,
+    },
 };
-use hunhe_disk::{Disk, FormatError, NewerFormat};
+use hunhe_disk::{Disk, FormatError, NEWER_FORMAT_REMEDY, NewerFormat};
 use hunhe_log::{
     cursor::{self, CursorError},
     refuse_newer_segments,
@@ -80,4 +83,29 @@ pub fn refuse_newer(disk: &dyn Disk, data_dir: &Path) -> Result<(), FolderError>
     hunhe_store::refuse_newer(disk, &data_dir.join("store"))?;
     registry::Pseudonyms::refuse_newer(disk, data_dir)?;
     Ok(())
+}
+
+/// As [`refuse_newer`], in the words of a faulty configuration.
+///
+/// # Errors
+/// Why the folder cannot be used.
+pub fn check(data_dir: &Path) -> Result<(), Faults> {
+    refuse_newer(&*hunhe_disk::real(), data_dir)
+        .map_err(|refused| Faults::of(vec![fault_of(refused, data_dir)]))
+}
+
+fn fault_of(refused: FolderError, data_dir: &Path) -> Fault {
+    let place = |path: &Path| Place::whole(&path.display().to_string());
+    match refused.newer() {
+        Some(NewerFormat { path, found, known }) => {
+            let what = format!(
+                "has format {found}, and this version reads up to {known}: it was written by a newer Hunhe"
+            );
+            Fault::new(place(path), "", what, NEWER_FORMAT_REMEDY)
+        }
+        None => {
+            let what = format!("{:#}", anyhow::Error::from(refused));
+            Fault::new(place(data_dir), "data_dir", what, "let the gateway's user read and write it")
+        }
+    }
 }

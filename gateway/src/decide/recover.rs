@@ -1,8 +1,9 @@
-//! What is on disk, made to fit together at a start: journal, newest checkpoint, and the two derived logs cut to it, so that
-//! the replay makes the rest of them anew. The sink of record's cursor is set to what the checkpoint counted.
+//! Opens what is on disk at a start: the journal, the newest checkpoint, and both derived logs, cut back to that checkpoint.
+//! The replay then writes the rest of the derived logs again. The sink of record's cursor goes back to what the checkpoint
+//! counted.
 //!
-//! Invariants: a derived log never holds more than its checkpoint stands for; numbers once used are not used for something else;
-//! no state that a crash leaves needs a file deleted by hand.
+//! Invariants: a derived log never holds more than its checkpoint covers; a record number is never used twice; no crash leaves
+//! a state that needs a file deleted by hand.
 
 use crate::{
     alerts,
@@ -58,7 +59,7 @@ pub struct Recovered {
     pub from: Lsn,
     /// Journal records that the replay needs and that are gone: a damaged disk.
     pub gone: u64,
-    /// No cursor stands beyond this journal record: what is behind it is decided anew, perhaps otherwise, or its number is
+    /// No cursor stands beyond this journal record: records behind it are decided again, perhaps otherwise, or their number is
     /// given out again.
     pub cause_max: u64,
     /// Alerts that were raised behind the checkpoint.
@@ -82,49 +83,31 @@ impl Recovered {
         disk.make_dir(dir).with_context(|| {
             format!("cannot make {}: set data_dir to a folder of the gateway's", dir.display())
         })?;
-        let (mut journal, recovery) = Writer::open(Options {
-            disk: Arc::clone(disk),
-            dir: dir.join("journal"),
-            segment_bytes: layout.journal.segment_bytes,
-            limit_bytes: layout.journal.limit_bytes,
-        })?;
-        if recovery.lost_records() {
-            tracing::error!(
-                ?recovery,
-                "the journal is damaged: records are lost, what is behind them is read"
-            );
-        } else if !recovery.findings.is_empty() {
-            tracing::info!(?recovery, "the journal's unfinished end was trimmed");
-        }
+        let mut journal = open_journal(disk, layout)?;
         let (checkpoints, found) = Checkpoints::open(disk, &dir.join("checkpoint"))?;
         for path in &found.damaged {
             tracing::warn!(path = %path.display(), "a checkpoint is damaged: the other one is taken, and the replay is longer");
         }
         let (decided_dir, alerts_dir) = (dir.join("decided"), dir.join("alerts"));
         if found.newest.is_none() {
-            // Without a checkpoint nothing says what they stand for, and the journal makes them anew.
+            // Without a checkpoint nothing says what they cover, and the replay writes them again.
             remove(disk, &decided_dir)?;
             remove(disk, &alerts_dir)?;
             if journal.oldest() > Lsn::FIRST {
                 tracing::error!(from = %journal.oldest(), "both checkpoints are lost: the ledger begins at the oldest journal record");
             }
         }
-        let decided = Options {
-            disk: Arc::clone(disk),
-            dir: decided_dir,
-            segment_bytes: layout.decided.segment_bytes,
-            limit_bytes: layout.decided.limit_bytes,
-        };
-        let alerts = alerts::log::options(Arc::clone(disk), alerts_dir, layout.alerts_limit_bytes);
         let of_checkpoint = found.newest.as_ref();
         let same_rules = of_checkpoint.is_some_and(|newest| newest.rules == rules);
+        let alerts = alerts::log::options(Arc::clone(disk), alerts_dir, layout.alerts_limit_bytes);
         let raised = match of_checkpoint {
             None => alerts::ById::new(),
-            // Before it is cut away there.
+            // Read before they are cut away.
             Some(newest) => {
                 alerts::raised_behind(Writer::open(alerts.clone())?.0.subscribe(), newest.alerts)?
             }
         };
+        let decided = options(disk, decided_dir, layout.decided.segment_bytes, layout.decided.limit_bytes);
         let decided = open_derived(decided, of_checkpoint.map(|newest| newest.decided))?;
         let mut alerts = open_derived(alerts, of_checkpoint.map(|newest| newest.alerts))?;
         let (snapshot, confirmed, mut from) = match found.newest {
@@ -156,6 +139,24 @@ impl Recovered {
     }
 }
 
+fn options(disk: &Arc<dyn Disk>, dir: PathBuf, segment_bytes: u64, limit_bytes: u64) -> Options {
+    Options { disk: Arc::clone(disk), dir, segment_bytes, limit_bytes }
+}
+
+fn open_journal(disk: &Arc<dyn Disk>, layout: &Layout) -> anyhow::Result<Writer> {
+    let (journal, dir) = (&layout.journal, layout.data_dir.join("journal"));
+    let (journal, recovery) = Writer::open(options(disk, dir, journal.segment_bytes, journal.limit_bytes))?;
+    if recovery.lost_records() {
+        tracing::error!(
+            ?recovery,
+            "the journal is damaged: records are lost, and those behind them are read"
+        );
+    } else if !recovery.findings.is_empty() {
+        tracing::info!(?recovery, "the journal's unfinished end was trimmed");
+    }
+    Ok(journal)
+}
+
 /// Stands for all that decisions follow from beside messages: see [`Checkpoint::rules`](crate::decide::checkpoint::Checkpoint).
 #[must_use]
 pub fn fingerprint(registry: &Registry, policy: &Policy) -> u32 {
@@ -180,12 +181,12 @@ pub fn fingerprint(registry: &Registry, policy: &Policy) -> u32 {
     })
 }
 
-/// Opens a derived log, cut to its checkpoint: the replay makes the rest anew.
+/// Opens a derived log, cut back to its checkpoint: the replay writes the rest again.
 fn open_derived(options: Options, at: Option<Lsn>) -> anyhow::Result<Writer> {
     let (mut log, _) = Writer::open(options.clone())?;
     let Some(at) = at else { return Ok(log) };
     if at.next() < log.oldest() {
-        // All that the checkpoint knows of has been released since, and what is left is behind it.
+        // Every record that the checkpoint covers has been released since; the rest is behind it.
         drop(log);
         remove(&options.disk, &options.dir)?;
         (log, _) = Writer::open(options)?;

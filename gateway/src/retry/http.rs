@@ -1,8 +1,6 @@
 //! What asking a database and telling a webhook have in common: reading an answer within bounds, and saying in words why
 //! there is none.
 
-use std::hash::{BuildHasher, RandomState};
-
 use reqwest::{Response, header::RETRY_AFTER};
 
 /// Of an answer's body, no more than this is read.
@@ -43,7 +41,7 @@ pub(crate) fn words_of(error: &reqwest::Error) -> String {
     format!("{what}: {innermost}")
 }
 
-/// From the keys that the standard library draws for its hash maps: enough to spread waits.
+/// Spreads waits. Where the system has no random number, nothing is spread.
 pub(crate) fn random() -> u64 {
-    RandomState::new().hash_one(0_u8)
+    getrandom::u64().unwrap_or_default()
 }

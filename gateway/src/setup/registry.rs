@@ -1,15 +1,18 @@
-//! Fills the registry from files: classes, alert rules, fleets, device lists, and the pseudonyms kept from earlier runs.
+//! The registry, from files: classes, alert rules, fleets, device lists, and the pseudonyms of earlier runs.
 //!
-//! Reading ([`read`]) only reads and reports all faults together; [`enrol`] then keeps new pseudonyms on disk before
-//! anything is stored under them. A household's device is known by its pseudonym wherever it is shown; the mapping is
-//! a file of its own, so that a change of ids or keys leaves the series as they are. Nothing here runs once the
-//! gateway has started: a changed registry takes a restart.
+//! [`read`] only reads, and reports all faults together. [`load`] then writes new pseudonyms, before anything is stored under
+//! them. A household's device is shown by its pseudonym everywhere. The mapping is a file of its own, so that a change of ids
+//! or keys leaves the series as they are.
+//!
+//! The caller refuses a data folder of a newer format first ([`formats`](crate::decide::formats)). Nothing here runs after the
+//! start: a changed registry takes a restart.
 
 pub mod acl;
 mod classes;
 mod devices;
 mod locate;
 mod pseudonyms;
+mod rows;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -20,9 +23,7 @@ use hunhe_gateway_core::registry::{Enrolment, EnrolmentError, Registry};
 use hunhe_proto::class::Class;
 use hunhe_proto::id::Id;
 
-use crate::decide::formats::{self, FolderError};
 use crate::setup::config::{Config, Fault, Faults, Place};
-use hunhe_disk::{NEWER_FORMAT_REMEDY, NewerFormat};
 
 pub use classes::read_class;
 pub use pseudonyms::Pseudonyms;
@@ -31,9 +32,9 @@ pub use rules::read_rules;
 /// Faults kept of one file; a list made wrongly by a script has as many as lines.
 const FAULTS_PER_FILE_MAX: usize = 100;
 
-/// A filled registry, and the pseudonyms it was filled with.
+/// A registry, and the pseudonyms in it.
 #[derive(Debug)]
-pub struct Enrolled {
+pub struct RegistryDraft {
     /// Who may report what.
     pub registry: Registry,
     /// Old and new; the new ones are not on disk yet.
@@ -42,13 +43,13 @@ pub struct Enrolled {
 
 /// Why there is no registry.
 #[derive(Debug, thiserror::Error)]
-pub enum EnrolError {
+pub enum RegistryError {
     /// The files are wrong.
     #[error(transparent)]
     Faults(#[from] Faults),
-    /// The pseudonyms could not be kept.
-    #[error("cannot keep {file}: free space or mend permissions there")]
-    Keep {
+    /// New pseudonyms cannot be written.
+    #[error("cannot write {file}: free space or correct its permissions")]
+    Pseudonyms {
         /// The mapping's file.
         file: String,
         /// Why.
@@ -56,78 +57,55 @@ pub enum EnrolError {
     },
 }
 
-/// Reads all files of the registry and keeps new pseudonyms in `data_dir`.
+/// Reads all files of the registry, and writes new pseudonyms to `data_dir`.
 ///
 /// # Errors
 /// All faults of all files, with nothing changed; or the mapping cannot be written.
-pub fn enrol(config: &Config) -> Result<Registry, EnrolError> {
-    let mut enrolled = read(config)?;
-    let keep =
-        |source| EnrolError::Keep { file: Pseudonyms::file(&config.data_dir).display().to_string(), source };
-    enrolled.pseudonyms.keep(&config.data_dir).map_err(keep)?;
-    Ok(enrolled.registry)
+pub fn load(config: &Config) -> Result<Registry, RegistryError> {
+    let mut draft = read(config)?;
+    let file = || Pseudonyms::file(&config.data_dir).display().to_string();
+    let written = draft.pseudonyms.keep(&config.data_dir);
+    written.map_err(|source| RegistryError::Pseudonyms { file: file(), source })?;
+    Ok(draft.registry)
 }
 
 /// Reads all files of the registry and changes nothing.
 ///
 /// # Errors
 /// All faults of all files.
-pub fn read(config: &Config) -> Result<Enrolled, Faults> {
+pub fn read(config: &Config) -> Result<RegistryDraft, Faults> {
     let mut faults = Vec::new();
     let classes = classes::read_folder(&config.registry.classes, &mut faults);
     let rules = rules::read_folder(&config.registry.rules, &classes, &mut faults);
-    let pseudonyms = match formats::refuse_newer(&*hunhe_disk::real(), &config.data_dir) {
-        Ok(()) => Pseudonyms::read(&config.data_dir, &mut faults),
-        Err(refused) => {
-            faults.push(fault_of(refused, &config.data_dir));
-            Pseudonyms::default()
-        }
-    };
-    let mut enroller = Enroller::new(classes, pseudonyms);
-    enroller.registry.set_rules(rules);
+    let pseudonyms = Pseudonyms::read(&config.data_dir, &mut faults);
+    let mut builder = RegistryBuilder::new(classes, pseudonyms);
+    builder.registry.set_rules(rules);
     for path in &config.registry.fleets {
         match read_text(path) {
-            Ok(text) => enroller.fleet(&path.display().to_string(), &text),
-            Err(fault) => enroller.faults.push(fault),
+            Ok(text) => builder.fleet(&path.display().to_string(), &text),
+            Err(fault) => builder.faults.push(fault),
         }
     }
     for path in &config.registry.devices {
         match read_text(path) {
-            Ok(text) => enroller.devices(&path.display().to_string(), &text),
-            Err(fault) => enroller.faults.push(fault),
+            Ok(text) => builder.devices(&path.display().to_string(), &text),
+            Err(fault) => builder.faults.push(fault),
         }
     }
-    enroller.faults.append(&mut faults);
-    enroller.faults.extend(acl::faults_of_names(&enroller.registry, &config.broker));
-    enroller.finish()
+    builder.faults.append(&mut faults);
+    builder.faults.extend(acl::faults_of_names(&builder.registry, &config.broker));
+    builder.finish()
 }
 
-/// A data folder that cannot be used is told with all other faults, before the mapping in it could be written.
-fn fault_of(refused: FolderError, data_dir: &Path) -> Fault {
-    let place = |path: &Path| Place::whole(&path.display().to_string());
-    match refused.newer() {
-        Some(NewerFormat { path, found, known }) => {
-            let what = format!(
-                "has format {found}, and this version reads up to {known}: it was written by a newer Hunhe"
-            );
-            Fault::new(place(path), "", what, NEWER_FORMAT_REMEDY)
-        }
-        None => {
-            let what = format!("{:#}", anyhow::Error::from(refused));
-            Fault::new(place(data_dir), "data_dir", what, "let the gateway's user read and write it")
-        }
-    }
-}
-
-/// Adds devices to a registry, and what is wrong with them to a list.
+/// Adds devices to a registry, and their faults to a list.
 #[derive(Debug)]
-pub struct Enroller {
+pub struct RegistryBuilder {
     registry: Registry,
     pseudonyms: Pseudonyms,
     faults: Vec<Fault>,
 }
 
-impl Enroller {
+impl RegistryBuilder {
     /// A registry of faultless classes without devices.
     #[must_use]
     pub fn new(classes: Vec<Class>, pseudonyms: Pseudonyms) -> Self {
@@ -138,7 +116,7 @@ impl Enroller {
     ///
     /// # Errors
     /// All faults of what was added; having no device at all is one.
-    pub fn finish(mut self) -> Result<Enrolled, Faults> {
+    pub fn finish(mut self) -> Result<RegistryDraft, Faults> {
         if self.faults.is_empty() && self.registry.devices().is_empty() {
             self.faults.push(Fault::new(
                 Place::Default,
@@ -152,14 +130,17 @@ impl Enroller {
                 self.registry.remember(device, pseudonym);
             }
         }
-        Faults::none_or(self.faults, || Enrolled { registry: self.registry, pseudonyms: self.pseudonyms })
+        Faults::none_or(self.faults, || RegistryDraft {
+            registry: self.registry,
+            pseudonyms: self.pseudonyms,
+        })
     }
 
     fn class(&self, name: &str) -> Option<&Class> {
         self.registry.classes().iter().map(|rules| &rules.class).find(|class| class.name == name)
     }
 
-    /// Chooses the pseudonym and enrols; the error is what is wrong and what would be right.
+    /// Chooses the pseudonym and adds the device; the error is the fault and its remedy.
     fn add(&mut self, mut enrolment: Enrolment, given: Option<Id>) -> Result<(), (String, &'static str)> {
         let household = self.class(&enrolment.class).is_some_and(|class| class.household);
         enrolment.pseudonym = match (household, given) {

@@ -9,6 +9,7 @@
 //!   [`durability`]; when the process has changed, everything behind the cursor is written again.
 //! - VictoriaMetrics answers 204 to rows that it skips. Where its counters say so, what may hold such rows is read back,
 //!   and what is not there becomes a dead letter ([`readback`]).
+//! - Before the first write the database is asked whether it is there and what the configuration says ([`setup`]).
 //! - A database that is down, slow, full or misconfigured delays nothing but this sink: the data waits in the decided
 //!   log, in memory are at most [`Options::in_flight_max`] + 1 batches, and the confirmations that [`durability`] bounds.
 //! - A batch holds whole causes only, and relies on the decided log showing no part of one.
@@ -29,6 +30,7 @@ mod handover;
 pub mod line_protocol;
 mod readback;
 mod run;
+pub mod setup;
 mod watch;
 
 use std::num::NonZero;
@@ -62,6 +64,8 @@ pub struct Options {
     pub bucket: String,
     /// Sent as `Authorization: Token …`; empty: none is sent. Never printed.
     pub token: String,
+    /// How long the bucket keeps samples, where this sink creates it; `None`: for ever.
+    pub retention_s: Option<u64>,
     /// Which database that is.
     pub dialect: Dialect,
     /// Add `boot` and `seq` to each sample.
@@ -113,6 +117,7 @@ impl Options {
             org: String::new(),
             bucket: String::new(),
             token: String::new(),
+            retention_s: None,
             dialect,
             provenance: false,
             of_record: false,
@@ -127,6 +132,30 @@ impl Options {
             request_timeout: Duration::from_secs(30),
             durable_after: durable_after(dialect),
         }
+    }
+
+    /// What a configuration section says.
+    #[must_use]
+    pub fn of(database: &config::Influx, cursor: PathBuf) -> Self {
+        let dialect = match database.kind {
+            InfluxKind::Influxdb2 => Dialect::Influxdb,
+            InfluxKind::Victoriametrics => Dialect::Victoriametrics,
+        };
+        let mut options = Self::new(&database.name, &database.url, dialect, cursor);
+        options.org.clone_from(&database.org);
+        options.bucket.clone_from(&database.bucket);
+        options.token = database.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned());
+        options.retention_s = database.retention.map(config::Period::as_s);
+        options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
+        options.request_timeout = Duration::from_secs(database.timeout_s.into());
+        options.rollups = database.rollups.unwrap_or(match database.kind {
+            InfluxKind::Influxdb2 => Rollups::All,
+            InfluxKind::Victoriametrics => Rollups::None,
+        });
+        if let Some(seconds) = database.durable_after_s {
+            options.durable_after = Duration::from_secs(seconds.into());
+        }
+        options
     }
 }
 
@@ -217,7 +246,7 @@ pub enum StartError {
 /// The databases that the configuration names.
 pub(super) fn register(site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
     let start_one = |database: &config::Influx| {
-        let options = options_of(database, site)?;
+        let options = options_of(database, site);
         let reports = reports_of(&options, site);
         let registry = Arc::clone(site.registry);
         Ok(start(options, registry, site.decided.clone(), reports)?)
@@ -225,29 +254,13 @@ pub(super) fn register(site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
     site.config.influx.iter().map(start_one).collect()
 }
 
-fn options_of(database: &config::Influx, site: &Site<'_>) -> anyhow::Result<Options> {
-    let dialect = match database.kind {
-        InfluxKind::Influxdb2 => Dialect::Influxdb,
-        InfluxKind::Victoriametrics => Dialect::Victoriametrics,
-    };
+fn options_of(database: &config::Influx, site: &Site<'_>) -> Options {
     let cursor = site.config.data_dir.join(format!("{}.cursor", database.name));
-    let mut options = Options::new(&database.name, &database.url, dialect, cursor);
-    options.org.clone_from(&database.org);
-    options.bucket.clone_from(&database.bucket);
-    options.token = database.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned());
+    let mut options = Options::of(database, cursor);
     options.of_record = site.config.sink_of_record == database.name;
     options.confirmed = site.counted.of_record;
     options.cursor_through = site.counted.through(options.of_record);
-    options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
-    options.request_timeout = Duration::from_secs(database.timeout_s.into());
-    options.rollups = database.rollups.unwrap_or(match database.kind {
-        InfluxKind::Influxdb2 => Rollups::All,
-        InfluxKind::Victoriametrics => Rollups::None,
-    });
-    if let Some(seconds) = database.durable_after_s {
-        options.durable_after = Duration::from_secs(seconds.into());
-    }
-    Ok(options)
+    options
 }
 
 /// Confirmations go to the ledger, dead letters into the quarantine.

@@ -13,7 +13,6 @@
 
 pub mod embedded;
 pub mod influx;
-pub mod probe;
 pub mod republish;
 pub mod status;
 

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hunhe_gateway::sinks::influx::line_protocol::Dialect;
-use hunhe_gateway::sinks::influx::{self, Options};
-use hunhe_gateway::sinks::probe::{self, ProbeError};
+use hunhe_gateway::sinks::influx::{self, Options, setup::SetupError};
 use hunhe_gateway_core::event::ABSENT;
 use hunhe_proto::reading::Quality;
 
 use crate::faults::{confirmations, finish, letters, start, totals};
 use crate::fixture::{Log, hourly, registry, window_of};
-use crate::server::{Reply, Server, eventually};
+use crate::server::eventually;
+use crate::setup::ask;
 
 const START_MS: i64 = 1_767_225_600_000;
 
@@ -281,77 +281,13 @@ fn victoriametrics_killed_gets_again_what_it_lost() {
     }
 }
 
-fn look(options: &Options, create: bool) -> Result<probe::Found, ProbeError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(probe::probe(options, create))
-}
-
 #[test]
-fn the_probe_names_flags_of_victoriametrics_that_lose_or_double_data() {
+fn victoriametrics_is_asked_for_its_health_and_is_no_influxdb() {
     let dir = tempfile::tempdir().unwrap();
     let victoria = Victoria::start(dir.path(), &[]);
-    let found = look(&options(dir.path(), &victoria.url()), false).unwrap();
-    assert!(found.database.starts_with("VictoriaMetrics"));
-    assert_eq!(found.warnings.len(), 2, "{found:?}");
-    let mut wrong = options(dir.path(), &victoria.url());
-    wrong.dialect = Dialect::Influxdb;
-    assert!(look(&wrong, true).is_err(), "VictoriaMetrics is no InfluxDB 2");
-}
-
-/// InfluxDB 2's answers, as its API documents them.
-fn influxdb(bucket_exists: bool) -> Server {
-    Server::start(move |_, request| {
-        let path = request.target.split('?').next().unwrap();
-        let org = r#"{"orgs":[{"id":"0000111100001111","name":"my org"}]}"#;
-        let bucket = r#"{"buckets":[{"id":"2222333322223333","name":"city","orgID":"0000111100001111","retentionRules":[{"type":"expire","everySeconds":86400}]}]}"#;
-        match path {
-            "/health" => Reply::Answer(
-                200,
-                "Content-Type: application/json\r\n",
-                r#"{"name":"influxdb","status":"pass","version":"2.7.11"}"#.into(),
-            ),
-            "/ready" => Reply::status(200, "{}"),
-            _ if request.authorization.as_deref() != Some("Token secret") => {
-                Reply::status(401, "unauthorized")
-            }
-            "/api/v2/orgs" if request.target.contains("my+org") => Reply::status(200, org),
-            "/api/v2/orgs" => Reply::status(404, "organization name not found"),
-            "/api/v2/buckets" if request.lines.concat().contains("\"name\":\"city\"") => {
-                Reply::status(201, "{}")
-            }
-            "/api/v2/buckets" if bucket_exists => Reply::status(200, bucket),
-            "/api/v2/buckets" => Reply::status(200, r#"{"buckets":[]}"#),
-            _ => Reply::status(404, ""),
-        }
-    })
-}
-
-#[test]
-fn the_probe_finds_or_makes_the_bucket_and_says_what_else_is_wrong() {
-    let dir = tempfile::tempdir().unwrap();
-    let ready = |server: &Server| {
-        let mut options = Options::new("influx", &server.url(), Dialect::Influxdb, dir.path().join("c"));
-        "my org".clone_into(&mut options.org);
-        "city".clone_into(&mut options.bucket);
-        "secret".clone_into(&mut options.token);
-        options
-    };
-    let (with, without) = (influxdb(true), influxdb(false));
-    let found = look(&ready(&with), false).unwrap();
-    assert_eq!((found.database.as_str(), found.created_bucket), ("influxdb 2.7.11", false));
-    assert!(found.warnings[0].contains("86400 s"));
-    assert!(matches!(look(&ready(&without), false), Err(ProbeError::Bucket { .. })));
-    assert!(look(&ready(&without), true).unwrap().created_bucket);
-    let mut wrong = ready(&with);
-    wrong.token = "other".into();
-    assert!(matches!(look(&wrong, true), Err(ProbeError::Token { .. })));
-    wrong = ready(&with);
-    wrong.org = "nobody".into();
-    assert!(matches!(look(&wrong, true), Err(ProbeError::Organisation { .. })));
-    wrong.url = "http://127.0.0.1:1".into();
-    assert!(matches!(look(&wrong, true), Err(ProbeError::Silent { .. })));
-    wrong.url = "nonsense".into();
-    assert!(matches!(look(&wrong, true), Err(ProbeError::Url { .. })));
-    let silent = Server::start(|_, _| Reply::CutUnanswered);
-    assert!(look(&ready(&silent), true).is_err());
+    let mut options = options(dir.path(), &victoria.url());
+    let found = ask(&options).unwrap();
+    assert_eq!((found.database.as_str(), found.created_bucket), ("VictoriaMetrics", false));
+    options.dialect = Dialect::Influxdb;
+    assert!(matches!(ask(&options), Err(SetupError::Other { expected: "InfluxDB 2", .. })));
 }

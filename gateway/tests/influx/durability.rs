@@ -42,7 +42,7 @@ struct Told {
 fn database(told: &Arc<Told>, mut write: impl FnMut(&Request) -> Reply + Send + 'static) -> Server {
     let told = Arc::clone(told);
     told.started_s.store(1_000, SeqCst);
-    Server::start(move |_, request| {
+    Server::start_with_setup(move |_, request| {
         if told.down.load(SeqCst) {
             // Nothing is stored: the lines are not its own.
             return Reply::Answer(503, "", String::new());
@@ -56,6 +56,7 @@ fn database(told: &Arc<Told>, mut write: impl FnMut(&Request) -> Reply + Send + 
                 );
                 Reply::status(200, &text)
             }
+            "/health" => Reply::status(200, "OK"),
             _ => write(request),
         }
     })

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use hunhe_gateway::sinks::influx::Options;
 use hunhe_gateway::sinks::influx::line_protocol::Dialect;
+use hunhe_gateway::sinks::influx::setup::SetupError;
+use hunhe_gateway::sinks::status::State;
 use hunhe_gateway_core::event::ABSENT;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::faults::{START_MS, finish, letters, start, totals};
 use crate::fixture::{Log, Row, hourly, registry, window_of};
-use crate::server::{eventually, read_body, read_head};
+use crate::server::{Request, eventually, read_body, read_head, setup_answer};
+use crate::setup::ask;
 
 const DAY_MS: i64 = 86_400_000;
 const DATABASE: &str = "city";
@@ -67,18 +70,11 @@ impl Influx {
 
     /// An answer's body.
     fn call(&self, method: &str, target: &str, body: &[u8]) -> Option<String> {
-        let answer = forward(self.port, method, target, body)?;
-        let text = String::from_utf8(answer).unwrap();
-        Some(text.split_once("\r\n\r\n")?.1.to_owned())
+        call(self.port, method, target, body)
     }
 
     fn query(&self, text: &str) -> Value {
-        let quoted: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        // Answers without a length come in chunks, and whole ones do not.
-        let target = format!("/query?db={DATABASE}&epoch=ms&q={quoted}");
-        let body = self.call("POST", &target, b"").unwrap();
-        let json = body.lines().find(|line| line.starts_with('{')).unwrap();
-        serde_json::from_str(json).unwrap()
+        query(self.port, text)
     }
 
     /// Rows of a measurement's device, by field; nothing where it has none.
@@ -103,6 +99,21 @@ impl Drop for Influx {
     }
 }
 
+fn call(port: u16, method: &str, target: &str, body: &[u8]) -> Option<String> {
+    let answer = forward(port, method, target, body)?;
+    let text = String::from_utf8(answer).unwrap();
+    Some(text.split_once("\r\n\r\n")?.1.to_owned())
+}
+
+fn query(port: u16, text: &str) -> Value {
+    let quoted: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    // Answers without a length come in chunks, and whole ones do not.
+    let target = format!("/query?db={DATABASE}&epoch=ms&q={quoted}");
+    let body = call(port, "POST", &target, b"").unwrap();
+    let json = body.lines().find(|line| line.starts_with('{')).unwrap();
+    serde_json::from_str(json).unwrap()
+}
+
 fn forward(port: u16, method: &str, target: &str, body: &[u8]) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
@@ -117,8 +128,38 @@ fn forward(port: u16, method: &str, target: &str, body: &[u8]) -> Option<Vec<u8>
     (!answer.is_empty()).then_some(answer)
 }
 
-/// Speaks InfluxDB 2's write API in front of an InfluxDB 1: `bucket` is its database, organisation and token it has none.
-fn proxy(port: u16) -> String {
+/// What InfluxDB 2 answers about health, organisation and bucket, of the databases that this InfluxDB 1 has.
+fn answer_setup(port: u16, request: &Request, may_create: bool) -> Option<(u16, String)> {
+    let (path, names) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let answer = match path {
+        "/api/v2/buckets" if !request.lines.is_empty() => {
+            if !may_create {
+                return Some((403, "insufficient permissions for write".into()));
+            }
+            let wanted: Value = serde_json::from_str(&request.lines.concat()).unwrap();
+            let (name, every_s) = (&wanted["name"], &wanted["retentionRules"][0]["everySeconds"]);
+            query(port, &format!("CREATE DATABASE {name} WITH DURATION {every_s}s"));
+            return Some((201, "{}".into()));
+        }
+        "/api/v2/buckets" => {
+            let name = names.split('&').find_map(|part| part.strip_prefix("name="))?;
+            let found = query(port, &format!("SHOW RETENTION POLICIES ON \"{name}\""));
+            let hours = found["results"][0]["series"][0]["values"][0][1].as_str().map(str::to_owned);
+            let every_s =
+                hours.map(|text| 3600 * text.split('h').next().unwrap().parse::<i64>().unwrap_or(0));
+            let buckets: Vec<Value> = every_s
+                .map(|every_s| json!({ "name": name, "retentionRules": [{ "type": "expire", "everySeconds": every_s }] }))
+                .into_iter()
+                .collect();
+            json!({ "buckets": buckets }).to_string()
+        }
+        path => setup_answer(path)?.to_owned(),
+    };
+    Some((200, answer))
+}
+
+/// Speaks InfluxDB 2's API in front of an InfluxDB 1: `bucket` is its database, organisation and token it has none.
+fn proxy(port: u16, may_create: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -128,6 +169,13 @@ fn proxy(port: u16) -> String {
                 let mut reader = BufReader::new(stream.try_clone().unwrap());
                 let (mut request, length) = read_head(&mut reader)?;
                 read_body(&mut reader, length, &mut request)?;
+                if let Some((code, body)) = answer_setup(port, &request, may_create) {
+                    let length = body.len();
+                    let answer = format!(
+                        "HTTP/1.1 {code} X\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+                    );
+                    return stream.write_all(answer.as_bytes()).ok();
+                }
                 let target = match request.target.split_once('?') {
                     Some(("/api/v2/write", query)) => {
                         assert_eq!(request.authorization.as_deref(), Some("Token secret"));
@@ -147,8 +195,12 @@ fn proxy(port: u16) -> String {
 }
 
 fn options(dir: &Path, influx: &Influx) -> Options {
-    let url = proxy(influx.port);
+    options_of(dir, proxy(influx.port, true))
+}
+
+fn options_of(dir: &Path, url: String) -> Options {
     let mut options = Options::new("influx", &url, Dialect::Influxdb, dir.join("influx.cursor"));
+    "my org".clone_into(&mut options.org);
     DATABASE.clone_into(&mut options.bucket);
     "secret".clone_into(&mut options.token);
     options.of_record = true;
@@ -260,4 +312,53 @@ fn points_that_influxdb_refuses_are_found_in_its_partial_writes() {
     for device in 0..3 {
         assert_eq!(influx.rows("gas_meter", &format!("p-{device}")).len(), 28 - refused.len());
     }
+}
+
+const RETENTION_S: u64 = 3650 * 86_400;
+
+#[test]
+fn a_missing_bucket_is_created_with_the_configured_retention_before_the_first_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let influx = Influx::start(dir.path());
+    let registry = registry(1);
+    let mut log = Log::new(dir.path(), &registry);
+    log.append_rows(0, 1, 0, &hourly(START_MS, 0, 24));
+    let mut options = options(dir.path(), &influx);
+    options.retention_s = Some(RETENTION_S);
+    let (handle, seen) = start(options.clone(), registry, &log);
+    finish(handle, &log);
+    assert_eq!((totals(&seen), influx.rows("gas_meter", "p-0").len()), ((24, 24, 0), 24));
+    let policies = influx.query(&format!("SHOW RETENTION POLICIES ON {DATABASE}"));
+    assert_eq!(policies["results"][0]["series"][0]["values"][0][1], "87600h0m0s", "{policies}");
+
+    let found = ask(&options).unwrap();
+    assert_eq!((found.created_bucket, found.warnings.len()), (false, 0), "it is there now");
+    options.retention_s = Some(RETENTION_S + 1);
+    let warnings = ask(&options).unwrap().warnings;
+    assert!(warnings[0].contains(&RETENTION_S.to_string()), "{warnings:?}");
+}
+
+#[test]
+fn a_token_that_may_not_create_the_bucket_holds_the_sink_until_somebody_runs_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let influx = Influx::start(dir.path());
+    let registry = registry(1);
+    let mut log = Log::new(dir.path(), &registry);
+    log.append_rows(0, 1, 0, &hourly(START_MS, 0, 24));
+    let mut options = options_of(dir.path(), proxy(influx.port, false));
+    options.retention_s = Some(RETENTION_S);
+    let command = format!(
+        "influx bucket create --host {} --org 'my org' --name {DATABASE} --retention {RETENTION_S}s",
+        options.url
+    );
+    let error = ask(&options).unwrap_err();
+    assert!(matches!(error, SetupError::Bucket { .. }) && error.to_string().contains(&command), "{error}");
+    let (handle, seen) = start(options, registry, &log);
+    let status = handle.status();
+    eventually("the sink is held", || status.snapshot().state == State::Held);
+    assert!(status.snapshot().reason.contains(&command));
+    assert_eq!((status.cursor().cause, seen.lock().unwrap().len()), (0, 0), "everything is kept");
+    influx.query(&format!("CREATE DATABASE {DATABASE}"));
+    finish(handle, &log);
+    assert_eq!((totals(&seen), influx.rows("gas_meter", "p-0").len()), ((24, 24, 0), 24));
 }

@@ -16,3 +16,4 @@ mod influxdb;
 mod parser;
 mod scripts;
 mod server;
+mod setup;

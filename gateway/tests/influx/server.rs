@@ -45,6 +45,8 @@ pub(crate) struct Server {
     stored: Arc<Mutex<Vec<String>>>,
     /// So many requests more are reset while their body is on its way.
     resets: Arc<Mutex<usize>>,
+    /// Does the script answer what a sink asks before its first write, too?
+    scripts_setup: bool,
 }
 
 impl Server {
@@ -53,15 +55,30 @@ impl Server {
         Self::start_at(TcpListener::bind("127.0.0.1:0").unwrap(), 0, script)
     }
 
+    /// The same with a script that answers what a sink asks before its first write, too.
+    pub(crate) fn start_with_setup(script: impl FnMut(usize, &Request) -> Reply + Send + 'static) -> Self {
+        Self::serve_at(TcpListener::bind("127.0.0.1:0").unwrap(), 0, true, script)
+    }
+
     /// The same on a port already held, which resets the first `resets` requests.
     pub(crate) fn start_at(
         listener: TcpListener,
         resets: usize,
         script: impl FnMut(usize, &Request) -> Reply + Send + 'static,
     ) -> Self {
+        Self::serve_at(listener, resets, false, script)
+    }
+
+    fn serve_at(
+        listener: TcpListener,
+        resets: usize,
+        scripts_setup: bool,
+        script: impl FnMut(usize, &Request) -> Reply + Send + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let (requests, stored) = (Arc::default(), Arc::default());
-        let server = Self { address, requests, stored, resets: Arc::new(Mutex::new(resets)) };
+        let resets = Arc::new(Mutex::new(resets));
+        let server = Self { address, requests, stored, resets, scripts_setup };
         let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Box::new(script)));
         let accepting = server.clone();
         std::thread::spawn(move || {
@@ -95,6 +112,13 @@ impl Server {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut stream = stream;
         while let Some((mut request, length)) = read_head(&mut reader) {
+            if let Some(body) = setup_answer(&request.target).filter(|_| !self.scripts_setup) {
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+                continue;
+            }
             {
                 let mut resets = self.resets.lock().unwrap();
                 if *resets > 0 {
@@ -135,6 +159,17 @@ impl Server {
             }
         }
     }
+}
+
+/// What an InfluxDB 2 answers to the questions before the first write, where all is well.
+pub(crate) fn setup_answer(target: &str) -> Option<&'static str> {
+    Some(match target.split('?').next()? {
+        "/ready" => "{}",
+        "/health" => r#"{"name":"influxdb","status":"pass","version":"2.7.11"}"#,
+        "/api/v2/orgs" => r#"{"orgs":[{"id":"0000111100001111","name":"my org"}]}"#,
+        "/api/v2/buckets" => r#"{"buckets":[{"id":"2222333322223333","name":"city","retentionRules":[]}]}"#,
+        _ => return None,
+    })
 }
 
 /// The request without its lines, and how many bytes these have.

@@ -5,7 +5,7 @@
 use hunhe_fuzz::{Target, run};
 use hunhe_gateway::setup::{
     config::{Fault, Place},
-    registry::{Enroller, Pseudonyms, read_class, read_rules},
+    registry::{Pseudonyms, RegistryBuilder, read_class, read_rules},
 };
 use hunhe_gateway_core::registry::DEVICES_MAX;
 use hunhe_proto::class::Class;
@@ -88,13 +88,13 @@ fn files_of_the_registry_are_read_or_have_faults_by_line() {
             0 => read_class("c.toml", &text).err(),
             1 => read_rules("r.toml", &text, &[], &classes).err(),
             list_or_fleet => {
-                let mut enroller = Enroller::new(classes.clone(), Pseudonyms::default());
+                let mut builder = RegistryBuilder::new(classes.clone(), Pseudonyms::default());
                 if list_or_fleet == 2 {
-                    enroller.devices("d.csv", &text)
+                    builder.devices("d.csv", &text)
                 } else {
-                    enroller.fleet("f.toml", &text)
+                    builder.fleet("f.toml", &text)
                 }
-                enroller.finish().err().map(|faults| faults.list().to_vec())
+                builder.finish().err().map(|faults| faults.list().to_vec())
             }
         };
         if let Some(faults) = &faults {

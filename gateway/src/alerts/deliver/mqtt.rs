@@ -18,14 +18,13 @@ use super::{
 use crate::{
     alerts::deliver::status::Kind,
     mqtt::{Broker, Publisher, PublishingSession},
+    setup::config::MQTT_OUTPUT,
 };
 use bytes::Bytes;
 use rumqttc::{PublishOptions, QoS};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
-/// This output's name.
-pub const NAME: &str = "mqtt";
 /// Where heartbeats are published.
 pub const HEARTBEAT_TOPIC: &str = "hunhe/v1/gateway/heartbeat";
 /// A connection, or an acknowledgement, that takes longer counts as failed.
@@ -40,7 +39,7 @@ const QUEUED: usize = IN_FLIGHT + 16;
 /// # Errors
 /// Where the machine refuses.
 pub fn start(broker: Broker, source: Source, beats: watch::Receiver<Bytes>) -> anyhow::Result<Handle> {
-    let named = Named { name: NAME, kind: Kind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
+    let named = Named { name: MQTT_OUTPUT, kind: Kind::Mqtt, limits: Limits::with_in_flight(IN_FLIGHT) };
     output::start(&named, source, || {
         let session = PublishingSession { suffix: "alerts", capacity: QUEUED, in_flight: None };
         let publisher = Arc::new(Publisher::start(broker, session));

@@ -2,7 +2,7 @@
 //! gateway's HTTP interface. The program itself (`main.rs`) adds those that start something.
 //!
 //! Reports go to standard output and everything else to standard error. Exit codes: 0 done; 1 failed, or the answer
-//! is bad news (a ledger that does not close, a damaged journal); 2 bad usage or configuration.
+//! is bad news (a ledger that does not close, a damaged journal, a database that is not ready); 2 bad usage or configuration.
 
 mod ask;
 mod backup;
@@ -52,7 +52,7 @@ pub enum Command {
     /// Show a simulated city in one process, on loopback, with nothing to install.
     #[command(after_help = "Example:\n  hunhe-gateway demo --for 30s --json")]
     Demo(DemoOptions),
-    /// Check configuration and registry, and change nothing.
+    /// Check configuration and registry; ask each database, and create a missing bucket.
     #[command(after_help = "Example:\n  hunhe-gateway check --config /etc/hunhe/hunhe-gateway.toml --show")]
     Check(CheckOptions),
     /// Ask a running gateway whether every sample is accounted for; exit 1 if not.

@@ -10,12 +10,13 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::{AclOptions, RegistryCommand};
+use crate::decide::formats;
 use crate::setup::registry::{self, acl};
 
 /// Never left on a list: others could let themselves in.
 const WRITTEN_BY_OTHERS: u32 = 0o022;
 
-/// Does what was asked.
+/// Runs the command.
 ///
 /// # Errors
 /// Faults of configuration and registry; of the files.
@@ -26,6 +27,7 @@ pub fn registry(command: &RegistryCommand, out: &mut dyn Write) -> anyhow::Resul
 
 fn write_acl(options: &AclOptions, out: &mut dyn Write) -> anyhow::Result<()> {
     let config = options.configured.load()?.config;
+    formats::check(&config.data_dir)?;
     let registry = registry::read(&config)?.registry;
     let more = options.with.as_deref().map(read).transpose()?.unwrap_or_default();
     let write = |out: &mut dyn Write| acl::write_acl(&registry, out).and_then(|()| out.write_all(&more));

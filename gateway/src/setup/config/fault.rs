@@ -14,7 +14,7 @@ pub enum Place {
     File {
         /// As it was named.
         file: String,
-        /// Counted from 1; absent where the whole file is meant.
+        /// Counted from 1; absent where the fault is the whole file's.
         line: Option<usize>,
     },
     /// In an environment variable.
@@ -73,7 +73,7 @@ pub struct Fault {
     /// Where it was written.
     #[serde(flatten)]
     pub place: Place,
-    /// Its key, as `section.key`; empty where the whole file is meant.
+    /// Its key, as `section.key`; empty where the fault is the whole file's.
     pub key: String,
     /// What is wrong.
     pub what: String,

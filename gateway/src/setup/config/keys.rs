@@ -66,11 +66,11 @@ pub(crate) enum Kind {
 
 /// A value as it was written, whatever the layer.
 #[derive(Debug)]
-pub(crate) enum Raw {
+pub(crate) enum RawValue {
     Text(String),
     Whole(i64),
     Switch(bool),
-    List(Vec<Raw>),
+    List(Vec<RawValue>),
     /// A kind of value that no key takes.
     Other(&'static str),
 }
@@ -81,7 +81,7 @@ pub(crate) struct Wrong {
     pub(crate) remedy: String,
 }
 
-impl Raw {
+impl RawValue {
     /// From a file.
     pub(crate) fn of(value: &DeValue<'_>) -> Self {
         match value {
@@ -125,19 +125,19 @@ impl Raw {
 
 impl Kind {
     /// The checked value, as the next layer takes it.
-    pub(crate) fn check(self, raw: Raw) -> Result<ValueKind, Wrong> {
+    pub(crate) fn check(self, raw: RawValue) -> Result<ValueKind, Wrong> {
         let wrong = |what: String| Err(Wrong { what, remedy: format!("write {}", self.wanted()) });
         match (self, raw) {
             (Self::Secret, _) => Err(Wrong {
                 what: "a secret does not belong here".into(),
                 remedy: format!("write {}", self.wanted()),
             }),
-            (Self::Whole(least, most), Raw::Whole(value)) if !(least..=most).contains(&value) => {
+            (Self::Whole(least, most), RawValue::Whole(value)) if !(least..=most).contains(&value) => {
                 wrong(format!("{value} is out of range"))
             }
-            (Self::Whole(..), Raw::Whole(value)) => Ok(value.into()),
-            (Self::Switch, Raw::Switch(value)) => Ok(value.into()),
-            (Self::SeedPaths | Self::Hosts, Raw::List(items)) => items
+            (Self::Whole(..), RawValue::Whole(value)) => Ok(value.into()),
+            (Self::Switch, RawValue::Switch(value)) => Ok(value.into()),
+            (Self::SeedPaths | Self::Hosts, RawValue::List(items)) => items
                 .into_iter()
                 .map(|item| self.item().check(item).map(|kind| config::Value::new(None, kind)))
                 .collect::<Result<Vec<_>, _>>()
@@ -146,7 +146,7 @@ impl Kind {
             (Self::Whole(..) | Self::Switch | Self::SeedPaths | Self::Hosts, other) => {
                 wrong(format!("is {}", other.named()))
             }
-            (_, Raw::Text(text)) => match self.text_fault(&text) {
+            (_, RawValue::Text(text)) => match self.text_fault(&text) {
                 Some(what) => wrong(what),
                 None => Ok(text.into()),
             },

@@ -1,22 +1,21 @@
 //! Configuration in layers: built-in defaults, one TOML file, `HUNHE_` environment variables, flags.
 //!
-//! It is read twice. As written ([`written`]): each layer's values are checked where they stand, by a table that
-//! knows every key ([`schema`]). As meant ([`meant`]): the layers are laid over each other, rules about several keys
-//! are checked, secrets are read from their files. All faults are reported together, each with its place, before any
-//! port opens or file changes; loading only ever reads.
+//! It is read twice. [`raw`]: a table of all keys ([`schema`]) checks each value of each layer by itself. [`checked`]: the
+//! layers are merged, rules about several keys are checked, and secrets are read from their files. All faults are reported
+//! together, each with its place, before any port opens or file changes. Loading only reads.
 //!
 //! Deliberately absent: reloading at run time, keys without an explanation, and secrets in the file or on the
 //! command line.
 
+mod checked;
 mod fault;
 mod keys;
-mod meant;
 mod nearest;
 mod period;
+mod raw;
 mod schema;
 mod secret;
 mod show;
-mod written;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +31,10 @@ pub use schema::{
 pub use secret::Secret;
 pub use show::{Loaded, sample};
 
-use written::Written;
+use raw::Raw;
+
+/// The name of the output of alerts at the broker, which no webhook may have.
+pub const MQTT_OUTPUT: &str = "mqtt";
 
 /// What all our variables begin with.
 const VARIABLE_PREFIX: &str = "HUNHE_";
@@ -72,23 +74,23 @@ impl Layers {
     /// # Errors
     /// All that is wrong. Nothing was changed.
     pub fn load(&self) -> Result<Loaded, Faults> {
-        let mut written = Written::gather(self);
+        let mut raw = Raw::gather(self);
         let mut builder = config::Config::builder();
-        for layer in &written.layers {
+        for layer in &raw.layers {
             builder = builder.add_source(layer.clone());
         }
         match builder.build().and_then(config::Config::try_deserialize::<Config>) {
             Ok(mut config) => {
-                if !written.unread {
-                    meant::complete(&mut config, &mut written);
+                if !raw.unread {
+                    checked::complete(&mut config, &mut raw);
                 }
-                let origins = written.places;
-                Faults::none_or(written.faults, || Loaded { config, origins })
+                let origins = raw.places;
+                Faults::none_or(raw.faults, || Loaded { config, origins })
             }
             Err(error) => {
                 let what = format!("the layers do not fit together: {error}");
-                written.faults.push(Fault::new(Place::Default, "", what, "correct the value"));
-                Err(Faults::of(written.faults))
+                raw.faults.push(Fault::new(Place::Default, "", what, "correct the value"));
+                Err(Faults::of(raw.faults))
             }
         }
     }

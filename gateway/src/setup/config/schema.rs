@@ -244,7 +244,7 @@ section! {
         url: String, Kind::Url, Unwritten::Refused("\"http://127.0.0.1:8086\"");
         /// Organisation; VictoriaMetrics ignores it.
         org: String, Kind::Text, Unwritten::Is("\"hunhe\"");
-        /// Bucket; VictoriaMetrics ignores it.
+        /// Bucket, created with `retention` where it is missing; VictoriaMetrics ignores it.
         bucket: String, Kind::Text, Unwritten::Is("\"hunhe\"");
         /// The access token: only from HUNHE_INFLUX_TOKEN, never written here.
         token: Option<Secret>, Kind::Secret, Unwritten::Absent("");
@@ -350,7 +350,7 @@ section! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InfluxKind {
-    /// InfluxDB 2: a rewritten point replaces the former.
+    /// InfluxDB 2: a rewritten point replaces the one before.
     Influxdb2,
     /// VictoriaMetrics: both stay, so revisions get timestamps of their own.
     Victoriametrics,

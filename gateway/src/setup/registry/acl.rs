@@ -71,18 +71,18 @@ pub(super) fn faults_of_names(registry: &Registry, broker: &Broker) -> Vec<Fault
 mod tests {
     use super::*;
     use crate::setup::config::Layers;
-    use crate::setup::registry::{Enroller, Pseudonyms, read_class};
+    use crate::setup::registry::{Pseudonyms, RegistryBuilder, read_class};
 
     fn registry(list: &[(&str, &str)]) -> Registry {
         let class = include_str!("../../../../seeds/classes/gas_station_detector.toml");
-        let mut enroller =
-            Enroller::new(vec![read_class("detector.toml", class).unwrap()], Pseudonyms::default());
+        let mut builder =
+            RegistryBuilder::new(vec![read_class("detector.toml", class).unwrap()], Pseudonyms::default());
         let mut text = String::from("device,class,serial,operator,district,zone,agent,lon,lat\n");
         for (device, agent) in list {
             text += &format!("{device},gas_station_detector,,gas,210102,s,{agent},123.4,41.8\n");
         }
-        enroller.devices("list.csv", &text);
-        enroller.finish().unwrap().registry
+        builder.devices("list.csv", &text);
+        builder.finish().unwrap().registry
     }
 
     fn written(list: &[(&str, &str)]) -> String {

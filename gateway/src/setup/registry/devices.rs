@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use csv::StringRecord;
 use hunhe_gateway_core::registry::Enrolment;
 use hunhe_proto::fleet::{Fleet, Group, Member};
 use hunhe_proto::id::Id;
 
 use super::locate::Located;
-use super::{Enroller, FAULTS_PER_FILE_MAX};
+use super::rows::rows;
+use super::{FAULTS_PER_FILE_MAX, RegistryBuilder};
 use crate::setup::config::{Fault, Place};
 
 /// The columns of a device list, in order.
@@ -16,10 +18,10 @@ const COLUMNS: [&str; 10] =
 
 const ID_REMEDY: &str = "write 1 to 32 lower-case letters, digits and hyphens";
 
-/// What is wrong, and what would be right.
+/// A fault and its remedy.
 type Wrong = (String, &'static str);
 
-impl Enroller {
+impl RegistryBuilder {
     /// Adds the devices of a fleet description.
     pub fn fleet(&mut self, file: &str, text: &str) {
         let read = Located::parse(file, text)
@@ -34,7 +36,7 @@ impl Enroller {
         }
     }
 
-    /// Adds alike devices. What is wrong with many of them is told once, with their number.
+    /// Adds alike devices. A fault that many of them share is reported once, with their number.
     fn group(&mut self, seed: u64, group: &Group, located: &Located<'_>) {
         let key = |name: &str| format!("groups.{}.{name}", group.prefix);
         let place = |name: &str| located.place(&key(name), "prefix");
@@ -70,38 +72,38 @@ impl Enroller {
         }
     }
 
-    /// Adds the devices of a list: CSV without quotes, with a header; the last column may be left out.
+    /// Adds the devices of a list: CSV without quotes, with a header. The last column is optional.
     pub fn devices(&mut self, file: &str, text: &str) {
-        let place = |index: usize| Place::File { file: file.into(), line: Some(index + 1) };
-        let mut lines = text.lines().enumerate();
-        let header: Vec<&str> = lines.next().map(|(_, line)| line.split(',').collect()).unwrap_or_default();
-        if header != COLUMNS && header != COLUMNS[..9] {
+        let place = |line: usize| Place::File { file: file.into(), line: Some(line) };
+        let mut rows = rows(text);
+        let header = rows.next().filter(|(_, header)| *header == COLUMNS[..] || *header == COLUMNS[..9]);
+        let Some((_, header)) = header else {
             let remedy = format!("the first line must be {}", COLUMNS.join(","));
-            self.faults.push(Fault::new(place(0), "", "has other columns", remedy));
+            self.faults.push(Fault::new(place(1), "", "has other columns", remedy));
             return;
-        }
+        };
         let before = self.faults.len();
-        for (index, line) in lines.filter(|(_, line)| !line.is_empty()) {
-            if let Err((key, (what, remedy))) = self.device(line, header.len()) {
-                self.faults.push(Fault::new(place(index), key, what, remedy));
+        for (line, row) in rows {
+            if let Err((key, (what, remedy))) = self.device(&row, header.len()) {
+                self.faults.push(Fault::new(place(line), key, what, remedy));
             }
             if self.faults.len() - before >= FAULTS_PER_FILE_MAX {
                 let what = format!("has {FAULTS_PER_FILE_MAX} faults up to here");
-                self.faults.push(Fault::new(place(index), "", what, "correct these first"));
+                self.faults.push(Fault::new(place(line), "", what, "correct these first"));
                 return;
             }
         }
     }
 
-    fn device(&mut self, line: &str, columns: usize) -> Result<(), (&'static str, Wrong)> {
+    fn device(&mut self, row: &StringRecord, columns: usize) -> Result<(), (&'static str, Wrong)> {
         let mut fields = [""; COLUMNS.len()];
-        let count = line.split(',').count();
-        if count != columns || line.contains('"') {
+        let count = row.len();
+        if count != columns || row.iter().any(|field| field.contains('"')) {
             let what = format!("has {count} fields where the header has {columns}, or quotes");
             return Err(("", (what, "write each field plainly, without commas and quotes")));
         }
-        for (field, text) in fields.iter_mut().zip(line.split(',')) {
-            *field = text.trim();
+        for (field, text) in fields.iter_mut().zip(row) {
+            *field = text;
         }
         let [device, class, _serial, operator, district, zone, agent, lon, lat, pseudonym] = fields;
         let degrees = |name, text: &str, most: f64| match text.parse::<f64>() {

@@ -5,22 +5,23 @@
 //! finds its series. The file is replaced whole, by a rename after a sync, so a crash leaves the old or the new one;
 //! a damaged file is reported and never overwritten. Losing it starts new series: it belongs into the backup.
 //!
-//! Format 1 begins with its columns' names. Every later one says so in a line before: `# hunhe pseudonyms, format 2`.
+//! Format 1 begins with its columns' names. A later format begins with a line of its own: `# hunhe pseudonyms, format 2`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use csv::StringRecord;
 use hunhe_proto::id::Id;
 
-use super::{FAULTS_PER_FILE_MAX, read_text};
+use super::{FAULTS_PER_FILE_MAX, read_text, rows::rows};
 use crate::setup::config::{Fault, Place};
 use hunhe_disk::Disk;
 use hunhe_disk::{FormatError, NewerFormat, read_if_there};
 
-const HEADER: &str = "device,pseudonym";
+const HEADER: [&str; 2] = ["device", "pseudonym"];
 const FORMAT: u32 = 1;
 const TITLE: &str = "# hunhe pseudonyms, format ";
 
@@ -29,7 +30,6 @@ const TITLE: &str = "# hunhe pseudonyms, format ";
 pub struct Pseudonyms {
     by_device: HashMap<Id, Id>,
     taken: HashSet<Id>,
-    random: Option<BufReader<File>>,
     changed: bool,
 }
 
@@ -49,8 +49,8 @@ pub enum PseudonymError {
         device: Id,
     },
     /// The operating system gives no random numbers.
-    #[error("/dev/urandom cannot be read")]
-    Random(#[source] io::Error),
+    #[error("the system gives no random number")]
+    Random(#[source] getrandom::Error),
 }
 
 impl Pseudonyms {
@@ -91,13 +91,13 @@ impl Pseudonyms {
         };
         let file = path.display().to_string();
         let mut damaged = 0;
-        for (index, line) in text.lines().enumerate() {
-            if if index == 0 { line == HEADER } else { read.line(line) } {
+        for (line, row) in rows(&text) {
+            if if line == 1 { row == HEADER[..] } else { read.pair(&row) } {
                 continue;
             }
             damaged += 1;
             if damaged <= FAULTS_PER_FILE_MAX {
-                let place = Place::File { file: file.clone(), line: Some(index + 1) };
+                let place = Place::File { file: file.clone(), line: Some(line) };
                 let remedy = "restore the file from a backup: without it households' series start anew";
                 faults.push(Fault::new(place, "", "is no pair of a device and its own pseudonym", remedy));
             }
@@ -105,9 +105,11 @@ impl Pseudonyms {
         read
     }
 
-    fn line(&mut self, line: &str) -> bool {
-        let pair = line.split_once(',').map(|(device, pseudonym)| (Id::new(device), Id::new(pseudonym)));
-        let Some((Ok(device), Ok(pseudonym))) = pair else { return false };
+    fn pair(&mut self, row: &StringRecord) -> bool {
+        let (2, Ok(device), Ok(pseudonym)) = (row.len(), Id::new(&row[0]), Id::new(row.get(1).unwrap_or("")))
+        else {
+            return false;
+        };
         self.by_device.insert(device, pseudonym).is_none() && self.taken.insert(pseudonym)
     }
 
@@ -138,17 +140,10 @@ impl Pseudonyms {
     }
 
     /// One that no device has.
-    fn draw(&mut self) -> io::Result<Id> {
+    fn draw(&self) -> Result<Id, getrandom::Error> {
         loop {
-            let source = match &mut self.random {
-                Some(source) => source,
-                none => none.insert(BufReader::new(File::open("/dev/urandom")?)),
-            };
-            let mut bytes = [0; 8];
-            source.read_exact(&mut bytes)?;
-            let pseudonym =
-                Id::new(&format!("p{:016x}", u64::from_le_bytes(bytes))).map_err(io::Error::other)?;
-            if !self.taken.contains(&pseudonym) {
+            let pseudonym = Id::new(&format!("p{:016x}", getrandom::u64()?));
+            if let Some(pseudonym) = pseudonym.ok().filter(|pseudonym| !self.taken.contains(pseudonym)) {
                 return Ok(pseudonym);
             }
         }
@@ -157,7 +152,7 @@ impl Pseudonyms {
     /// Writes the mapping durably if it has changed; makes `data_dir` if need be.
     ///
     /// # Errors
-    /// Of the file system; the former file is then as it was.
+    /// Of the file system; the file on disk is then unchanged.
     pub fn keep(&mut self, data_dir: &Path) -> io::Result<()> {
         if !self.changed {
             return Ok(());
@@ -169,7 +164,7 @@ impl Pseudonyms {
         pairs.sort_unstable();
         let mut options = OpenOptions::new();
         let mut out = BufWriter::new(options.write(true).create(true).truncate(true).mode(0o600).open(&new)?);
-        writeln!(out, "{HEADER}")?;
+        writeln!(out, "{}", HEADER.join(","))?;
         for (device, pseudonym) in pairs {
             writeln!(out, "{device},{pseudonym}")?;
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use hunhe_proto::id::Id;
 
-use super::{Enroller, Pseudonyms, enrol, read, read_class};
+use super::{Pseudonyms, RegistryBuilder, load, read, read_class};
 use crate::setup::config::{Config, Fault, Layers, Place};
 
 const METER: &str = r#"name = "gas_meter"
@@ -95,7 +95,7 @@ fn versions_of_a_class_stand_side_by_side_in_any_files_and_devices_follow_the_ne
     let site = Site::new();
     let newer = METER.replace("version = 1", "version = 2").replace("decimals = 2", "decimals = 3");
     site.write("seeds/classes/a_newer_meter.toml", &newer);
-    let registry = enrol(&site.config()).unwrap();
+    let registry = load(&site.config()).unwrap();
     let rules = registry.class_of(registry.find_pseudonym(registry.devices()[0].pseudonym).unwrap());
     assert_eq!((rules.class.version, rules.older.len()), (2, 1));
     assert!(rules.version(1).is_some() && rules.version(2).is_some() && rules.version(3).is_none());
@@ -138,7 +138,7 @@ fn devices_of_fleets_and_lists_are_registered() {
          dma-1,flow_meter,SN 9,water,210103,dma-a,,123.5,41.7,\n\
          dma-2,flow_meter,,water,210103,dma-a,c-1,123.5,41.7,shown\n",
     );
-    let registry = enrol(&site.config()).unwrap();
+    let registry = load(&site.config()).unwrap();
     assert_eq!(registry.devices().len(), 5);
     let first = registry.device(registry.find(Id::new("dma-1").unwrap()).unwrap());
     assert_eq!((first.pseudonym, first.position, first.district), (first.id, (123.5, 41.7), 210_103));
@@ -204,12 +204,12 @@ fn a_list_of_nothing_but_faults_stops_at_its_bound() {
 #[test]
 fn a_registry_without_devices_is_a_fault() {
     let class = read_class("m.toml", METER).unwrap();
-    let faults = Enroller::new(vec![class], Pseudonyms::default()).finish().unwrap_err();
+    let faults = RegistryBuilder::new(vec![class], Pseudonyms::default()).finish().unwrap_err();
     assert_eq!(faults.list()[0].key, "registry");
 }
 
 #[test]
-fn reading_changes_nothing_and_enrolling_keeps_the_pseudonyms() {
+fn reading_changes_nothing_and_loading_keeps_the_pseudonyms() {
     let site = Site::new();
     let config = site.config();
     read(&config).unwrap();
@@ -217,25 +217,25 @@ fn reading_changes_nothing_and_enrolling_keeps_the_pseudonyms() {
     let names = |registry: &hunhe_gateway_core::registry::Registry| -> HashMap<Id, Id> {
         registry.devices().iter().map(|device| (device.id, device.pseudonym)).collect()
     };
-    let first = names(&enrol(&config).unwrap());
+    let first = names(&load(&config).unwrap());
     let text = fs::read_to_string(site.path("data/pseudonyms.csv")).unwrap();
     assert_eq!(text.lines().count(), 4);
 
     // More devices come: the known ones keep their names.
     site.write("seeds/fleet.toml", &format!("seed = 7\n{}", group("gas_meter", "g", 4, true)));
-    let second = names(&enrol(&config).unwrap());
+    let second = names(&load(&config).unwrap());
     assert!(first.iter().all(|(device, name)| second[device] == *name));
     assert_eq!(second.len(), 4);
 
     // All go, and come back.
     site.write("seeds/fleet.toml", &format!("seed = 7\n{}", group("flow_meter", "f", 1, false)));
-    let without = enrol(&config).unwrap();
+    let without = load(&config).unwrap();
     assert!(
         second.iter().all(|(&device, &name)| without.shown_as(device) == name),
         "what is on its way still"
     );
     site.write("seeds/fleet.toml", &format!("seed = 7\n{}", group("gas_meter", "g", 4, true)));
-    assert_eq!(names(&enrol(&config).unwrap()), second);
+    assert_eq!(names(&load(&config).unwrap()), second);
 }
 
 #[test]
@@ -244,11 +244,11 @@ fn a_list_cannot_rename_a_household_nor_take_anothers_name() {
     let header = "device,class,serial,operator,district,zone,agent,lon,lat,pseudonym\n";
     let row = |id: &str, name: &str| format!("{id},gas_meter,,gas,210103,z,,123.5,41.7,{name}\n");
     site.write("seeds/list.csv", &format!("{header}{}", row("h-1", "blue")));
-    enrol(&site.config()).unwrap();
+    load(&site.config()).unwrap();
     site.write("seeds/list.csv", &format!("{header}{}{}", row("h-1", "red"), row("h-2", "blue")));
     assert_eq!(site.spots(), [spot("list.csv", 2, "device"), spot("list.csv", 3, "device")]);
     site.write("seeds/list.csv", &format!("{header}{}", row("h-1", "")));
-    let registry = enrol(&site.config()).unwrap();
+    let registry = load(&site.config()).unwrap();
     assert!(registry.find_pseudonym(Id::new("blue").unwrap()).is_some());
 }
 
@@ -258,7 +258,7 @@ fn a_damaged_mapping_is_reported_and_left_alone() {
     fs::create_dir(site.path("data")).unwrap();
     let damaged = "device,pseudonym\ng-1,p1\ng-2\ng-3,p1\n";
     site.write("data/pseudonyms.csv", damaged);
-    assert!(enrol(&site.config()).is_err());
+    assert!(load(&site.config()).is_err());
     assert_eq!(site.spots(), [spot("pseudonyms.csv", 3, ""), spot("pseudonyms.csv", 4, "")]);
     assert_eq!(fs::read_to_string(site.path("data/pseudonyms.csv")).unwrap(), damaged);
 }
@@ -272,7 +272,7 @@ fn the_full_city_is_registered_whole() {
     let config = site.config();
     for round in ["first", "again"] {
         let began = Instant::now();
-        let registry = enrol(&config).unwrap();
+        let registry = load(&config).unwrap();
         println!("registry_load_s ({round}): {:.3}", began.elapsed().as_secs_f64());
         assert_eq!(registry.devices().len(), 238_000);
         assert_eq!(registry.agents().len(), 238);

@@ -193,13 +193,13 @@ fn seconds(time_ms: i64) -> String {
     format!("{}.{:03}", time_ms.div_euclid(1000), time_ms.rem_euclid(1000))
 }
 
-fn authorization(token: &str) -> Option<HeaderValue> {
+pub(super) fn authorization(token: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Token {token}")).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-fn log_failure(status: &SinkStatus, held: bool, words: &str, wait_ms: u64) {
+pub(super) fn log_failure(status: &SinkStatus, held: bool, words: &str, wait_ms: u64) {
     let Some(repeats) = status.failure_to_log(held) else { return };
     let sink = status.name();
     if held {

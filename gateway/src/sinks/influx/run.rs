@@ -15,6 +15,7 @@ use super::{
     batch::{Batch, Sealed},
     deliver::{self, Database, Delivered},
     durability::{Durability, Found, Look, Mark},
+    setup,
 };
 use crate::{
     decided::{
@@ -139,6 +140,9 @@ impl Sink {
     pub(super) async fn run(mut self, held: Held) {
         self.durable = crate::sinks::begin(held, &self.status, &self.options.cursor);
         self.status.moved(self.durable);
+        if !setup::prepare(&self.options, &self.status, &mut self.stopped).await {
+            return self.status.enter(State::Ended, "");
+        }
         if self.looks {
             // Before anything is written, so that what the database takes is known to be this process's.
             self.begin_look();

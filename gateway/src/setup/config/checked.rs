@@ -1,23 +1,24 @@
-//! The configuration as meant: what no single value shows wrong, and secrets read from their files.
+//! The checked configuration: rules about several keys, paths, and secrets read from their files.
 //!
-//! Only reads. A rule about several keys keeps quiet when one of them is already reported.
+//! Only reads. A rule about several keys reports nothing where one of them has a fault already.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::MQTT_OUTPUT;
 use super::fault::Fault;
 use super::period::Period;
+use super::raw::Raw;
 use super::schema::Config;
 use super::secret::Secret;
-use super::written::Written;
 
 /// The most bytes of a file that holds a secret.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
 
-/// Completes `config` and adds what is wrong with it to `written.faults`.
-pub(crate) fn complete(config: &mut Config, written: &mut Written) {
+/// Completes `config` and adds its faults to `raw.faults`.
+pub(crate) fn complete(config: &mut Config, raw: &mut Raw) {
     let seeds = config.seeds_dir.clone();
     let registry = &mut config.registry;
     let paths = registry
@@ -26,24 +27,24 @@ pub(crate) fn complete(config: &mut Config, written: &mut Written) {
         .chain(&mut registry.devices)
         .chain([&mut registry.classes, &mut registry.rules]);
     paths.for_each(|path| *path = seeds.join(&path));
-    let mut judge = Judge::new(written);
-    judge.sinks(config);
-    judge.outputs(config);
-    judge.limits(config);
-    judge.http(config);
-    judge.paths(config);
-    judge.secrets(config);
+    let mut checks = Checks::new(raw);
+    checks.sinks(config);
+    checks.outputs(config);
+    checks.limits(config);
+    checks.http(config);
+    checks.paths(config);
+    checks.secrets(config);
 }
 
-struct Judge<'a> {
-    written: &'a mut Written,
+struct Checks<'a> {
+    raw: &'a mut Raw,
     reported: BTreeSet<String>,
 }
 
-impl<'a> Judge<'a> {
-    fn new(written: &'a mut Written) -> Self {
-        let reported = written.faults.iter().map(|fault| fault.key.clone()).collect();
-        Self { written, reported }
+impl<'a> Checks<'a> {
+    fn new(raw: &'a mut Raw) -> Self {
+        let reported = raw.faults.iter().map(|fault| fault.key.clone()).collect();
+        Self { raw, reported }
     }
 
     /// Reports the first of `keys`, at the place of the first that was written.
@@ -51,11 +52,11 @@ impl<'a> Judge<'a> {
         if keys.iter().any(|key| self.reported.contains(*key)) {
             return;
         }
-        let written = keys.iter().find(|key| self.written.places.contains_key(**key));
+        let written = keys.iter().find(|key| self.raw.places.contains_key(**key));
         let key = written.or(keys.first()).copied().unwrap_or_default();
-        let place = self.written.place(key);
+        let place = self.raw.place(key);
         self.reported.insert(key.into());
-        self.written.faults.push(Fault::new(place, key, what, remedy));
+        self.raw.faults.push(Fault::new(place, key, what, remedy));
     }
 
     fn sinks(&mut self, config: &Config) {
@@ -83,7 +84,7 @@ impl<'a> Judge<'a> {
 
     fn outputs(&mut self, config: &Config) {
         let names: Vec<&str> = config.webhook.iter().map(|webhook| webhook.name.as_str()).collect();
-        self.own_names("webhook", &names, &[crate::alerts::deliver::mqtt::NAME], "output");
+        self.own_names("webhook", &names, &[MQTT_OUTPUT], "output");
     }
 
     /// Each table of a listed section has its own name, and not the one that is ours.
@@ -93,7 +94,7 @@ impl<'a> Judge<'a> {
                 let key = format!("{section}[{index}].name");
                 let table = format!("{section}[{index}]");
                 let what = format!("\"{name}\" is taken by another {noun}");
-                let written = self.written.places.contains_key(&key);
+                let written = self.raw.places.contains_key(&key);
                 let remedy = format!("give each {noun} its own name");
                 self.fault(&[if written { &key } else { &table }], what, remedy);
             }
@@ -131,7 +132,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Until there is a log-in, whoever reaches the port may do everything.
+    /// There is no log-in: everybody who reaches the port may do everything.
     fn http(&mut self, config: &Config) {
         let listen = config.http.listen;
         if listen.ip().to_canonical().is_loopback() || config.http.unprotected.is_some() {

@@ -1,6 +1,6 @@
-//! The configuration as written: every layer's values, each checked where it stands, and its place remembered.
+//! The raw configuration: the values of every layer, each checked by itself, each with its place.
 //!
-//! A value that is wrong is left out of its layer, so that what follows still finds all other faults.
+//! A wrong value is left out of its layer, so that later checks still find all other faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Place};
-use super::keys::{Key, Kind, Raw, Unwritten};
+use super::keys::{Key, Kind, RawValue, Unwritten};
 use super::nearest::nearest;
 use super::schema::{SECTIONS, Section};
 use super::{Layers, VARIABLE_PREFIX};
@@ -40,15 +40,15 @@ impl Source for Layer {
     }
 }
 
-/// All layers, from the weakest to the strongest, and what was wrong with them.
+/// All layers, from the weakest to the strongest, and their faults.
 #[derive(Debug, Default)]
-pub(crate) struct Written {
+pub(crate) struct Raw {
     pub(crate) layers: [Layer; 4],
     pub(crate) places: BTreeMap<String, Place>,
     pub(crate) faults: Vec<Fault>,
     /// Number of tables of each section that may stand several times.
     pub(crate) list_len: BTreeMap<&'static str, usize>,
-    /// There is no file to judge, so the defaults are not to be judged in its stead.
+    /// The file cannot be read: the defaults are not checked in its place.
     pub(crate) unread: bool,
 }
 
@@ -57,22 +57,22 @@ const FILE: usize = 1;
 const ENVIRONMENT: usize = 2;
 const FLAGS: usize = 3;
 
-impl Written {
+impl Raw {
     /// Reads all layers.
     pub(crate) fn gather(layers: &Layers) -> Self {
-        let mut written = Self::default();
+        let mut raw = Self::default();
         if let Some(path) = &layers.file {
-            written.read_file(path);
+            raw.read_file(path);
         }
-        written.read_environment(&layers.environment);
+        raw.read_environment(&layers.environment);
         for (path, text) in &layers.flags {
-            written.read_flag(path, text);
+            raw.read_flag(path, text);
         }
-        written.fill_defaults();
-        written
+        raw.fill_defaults();
+        raw
     }
 
-    /// Where a key was written, or the table that should have it, or nowhere.
+    /// The place of a key, or of the table that should have it.
     pub(crate) fn place(&self, path: &str) -> Place {
         self.places.get(path).cloned().unwrap_or(Place::Default)
     }
@@ -95,11 +95,11 @@ impl Written {
         };
         let dir = path.parent().unwrap_or(Path::new(""));
         let (table, errors) = DeTable::parse_recoverable(&text);
-        Reader { written: self, file: &file, text: &text, dir }.document(table.get_ref());
+        Reader { raw: self, file: &file, text: &text, dir }.document(table.get_ref());
         for error in errors {
             let at = error.span().map_or(text.len(), |span| span.start);
             let place = Place::at(&file, &text, at);
-            // What the parser guessed for a broken line is nobody's mistake.
+            // The parser guesses a value for a broken line: its faults are not the author's.
             self.faults.retain(|fault| fault.place != place);
             let what = format!("is not TOML: {}", error.message().replace('\n', ", "));
             self.faults.push(Fault::new(place, "", what, "correct the line"));
@@ -145,11 +145,11 @@ impl Written {
             self.layers[layer].values.insert(path.into(), text.into());
             self.places.insert(path.into(), place);
         } else {
-            self.put(layer, path, key, Raw::from_text(key.kind, text), place);
+            self.put(layer, path, key, RawValue::from_text(key.kind, text), place);
         }
     }
 
-    fn put(&mut self, layer: usize, path: &str, key: &'static Key, raw: Raw, place: Place) {
+    fn put(&mut self, layer: usize, path: &str, key: &'static Key, raw: RawValue, place: Place) {
         match key.kind.check(raw) {
             Ok(value) => {
                 self.layers[layer].values.insert(path.into(), value);
@@ -216,7 +216,7 @@ impl Written {
                     example
                 }
             };
-            let value = DeValue::parse(literal).map(|value| Raw::of(value.get_ref()));
+            let value = DeValue::parse(literal).map(|value| RawValue::of(value.get_ref()));
             if let Some(value) = value.ok().and_then(|raw| key.kind.check(raw).ok()) {
                 self.layers[DEFAULTS].values.insert(path, value);
             }
@@ -224,7 +224,7 @@ impl Written {
     }
 }
 
-/// Is a variable meant for that section?
+/// Does a variable belong to that section?
 fn is_of(section: &Section, variable: &str) -> bool {
     variable.starts_with(&format!("{VARIABLE_PREFIX}{}_", section.name.to_uppercase()))
 }
@@ -235,7 +235,7 @@ fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>, otherwise:
 
 /// Walks one file.
 struct Reader<'a> {
-    written: &'a mut Written,
+    raw: &'a mut Raw,
     file: &'a str,
     text: &'a str,
     dir: &'a Path,
@@ -276,13 +276,13 @@ impl Reader<'_> {
     }
 
     fn listed(&mut self, section: &'static Section, table: &DeTable<'_>, at: usize) {
-        let path = format!("{}[{}]", section.name, self.written.tables(section.name));
-        *self.written.list_len.entry(section.name).or_default() += 1;
+        let path = format!("{}[{}]", section.name, self.raw.tables(section.name));
+        *self.raw.list_len.entry(section.name).or_default() += 1;
         self.table(section, &path, table, at);
     }
 
     fn table(&mut self, section: &'static Section, path: &str, table: &DeTable<'_>, at: usize) {
-        self.written.places.insert(path.into(), self.place(at));
+        self.raw.places.insert(path.into(), self.place(at));
         for (name, value) in table {
             match section.key(name.get_ref()) {
                 Some(key) => self.value(&format!("{path}.{}", key.name), key, value),
@@ -293,19 +293,19 @@ impl Reader<'_> {
 
     fn value(&mut self, path: &str, key: &'static Key, value: &Spanned<DeValue<'_>>) {
         let place = self.place(value.span().start);
-        let raw = match (key.kind, Raw::of(value.get_ref())) {
-            (Kind::Path, Raw::Text(text)) if !text.trim().is_empty() => {
-                Raw::Text(self.dir.join(text).display().to_string())
+        let raw = match (key.kind, RawValue::of(value.get_ref())) {
+            (Kind::Path, RawValue::Text(text)) if !text.trim().is_empty() => {
+                RawValue::Text(self.dir.join(text).display().to_string())
             }
             (_, raw) => raw,
         };
-        self.written.put(FILE, path, key, raw, place);
+        self.raw.put(FILE, path, key, raw, place);
     }
 
     fn no_table(&mut self, section: &Section, at: usize) {
         let brackets = if section.list { ("[[", "]]") } else { ("[", "]") };
         let remedy = format!("write its keys below {}{}{}", brackets.0, section.name, brackets.1);
-        self.written.faults.push(Fault::new(self.place(at), section.name, "is not a table", remedy));
+        self.raw.faults.push(Fault::new(self.place(at), section.name, "is not a table", remedy));
     }
 
     fn unknown(&mut self, within: Option<(&Section, &str)>, name: &str, at: usize) {
@@ -322,7 +322,7 @@ impl Reader<'_> {
         let meant = nearest(name, in_scope.into_iter()).map(str::to_owned).or_else(elsewhere);
         let remedy = meant.map_or_else(|| "remove it".into(), |meant| format!("did you mean {meant}?"));
         let path = within.map_or_else(|| name.to_owned(), |(_, path)| format!("{path}.{name}"));
-        self.written.faults.push(Fault::new(self.place(at), path, "there is no such key", remedy));
+        self.raw.faults.push(Fault::new(self.place(at), path, "there is no such key", remedy));
     }
 
     fn place(&self, at: usize) -> Place {
