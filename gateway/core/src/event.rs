@@ -3,7 +3,7 @@
 //! A message is one event and its decisions one batch, so that purity costs nothing per reading. [`Decisions`] is
 //! flat and reused; the shell writes it to the decided log and clears it before the next event.
 
-use crate::{alert::Change, registry::DeviceIx};
+use crate::{device::alert::Change, registry::DeviceIx};
 use alloc::vec::Vec;
 use core::ops::Range;
 use hunhe_proto::{

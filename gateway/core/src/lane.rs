@@ -20,19 +20,18 @@
 //! Lanes share nothing. Deliberately absent: clocks (time is an argument), storage.
 
 use crate::{
-    alert::Context,
-    audit::Audit,
-    books::Books,
-    city::City,
-    conduct::{self, Seen},
-    dedup::Pace,
+    city::{City, audit::Audit, silence, totals::Books},
+    device::{
+        alert::Context,
+        conduct::{self, Seen},
+        dedup::Pace,
+        judge::{Counted, Judge},
+        ledger::Totals,
+        ranges::TooScattered,
+        validate::TimeWindow,
+    },
     event::{Arrival, Confirmed, Decisions, Event, Reason, Refusal, RefusedRange, WriteOff},
-    judge::{Counted, Judge},
-    ledger::Totals,
-    ranges::TooScattered,
     registry::{AgentIx, ClassRules, DeviceIx, Registry, Resolved, VersionRules},
-    silence,
-    validate::TimeWindow,
 };
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::ops::Range;

@@ -8,7 +8,7 @@
 //! indices alone, and operators and zones are shared.
 
 use crate::{
-    conduct::Conduct,
+    device::conduct::Conduct,
     rule::{Rule, RuleIx, RuleKey, Share, Silence, Watch, When},
 };
 use alloc::{string::String, sync::Arc, vec::Vec};

@@ -7,7 +7,7 @@
 //! and a proof, not text in a file.
 
 use crate::{
-    dedup::{FOLDED_BOOTS_MAX, OUTBOXES_MAX},
+    device::dedup::{FOLDED_BOOTS_MAX, OUTBOXES_MAX},
     registry::ClassRules,
 };
 use alloc::{

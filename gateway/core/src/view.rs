@@ -1,11 +1,9 @@
 //! What people and programs ask of a lane: the ledger, watermarks, devices, and its state for a checkpoint.
 
 use crate::{
-    alert::episode_id,
-    audit::Audit,
-    city::Notes,
+    city::{Notes, audit::Audit},
+    device::{alert::episode_id, ledger::Totals},
     lane::{Counters, DeviceState, Lane, ledger_of},
-    ledger::Totals,
     registry::{AgentIx, ClassRules, DeviceIx},
 };
 use alloc::{boxed::Box, string::String, vec::Vec};

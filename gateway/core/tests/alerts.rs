@@ -6,7 +6,7 @@
 mod support;
 
 use hunhe_gateway_core::{
-    alert::{Change, Mode, Phase, Subject},
+    device::alert::{Change, Mode, Phase, Subject},
     event::{Arrival, Decisions, Event},
     lane::{Lane, Policy},
     registry::{Enrolment, Registry},

@@ -6,9 +6,9 @@
 mod support;
 
 use hunhe_gateway_core::{
+    device::ledger::Totals,
     event::{Confirmed, Decisions},
     lane::{Lane, Policy},
-    ledger::Totals,
     registry::DeviceIx,
 };
 use hunhe_proto::reading::{Drop, DropCause, Header};

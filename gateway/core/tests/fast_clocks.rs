@@ -5,7 +5,7 @@
 mod support;
 
 use hunhe_gateway_core::{
-    alert::{Change, Mode, Phase},
+    device::alert::{Change, Mode, Phase},
     event::{Arrival, Decisions, Event},
     lane::Lane,
 };

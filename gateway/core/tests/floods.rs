@@ -5,7 +5,7 @@
 mod support;
 
 use hunhe_gateway_core::{
-    alert::{
+    device::alert::{
         Change, Mode, Phase,
         allowance::{LIVE_BURST, LIVE_EACH_MS, OLD_BURST, OLD_EACH_MS},
     },

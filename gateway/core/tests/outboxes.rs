@@ -5,13 +5,15 @@
 mod support;
 
 use hunhe_gateway_core::{
-    alert::{Change, Phase},
-    dedup::{FOLDED_BOOTS_MAX, MARGIN, OUTBOXES_MAX},
+    device::{
+        alert::{Change, Phase},
+        dedup::{FOLDED_BOOTS_MAX, MARGIN, OUTBOXES_MAX},
+        ledger::Totals,
+        validate::EARLIEST_MS,
+    },
     event::{Arrival, Confirmed, Decisions, Event, WriteOff},
     lane::{Lane, Policy},
-    ledger::Totals,
     rule::{Rule, Severity, When, faults_of},
-    validate::EARLIEST_MS,
     view::Snapshot,
 };
 use hunhe_proto::{

@@ -182,7 +182,7 @@ fn a_device_that_comes_back_to_the_registry_finds_its_ledger_as_it_was() {
     // Without it, a sink goes on with what was decided; and a second start without it changes nothing.
     let mut without = Lane::new(std::sync::Arc::default(), Policy::default());
     assert_eq!(without.restore(lane.snapshot()), 1);
-    assert_eq!(without.ledger(|_| true).0, hunhe_gateway_core::ledger::Totals::default());
+    assert_eq!(without.ledger(|_| true).0, hunhe_gateway_core::device::ledger::Totals::default());
     let some = Confirmed { handled: 2, stored: 2, ..Confirmed::default() };
     without.confirmed_of(id("gas-0"), 1, some);
     let bytes = postcard::to_allocvec(&without.snapshot()).unwrap();
@@ -198,7 +198,10 @@ fn a_device_that_comes_back_to_the_registry_finds_its_ledger_as_it_was() {
     assert_eq!((totals.sampled, totals.stored, totals.outstanding, totals.unexplained()), (3, 2, 0, 0));
     // What came before it left is known; what comes now is not.
     send(&mut back, START_MS + DAY_MS, "gas-0", &sent);
-    assert_eq!(back.ledger(|_| true).0, hunhe_gateway_core::ledger::Totals { duplicates: 3, ..totals });
+    assert_eq!(
+        back.ledger(|_| true).0,
+        hunhe_gateway_core::device::ledger::Totals { duplicates: 3, ..totals }
+    );
     send(&mut back, START_MS + 2 * DAY_MS, "gas-0", &Sent::new(1, 3).block(START_H + 3, 1, &[40]));
     let totals = back.ledger(|_| true).0;
     assert_eq!((totals.sampled, totals.outstanding, totals.unexplained()), (4, 1, 0));

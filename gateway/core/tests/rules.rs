@@ -235,7 +235,7 @@ fn a_suspect_sample_still_raises_an_alarm() {
     assert_eq!(quality(&rise), [1, 2, 2], "a leap, and beyond the usual range");
     // Met from the first doubted sample on, and raised when it has held for a minute.
     let phases: Vec<_> = rise.alerts.iter().map(|change| (change.phase, change.value)).collect();
-    use hunhe_gateway_core::alert::Phase::{Firing, Pending};
+    use hunhe_gateway_core::device::alert::Phase::{Firing, Pending};
     assert_eq!(phases, [(Pending, 900), (Firing, 900)]);
 }
 

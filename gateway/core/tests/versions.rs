@@ -134,7 +134,7 @@ fn a_device_of_which_no_version_is_known_is_an_alert_and_is_silent() {
         raised.extend(tick(&mut lane, at_ms).alerts);
     }
     let rules: Vec<_> = raised.iter().map(|change| (change.rule.at(), change.phase)).collect();
-    use hunhe_gateway_core::alert::Phase::Firing;
+    use hunhe_gateway_core::device::alert::Phase::Firing;
     assert_eq!(rules, [(0, Firing), (1, Firing), (2, Firing), (3, Firing)]);
     // What can be read again ends the silence.
     let sent = report(7, 1, Some(1), &[40]);

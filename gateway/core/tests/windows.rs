@@ -5,7 +5,7 @@
 mod support;
 
 use hunhe_gateway_core::{
-    aggregate::{KEPT, window_start},
+    device::aggregate::{KEPT, window_start},
     event::{ABSENT, ChannelStat, Decisions},
     lane::Lane,
 };

@@ -2,7 +2,7 @@
 //! form of their own that is mapped from this one.
 
 use hunhe_gateway_core::{
-    alert::{Mode, Phase},
+    device::alert::{Mode, Phase},
     rule::Severity,
 };
 use hunhe_proto::class::Text;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::setup::places::Places;
 use hunhe_gateway_core::{
-    alert::{Change, Phase, Subject},
+    device::alert::{Change, Phase, Subject},
     event::ABSENT,
     registry::{AgentIx, DeviceIx, Registry},
     rule::{Rule, When},

@@ -10,7 +10,7 @@ use super::{
     log::Figures,
 };
 use crate::retry::Repeats;
-use hunhe_gateway_core::alert::Phase;
+use hunhe_gateway_core::device::alert::Phase;
 use hunhe_log::{Lsn, ReadError, Tail};
 use std::{
     collections::{BTreeMap, HashSet},
@@ -161,7 +161,7 @@ mod tests {
         list::Bounds,
         log::tests::{Site, change},
     };
-    use hunhe_gateway_core::alert::Phase;
+    use hunhe_gateway_core::device::alert::Phase;
 
     fn ids(alerts: &ById) -> Vec<u64> {
         alerts.keys().copied().collect()

@@ -8,7 +8,7 @@
 
 use super::Alert;
 use hunhe_gateway_core::{
-    alert::{Mode, Phase},
+    device::alert::{Mode, Phase},
     rule::Severity,
 };
 use std::{

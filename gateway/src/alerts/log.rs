@@ -9,7 +9,7 @@ use super::{Alert, ById, describe::Describer, own::StalledOutputs};
 use crate::record::OutputChange;
 use format::Head;
 use hunhe_disk::Disk;
-use hunhe_gateway_core::alert::{Change, Phase};
+use hunhe_gateway_core::device::alert::{Change, Phase};
 use hunhe_log::{AppendError, Error, Lsn, Options, Tail, Unsynced, Writer};
 use hunhe_proto::class::Text;
 use std::{

@@ -8,7 +8,7 @@
 use super::{Alert, ById};
 use crate::record::OutputChange;
 use hunhe_gateway_core::{
-    alert::{Mode, Phase, own_id},
+    device::alert::{Mode, Phase, own_id},
     rule::Severity,
 };
 use hunhe_proto::class::Text;

@@ -1,6 +1,6 @@
 //! One line about an alert in Chinese and English, made of the city's, the class's and the rule's own words.
 
-use hunhe_gateway_core::alert::Phase;
+use hunhe_gateway_core::device::alert::Phase;
 use hunhe_proto::class::Text;
 
 /// What was found.

@@ -38,7 +38,7 @@ use crate::{
     record, watermark,
 };
 use ahead::{Ahead, Due};
-use hunhe_gateway_core::{alert::Phase, event::Decisions, lane::Lane};
+use hunhe_gateway_core::{device::alert::Phase, event::Decisions, lane::Lane};
 use hunhe_log::{AppendError, Lsn, Next, Reader};
 use hunhe_proto::v1::Durable;
 use hunhe_store::Discard;

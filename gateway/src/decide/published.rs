@@ -16,9 +16,9 @@
 //! `hunhe_published_age_seconds`.
 
 use hunhe_gateway_core::{
-    audit::Audit,
+    city::audit::Audit,
+    device::ledger::Totals,
     lane::{Counters, DeviceState, Lane},
-    ledger::Totals,
     registry::{DeviceIx, Registry},
 };
 use std::{

@@ -12,7 +12,7 @@ use hunhe_gateway::{
     setup::registry::Pseudonyms,
 };
 use hunhe_gateway_core::{
-    alert::Phase,
+    device::alert::Phase,
     event::{ABSENT, Arrival, Event},
     lane::{Lane, Policy},
 };

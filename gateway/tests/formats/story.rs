@@ -15,7 +15,7 @@ use hunhe_gateway::{
     setup::{places::Places, registry::Pseudonyms},
 };
 use hunhe_gateway_core::{
-    alert::{Change, Mode, Phase, Subject},
+    device::alert::{Change, Mode, Phase, Subject},
     event::{
         ABSENT, Accepted, Arrival, ChannelStat, Decisions, Event, Reason, Refusal, RefusedRange, SampleSet,
         Shown, WindowClosed, WriteOff,

@@ -33,7 +33,7 @@ pub mod window;
 
 use super::Alert;
 use bytes::Bytes;
-use hunhe_gateway_core::alert::{Mode, Phase};
+use hunhe_gateway_core::device::alert::{Mode, Phase};
 use hunhe_log::{
     Lsn, Tail,
     cursor::{Cursor, CursorError, CursorFile, Held},

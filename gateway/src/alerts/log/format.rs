@@ -13,7 +13,7 @@
 
 use crate::alerts::Alert;
 use hunhe_gateway_core::{
-    alert::{Mode, Phase},
+    device::alert::{Mode, Phase},
     rule::Severity,
 };
 use hunhe_log::Lsn;

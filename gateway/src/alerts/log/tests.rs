@@ -6,7 +6,7 @@ use crate::{
     setup::places::Places,
 };
 use hunhe_gateway_core::{
-    alert::{Mode, Phase, Subject},
+    device::alert::{Mode, Phase, Subject},
     registry::{DeviceIx, Registry},
     rule::RuleIx,
 };
@@ -139,7 +139,7 @@ fn at_its_limit_the_oldest_go_and_only_undelivered_ones_are_counted() {
 /// See `gateway_core::alert::allowance`: what one device brings at once.
 #[test]
 fn one_device_cannot_fill_an_eighth_of_the_log_at_once() {
-    use hunhe_gateway_core::alert::allowance::{LIVE_BURST, OLD_BURST};
+    use hunhe_gateway_core::device::alert::allowance::{LIVE_BURST, OLD_BURST};
     let mut site = Site::roomy();
     for cause in 1..=1_000 {
         site.log.write(cause, &[change(cause, Phase::Pending), change(cause, Phase::Firing)]).unwrap();

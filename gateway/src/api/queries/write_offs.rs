@@ -15,7 +15,7 @@ use crate::{
     },
     record::Entering,
 };
-use hunhe_gateway_core::{audit::Entry, event, registry::Registry};
+use hunhe_gateway_core::{city::audit::Entry, event, registry::Registry};
 use hunhe_log::{Priority, Refused as Unqueued};
 use hunhe_proto::id::Id;
 use std::{sync::Arc, time::Duration};

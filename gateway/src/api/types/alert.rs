@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use hunhe_gateway_core::{
-    alert::{Mode, Phase},
+    device::alert::{Mode, Phase},
     rule::Severity,
 };
 use serde::{Deserialize, Serialize};

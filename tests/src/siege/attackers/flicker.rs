@@ -12,7 +12,7 @@ const DUTY_MS: u64 = 50;
 /// Each brings twice as many changes as it has samples.
 const REPORTS: i64 = 4;
 const SAMPLES: i64 = 4_096;
-/// What is told of one device's old alerts at once, by `hunhe_gateway_core::alert::allowance`, but for a few.
+/// What is told of one device's old alerts at once, by `hunhe_gateway_core::device::alert::allowance`, but for a few.
 const TOLD: f64 = 4_000.0;
 const STATUS: u16 = 0;
 /// Battery low, housing opened: `seeds/rules/instruments.toml` lets both end at once.

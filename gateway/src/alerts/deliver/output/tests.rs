@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::alerts::log::tests::{Site, change};
-use hunhe_gateway_core::alert::{Change, Mode, Phase};
+use hunhe_gateway_core::device::alert::{Change, Mode, Phase};
 use hunhe_log::cursor::Held;
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -5,9 +5,9 @@ use crate::{
     decided::{Refused, StoredChannel},
 };
 use hunhe_gateway_core::{
+    device::validate::refusal_of,
     event::{ABSENT, Reason},
     registry::{ChannelRules, ClassRules, DeviceIx, Registry},
-    validate::refusal_of,
 };
 use hunhe_proto::{class::Channel, decode::decode, reading::Report};
 use hunhe_store::{BLOCK_ROWS, Store, StoreError};

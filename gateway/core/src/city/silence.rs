@@ -9,9 +9,11 @@
 //! Deliberately absent: devices that have never reported. Nothing is known of when they should have.
 
 use crate::{
-    alert::{Change, Context, Episode, Mode, Phase, Subject, episode_id},
     city::{City, Standing},
-    device::DeviceState,
+    device::{
+        DeviceState,
+        alert::{Change, Context, Episode, Mode, Phase, Subject, episode_id},
+    },
     registry::{AgentIx, DeviceIx, Registry},
     rule::{Share, Silence},
 };

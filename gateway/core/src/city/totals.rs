@@ -4,7 +4,7 @@
 //! to change is noted, and its part taken out; it is put in anew when the books are balanced, or for the answer alone.
 //! So no device's part has to be remembered. Bound: a bit a device, and a word for each that is noted.
 
-use crate::ledger::Totals;
+use crate::device::ledger::Totals;
 use alloc::vec::Vec;
 
 /// The sum of ledgers, and how many of them do not close.

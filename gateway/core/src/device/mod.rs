@@ -3,13 +3,19 @@
 //! The newest values and the count of gaps follow the newest sample as it advances; what fills a gap later is not
 //! subtracted. A sample dated ahead of the present moves neither. Nothing here decides whether a sample is stored.
 
+pub mod aggregate;
+pub mod alert;
+pub(crate) mod conduct;
+pub mod dedup;
+pub(crate) mod judge;
+pub mod ledger;
+pub mod ranges;
+pub mod validate;
+
 use crate::{
-    aggregate::Windows,
-    alert::Alerts,
-    dedup::Outboxes,
+    device::{aggregate::Windows, alert::Alerts, dedup::Outboxes, validate::CLOCK_SUSPECT_MS},
     event::{ABSENT, Accepted, Arrival, SampleSet},
     registry::{ClassRules, VersionRules},
-    validate::CLOCK_SUSPECT_MS,
 };
 use alloc::boxed::Box;
 use hunhe_proto::reading::{Quality, Report};

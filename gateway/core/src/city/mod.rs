@@ -3,8 +3,12 @@
 //! Bounds: one entry per registered agent; at most [`Lane`](crate::lane::Lane)'s bound of refused payloads each,
 //! oldest forgotten first (the edge then sends that report again, and it is refused again).
 
+pub mod audit;
+pub mod silence;
+pub(crate) mod totals;
+
 use crate::{
-    alert::Episode,
+    device::alert::Episode,
     event::Reason,
     registry::{AgentIx, Registry},
 };

@@ -33,10 +33,12 @@ mod folded;
 mod outbox;
 
 use crate::{
+    device::{
+        ledger::{Tally, Totals},
+        ranges::TooScattered,
+        validate::EARLIEST_MS,
+    },
     event::Confirmed,
-    ledger::{Tally, Totals},
-    ranges::TooScattered,
-    validate::EARLIEST_MS,
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::{num::NonZeroU32, ops::Range};

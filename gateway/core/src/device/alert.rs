@@ -29,7 +29,7 @@
 //! track.
 //!
 //! Deliberately absent: acknowledgement, shelving, grouping of levels; conditions over several devices except silence,
-//! which is in [`silence`](crate::silence). An episode that late samples tear apart stays apart.
+//! which is in [`silence`](crate::city::silence). An episode that late samples tear apart stays apart.
 
 pub mod allowance;
 mod reached;
@@ -115,7 +115,7 @@ pub(crate) struct Episode {
     pub(crate) phase: Phase,
     pub(crate) mode: Mode,
     pub(crate) since_ms: i64,
-    /// The first sample for which it was over; [`ABSENT`] while it is not. Of [`conduct`](crate::conduct): the last time.
+    /// The first sample for which it was over; [`ABSENT`] while it is not. Of [`conduct`](crate::device::conduct): the last time.
     pub(crate) clear_ms: i64,
     /// Not told for want of allowance: of a pending episode its beginning, of one that fires its end.
     pub(crate) withheld: bool,

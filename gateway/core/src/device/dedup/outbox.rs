@@ -1,7 +1,7 @@
 //! One outbox of a device: which of its samples were received, given up, or are still at the edge.
 
 use super::{MISSING_MAX, Past, Watermark};
-use crate::{
+use crate::device::{
     ledger::Tally,
     ranges::{Ranges, TooScattered},
 };

@@ -6,8 +6,10 @@
 //! Bound: one open episode a device and rule.
 
 use crate::{
-    alert::{Alerts, Change, Context, Episode, Phase},
-    dedup::Admitted,
+    device::{
+        alert::{Alerts, Change, Context, Episode, Phase},
+        dedup::Admitted,
+    },
     rule::{Rule, RuleIx, RuleKey, When},
 };
 use alloc::{string::String, vec::Vec};

@@ -7,7 +7,7 @@ use super::{
     Past,
     outbox::{InUse, Outbox},
 };
-use crate::{ledger::Tally, ranges::Ranges};
+use crate::device::{ledger::Tally, ranges::Ranges};
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use serde::{Deserialize, Serialize};

@@ -6,14 +6,16 @@
 //! has consecutive sequence numbers; refused ranges ascend. No allocation unless a value is refused or a sample is empty.
 
 use crate::{
-    alert::Context,
-    device::DeviceState,
+    device::{
+        DeviceState,
+        alert::Context,
+        validate::{
+            CLOCK_SUSPECT_MS, RegisterStep, TimeWindow, change_max, is_too_fast, is_unusual, judge_values,
+            refusal_of, register_step,
+        },
+    },
     event::{ABSENT, Arrival, Decisions, Reason, RefusedRange, SampleSet, worse},
     registry::{ClassRules, DeviceIx, VersionChannel, VersionRules},
-    validate::{
-        CLOCK_SUSPECT_MS, RegisterStep, TimeWindow, change_max, is_too_fast, is_unusual, judge_values,
-        refusal_of, register_step,
-    },
 };
 use alloc::vec::Vec;
 use core::ops::Range;
