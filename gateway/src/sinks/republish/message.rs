@@ -92,12 +92,9 @@ impl Encoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        alerts::log::tests::registry,
-        decided::{
-            Decided, Encoder as Records, Message as Source,
-            feed::{Feed, Step},
-        },
+    use crate::decided::{
+        Decided, Encoder as Records, Message as Source,
+        feed::{Feed, Step},
     };
     use hunhe_gateway_core::{
         event::{Decisions, SampleSet},
@@ -134,7 +131,7 @@ mod tests {
             limit_bytes: 1 << 22,
         };
         let (mut log, _) = Writer::open(options).unwrap();
-        let registry = registry();
+        let registry = Arc::new(hunhe_fixtures::detector_registry());
         let mut records = Records::default();
         let source = Source { cause: 1, arrival_ms: 5, topic: b"t", payload: b"p", redrive_of: None };
         records.encode(&registry, source, &decisions());
