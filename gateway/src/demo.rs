@@ -43,6 +43,7 @@ mod city {
         scenario::Scenario,
     };
     use hunhe_proto::fleet::Fleet;
+    use include_dir::{Dir, include_dir};
     use std::{
         io::{IsTerminal, Write},
         net::SocketAddr,
@@ -55,6 +56,15 @@ mod city {
     const RECORDING_SPEED: f64 = 86_400.0;
     /// How long the end may wait for what is still on its way.
     const DRAIN: Duration = Duration::from_secs(20);
+
+    /// What the demonstration needs of `seeds`, built in: it runs in an empty folder.
+    static SEEDS: [(&str, Dir<'_>); 5] = [
+        ("classes", include_dir!("$CARGO_MANIFEST_DIR/../seeds/classes")),
+        ("rules", include_dir!("$CARGO_MANIFEST_DIR/../seeds/rules")),
+        ("city", include_dir!("$CARGO_MANIFEST_DIR/../seeds/city")),
+        ("scenarios", include_dir!("$CARGO_MANIFEST_DIR/../seeds/scenarios")),
+        ("recordings/dma", include_dir!("$CARGO_MANIFEST_DIR/../seeds/recordings/dma")),
+    ];
 
     /// Runs the demonstration: see the module.
     ///
@@ -76,8 +86,8 @@ mod city {
     }
 
     async fn demonstrate(options: &DemoOptions, dir: &Path) -> anyhow::Result<ExitCode> {
-        let seeds = seeds_dir()?;
         std::fs::create_dir_all(dir)?;
+        let seeds = write_seeds(dir)?;
         let fleet = scaled_fleet(&seeds, options.devices)?;
         let scenario = scenario(&seeds, &options.scenario)?;
         let fleet_file = dir.join("fleet.toml");
@@ -123,17 +133,16 @@ mod city {
         report(options, &ledger, &summary)
     }
 
-    /// The seeds of a checkout, or of an installation.
-    fn seeds_dir() -> anyhow::Result<PathBuf> {
-        let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("../../seeds")));
-        let candidates = [
-            std::env::var_os("HUNHE_SEEDS_DIR").map(PathBuf::from),
-            Some("seeds".into()),
-            beside,
-            Some("/usr/share/hunhe/seeds".into()),
-        ];
-        let found = candidates.into_iter().flatten().find(|dir| dir.join("classes").is_dir());
-        found.context("no folder seeds/classes here: run from the project's folder, or set HUNHE_SEEDS_DIR")
+    /// Classes, rules, the city and its recording, as they were when this program was built, written below `dir`.
+    fn write_seeds(dir: &Path) -> anyhow::Result<PathBuf> {
+        let seeds = dir.join("seeds");
+        for (name, folder) in &SEEDS {
+            let into = seeds.join(name);
+            std::fs::create_dir_all(&into)
+                .and_then(|()| folder.extract(&into))
+                .with_context(|| format!("cannot write {}", into.display()))?;
+        }
+        Ok(seeds)
     }
 
     /// The demonstration's fleet with so many simulated devices; those of the recording stay as they are.

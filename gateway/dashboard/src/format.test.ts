@@ -1,9 +1,10 @@
-import { beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
-import { age, bytes, figure, isOld, percent, span } from "./format.ts";
+import { age, bytes, clock, figure, isOld, percent, span } from "./format.ts";
 import { dictionaries, reason, say, setLanguage } from "./language.ts";
 
 beforeEach(() => setLanguage("zh"));
+afterEach(() => vi.useRealTimers());
 
 test("both languages have every text, with the same parts to fill in", () => {
   const parts = (text: string): string[] => [...text.matchAll(/\{\w+\}/g)].map((found) => found[0]).sort();
@@ -50,4 +51,11 @@ test("figures and sizes keep a steady width", () => {
     "1,235", "123.5", "1.23", "–", "–",
   ]);
   expect([bytes(512), bytes(48_234_496), bytes(2 ** 40)]).toEqual(["512 B", "46.0 MiB", "1.0 TiB"]);
+});
+
+test("times are the city's, with the date where it is not today", () => {
+  vi.useFakeTimers({ now: Date.UTC(2026, 0, 1, 17) });
+  expect(new Date().getTimezoneOffset(), "the tests run in another zone").not.toBe(-480);
+  expect(clock(Date.UTC(2026, 0, 1, 16, 30, 5))).toBe("00:30:05");
+  expect(clock(Date.UTC(2026, 0, 1, 15, 59, 0))).toMatch(/01.01.*23:59:00/);
 });

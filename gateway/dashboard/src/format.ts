@@ -16,14 +16,18 @@ function kept<T>(make: (key: string) => T): (key: string) => T {
   };
 }
 
+/** The city's time, whatever the browser's. */
+const ZONE = "Asia/Shanghai";
+
 const fixed = kept((decimals) => new Intl.NumberFormat(locale(), {
   minimumFractionDigits: Number(decimals), maximumFractionDigits: Number(decimals),
 }));
 const loose = kept(() => new Intl.NumberFormat(locale(), { maximumFractionDigits: 3 }));
 const times = kept((kind) => new Intl.DateTimeFormat(locale(), {
   ...(kind === "moment" ? { month: "2-digit", day: "2-digit" } : {}),
-  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
+  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: ZONE,
 }));
+const days = kept(() => new Intl.DateTimeFormat("en-CA", { timeZone: ZONE }));
 
 const numbers = (decimals: number): Intl.NumberFormat => fixed(String(decimals));
 
@@ -91,6 +95,9 @@ const GRACE_S = 5;
 /** Whether a value of that age no longer says what is now. */
 export const isOld = (ageS: number, intervalS: number): boolean => ageS > intervalS + GRACE_S;
 
-export const clock = (ms: number): string => times("clock").format(ms);
+export function clock(ms: number): string {
+  const isToday = days("").format(ms) === days("").format(Date.now());
+  return times(isToday ? "clock" : "moment").format(ms);
+}
 
 export const moment = (ms: number): string => times("moment").format(ms);

@@ -26,7 +26,8 @@ const context = await chromium.launchPersistentContext(profile, {
   headless: true,
   viewport: { width: 1920, height: 1080 },
   locale: "zh-CN",
-  timezoneId: "Asia/Shanghai",
+  // The page shows the city's time wherever it is opened.
+  timezoneId: "America/New_York",
   colorScheme: "dark",
   args: [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -61,7 +62,7 @@ try {
   await step("the stream is live and the page Chinese first", async () => {
     await page.waitForSelector('html[data-connection="live"]');
     assert.equal(await page.getAttribute("html", "lang"), "zh-CN");
-    assert.match(await text(page, "#now-ledger"), /账本[\s\S]*✓ 闭合[\s\S]*未说明/);
+    assert.match(await text(page, "#now-ledger"), /账目[\s\S]*✓ 账目已平[\s\S]*去向不明/);
     assert.match(await text(page, "#now-readings"), /读数 \/ 秒\s*[\d,]+/);
     assert.match(await text(page, "#now-online"), /在线设备\s*[\d,]+/);
     assert.match(await text(page, "#now-alerts"), /严重[\s\S]*重要[\s\S]*警告[\s\S]*提示/);
@@ -87,7 +88,7 @@ try {
 
   await step("figures move with live data", async () => {
     const before = await text(page, "#ledger");
-    assert.match(before, /采样[\s\S]*已存[\s\S]*隔离[\s\S]*已报失[\s\S]*在途[\s\S]*未说明/);
+    assert.match(before, /采样[\s\S]*已存[\s\S]*隔离[\s\S]*已声明丢失[\s\S]*在途[\s\S]*去向不明/);
     await page.waitForFunction((seen) => document.querySelector("#ledger").innerText !== seen, before);
     await page.waitForFunction(() => document.querySelectorAll("#device-list li").length > 5);
     await page.waitForFunction(() => Number(document.querySelector("#chart").dataset.points) > 1, undefined, { timeout: 100_000 });

@@ -120,23 +120,23 @@ impl Finding<'_> {
                 let (zh, en) = duration(*seconds);
                 let (after_zh, after_en) = duration(*after_s);
                 (
-                    format!("{}曾静默 {zh}，阈值 {after_zh}", title.zh),
-                    format!("{} was silent for {en}, threshold {after_en}", title.en),
+                    format!("{}曾失联 {zh}，阈值 {after_zh}", title.zh),
+                    format!("{} was offline for {en}, threshold {after_en}", title.en),
                 )
             }
             Self::Silent { title, seconds, after_s } => {
                 let (zh, en) = duration(*seconds);
                 let (after_zh, after_en) = duration(*after_s);
                 (
-                    format!("{}静默 {zh}，阈值 {after_zh}", title.zh),
-                    format!("{} silent for {en}, threshold {after_en}", title.en),
+                    format!("{}失联 {zh}，阈值 {after_zh}", title.zh),
+                    format!("{} offline for {en}, threshold {after_en}", title.en),
                 )
             }
             Self::ManySilent { agent, devices, share } => {
                 let percent = number(share * 100.0, 1);
                 (
-                    format!("集中器 {agent} 下 {devices} 台设备静默，阈值 {percent} %"),
-                    format!("{devices} devices behind {agent} silent, threshold {percent} %"),
+                    format!("集中器 {agent} 下 {devices} 台设备失联，阈值 {percent} %"),
+                    format!("{devices} devices behind {agent} offline, threshold {percent} %"),
                 )
             }
             Self::NewOutboxes { title, outboxes, most } => (
@@ -304,12 +304,12 @@ mod tests {
         let title = text("燃气场站泄漏探测器", "Station gas detector");
         let silent = Finding::Silent { title: &title, seconds: 7_512, after_s: 300 };
         let found = line(Some(&text("铁西区", "Tiexi District")), None, &silent, Phase::Firing);
-        assert_eq!(found.zh, "铁西区：燃气场站泄漏探测器静默 2 小时 5 分，阈值 5 分");
-        assert_eq!(found.en, "Tiexi District: Station gas detector silent for 2 h 5 min, threshold 5 min");
+        assert_eq!(found.zh, "铁西区：燃气场站泄漏探测器失联 2 小时 5 分，阈值 5 分");
+        assert_eq!(found.en, "Tiexi District: Station gas detector offline for 2 h 5 min, threshold 5 min");
         let many = Finding::ManySilent { agent: "c-gas-3", devices: 57, share: 0.8 };
         let found = line(None, None, &many, Phase::Firing);
-        assert_eq!(found.zh, "集中器 c-gas-3 下 57 台设备静默，阈值 80 %");
-        assert_eq!(found.en, "57 devices behind c-gas-3 silent, threshold 80 %");
+        assert_eq!(found.zh, "集中器 c-gas-3 下 57 台设备失联，阈值 80 %");
+        assert_eq!(found.en, "57 devices behind c-gas-3 offline, threshold 80 %");
     }
 
     #[test]

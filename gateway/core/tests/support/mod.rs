@@ -34,7 +34,7 @@ id = "flow_silent"
 version = 1
 class = "dma_flow"
 severity = "warning"
-title = { zh = "静默", en = "Silent" }
+title = { zh = "失联", en = "Silent" }
 source = "D"
 when = { silent_s = 86400 }
 "#;

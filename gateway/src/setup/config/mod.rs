@@ -42,9 +42,6 @@ const VARIABLE_PREFIX: &str = "HUNHE_";
 /// Variables of the edge agent, which may run in the same environment.
 const FOREIGN_PREFIX: &str = "HUNHE_EDGE_";
 
-/// A variable of the demonstration, which reads it before there is a configuration.
-const SEEDS_VARIABLE: &str = "HUNHE_SEEDS_DIR";
-
 /// What lies above the defaults, from the weakest to the strongest.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
@@ -61,9 +58,7 @@ impl Layers {
     #[must_use]
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        let ours = |name: &str| {
-            name.starts_with(VARIABLE_PREFIX) && !name.starts_with(FOREIGN_PREFIX) && name != SEEDS_VARIABLE
-        };
+        let ours = |name: &str| name.starts_with(VARIABLE_PREFIX) && !name.starts_with(FOREIGN_PREFIX);
         let variables = std::env::vars_os().map(|(name, value)| (text(name), value));
         let environment = variables.filter(|(name, _)| ours(name)).map(|(name, value)| (name, text(value)));
         Self { file, environment: environment.collect(), flags }
