@@ -152,3 +152,32 @@ fn every_key_is_read_by_the_program() {
     assert_eq!(unread, [""; 0], "no line of the program reads them: make them act, or take them away");
     assert!(!is_read("broker.pass"), "it tells them apart");
 }
+
+/// The README has a row for each key, with its default, and its example loads.
+#[test]
+fn the_readme_says_every_key_with_its_default() {
+    let readme = include_str!("../../../README.md");
+    for Key { name, default, required, .. } in KEYS {
+        let default = match (required, *default) {
+            (true, _) => "required".to_owned(),
+            (false, "") => "–".to_owned(),
+            (false, default) => format!("`{default}`"),
+        };
+        let row = format!("| `{name}` | {default} |");
+        assert!(readme.contains(&row), "no row {row:?} in edge/README.md");
+    }
+    for (name, _) in DEVICE_KEYS {
+        assert!(readme.contains(&format!("| `{name}` |")), "no row of {name} in edge/README.md");
+    }
+    let example = readme.split("```toml\n").nth(1).and_then(|text| text.split("```").next()).unwrap();
+    let table: toml::Table = example.parse().unwrap();
+    for (key, value) in &table {
+        let is_known = |known: &str| KEYS.iter().any(|key| key.name == known);
+        match value {
+            toml::Value::Table(section) => {
+                section.keys().for_each(|name| assert!(is_known(&format!("{key}.{name}")), "{key}.{name}"));
+            }
+            _ => assert!(key == "devices" || is_known(key), "{key}"),
+        }
+    }
+}
