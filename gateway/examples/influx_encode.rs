@@ -116,7 +116,7 @@ fn records(shape: &ReportShape, registry: &Registry) -> Result<Vec<(u8, Vec<u8>)
     let mut written = decided::Encoder::default();
     for device in 0..DEVICES {
         let message = Message {
-            cause: u64::from(device) + 1,
+            source_lsn: u64::from(device) + 1,
             arrival_ms: 0,
             topic: b"",
             payload: b"",

@@ -1,7 +1,7 @@
 //! What a lane decided, as records of the decided log: written once by the lane's thread, read by every sink.
 //!
 //! ```text
-//! every record   cause u64 (the journal record it comes from) · device: length u8, id
+//! every record   source u64 (the journal record it comes from) · device: length u8, id
 //! 1 samples      boot u32 · redriven u8, if 1: record u64 · sets up to the end, each:
 //!                rows varint · announced varint · flags u8 · channels: count varint, numbers varint…
 //!                seqs: first signed, from one past the last before · unless flag 1: numbers of what was skipped till then
@@ -23,7 +23,7 @@
 //! What a device can make grow is bounded by what it sends: a record of samples takes no more than twice their report and
 //! [`HEAD_BYTES_MAX`], since its columns are the wire's. A report may close thousands of windows, so these are columns as well.
 //!
-//! Invariants: all records of one cause are adjacent, and causes never decrease; a record's rows, values and windows are
+//! Invariants: all records of one source record are adjacent, and source records never decrease; a record's rows, values and windows are
 //! bounded before anything is allocated for them. Deliberately absent: a checksum (the log's framing has one).
 
 mod channel;
@@ -47,7 +47,7 @@ use hunhe_log::{AppendError, Writer};
 use hunhe_proto::id::Id;
 use numbers::{Fields, put_text, put_varint};
 
-/// What a record of samples may take beyond twice the bytes of their report: cause, id, outbox, counts.
+/// What a record of samples may take beyond twice the bytes of their report: source record, id, outbox, counts.
 pub const HEAD_BYTES_MAX: usize = 96;
 /// What a message can lead to at most: 4096 samples of 32 channels, 4096 windows of a minute of them, and its own bytes.
 pub const DECISION_BYTES_MAX: u64 = 8 << 20;
@@ -75,8 +75,8 @@ pub enum Decided<'a> {
     /// A quarantine record was judged again, and there is nothing left in it: all of it was known.
     Judged {
         /// The journal record that asked for it.
-        cause: u64,
-        /// The quarantine record: a refused message, by its cause.
+        source_lsn: u64,
+        /// The quarantine record: a refused message, by its source record.
         record: u64,
     },
 }
@@ -84,12 +84,12 @@ pub enum Decided<'a> {
 impl Decided<'_> {
     /// The journal record it comes from.
     #[must_use]
-    pub fn cause(&self) -> u64 {
+    pub fn source_lsn(&self) -> u64 {
         match self {
-            Self::Samples(samples) => samples.cause,
-            Self::Windows(windows) => windows.cause,
-            Self::Refused(refused) => refused.cause,
-            Self::Judged { cause, .. } => *cause,
+            Self::Samples(samples) => samples.source_lsn,
+            Self::Windows(windows) => windows.source_lsn,
+            Self::Refused(refused) => refused.source_lsn,
+            Self::Judged { source_lsn, .. } => *source_lsn,
         }
     }
 }
@@ -98,7 +98,7 @@ impl Decided<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct Refused<'a> {
     /// The journal record that brought it: also the quarantine record's id.
-    pub cause: u64,
+    pub source_lsn: u64,
     /// The gateway's clock at arrival, milliseconds since 1970.
     pub arrival_ms: i64,
     /// Whose, where it is known.
@@ -168,9 +168,10 @@ impl<'a> Refused<'a> {
     /// As a record of the quarantine; [`read_refused_record`] reads it.
     #[must_use]
     pub fn to_record(&self) -> Vec<u8> {
-        let Self { cause, arrival_ms, device, boot, redrive_of, announced, reason, topic, payload, .. } =
-            *self;
-        RefusedParts { cause, device, arrival_ms, boot, redrive_of, announced, reason, topic, payload }
+        let Self {
+            source_lsn, arrival_ms, device, boot, redrive_of, announced, reason, topic, payload, ..
+        } = *self;
+        RefusedParts { source_lsn, device, arrival_ms, boot, redrive_of, announced, reason, topic, payload }
             .to_record(self.ranges())
     }
 }
@@ -179,7 +180,7 @@ impl<'a> Refused<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct RefusedParts<'a> {
     /// See [`Refused`].
-    pub cause: u64,
+    pub source_lsn: u64,
     /// See [`Refused`].
     pub device: Option<Id>,
     /// See [`Refused`].
@@ -208,7 +209,7 @@ impl RefusedParts<'_> {
     }
 
     fn put<'r>(&self, out: &mut Vec<u8>, ranges: impl ExactSizeIterator<Item = (u64, u64, &'r str)>) {
-        put_head(out, self.cause, self.device.as_ref().map_or("", Id::as_str));
+        put_head(out, self.source_lsn, self.device.as_ref().map_or("", Id::as_str));
         out.extend_from_slice(&self.arrival_ms.to_le_bytes());
         out.extend_from_slice(&self.boot.to_le_bytes());
         put_redrive(out, self.redrive_of);
@@ -232,7 +233,7 @@ pub fn read_refused_record(record: &[u8]) -> Result<Refused<'_>, Unreadable> {
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     /// Its journal record.
-    pub cause: u64,
+    pub source_lsn: u64,
     /// The gateway's clock at arrival, milliseconds since 1970.
     pub arrival_ms: i64,
     /// As delivered.
@@ -262,20 +263,20 @@ impl Encoder {
         samples.put(bytes, registry, &message, &decisions.accepted, |bytes| {
             records.push((SAMPLES, bytes.len()))
         });
-        windows.put(bytes, registry, message.cause, &decisions.shown, |bytes| {
+        windows.put(bytes, registry, message.source_lsn, &decisions.shown, |bytes| {
             records.push((WINDOWS, bytes.len()));
         });
         if let Some(refusal) = &decisions.refusal {
             put_refused(bytes, registry, &message, refusal, decisions);
             records.push((REFUSED, bytes.len()));
         } else if let Some(record) = message.redrive_of.filter(|_| decisions.accepted.sets.is_empty()) {
-            put_head(bytes, message.cause, "");
+            put_head(bytes, message.source_lsn, "");
             bytes.extend_from_slice(&record.to_le_bytes());
             records.push((JUDGED, bytes.len()));
         }
     }
 
-    /// Appends all of them, or none: no reader ever sees a part of a cause.
+    /// Appends all of them, or none: no reader ever sees a part of a source record.
     ///
     /// # Errors
     /// The log's.
@@ -290,8 +291,8 @@ impl Encoder {
     }
 }
 
-fn put_head(out: &mut Vec<u8>, cause: u64, id: &str) {
-    out.extend_from_slice(&cause.to_le_bytes());
+fn put_head(out: &mut Vec<u8>, source_lsn: u64, id: &str) {
+    out.extend_from_slice(&source_lsn.to_le_bytes());
     put_text(out, id);
 }
 
@@ -355,7 +356,7 @@ fn put_refused(
     decisions: &Decisions,
 ) {
     let parts = RefusedParts {
-        cause: message.cause,
+        source_lsn: message.source_lsn,
         device: refusal.device.map(|device| registry.device(device).id),
         arrival_ms: message.arrival_ms,
         boot: refusal.boot,
@@ -392,7 +393,7 @@ pub fn read<'a>(kind: u8, payload: &'a [u8], buffers: &'a mut Buffers) -> Result
 }
 
 fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
-    let cause = fields.u64()?;
+    let source_lsn = fields.u64()?;
     let id = fields.text()?;
     let device = if id.is_empty() { None } else { Some(Id::new(id).ok()?) };
     let arrival_ms = fields.i64()?;
@@ -416,7 +417,7 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
     let topic = fields.bytes()?;
     let payload = fields.bytes()?;
     Some(Refused {
-        cause,
+        source_lsn,
         arrival_ms,
         device,
         boot,
@@ -431,7 +432,7 @@ fn read_refused(mut fields: Fields<'_>) -> Option<Refused<'_>> {
 }
 
 fn read_judged(mut fields: Fields<'_>) -> Option<Decided<'_>> {
-    let cause = fields.u64()?;
+    let source_lsn = fields.u64()?;
     fields.text()?;
-    Some(Decided::Judged { cause, record: fields.u64()? })
+    Some(Decided::Judged { source_lsn, record: fields.u64()? })
 }

@@ -84,18 +84,18 @@ fn report(error: &anyhow::Error) -> ExitCode {
     }
     // Standard error is the last resort: where even that is gone, the exit code remains.
     let _ = writeln!(io::stderr(), "hunhe-gateway: {error:#}");
-    let misconfigured = error.chain().any(|cause: &(dyn Error + 'static)| {
-        cause.is::<Faults>()
-            || matches!(cause.downcast_ref(), Some(RegistryError::Faults(_)))
-            || cause.downcast_ref().is_some_and(SaveError::is_usage)
-            || cause.downcast_ref().is_some_and(cli::is_restore_usage)
+    let misconfigured = error.chain().any(|source_lsn: &(dyn Error + 'static)| {
+        source_lsn.is::<Faults>()
+            || matches!(source_lsn.downcast_ref(), Some(RegistryError::Faults(_)))
+            || source_lsn.downcast_ref().is_some_and(SaveError::is_usage)
+            || source_lsn.downcast_ref().is_some_and(cli::is_restore_usage)
     });
     if misconfigured { ExitCode::from(BAD_CONFIGURATION) } else { ExitCode::FAILURE }
 }
 
 /// A reader such as `head` had enough: no failure.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error.chain().any(|source_lsn| {
+        source_lsn.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
 }

@@ -74,7 +74,7 @@ impl Gateway {
         let store = Arc::new(ground.open_store()?);
         let sinks = ground.start_sinks(&disk, &store)?;
         let mut core = ground.restore_lane(disk.snapshot);
-        let alerts = AlertParts { log: disk.alerts, from: disk.from, cause_max: disk.cause_max };
+        let alerts = AlertParts { log: disk.alerts, from: disk.from, source_lsn_max: disk.source_lsn_max };
         let alerting = ground.start_alerts(alerts, &core, disk.raised)?;
         let publisher = Publisher::new(&mut core, &ground.registry, Instant::now());
         let view = View::new(Arc::clone(&ground.registry), directory.await?, publisher.published());

@@ -46,7 +46,7 @@ struct Desk {
     encoder: Encoder,
     log: Writer,
     reader: Reader,
-    cause: u64,
+    source_lsn: u64,
     _dir: tempfile::TempDir,
 }
 
@@ -81,14 +81,14 @@ impl Desk {
             Arc::clone(&registry),
             Policy { accept_past_ms: 40 * 365 * 86_400_000, ..Policy::default() },
         );
-        Self { registry, lane, encoder: Encoder::default(), log, reader, cause: 0, _dir: dir }
+        Self { registry, lane, encoder: Encoder::default(), log, reader, source_lsn: 0, _dir: dir }
     }
 
     fn write(&mut self, payload: &[u8], decisions: &Decisions) -> Bytes {
-        self.cause += 1;
+        self.source_lsn += 1;
         let topic = topic::up(id(DEVICE));
         let message = Message {
-            cause: self.cause,
+            source_lsn: self.source_lsn,
             arrival_ms: NOW_MS,
             topic: topic.as_bytes(),
             payload,
@@ -113,7 +113,7 @@ impl Desk {
     }
 
     fn take(&mut self, payload: &[u8]) -> Bytes {
-        let arrival = Arrival { lsn: self.cause + 1, at_ms: NOW_MS, live: true, alarm: false };
+        let arrival = Arrival { lsn: self.source_lsn + 1, at_ms: NOW_MS, live: true, alarm: false };
         let topic = topic::up(id(DEVICE));
         let mut decisions = Decisions::default();
         self.lane.handle(Event::Message { arrival, topic: topic.as_bytes(), payload }, &mut decisions);
@@ -343,7 +343,7 @@ proptest! {
     fn accepted_samples_come_back_as_they_were_decided(sets in sets()) {
         let mut desk = Desk::new(class("gas_meter"));
         let decisions = decisions_of(&sets);
-        let message = Message { cause: 1, arrival_ms: 0, topic: b"", payload: b"", redrive_of: Some(5) };
+        let message = Message { source_lsn: 1, arrival_ms: 0, topic: b"", payload: b"", redrive_of: Some(5) };
         desk.encoder.encode(&desk.registry, message, &decisions);
         desk.encoder.append(&mut desk.log).unwrap();
         desk.log.flush().unwrap();
@@ -353,7 +353,7 @@ proptest! {
                 panic!("samples alone were decided")
             };
             for samples in sets.iter() {
-                prop_assert_eq!((samples.cause, samples.boot, samples.redrive_of), (1, 7, Some(5)));
+                prop_assert_eq!((samples.source_lsn, samples.boot, samples.redrive_of), (1, 7, Some(5)));
                 prop_assert!(samples.seqs().is_sorted_by(|seq, next| seq < next));
                 announced += u64::from(samples.announced);
                 for (column, channel) in samples.channels().iter().enumerate() {
@@ -390,7 +390,7 @@ proptest! {
             expected.push(shown_of(length_ms, start_ms, revision, stats.iter().copied()));
             decisions.shown.stats.extend(stats);
         }
-        let message = Message { cause: 1, arrival_ms: 0, topic: b"", payload: b"", redrive_of: None };
+        let message = Message { source_lsn: 1, arrival_ms: 0, topic: b"", payload: b"", redrive_of: None };
         desk.encoder.encode(&desk.registry, message, &decisions);
         desk.encoder.append(&mut desk.log).unwrap();
         desk.log.flush().unwrap();

@@ -24,7 +24,7 @@ use hunhe_store::{Hold, NewRecord, RecordId, Store};
 
 const T0: i64 = 1_767_225_600_000;
 
-/// What the ledger has heard in all, and up to which cause.
+/// What the ledger has heard in all, and up to which source record.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Heard {
     handled: u64,
@@ -46,9 +46,9 @@ impl Heard {
 
     fn listen(&mut self, said: &Receiver<Said>) {
         while let Ok(said) = said.try_recv() {
-            if let Said::Confirmed { cause, rows, .. } = said {
+            if let Said::Confirmed { source_lsn, rows, .. } = said {
                 rows.iter().for_each(|row| self.add(row.confirmed));
-                self.through = cause;
+                self.through = source_lsn;
             } else if let Said::Discarded(discards) = said {
                 // As the lane counts them: each number once.
                 for discard in discards {
@@ -72,7 +72,7 @@ fn options(before: Heard) -> Options {
         of_record: true,
         confirmed: before.through,
         confirmed_of_record: before.through,
-        cause_max: u64::MAX,
+        source_lsn_max: u64::MAX,
         replay_to: 0,
         discarded: before.discarded,
         checkpoint_every: Duration::from_secs(3600),
@@ -101,7 +101,7 @@ fn run_on(store: Arc<Store>, registry: Arc<Registry>, options: Options, log: &Lo
     heard
 }
 
-/// Three causes: ten samples; one that loses to the first of them and one that displaces the second; one more.
+/// Three source records: ten samples; one that loses to the first of them and one that displaces the second; one more.
 fn story(dir: &Path) -> Log {
     let mut log = Log::new(dir, &registry(2));
     let row = |n: i64, quality, value| Row { time_ms: T0 + n * 3_600_000, quality, values: [value, 1, 1] };
@@ -133,7 +133,7 @@ fn conflicts_are_counted_once_wherever_store_and_ledger_stand_after_a_crash() {
 
     let half = Heard { through: 1, ..Heard::default() };
     let rest = Heard { handled: 4, stored: 2, quarantined: 2, through: 4, ..Heard::default() };
-    assert_eq!(run(options(half), &log, &store), rest, "the ledger had the first cause");
+    assert_eq!(run(options(half), &log, &store), rest, "the ledger had the first source record");
 }
 
 #[test]
@@ -141,15 +141,15 @@ fn what_is_decided_anew_is_written_again_whatever_the_store_s_cursor_says() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");
     let mut before = Log::new(&dir.path().join("before"), &registry(2));
-    before.cause = 4;
+    before.source_lsn = 4;
     before.append_rows(0, 7, 0, &[Row { time_ms: T0, quality: 1, values: [1, 1, 1] }]);
     run(options(Heard::default()), &before, &store);
     // The journal's record 5 was of a device that nobody knew; now it is known, and record 4 is where the checkpoint is.
     let mut after = Log::new(&dir.path().join("after"), &registry(2));
-    after.cause = 4;
+    after.source_lsn = 4;
     after.append_rows(1, 7, 0, &[Row { time_ms: T0, quality: 1, values: [2, 1, 1] }]);
     let counted = Heard { through: 4, ..Heard::default() };
-    let heard = run(Options { cause_max: 4, ..options(counted) }, &after, &store);
+    let heard = run(Options { source_lsn_max: 4, ..options(counted) }, &after, &store);
     assert_eq!((heard.stored, heard.through), (1, 5));
     assert!(open(&store).find_device("p-1").is_some(), "it was never written");
 }
@@ -180,7 +180,7 @@ fn another_sink_of_record_goes_on_where_the_one_before_had_confirmed() {
         (0, 3),
         "not of record: nothing is confirmed, its own mark moves"
     );
-    // The database that was of record had confirmed the first cause.
+    // The database that was of record had confirmed the first source record.
     let switched = Options { confirmed: 3, confirmed_of_record: 1, ..options(Heard::default()) };
     let heard = run(switched, &log, &store);
     assert_eq!((heard.handled, heard.stored, heard.quarantined), (3, 1, 2));
@@ -238,9 +238,9 @@ fn a_record_too_old_for_quarantine_goes_and_its_sample_is_lost() {
     assert_eq!(open(&store).held_records(None).total.records, 0);
 }
 
-fn refused(cause: u64) -> NewRecord<'static> {
+fn refused(source_lsn: u64) -> NewRecord<'static> {
     NewRecord {
-        id: RecordId::Message { cause },
+        id: RecordId::Message { source_lsn },
         arrival_ms: 0,
         device: None,
         boot: 0,
@@ -264,7 +264,7 @@ fn no_record_is_judged_again_until_all_that_was_journaled_before_the_start_is_in
     let tail = log.writer.subscribe();
     let sink =
         embedded::start(options, Arc::clone(&store), registry(2), tail, Arc::new(lane.clone())).unwrap();
-    let hold = |cause| store.hold_record(RecordId::Message { cause }).unwrap();
+    let hold = |source_lsn| store.hold_record(RecordId::Message { source_lsn }).unwrap();
     // The lane is on its way to the order, which is the journal's last record.
     for handled in 0..3 {
         log.append_rows(0, 7, handled, &[row_at(handled)]);
@@ -298,8 +298,8 @@ fn more_old_records_than_the_store_holds_unwritten_go_in_pieces_and_hold_up_no_s
         ..hunhe_store::Options::new(dir.path().join("store"))
     };
     let store = Arc::new(Store::open(small).unwrap());
-    for cause in 0..RECORDS {
-        store.put_record(&refused(cause)).unwrap();
+    for source_lsn in 0..RECORDS {
+        store.put_record(&refused(source_lsn)).unwrap();
     }
     store.checkpoint(&[0; 16]).unwrap();
     let options = Options {

@@ -1,4 +1,4 @@
-//! What outlives a process: journal records, decided records and checkpoints come back as they were written, a cause is
+//! What outlives a process: journal records, decided records and checkpoints come back as they were written, a source record is
 //! seen whole or not at all, and one damaged checkpoint costs nothing but time.
 
 #![allow(
@@ -40,16 +40,16 @@ fn report(seq: u64, good: bool) -> Vec<u8> {
     hunhe_fixtures::report(header, hours, 1, &values)
 }
 
-fn decide(lane: &mut Lane, cause: u64, payload: &[u8]) -> Decisions {
-    let arrival = Arrival { lsn: cause, at_ms: NOW_MS, live: true, alarm: false };
+fn decide(lane: &mut Lane, source_lsn: u64, payload: &[u8]) -> Decisions {
+    let arrival = Arrival { lsn: source_lsn, at_ms: NOW_MS, live: true, alarm: false };
     let mut decisions = Decisions::default();
     let topic = topic::up(id("g-1"));
     lane.handle(Event::Message { arrival, topic: topic.as_bytes(), payload }, &mut decisions);
     decisions
 }
 
-fn message(cause: u64, payload: &[u8]) -> Message<'_> {
-    Message { cause, arrival_ms: NOW_MS, topic: b"some/topic", payload, redrive_of: None }
+fn message(source_lsn: u64, payload: &[u8]) -> Message<'_> {
+    Message { source_lsn, arrival_ms: NOW_MS, topic: b"some/topic", payload, redrive_of: None }
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
     let registry = registry();
     let mut lane = Lane::new(Arc::clone(&registry), Policy::default());
     let dir = tempfile::tempdir().unwrap();
-    // A segment holds a few causes of several records each, so that some would straddle two.
+    // A segment holds a few source records of several records each, so that some would straddle two.
     let options = Options {
         disk: hunhe_disk::real(),
         dir: dir.path().into(),
@@ -123,23 +123,23 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
     let mut reader = Reader::open(log.subscribe(), Lsn::FIRST).unwrap();
     let (mut encoder, mut buffers) = (Encoder::default(), Buffers::default());
     let mut full = false;
-    for cause in 1..300 {
-        let payload = report(3 * (cause - 1), false);
-        let decisions = decide(&mut lane, cause, &payload);
+    for source_lsn in 1..300 {
+        let payload = report(3 * (source_lsn - 1), false);
+        let decisions = decide(&mut lane, source_lsn, &payload);
         assert_eq!((decisions.accepted.sets.len(), decisions.refused.len()), (2, 1));
-        encoder.encode(&registry, message(cause, &payload), &decisions);
+        encoder.encode(&registry, message(source_lsn, &payload), &decisions);
         match encoder.append(&mut log) {
             Ok(()) => {}
             Err(AppendError::Full { .. }) => full = true,
             Err(error) => panic!("{error}"),
         }
-        // Not flushed yet: whatever a roll has made visible must be whole causes.
+        // Not flushed yet: whatever a roll has made visible must be whole source records.
         let (mut records, mut current) = (0, 0);
         while let Next::Record(found) = reader.next().unwrap() {
             let decided = decided::read(found.kind, found.payload, &mut buffers).unwrap();
-            if decided.cause() != current {
-                assert!(current == 0 || records >= 2, "cause {current} has {records} records");
-                (records, current) = (0, decided.cause());
+            if decided.source_lsn() != current {
+                assert!(current == 0 || records >= 2, "source record {current} has {records} records");
+                (records, current) = (0, decided.source_lsn());
             }
             records += 1;
             match decided {
@@ -152,7 +152,7 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
                         (samples.announced, samples.channels()),
                         (2, &[StoredChannel::new(1, 3).bits()][..])
                     );
-                    let first = 3 * (samples.cause - 1);
+                    let first = 3 * (samples.source_lsn - 1);
                     assert_eq!(
                         (samples.seqs(), samples.column(0)),
                         (&[first, first + 2][..], &[1_000, 1_020][..])
@@ -165,7 +165,7 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
                 Decided::Windows(windows) => assert!(windows.iter().all(|window| window.stats().len() == 1)),
                 Decided::Refused(refused) => {
                     assert_eq!((refused.samples(), refused.reason), (1, "out_of_range"));
-                    assert_eq!(refused.payload, report(3 * (refused.cause - 1), false));
+                    assert_eq!(refused.payload, report(3 * (refused.source_lsn - 1), false));
                     let record = refused.to_record();
                     let again = decided::read_refused_record(&record).unwrap();
                     assert_eq!(again.ranges().collect::<Vec<_>>(), refused.ranges().collect::<Vec<_>>());
@@ -175,11 +175,11 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
                 Decided::Judged { .. } => panic!("nothing was judged again"),
             }
         }
-        assert!(current == 0 || records >= 2, "cause {current} has {records} records");
+        assert!(current == 0 || records >= 2, "source record {current} has {records} records");
         if full {
             break;
         }
-        if cause % 5 == 0 {
+        if source_lsn % 5 == 0 {
             log.flush().unwrap();
         }
     }

@@ -6,12 +6,7 @@
 use crate::{device::alert::Change, registry::DeviceIx};
 use alloc::vec::Vec;
 use core::ops::Range;
-use hunhe_proto::{
-    decode::DecodeError,
-    id::DeviceId,
-    reading::{DropCause, Quality},
-    topic::TopicError,
-};
+use hunhe_proto::{decode::DecodeError, id::DeviceId, reading::Quality, topic::TopicError};
 
 pub use hunhe_proto::reading::ABSENT;
 
@@ -326,16 +321,6 @@ pub struct Confirmed {
     /// Confirmed as stored before, and now in quarantine: they lost their time to a better sample.
     pub displaced: u64,
 }
-
-/// Every cause a drop can have, for counters.
-pub const DROP_CAUSES: [DropCause; 6] = [
-    DropCause::Unspecified,
-    DropCause::Full,
-    DropCause::Expired,
-    DropCause::Refused,
-    DropCause::Damaged,
-    DropCause::Operator,
-];
 
 /// The worse of two qualities: what a sample with two such channels deserves.
 #[must_use]

@@ -6,7 +6,7 @@
 //! oldest record, and says so.
 //!
 //! ```text
-//! slot n at byte n × 512:  "HUNHECU" · format u8 · generation u64 · cause u64 · hint u64 · CRC-32C u32 of all before
+//! slot n at byte n × 512:  "HUNHECU" · format u8 · generation u64 · source u64 · decided u64 · CRC-32C u32 of all before
 //! ```
 //! Little endian. The format's byte is `R` in format 1, and its number in every later one; the place of the checksum and what
 //! it covers stay, so that a newer format is refused by its number, not taken for damage. Deliberately absent: a history, and any knowledge of the destination: one file is one sink's.
@@ -33,9 +33,9 @@ const SLOT_STRIDE: u64 = 512;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Cursor {
     /// The journal record up to which all decisions are at the destination; 0: none yet.
-    pub cause: u64,
-    /// Where in the decided log that was. A hint only: that log is rebuilt after a crash, the journal is not.
-    pub hint: Lsn,
+    pub source_lsn: u64,
+    /// Where in the decided log that was. A stale position at worst only: that log is rebuilt after a crash, the journal is not.
+    pub decided_lsn: Lsn,
 }
 
 /// What a cursor's file held.
@@ -108,8 +108,8 @@ impl CursorFile {
     /// As [`open`](Self::open).
     pub fn open_through(disk: &dyn Disk, path: &Path, through: u64) -> Result<(Self, Held), CursorError> {
         match Self::open(disk, path)? {
-            (mut file, Held::Cursor(cursor)) if cursor.cause > through => {
-                let cursor = Cursor { cause: through, hint: Lsn::NONE };
+            (mut file, Held::Cursor(cursor)) if cursor.source_lsn > through => {
+                let cursor = Cursor { source_lsn: through, decided_lsn: Lsn::NONE };
                 file.save_for_good(cursor)?;
                 Ok((file, Held::Cursor(cursor)))
             }
@@ -127,8 +127,8 @@ impl CursorFile {
         slot[..7].copy_from_slice(&MAGIC);
         slot[7] = FORMAT_1;
         slot[8..16].copy_from_slice(&generation.to_le_bytes());
-        slot[16..24].copy_from_slice(&cursor.cause.to_le_bytes());
-        slot[24..32].copy_from_slice(&cursor.hint.0.to_le_bytes());
+        slot[16..24].copy_from_slice(&cursor.source_lsn.to_le_bytes());
+        slot[24..32].copy_from_slice(&cursor.decided_lsn.0.to_le_bytes());
         let checksum = crc32c::crc32c(&slot[..32]);
         slot[32..].copy_from_slice(&checksum.to_le_bytes());
         let written = self.file.write_all_at(&slot, generation % 2 * SLOT_STRIDE);
@@ -182,14 +182,17 @@ fn read_slot(file: &dyn File, index: u64, path: &Path) -> Result<Option<(u64, Cu
 fn parse(slot: &[u8; SLOT_BYTES]) -> Result<Option<(u64, Cursor)>, u8> {
     let (fields, checksum) = slot.split_at(32);
     let (words, _) = fields.as_chunks::<8>();
-    let [magic, generation, cause, hint] = words else { return Ok(None) };
+    let [magic, generation, source_lsn, decided_lsn] = words else { return Ok(None) };
     if magic[..7] != MAGIC || checksum != crc32c::crc32c(fields).to_le_bytes() {
         return Ok(None);
     }
     if magic[7] != FORMAT_1 {
         return Err(magic[7]);
     }
-    let cursor = Cursor { cause: u64::from_le_bytes(*cause), hint: Lsn(u64::from_le_bytes(*hint)) };
+    let cursor = Cursor {
+        source_lsn: u64::from_le_bytes(*source_lsn),
+        decided_lsn: Lsn(u64::from_le_bytes(*decided_lsn)),
+    };
     Ok(Some((u64::from_le_bytes(*generation), cursor)))
 }
 
@@ -197,8 +200,8 @@ fn parse(slot: &[u8; SLOT_BYTES]) -> Result<Option<(u64, Cursor)>, u8> {
 mod tests {
     use super::*;
 
-    fn at(cause: u64) -> Cursor {
-        Cursor { cause, hint: Lsn(cause * 3) }
+    fn at(source_lsn: u64) -> Cursor {
+        Cursor { source_lsn, decided_lsn: Lsn(source_lsn * 3) }
     }
 
     fn held(path: &Path) -> Held {
@@ -211,9 +214,9 @@ mod tests {
         let path = dir.path().join("influx.cursor");
         let (mut file, first) = CursorFile::open(&*hunhe_disk::real(), &path).unwrap();
         assert_eq!(first, Held::Nothing);
-        for cause in 1..=5 {
-            file.save(at(cause)).unwrap();
-            assert_eq!(held(&path), Held::Cursor(at(cause)));
+        for source_lsn in 1..=5 {
+            file.save(at(source_lsn)).unwrap();
+            assert_eq!(held(&path), Held::Cursor(at(source_lsn)));
         }
         // A new process goes on where the last one stopped, in the older slot.
         let (mut file, _) = CursorFile::open(&*hunhe_disk::real(), &path).unwrap();
@@ -264,17 +267,17 @@ mod tests {
         let held = || CursorFile::open(&disk, path).unwrap();
         CursorFile::open_through(&disk, path, 5).unwrap();
         assert_eq!(held().1, Held::Nothing, "a new sink is new");
-        for cause in [3, 5] {
-            held().0.save(Cursor { cause, hint: Lsn(9) }).unwrap();
+        for source_lsn in [3, 5] {
+            held().0.save(Cursor { source_lsn, decided_lsn: Lsn(9) }).unwrap();
             CursorFile::open_through(&disk, path, 5).unwrap();
-            assert_eq!(held().1, Held::Cursor(Cursor { cause, hint: Lsn(9) }));
+            assert_eq!(held().1, Held::Cursor(Cursor { source_lsn, decided_lsn: Lsn(9) }));
         }
-        held().0.save(Cursor { cause: 7, hint: Lsn(9) }).unwrap();
+        held().0.save(Cursor { source_lsn: 7, decided_lsn: Lsn(9) }).unwrap();
         CursorFile::open_through(&disk, path, 5).unwrap();
         disk.handle().sync_dir(Path::new("/")).unwrap();
-        held().0.save(Cursor { cause: 7, hint: Lsn(9) }).unwrap();
+        held().0.save(Cursor { source_lsn: 7, decided_lsn: Lsn(9) }).unwrap();
         CursorFile::open_through(&disk, path, 5).unwrap();
         disk.power_loss(1);
-        assert_eq!(held().1, Held::Cursor(Cursor { cause: 5, hint: Lsn::NONE }), "for good");
+        assert_eq!(held().1, Held::Cursor(Cursor { source_lsn: 5, decided_lsn: Lsn::NONE }), "for good");
     }
 }

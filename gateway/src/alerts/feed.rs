@@ -1,4 +1,4 @@
-//! The alert log's reading end: one change after the other, and when a cause is complete.
+//! The alert log's reading end: one change after the other, and when a source record is complete.
 //!
 //! What cannot be read is reported and skipped: a damaged record must not hold back the alerts behind it.
 
@@ -17,8 +17,8 @@ pub struct Entry {
     /// Its record.
     pub lsn: Lsn,
     /// The journal record behind it.
-    pub cause: u64,
-    /// Is it the last change of its cause?
+    pub source_lsn: u64,
+    /// Is it the last change of its source record?
     pub last: bool,
     /// The alert after it.
     pub alert: Alert,
@@ -34,8 +34,8 @@ pub enum Step {
         /// Its record.
         lsn: Lsn,
         /// The journal record behind it.
-        cause: u64,
-        /// Is it the last change of its cause?
+        source_lsn: u64,
+        /// Is it the last change of its source record?
         last: bool,
     },
     /// Records up to this one cannot be read any more: damaged, or released at the log's limit.
@@ -134,10 +134,10 @@ impl Feed {
 
 fn parse(lsn: Lsn, payload: &[u8], is_wanted: bool) -> Option<Step> {
     let (head, alert) = Head::read(payload)?;
-    let (cause, last) = (head.cause, head.is_last());
+    let (source_lsn, last) = (head.source_lsn, head.is_last());
     if !is_wanted {
-        return Some(Step::Other { lsn, cause, last });
+        return Some(Step::Other { lsn, source_lsn, last });
     }
     let alert = format::read(lsn, alert)?;
-    Some(Step::Entry(Box::new(Entry { lsn, cause, last, alert })))
+    Some(Step::Entry(Box::new(Entry { lsn, source_lsn, last, alert })))
 }

@@ -72,13 +72,13 @@ impl AlertLog {
         Self { log, describer, figures, newest, done, stalled: Arc::default(), bytes: Vec::new() }
     }
 
-    /// Writes all changes of one cause, and lets readers see them.
+    /// Writes all changes of one source record, and lets readers see them.
     ///
     /// # Errors
     /// Where the disk refuses: final.
-    pub fn write(&mut self, cause: u64, changes: &[Change]) -> Result<(), Error> {
+    pub fn write(&mut self, source_lsn: u64, changes: &[Change]) -> Result<(), Error> {
         let describer = self.describer.clone();
-        self.write_all(cause, changes.iter().map(|change| describer.describe(change)))
+        self.write_all(source_lsn, changes.iter().map(|change| describer.describe(change)))
     }
 
     /// Writes the alert that follows from an output's change; answers the id of one that ended.
@@ -87,13 +87,13 @@ impl AlertLog {
     /// Where the disk refuses: final.
     pub fn write_output(
         &mut self,
-        cause: u64,
+        source_lsn: u64,
         at_ms: i64,
         change: OutputChange<'_>,
     ) -> Result<Option<u64>, Error> {
         let Some(alert) = self.stalled.take(change, at_ms) else { return Ok(None) };
         let ended = (alert.phase == Phase::Resolved).then_some(alert.id);
-        self.write_all(cause, std::iter::once(alert))?;
+        self.write_all(source_lsn, std::iter::once(alert))?;
         Ok(ended)
     }
 
@@ -103,7 +103,11 @@ impl AlertLog {
         &self.stalled
     }
 
-    fn write_all(&mut self, cause: u64, alerts: impl ExactSizeIterator<Item = Alert>) -> Result<(), Error> {
+    fn write_all(
+        &mut self,
+        source_lsn: u64,
+        alerts: impl ExactSizeIterator<Item = Alert>,
+    ) -> Result<(), Error> {
         let parts = u32::try_from(alerts.len()).unwrap_or(u32::MAX);
         for (part, alert) in (0..parts).zip(alerts) {
             let mut out = std::mem::take(&mut self.bytes);
@@ -117,7 +121,7 @@ impl AlertLog {
                     continue;
                 }
             }
-            self.append(Kind::of(&alert), Head { cause, part, parts })?;
+            self.append(Kind::of(&alert), Head { source_lsn, part, parts })?;
         }
         let head = self.log.flush()?;
         self.figures.bytes.store(self.log.bytes_on_disk(), Relaxed);
@@ -125,12 +129,12 @@ impl AlertLog {
         Ok(())
     }
 
-    /// Ends alerts whose rule, class or device was taken away, under a cause that has no changes of its own.
+    /// Ends alerts whose rule, class or device was taken away, under a source record that has no changes of its own.
     ///
     /// # Errors
     /// Where the disk refuses: final.
-    pub fn withdraw(&mut self, cause: u64, at_ms: i64, alerts: ById) -> Result<(), Error> {
-        self.write_all(cause, alerts.into_values().map(|alert| withdrawn(alert, at_ms)))
+    pub fn withdraw(&mut self, source_lsn: u64, at_ms: i64, alerts: ById) -> Result<(), Error> {
+        self.write_all(source_lsn, alerts.into_values().map(|alert| withdrawn(alert, at_ms)))
     }
 
     fn append(&mut self, kind: Kind, head: Head) -> Result<(), Error> {

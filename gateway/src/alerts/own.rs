@@ -137,12 +137,12 @@ mod tests {
             change("duty", 9_000, false),
             change("duty", 20_000, true),
         ];
-        for (cause, change) in (1..).zip(records) {
-            site.log.write_output(cause, 31_000, change).unwrap();
+        for (source_lsn, change) in (1..).zip(records) {
+            site.log.write_output(source_lsn, 31_000, change).unwrap();
         }
         let entries = site.entries();
         let seen: Vec<_> =
-            entries.iter().map(|entry| (entry.cause, entry.alert.phase, entry.alert.since_ms)).collect();
+            entries.iter().map(|entry| (entry.source_lsn, entry.alert.phase, entry.alert.since_ms)).collect();
         assert_eq!(
             seen,
             [(1, Phase::Firing, 1_000), (4, Phase::Resolved, 1_000), (6, Phase::Firing, 20_000)]

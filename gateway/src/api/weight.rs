@@ -110,8 +110,8 @@ impl HttpBody for Weighed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let hint = self.body.size_hint();
-        hint.exact().map_or(hint, |left| SizeHint::with_exact(left + self.rest.len() as u64))
+        let decided_lsn = self.body.size_hint();
+        decided_lsn.exact().map_or(decided_lsn, |left| SizeHint::with_exact(left + self.rest.len() as u64))
     }
 }
 

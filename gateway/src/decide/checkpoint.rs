@@ -39,7 +39,7 @@ pub struct Checkpoint<'a> {
     pub alerts: Lsn,
     /// Stands for the rules and classes by which alerts were made: by others, a replay makes other alerts.
     pub rules: u32,
-    /// By sink: the cause up to which its confirmations are counted.
+    /// By sink: the source record up to which its confirmations are counted.
     pub confirmed: BTreeMap<String, u64>,
     /// The lane.
     pub snapshot: Snapshot<'a>,

@@ -26,7 +26,7 @@ mod tests {
     fn a_discard_that_is_reported_again_counts_once() {
         let discard = |number| Discard {
             number,
-            id: RecordId::Message { cause: number },
+            id: RecordId::Message { source_lsn: number },
             device: Id::new("a").unwrap(),
             boot: 1,
             samples: 1,

@@ -20,12 +20,12 @@ const WAITING_MAX: usize = 4096;
 pub enum Said {
     /// The journal has more.
     Wake,
-    /// A sink did something; nothing before `cause` will be confirmed again by it.
+    /// A sink did something; nothing before `source_lsn` will be confirmed again by it.
     Confirmed {
         /// Which sink.
         sink: Arc<str>,
         /// Everything caused up to this journal record is done.
-        cause: u64,
+        source_lsn: u64,
         /// What it did.
         rows: Vec<Confirmation>,
     },
@@ -129,7 +129,7 @@ impl LaneHandle {
 
 impl Confirmations for LaneHandle {
     fn confirmed(&self, sink: &Arc<str>, through: u64, rows: Vec<Confirmation>) {
-        let _ = self.say(Said::Confirmed { sink: Arc::clone(sink), cause: through, rows });
+        let _ = self.say(Said::Confirmed { sink: Arc::clone(sink), source_lsn: through, rows });
     }
 
     fn discarded(&self, discards: Vec<Discard>) {

@@ -274,7 +274,7 @@ impl Work {
 
     fn decide(&mut self, lsn: Lsn, entry: &record::Journaled<'_>) -> Result<(), LaneError> {
         if let Some(change) = entry.output {
-            // What is closed for want of a reason waits for a cause without a change of its own: the next tick.
+            // What is closed for want of a reason waits for a source record without a change of its own: the next tick.
             if let Some(ended) = self.driver.alerts.write_output(lsn.0, entry.at_ms, change)? {
                 self.driver.withdrawn.remove(&ended);
             }
@@ -293,7 +293,7 @@ impl Work {
             self.driver.alerts.write(lsn.0, &self.decisions.alerts)?;
         }
         let message = Message {
-            cause: lsn.0,
+            source_lsn: lsn.0,
             arrival_ms: entry.at_ms,
             topic: entry.topic,
             payload: entry.payload,
@@ -309,7 +309,7 @@ impl Work {
         for change in self.decisions.alerts.iter().filter(|change| change.phase == Phase::Resolved) {
             withdrawn.remove(&change.id);
         }
-        // Replayed records have causes that outputs may have passed; and a cause has its changes written at once.
+        // Replayed records have source records that outputs may have passed; and a source record has its changes written at once.
         if lsn <= self.turns.replayed_to || !self.decisions.alerts.is_empty() {
             return Ok(());
         }
@@ -354,14 +354,14 @@ impl Work {
     fn heard(&mut self, said: Said) {
         match said {
             Said::Wake => {}
-            Said::Confirmed { sink, cause, rows } => {
+            Said::Confirmed { sink, source_lsn, rows } => {
                 for row in rows {
                     self.driver.lane.confirmed_of(row.device, row.boot, row.confirmed);
                 }
                 if *sink == *self.driver.of_record {
-                    self.driver.confirmed.insert(OF_RECORD.to_owned(), cause);
+                    self.driver.confirmed.insert(OF_RECORD.to_owned(), source_lsn);
                 }
-                self.driver.confirmed.insert(sink.as_ref().to_owned(), cause);
+                self.driver.confirmed.insert(sink.as_ref().to_owned(), source_lsn);
             }
             Said::Discarded(discards) => self.count_discards(&discards),
             Said::Checkpointed(outcome) => self.checkpointed(outcome),

@@ -61,7 +61,7 @@ pub struct Recovered {
     pub gone: u64,
     /// No cursor stands beyond this journal record: records behind it are decided again, perhaps otherwise, or their number is
     /// given out again.
-    pub cause_max: u64,
+    pub source_lsn_max: u64,
     /// Alerts that were raised behind the checkpoint.
     pub raised: alerts::ById,
     /// The journal.
@@ -134,8 +134,19 @@ impl Recovered {
             );
             from = journal.oldest().previous();
         }
-        let cause_max = if same_rules { journal.head().0 } else { from.0 };
-        Ok(Self { checkpoints, snapshot, confirmed, from, gone, cause_max, raised, journal, decided, alerts })
+        let source_lsn_max = if same_rules { journal.head().0 } else { from.0 };
+        Ok(Self {
+            checkpoints,
+            snapshot,
+            confirmed,
+            from,
+            gone,
+            source_lsn_max,
+            raised,
+            journal,
+            decided,
+            alerts,
+        })
     }
 }
 

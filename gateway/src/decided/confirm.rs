@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirmation {
     /// The journal record behind it.
-    pub cause: u64,
+    pub source_lsn: u64,
     /// Whose samples.
     pub device: Id,
     /// Which outbox.

@@ -69,7 +69,7 @@ impl Feed {
     /// # Errors
     /// Where the log cannot be read.
     pub fn reread(tail: Tail, cursor: Cursor) -> Result<Self, ReadError> {
-        let from = cursor.hint.next().max(tail.oldest());
+        let from = cursor.decided_lsn.next().max(tail.oldest());
         let reader = Reader::open(tail.clone(), from)?;
         Ok(Self::at(tail, reader, from, cursor, 0))
     }
@@ -81,9 +81,9 @@ impl Feed {
             reader,
             is_stale: false,
             buffers: decided::Buffers::default(),
-            known: cursor.cause,
+            known: cursor.source_lsn,
             current: 0,
-            complete: Cursor { cause: 0, hint: last },
+            complete: Cursor { source_lsn: 0, decided_lsn: last },
             last,
             missing,
         }
@@ -159,7 +159,8 @@ impl Feed {
                 Err(error)
             }
             Ok(Next::CaughtUp) => {
-                self.complete = Cursor { cause: self.current.max(self.complete.cause), hint: self.last };
+                self.complete =
+                    Cursor { source_lsn: self.current.max(self.complete.source_lsn), decided_lsn: self.last };
                 Ok(Step::CaughtUp)
             }
             Ok(Next::Lost { first, last }) => {
@@ -172,10 +173,10 @@ impl Feed {
                     self.last = lsn;
                     return Ok(Step::Lost { records: 1, how: UNKNOWN });
                 };
-                let source = decided.cause();
+                let source = decided.source_lsn();
                 if source != self.current {
-                    let complete = self.current.max(self.complete.cause);
-                    self.complete = Cursor { cause: complete, hint: self.last };
+                    let complete = self.current.max(self.complete.source_lsn);
+                    self.complete = Cursor { source_lsn: complete, decided_lsn: self.last };
                     self.current = source;
                 }
                 self.last = lsn;
@@ -187,16 +188,20 @@ impl Feed {
 
 /// Where to begin, and how many records should have been there before and are not.
 fn beginning(tail: &Tail, cursor: Cursor) -> Result<(Lsn, u64), ReadError> {
-    if cursor.hint > Lsn::NONE && position_holds(tail, cursor)? {
-        return Ok((cursor.hint, 0));
+    if cursor.decided_lsn > Lsn::NONE && position_holds(tail, cursor)? {
+        return Ok((cursor.decided_lsn, 0));
     }
     let oldest = tail.oldest();
-    let missing = if cursor.hint == Lsn::NONE { 0 } else { oldest.0.saturating_sub(cursor.hint.next().0) };
+    let missing = if cursor.decided_lsn == Lsn::NONE {
+        0
+    } else {
+        oldest.0.saturating_sub(cursor.decided_lsn.next().0)
+    };
     Ok((oldest, missing))
 }
 
 fn position_holds(tail: &Tail, cursor: Cursor) -> Result<bool, ReadError> {
-    let mut reader = match Reader::open(tail.clone(), cursor.hint) {
+    let mut reader = match Reader::open(tail.clone(), cursor.decided_lsn) {
         Ok(reader) => reader,
         Err(ReadError::Released { .. } | ReadError::Ahead { .. }) => return Ok(false),
         Err(error) => return Err(error),
@@ -204,5 +209,5 @@ fn position_holds(tail: &Tail, cursor: Cursor) -> Result<bool, ReadError> {
     let Next::Record(record) = reader.next()? else { return Ok(false) };
     let mut buffers = decided::Buffers::default();
     let decided = decided::read(record.kind, record.payload, &mut buffers);
-    Ok(decided.is_ok_and(|decided| decided.cause() <= cursor.cause))
+    Ok(decided.is_ok_and(|decided| decided.source_lsn() <= cursor.source_lsn))
 }

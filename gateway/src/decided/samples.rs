@@ -26,7 +26,7 @@ const ALIKE: u8 = 4;
 #[derive(Debug, Clone, Copy)]
 pub struct SampleSets<'a> {
     /// The journal record they come from.
-    pub cause: u64,
+    pub source_lsn: u64,
     /// Whose.
     pub device: Id,
     /// Which outbox.
@@ -39,9 +39,9 @@ pub struct SampleSets<'a> {
 impl<'a> SampleSets<'a> {
     /// Its sets, in the order in which they were decided.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Samples<'a>> + use<'a> {
-        let Self { cause, device, boot, redrive_of, rows } = *self;
+        let Self { source_lsn, device, boot, redrive_of, rows } = *self;
         rows.sets.iter().map(move |set| Samples {
-            cause,
+            source_lsn,
             device,
             boot,
             redrive_of,
@@ -60,7 +60,7 @@ impl<'a> SampleSets<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Samples<'a> {
     /// The journal record they come from.
-    pub cause: u64,
+    pub source_lsn: u64,
     /// Whose.
     pub device: Id,
     /// Which outbox.
@@ -247,7 +247,7 @@ struct Before {
 
 pub(super) fn read<'a>(mut fields: Fields<'_>, rows: &'a mut Rows) -> Option<SampleSets<'a>> {
     rows.clear();
-    let cause = fields.u64()?;
+    let source_lsn = fields.u64()?;
     let device = Id::new(fields.text()?).ok()?;
     let boot = fields.u32()?;
     let redrive_of = fields.redrive()?;
@@ -255,7 +255,7 @@ pub(super) fn read<'a>(mut fields: Fields<'_>, rows: &'a mut Rows) -> Option<Sam
     while !fields.0.is_empty() {
         rows.read_set(&mut fields, &mut before)?;
     }
-    Some(SampleSets { cause, device, boot, redrive_of, rows })
+    Some(SampleSets { source_lsn, device, boot, redrive_of, rows })
 }
 
 /// Part of a set.
@@ -298,7 +298,7 @@ impl Scratch {
             let (fit, others) = rest.split_at(record_of(rest, accepted));
             rest = others;
             let set = &accepted.sets[first.set];
-            out.extend_from_slice(&message.cause.to_le_bytes());
+            out.extend_from_slice(&message.source_lsn.to_le_bytes());
             put_text(out, registry.device(set.device).id.as_str());
             out.extend_from_slice(&set.boot.to_le_bytes());
             put_redrive(out, message.redrive_of);

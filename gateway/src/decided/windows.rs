@@ -25,7 +25,7 @@ const STATS_MAX: usize = 16_384;
 #[derive(Debug, Clone, Copy)]
 pub struct Windows<'a> {
     /// The journal record that closed or corrected them.
-    pub cause: u64,
+    pub source_lsn: u64,
     /// Whose.
     pub device: Id,
     table: &'a Table,
@@ -34,9 +34,9 @@ pub struct Windows<'a> {
 impl<'a> Windows<'a> {
     /// Each of them, by length, channels and start.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Window<'a>> + use<'a> {
-        let Self { cause, device, table } = *self;
+        let Self { source_lsn, device, table } = *self;
         table.windows.iter().map(move |window| Window {
-            cause,
+            source_lsn,
             device,
             length_ms: window.length_ms,
             start_ms: window.start_ms,
@@ -51,7 +51,7 @@ impl<'a> Windows<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Window<'a> {
     /// The journal record that closed or corrected it.
-    pub cause: u64,
+    pub source_lsn: u64,
     /// Whose.
     pub device: Id,
     /// Length in milliseconds.
@@ -206,7 +206,7 @@ fn likely_sum(stat: &ChannelStat) -> i128 {
 pub(super) fn read<'a>(mut fields: Fields<'_>, table: &'a mut Table) -> Option<Windows<'a>> {
     table.windows.clear();
     table.stats.clear();
-    let cause = fields.u64()?;
+    let source_lsn = fields.u64()?;
     let device = Id::new(fields.text()?).ok()?;
     let mut columns = Columns { fields, before: Vec::new(), here: Vec::new() };
     while !columns.fields.0.is_empty() {
@@ -214,7 +214,7 @@ pub(super) fn read<'a>(mut fields: Fields<'_>, table: &'a mut Table) -> Option<W
         columns.before.clear();
         std::mem::swap(&mut columns.before, &mut columns.here);
     }
-    Some(Windows { cause, device, table })
+    Some(Windows { source_lsn, device, table })
 }
 
 /// Writes records of windows; keeps its memory.
@@ -234,7 +234,7 @@ impl Scratch {
         &mut self,
         out: &mut Vec<u8>,
         registry: &Registry,
-        cause: u64,
+        source_lsn: u64,
         shown: &Shown,
         mut ended: impl FnMut(&Vec<u8>),
     ) {
@@ -253,7 +253,7 @@ impl Scratch {
                     .then_with(|| channels(left, shown).cmp(channels(right, shown)))
                     .then(left.start_ms.cmp(&right.start_ms))
             });
-            out.extend_from_slice(&cause.to_le_bytes());
+            out.extend_from_slice(&source_lsn.to_le_bytes());
             put_text(out, registry.device(first.device).id.as_str());
             let alike = |&left: &usize, &right: &usize| {
                 let (left, right) = (&fit[left], &fit[right]);

@@ -77,7 +77,7 @@ pub(super) struct Ends {
 pub(super) struct AlertParts {
     pub(super) log: Writer,
     pub(super) from: Lsn,
-    pub(super) cause_max: u64,
+    pub(super) source_lsn_max: u64,
 }
 
 /// Alerts on their way: the log's writing end, and all that follows it.
@@ -174,7 +174,7 @@ impl Ground {
                 of_record: counted(OF_RECORD),
                 discarded: counted(DISCARDED),
                 by_sink: disk.confirmed.clone(),
-                cause_max: disk.cause_max,
+                source_lsn_max: disk.source_lsn_max,
             },
             replay_to: disk.journal.head().0,
             broker: &self.broker,
@@ -212,8 +212,8 @@ impl Ground {
         let source = deliver::Source {
             tail: parts.log.subscribe(),
             newest,
-            from_cause: parts.from.0,
-            cause_max: parts.cause_max,
+            from_source_lsn: parts.from.0,
+            source_lsn_max: parts.source_lsn_max,
             data_dir: self.config.data_dir.clone(),
             encode: api::types::encode_alert,
         };
@@ -333,7 +333,7 @@ impl Ground {
                 move |lsn, waiting| journal.decided(lsn, waiting)
             }),
             sinks_done: Box::new(move || {
-                statuses.iter().map(|status| status.cursor().hint).min().unwrap_or(Lsn::NONE)
+                statuses.iter().map(|status| status.cursor().decided_lsn).min().unwrap_or(Lsn::NONE)
             }),
             outgoing: parts.outgoing,
             said: parts.reports,

@@ -6,8 +6,8 @@
 //! - *confirmed*: kept in the lane's checkpoint. Records behind it are confirmed, again or for the first time; what was
 //!   written and not confirmed before a crash is confirmed with the conflicts that the quarantine has of it.
 //!
-//! Where causes behind the checkpoint are decided anew ([`Options::cause_max`]), *written* goes back to it: the store takes what
-//! it has already as once. Both move by complete causes. The decided log is released by *written* alone. An error of the store is never
+//! Where source records behind the checkpoint are decided anew ([`Options::source_lsn_max`]), *written* goes back to it: the store takes what
+//! it has already as once. Both move by complete source records. The decided log is released by *written* alone. An error of the store is never
 //! retried on the same handle: the sink stops, says so, and what follows stays in the decided log until a restart.
 //!
 //! The quarantine is in `refused`. Discards are reported to the ledger after the checkpoint that made them durable, by
@@ -52,12 +52,12 @@ pub struct Options {
     pub samples: bool,
     /// Its confirmations are the ledger's.
     pub of_record: bool,
-    /// The cause up to which its confirmations of refused samples are counted already.
+    /// The source record up to which its confirmations of refused samples are counted already.
     pub confirmed: u64,
-    /// The cause up to which the confirmations of whoever is of record are: another sink may have been before.
+    /// The source record up to which the confirmations of whoever is of record are: another sink may have been before.
     pub confirmed_of_record: u64,
-    /// Causes behind this one are decided anew, perhaps otherwise: what was written of them counts for nothing.
-    pub cause_max: u64,
+    /// Source records behind this one are decided anew, perhaps otherwise: what was written of them counts for nothing.
+    pub source_lsn_max: u64,
     /// The last journal record before this start.
     pub replay_to: u64,
     /// The last discard of the quarantine that the ledger has counted.
@@ -94,7 +94,7 @@ pub(super) fn register(site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
         of_record: site.config.sink_of_record == NAME,
         confirmed: counted.by_sink.get(NAME).copied().unwrap_or(0),
         confirmed_of_record: counted.of_record,
-        cause_max: counted.cause_max,
+        source_lsn_max: counted.source_lsn_max,
         replay_to: site.replay_to,
         discarded: counted.discarded,
         checkpoint_every: CHECKPOINT_EVERY,
@@ -119,10 +119,14 @@ pub fn start(
     ledger: Arc<dyn Confirmations>,
 ) -> Result<Running, EmbeddedError> {
     let mut written = store.cursor()?.and_then(|bytes| read_cursor(&bytes)).unwrap_or_default();
-    if written.cause > options.cause_max {
-        tracing::warn!(from = options.cause_max, to = written.cause, "decided anew and written again");
-        written = Cursor { cause: options.cause_max, hint: Lsn::NONE };
-        store.forget_discards_behind(options.cause_max);
+    if written.source_lsn > options.source_lsn_max {
+        tracing::warn!(
+            from = options.source_lsn_max,
+            to = written.source_lsn,
+            "decided anew and written again"
+        );
+        written = Cursor { source_lsn: options.source_lsn_max, decided_lsn: Lsn::NONE };
+        store.forget_discards_behind(options.source_lsn_max);
         // At once: another crash must not make it valid again.
         store.checkpoint(&cursor_bytes(written))?;
     }
@@ -131,8 +135,11 @@ pub fn start(
     let confirmed = options.confirmed.min(of_record);
     let status = Arc::new(SinkStatus::new(NAME.into(), tail.clone()));
     // What is written and not yet confirmed must be read once more, so it is still needed.
-    let known =
-        if confirmed < written.cause { Cursor { cause: confirmed, hint: Lsn::NONE } } else { written };
+    let known = if confirmed < written.source_lsn {
+        Cursor { source_lsn: confirmed, decided_lsn: Lsn::NONE }
+    } else {
+        written
+    };
     status.moved(known);
     let feed = Feed::open(tail, known)?;
     let sink = Sink {
@@ -158,14 +165,17 @@ pub fn start(
 }
 
 fn cursor_bytes(cursor: Cursor) -> Vec<u8> {
-    let mut bytes = cursor.cause.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&cursor.hint.0.to_le_bytes());
+    let mut bytes = cursor.source_lsn.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&cursor.decided_lsn.0.to_le_bytes());
     bytes
 }
 
 fn read_cursor(bytes: &[u8]) -> Option<Cursor> {
-    let (cause, hint) = bytes.split_first_chunk::<8>()?;
-    Some(Cursor { cause: u64::from_le_bytes(*cause), hint: Lsn(u64::from_le_bytes(hint.try_into().ok()?)) })
+    let (source_lsn, decided_lsn) = bytes.split_first_chunk::<8>()?;
+    Some(Cursor {
+        source_lsn: u64::from_le_bytes(*source_lsn),
+        decided_lsn: Lsn(u64::from_le_bytes(decided_lsn.try_into().ok()?)),
+    })
 }
 
 /// A set as the store takes it.
@@ -188,7 +198,7 @@ struct Sink {
     status: Arc<SinkStatus>,
     written: Cursor,
     confirmed: u64,
-    /// The cause whose conflicts were told once more.
+    /// The source record whose conflicts were told once more.
     retold: u64,
     /// The last discard that was reported to the ledger.
     reported: u64,
@@ -196,11 +206,11 @@ struct Sink {
     replay_end: Option<Lsn>,
     /// By the device's place in the registry.
     keys: Vec<Option<DeviceKey>>,
-    /// The cause being read.
+    /// The source record being read.
     current: u64,
     /// Its confirmations.
     open: Vec<Confirmation>,
-    /// Confirmations of complete causes, not yet said.
+    /// Confirmations of complete source records, not yet said.
     done: Vec<Confirmation>,
     /// A refused message being judged again, and whether some of it was refused once more.
     redriven: Option<(u64, bool)>,
@@ -283,16 +293,16 @@ impl Sink {
                 }
                 Step::Lost { records, how } => self.status.lose(records, how),
                 Step::Record(_, decided) => {
-                    if decided.cause() != self.current {
-                        self.end_cause()?;
-                        self.current = decided.cause();
+                    if decided.source_lsn() != self.current {
+                        self.end_source()?;
+                        self.current = decided.source_lsn();
                     }
                     rows += self.take(&decided)?;
                 }
             }
         }
-        if caught_up && feed.complete().cause >= self.current {
-            self.end_cause()?;
+        if caught_up && feed.complete().source_lsn >= self.current {
+            self.end_source()?;
         }
         if rows > 0 {
             self.status.wrote(rows);
@@ -302,16 +312,16 @@ impl Sink {
             self.status.caught_up();
         }
         self.open_redrives(feed);
-        self.confirm(feed.complete().cause);
+        self.confirm(feed.complete().source_lsn);
         Ok(caught_up)
     }
 
     /// Returns how many rows were new to the store.
     fn take(&mut self, decided: &Decided<'_>) -> Result<u64, EmbeddedError> {
-        let write = decided.cause() > self.written.cause;
+        let write = decided.source_lsn() > self.written.source_lsn;
         match decided {
             Decided::Samples(samples) => {
-                let confirm = self.options.of_record && samples.cause > self.options.confirmed_of_record;
+                let confirm = self.options.of_record && samples.source_lsn > self.options.confirmed_of_record;
                 samples.iter().map(|samples| self.take_samples(&samples, write, confirm)).sum()
             }
             Decided::Windows(windows) if write && self.options.samples => {
@@ -319,7 +329,7 @@ impl Sink {
             }
             Decided::Windows(_) => Ok(0),
             Decided::Refused(refused) => {
-                let confirm = refused.cause > self.options.confirmed;
+                let confirm = refused.source_lsn > self.options.confirmed;
                 self.take_refused(refused, write, confirm).map(|()| 0)
             }
             Decided::Judged { record, .. } => {
@@ -351,14 +361,14 @@ impl Sink {
                 lost_here += u64::from(!conflict.was_stored);
                 self.quarantine_conflict(samples, &conflict, confirm)?;
             }
-        } else if confirm && self.retold != samples.cause {
-            self.retold = samples.cause;
-            self.tell_conflicts_again(samples.cause)?;
+        } else if confirm && self.retold != samples.source_lsn {
+            self.retold = samples.source_lsn;
+            self.tell_conflicts_again(samples.source_lsn)?;
         }
         if confirm {
             let rows = samples.rows as u64;
             self.open.push(Confirmation {
-                cause: samples.cause,
+                source_lsn: samples.source_lsn,
                 device: samples.device,
                 boot: samples.boot,
                 confirmed: Confirmed {
@@ -392,7 +402,7 @@ impl Sink {
         Ok(())
     }
 
-    fn end_cause(&mut self) -> Result<(), EmbeddedError> {
+    fn end_source(&mut self) -> Result<(), EmbeddedError> {
         self.done.append(&mut self.open);
         self.end_redrive()
     }
@@ -408,13 +418,13 @@ impl Sink {
 
     fn checkpoint(&mut self, feed: &Feed) -> Result<(), EmbeddedError> {
         self.checkpoint_due = false;
-        if feed.complete().cause > self.written.cause {
+        if feed.complete().source_lsn > self.written.source_lsn {
             self.written = feed.complete();
         }
         self.store.checkpoint(&cursor_bytes(self.written))?;
         self.report_discards();
         // After a crash it is ahead of what is confirmed, and that is still to be read.
-        if self.confirmed >= self.written.cause {
+        if self.confirmed >= self.written.source_lsn {
             self.status.moved(self.written);
         }
         Ok(())

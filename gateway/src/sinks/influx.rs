@@ -12,7 +12,7 @@
 //! - Before the first write the database is asked whether it is there and what the configuration says ([`setup`]).
 //! - A database that is down, slow, full or misconfigured delays nothing but this sink: the data waits in the decided
 //!   log, in memory are at most [`Options::in_flight_max`] + 1 batches, and the confirmations that [`durability`] bounds.
-//! - A batch holds whole causes only, and relies on the decided log showing no part of one.
+//! - A batch holds whole source records only, and relies on the decided log showing no part of one.
 //!
 //! After a crash of either side batches are written twice, byte for byte, which the database takes as once; they are
 //! confirmed once. What a request means, and how long to wait, is decided in [`crate::retry`].
@@ -72,7 +72,7 @@ pub struct Options {
     pub provenance: bool,
     /// Is this the sink of record? Then it confirms, and the ledger's `stored` is what it wrote.
     pub of_record: bool,
-    /// The cause up to which the confirmations of whoever is of record are counted already.
+    /// The source record up to which the confirmations of whoever is of record are counted already.
     pub confirmed: u64,
     /// The file of this sink's cursor.
     pub cursor: PathBuf,
@@ -174,7 +174,7 @@ impl std::fmt::Debug for Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The journal record behind it.
-    pub cause: u64,
+    pub source_lsn: u64,
     /// Whose.
     pub device: Id,
     /// Which outbox; 0 for a window.
@@ -270,8 +270,8 @@ fn reports_of(options: &Options, site: &Site<'_>) -> Reports {
     Box::new(move |report| match report {
         Report::Confirmed(rows) => {
             // A batch of windows alone confirms nothing, and must not take the confirmed position back.
-            if let Some(cause) = rows.iter().map(|row| row.cause).max() {
-                ledger.confirmed(&sink, cause, rows);
+            if let Some(source_lsn) = rows.iter().map(|row| row.source_lsn).max() {
+                ledger.confirmed(&sink, source_lsn, rows);
             }
             Ok(())
         }

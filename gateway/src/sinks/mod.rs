@@ -77,14 +77,14 @@ pub struct Counted {
     /// The last discard of the quarantine that is.
     pub discarded: u64,
     /// Source records behind this one are decided again, perhaps otherwise.
-    pub cause_max: u64,
+    pub source_lsn_max: u64,
 }
 
 impl Counted {
     /// The source record that a sink's cursor may not stand beyond.
     #[must_use]
     pub fn through(&self, is_of_record: bool) -> u64 {
-        if is_of_record { self.of_record.min(self.cause_max) } else { self.cause_max }
+        if is_of_record { self.of_record.min(self.source_lsn_max) } else { self.source_lsn_max }
     }
 }
 

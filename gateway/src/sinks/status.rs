@@ -59,8 +59,8 @@ pub struct SinkStatus {
     /// When failures were logged last, by whether a person must mend them.
     logged: Mutex<[Repeats; 2]>,
     begun: Instant,
-    cause: AtomicU64,
-    hint: AtomicU64,
+    source_lsn: AtomicU64,
+    decided_lsn: AtomicU64,
     written: AtomicU64,
     rows_written: AtomicU64,
     batches: AtomicU64,
@@ -145,8 +145,8 @@ impl SinkStatus {
             words: Mutex::new(words),
             logged: Mutex::default(),
             begun: Instant::now(),
-            cause: zero(),
-            hint: zero(),
+            source_lsn: zero(),
+            decided_lsn: zero(),
             written: zero(),
             rows_written: zero(),
             batches: zero(),
@@ -168,19 +168,19 @@ impl SinkStatus {
         &self.name
     }
 
-    /// How far the sink has come: what it needs no more from the decided log. Cause and hint may be a batch apart.
+    /// How far the sink has come: what it needs no more from the decided log. Source record and decided position may be a batch apart.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
-        // Stored in the other order, so that a cause read here is never ahead of its hint.
-        let cause = self.cause.load(std::sync::atomic::Ordering::Acquire);
-        Cursor { cause, hint: Lsn(self.hint.load(Relaxed)) }
+        // Stored in the other order, so that a source record read here is never ahead of its decided position.
+        let source_lsn = self.source_lsn.load(std::sync::atomic::Ordering::Acquire);
+        Cursor { source_lsn, decided_lsn: Lsn(self.decided_lsn.load(Relaxed)) }
     }
 
     /// All of it.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let cursor = self.cursor();
-        let written = self.written.load(Relaxed).max(cursor.hint.0);
+        let written = self.written.load(Relaxed).max(cursor.decided_lsn.0);
         let lag_records = self.tail.head().0.saturating_sub(written);
         let caught_up_ms = self.caught_up_ms.load(Relaxed);
         let words = self.words();
@@ -196,7 +196,7 @@ impl SinkStatus {
             },
             cursor,
             lag_records,
-            unsettled_records: written - cursor.hint.0,
+            unsettled_records: written - cursor.decided_lsn.0,
             lag_s: if lag_records == 0 { 0 } else { now_ms().saturating_sub(caught_up_ms) / 1000 },
             rows_written: self.rows_written.load(Relaxed),
             batches: self.batches.load(Relaxed),
@@ -231,22 +231,22 @@ impl SinkStatus {
 
     /// The cursor moves; what is behind it is not needed any more.
     pub(super) fn moved(&self, cursor: Cursor) {
-        self.hint.store(cursor.hint.0, Relaxed);
-        self.cause.store(cursor.cause, std::sync::atomic::Ordering::Release);
-        self.has_written(cursor.hint);
+        self.decided_lsn.store(cursor.decided_lsn.0, Relaxed);
+        self.source_lsn.store(cursor.source_lsn, std::sync::atomic::Ordering::Release);
+        self.has_written(cursor.decided_lsn);
     }
 
     /// Everything up to that record is at the destination, though perhaps not for good.
-    pub(super) fn has_written(&self, hint: Lsn) {
-        self.written.fetch_max(hint.0, Relaxed);
-        if self.tail.head() == hint {
+    pub(super) fn has_written(&self, decided_lsn: Lsn) {
+        self.written.fetch_max(decided_lsn.0, Relaxed);
+        if self.tail.head() == decided_lsn {
             self.caught_up();
         }
     }
 
     /// Everything behind the cursor is to be written again.
     pub(super) fn rewound(&self) {
-        self.written.store(self.hint.load(Relaxed), Relaxed);
+        self.written.store(self.decided_lsn.load(Relaxed), Relaxed);
         self.rewinds.fetch_add(1, Relaxed);
     }
 

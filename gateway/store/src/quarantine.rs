@@ -322,14 +322,14 @@ impl Store {
         Ok(())
     }
 
-    /// The conflicts of a cause: those that are kept, and those that were discarded and are not forgotten, as device and boot.
+    /// The conflicts of a source record: those that are kept, and those that were discarded and are not forgotten, as device and boot.
     ///
     /// # Errors
     /// [`StoreError::Disk`], [`StoreError::Corrupt`].
-    pub fn conflicts_of(&self, cause: u64) -> Result<Vec<(hunhe_proto::id::Id, u32)>, StoreError> {
+    pub fn conflicts_of(&self, source_lsn: u64) -> Result<Vec<(hunhe_proto::id::Id, u32)>, StoreError> {
         let memory = self.memory_ref();
         let quarantine = &memory.quarantine;
-        let ids = RecordId::conflicts_of(cause);
+        let ids = RecordId::conflicts_of(source_lsn);
         let mut found = BTreeMap::new();
         for entry in self.disk.quarantine.range(ids.start().key()..=ids.end().key()) {
             let (key, bytes) = entry.into_inner()?;
@@ -341,7 +341,7 @@ impl Store {
             let head = Record::read(bytes)?.head;
             conflicts.extend(head.device.map(|device| (device, head.boot)));
         }
-        let discarded = quarantine.discards.conflicts_of(cause);
+        let discarded = quarantine.discards.conflicts_of(source_lsn);
         conflicts.extend(discarded.map(|discard| (discard.device, discard.boot)));
         Ok(conflicts)
     }
@@ -368,8 +368,8 @@ impl Store {
         self.memory_mut().quarantine.discards.forget(|discard| discard.number <= through);
     }
 
-    /// What was discarded of records behind that cause comes again, and is discarded again.
-    pub fn forget_discards_behind(&self, cause: u64) {
-        self.memory_mut().quarantine.discards.forget(|discard| discard.id.cause() > cause);
+    /// What was discarded of records behind that source record comes again, and is discarded again.
+    pub fn forget_discards_behind(&self, source_lsn: u64) {
+        self.memory_mut().quarantine.discards.forget(|discard| discard.id.source_lsn() > source_lsn);
     }
 }

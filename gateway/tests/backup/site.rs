@@ -186,7 +186,7 @@ impl Open {
         }
         self.store
             .put_record(&NewRecord {
-                id: RecordId::Message { cause: self.journal.head().0 },
+                id: RecordId::Message { source_lsn: self.journal.head().0 },
                 arrival_ms: NOW_MS,
                 device: None,
                 boot: 0,
@@ -203,7 +203,9 @@ impl Open {
     }
 
     pub(crate) fn move_cursor(&mut self) {
-        self.cursor.save(Cursor { cause: self.journal.head().0, hint: self.decided.head() }).unwrap();
+        self.cursor
+            .save(Cursor { source_lsn: self.journal.head().0, decided_lsn: self.decided.head() })
+            .unwrap();
     }
 }
 

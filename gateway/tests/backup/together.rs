@@ -100,7 +100,7 @@ fn what_is_taken_beside_a_busy_gateway_fits_together() {
             journal.head
         );
         if let Held::Cursor(cursor) = CursorFile::open(&*disk, &data.join("main.cursor")).unwrap().1 {
-            assert!(cursor.cause <= journal.head.0, "{cursor:?}: {}", journal.head);
+            assert!(cursor.source_lsn <= journal.head.0, "{cursor:?}: {}", journal.head);
         }
     }
 }

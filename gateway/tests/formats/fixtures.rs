@@ -106,7 +106,7 @@ fn a_decided_log_of_format_1_is_read_value_by_value() {
     assert_eq!((even.iter().len(), uneven.iter().len(), windows.iter().len()), (1, 1, 1));
     let (even, uneven, window) =
         (even.iter().next().unwrap(), uneven.iter().next().unwrap(), windows.iter().next().unwrap());
-    assert_eq!((even.cause, even.device, even.boot, even.redrive_of), (1, id("secret-7"), BOOT, None));
+    assert_eq!((even.source_lsn, even.device, even.boot, even.redrive_of), (1, id("secret-7"), BOOT, None));
     assert_eq!((even.announced, even.rows, even.seqs()), (3, 3, &[0, 1, 2][..]));
     let channels = [StoredChannel::new(0, 0), StoredChannel::new(1, 2)];
     assert_eq!(even.channels(), channels.map(StoredChannel::bits));
@@ -115,18 +115,18 @@ fn a_decided_log_of_format_1_is_read_value_by_value() {
     assert_eq!(even.column(0), [0, 0, 4]);
     assert_eq!(even.column(1), [100, ABSENT, -140]);
 
-    assert_eq!((uneven.cause, uneven.redrive_of, uneven.seqs()), (2, Some(77), &[3, 4, 5][..]));
+    assert_eq!((uneven.source_lsn, uneven.redrive_of, uneven.seqs()), (2, Some(77), &[3, 4, 5][..]));
     assert_eq!((times(&uneven), uneven.quality()), ([30_000, 31_000, 50_000], &[1, 2, 1][..]));
     assert_eq!(uneven.column(0), [ABSENT, 1, (1 << 53) - 1]);
     assert_eq!(uneven.column(1), [5_725, 1 - (1 << 53), 0]);
 
-    assert_eq!((window.cause, window.device, window.length_ms), (4, id("secret-7"), 900_000));
+    assert_eq!((window.source_lsn, window.device, window.length_ms), (4, id("secret-7"), 900_000));
     assert_eq!((window.start_ms, window.revision, window.expected), (NOW_MS, 2, 90));
     let stats: Vec<_> = window.stats().collect();
     let expected = [channels[1]].into_iter().zip(story::decisions()[2].1.shown.stats.clone());
     assert_eq!(stats, expected.collect::<Vec<_>>());
 
-    assert_eq!((refused.cause, refused.arrival_ms, refused.boot), (5, NOW_MS, BOOT));
+    assert_eq!((refused.source_lsn, refused.arrival_ms, refused.boot), (5, NOW_MS, BOOT));
     assert_eq!((refused.device, refused.redrive_of), (Some(id("secret-7")), None));
     assert_eq!((refused.reason, refused.topic), ("out_of_range", b"some/topic".as_slice()));
     assert_eq!(refused.payload, story::report(7, &[30_000]));
@@ -173,7 +173,7 @@ fn an_alert_log_of_format_1_is_read_change_by_change() {
         [(false, Phase::Firing, 57.25, ENCODED[0]), (true, Phase::Resolved, 39.0, ENCODED[1])]
     {
         let Step::Entry(entry) = feed.step().unwrap() else { panic!("a change is missing") };
-        assert_eq!((entry.cause, entry.last), (2, last));
+        assert_eq!((entry.source_lsn, entry.last), (2, last));
         assert_eq!((entry.alert.id, entry.alert.phase), (0x0123_4567_89ab_cdef, phase));
         assert_eq!((entry.alert.rule.as_str(), entry.alert.rule_version), ("ch4_high", 2));
         assert_eq!((entry.alert.value, entry.alert.threshold), (Some(value), Some(50.0)));
@@ -218,7 +218,7 @@ fn a_cursor_of_format_1_is_read_and_still_written_as_the_same_bytes() {
     let dir = fixture("cursor-v1");
     let path = dir.path().join("influx.cursor");
     let (_, held) = CursorFile::open(&*hunhe_disk::real(), &path).unwrap();
-    assert_eq!(held, Held::Cursor(Cursor { cause: 6, hint: Lsn(18) }));
+    assert_eq!(held, Held::Cursor(Cursor { source_lsn: 6, decided_lsn: Lsn(18) }));
     let today = tempfile::tempdir().unwrap();
     story::write_cursor(&today.path().join("influx.cursor"));
     assert_eq!(fs::read(path).unwrap(), fs::read(today.path().join("influx.cursor")).unwrap());
@@ -252,7 +252,7 @@ fn a_store_of_format_1_is_read() {
     assert_eq!(store.held_records(None).total.records, 3);
     let discard = Discard {
         number: 1,
-        id: RecordId::Message { cause: 40 },
+        id: RecordId::Message { source_lsn: 40 },
         device: id("secret-7"),
         boot: BOOT,
         samples: 1,

@@ -84,7 +84,7 @@ pub(crate) fn write_off() -> WriteOff<'static> {
     WriteOff { lsn: 7, at_ms, device, samples: 12, before: 3, reason: "恢复备份之后", by: "lin" }
 }
 
-/// What the decided log holds of causes 1, 2, 4 and 5, put together by hand so that no decision changes it.
+/// What the decided log holds of source records 1, 2, 4 and 5, put together by hand so that no decision changes it.
 pub(crate) fn decisions() -> Vec<(u64, Decisions)> {
     let device = DeviceIx(0);
     let set = |rows: usize| SampleSet { device, boot: BOOT, rows: 0..rows, channels: 0..2, values_from: 0 };
@@ -144,10 +144,10 @@ pub(crate) fn decisions() -> Vec<(u64, Decisions)> {
     vec![(1, even), (2, uneven), (4, window), (5, refused)]
 }
 
-/// A message about its decisions: the window's cause is a redrive.
-pub(crate) fn message<'a>(cause: u64, payload: &'a [u8]) -> Message<'a> {
-    let redrive_of = (cause == 2).then_some(77);
-    Message { cause, arrival_ms: NOW_MS, topic: b"some/topic", payload, redrive_of }
+/// A message about its decisions: the window's source record is a redrive.
+pub(crate) fn message<'a>(source_lsn: u64, payload: &'a [u8]) -> Message<'a> {
+    let redrive_of = (source_lsn == 2).then_some(77);
+    Message { source_lsn, arrival_ms: NOW_MS, topic: b"some/topic", payload, redrive_of }
 }
 
 pub(crate) fn changes() -> Vec<Change> {
@@ -198,8 +198,8 @@ pub(crate) fn write_journal(dir: &Path) {
 pub(crate) fn write_decided(dir: &Path) {
     let (mut log, _) = Writer::open(log(dir)).unwrap();
     let mut encoder = Encoder::default();
-    for (cause, decisions) in decisions() {
-        encoder.encode(&registry(), message(cause, &report(7, &[30_000])), &decisions);
+    for (source_lsn, decisions) in decisions() {
+        encoder.encode(&registry(), message(source_lsn, &report(7, &[30_000])), &decisions);
         encoder.append(&mut log).unwrap();
     }
     log.sync().unwrap();
@@ -231,8 +231,8 @@ pub(crate) fn write_checkpoint(dir: &Path) {
 /// Two slots, of which the second was written last.
 pub(crate) fn write_cursor(path: &Path) {
     let (mut file, _) = CursorFile::open(&*hunhe_disk::real(), path).unwrap();
-    for cause in [4, 5, 6] {
-        file.save(Cursor { cause, hint: Lsn(3 * cause) }).unwrap();
+    for source_lsn in [4, 5, 6] {
+        file.save(Cursor { source_lsn, decided_lsn: Lsn(3 * source_lsn) }).unwrap();
     }
 }
 
@@ -271,7 +271,7 @@ pub(crate) fn open_store(dir: &Path) -> Result<Store, hunhe_store::StoreError> {
 /// One record of each kind.
 pub(crate) fn records() -> [NewRecord<'static>; 3] {
     let message = NewRecord {
-        id: RecordId::Message { cause: 44 },
+        id: RecordId::Message { source_lsn: 44 },
         arrival_ms: NOW_MS,
         device: None,
         boot: 0,
@@ -280,7 +280,7 @@ pub(crate) fn records() -> [NewRecord<'static>; 3] {
         body: b"refused",
     };
     let conflict = NewRecord {
-        id: RecordId::Conflict { cause: 45, boot: BOOT, seq: 9 },
+        id: RecordId::Conflict { source_lsn: 45, boot: BOOT, seq: 9 },
         device: Some(id("secret-7")),
         boot: BOOT,
         samples: 1,
@@ -288,7 +288,7 @@ pub(crate) fn records() -> [NewRecord<'static>; 3] {
         ..message
     };
     let letter = NewRecord {
-        id: RecordId::DeadLetter { cause: 46, hash: 0x1234_5678_9abc_def0 },
+        id: RecordId::DeadLetter { source_lsn: 46, hash: 0x1234_5678_9abc_def0 },
         arrival_ms: NOW_MS + 1,
         reason: "refused_by_database",
         ..conflict
@@ -305,7 +305,7 @@ pub(crate) fn write_store(dir: &Path) {
         store.put_record(&record).unwrap();
     }
     // One that is too old by now.
-    let old = NewRecord { id: RecordId::Message { cause: 40 }, arrival_ms: NOW_MS - 9, ..records()[1] };
+    let old = NewRecord { id: RecordId::Message { source_lsn: 40 }, arrival_ms: NOW_MS - 9, ..records()[1] };
     store.put_record(&old).unwrap();
     assert_eq!(store.expire_records(NOW_MS).unwrap(), (1, false));
     store.checkpoint(STORE_CURSOR).unwrap();

@@ -221,8 +221,9 @@ fn rows_that_victoriametrics_takes_and_skips_are_read_back_and_become_dead_lette
     finish(handle, &log);
     let letters = letters(&seen);
     let found: Vec<_> =
-        letters.iter().map(|l| (l.cause, l.device.to_string(), l.boot, l.seq, l.samples)).collect();
-    let letter = |cause, device: &str, boot, seq, samples| (cause, device.to_owned(), boot, seq, samples);
+        letters.iter().map(|l| (l.source_lsn, l.device.to_string(), l.boot, l.seq, l.samples)).collect();
+    let letter =
+        |source_lsn, device: &str, boot, seq, samples| (source_lsn, device.to_owned(), boot, seq, samples);
     assert_eq!(
         found,
         [
@@ -271,8 +272,8 @@ fn victoriametrics_killed_gets_again_what_it_lost() {
     }
     finish(handle, &log);
     assert_eq!(totals(&seen), (1440, 1440, 0));
-    let causes: Vec<u64> = confirmations(&seen).iter().map(|confirmation| confirmation.cause).collect();
-    assert_eq!(causes, (1..=60).collect::<Vec<_>>(), "each once, in order");
+    let sources: Vec<u64> = confirmations(&seen).iter().map(|confirmation| confirmation.source_lsn).collect();
+    assert_eq!(sources, (1..=60).collect::<Vec<_>>(), "each once, in order");
     let stored = victoria.export();
     for device in 0..20 {
         let times: Vec<i64> =

@@ -77,7 +77,7 @@ fn nothing_is_confirmed_or_released_before_it_is_durable() {
     let looks = |server: &Server| server.requests().iter().filter(|of| of.target == "/metrics").count();
     eventually("the database was looked at several times", || looks(&server) >= 4);
     let now = status.snapshot();
-    assert_eq!((now.cursor.cause, now.unsettled_records, now.state), (0, 20, State::Running));
+    assert_eq!((now.cursor.source_lsn, now.unsettled_records, now.state), (0, 20, State::Running));
     assert!(seen.lock().unwrap().is_empty());
     handle.stop();
     assert!(handle.join());
@@ -85,7 +85,7 @@ fn nothing_is_confirmed_or_released_before_it_is_durable() {
     let short = Duration::from_millis(300);
     let (handle, seen) = start(options(dir.path(), &server.url(), short), registry, &log);
     let status = handle.status();
-    eventually("it is durable", || status.cursor().hint == log.head());
+    eventually("it is durable", || status.cursor().decided_lsn == log.head());
     assert_eq!((server.stored().len(), distinct(&server.stored())), (200, 100));
     assert_eq!((totals(&seen), status.snapshot().unsettled_records), ((100, 100, 0), 0));
     handle.stop();
@@ -103,7 +103,7 @@ fn what_a_killed_database_had_in_memory_is_written_again_and_confirmed_once() {
     let (handle, seen) = start(options(dir.path(), &server.url(), lag), registry, &log);
     let status = handle.status();
     fill(&mut log, 0);
-    eventually("the first hundred are durable", || status.cursor().hint == log.head());
+    eventually("the first hundred are durable", || status.cursor().decided_lsn == log.head());
     for kill in 1..=3 {
         fill(&mut log, kill);
         eventually("the next are written", || status.snapshot().lag_records == 0);
@@ -112,12 +112,12 @@ fn what_a_killed_database_had_in_memory_is_written_again_and_confirmed_once() {
         told.started_s.fetch_add(7, SeqCst);
         told.down.store(false, SeqCst);
         eventually("it goes back", || status.snapshot().rewinds == u64::try_from(kill).unwrap());
-        eventually("it is durable", || status.cursor().hint == log.head());
+        eventually("it is durable", || status.cursor().decided_lsn == log.head());
         assert_eq!(distinct(&server.stored()), 100, "those that were not durable, and no others");
     }
     assert_eq!(totals(&seen), (400, 400, 0));
-    let causes: Vec<u64> = confirmations(&seen).iter().map(|confirmation| confirmation.cause).collect();
-    assert_eq!(causes, (1..=80).collect::<Vec<_>>());
+    let sources: Vec<u64> = confirmations(&seen).iter().map(|confirmation| confirmation.source_lsn).collect();
+    assert_eq!(sources, (1..=80).collect::<Vec<_>>());
     handle.stop();
     assert!(handle.join());
 }
@@ -141,7 +141,7 @@ fn where_a_database_does_not_tell_its_process_a_lost_connection_makes_it_write_a
     server.lose();
     cut.store(true, SeqCst);
     fill(&mut log, 1);
-    eventually("it is durable", || status.cursor().hint == log.head());
+    eventually("it is durable", || status.cursor().decided_lsn == log.head());
     assert_eq!((status.snapshot().rewinds, distinct(&server.stored())), (1, 200));
     assert_eq!(totals(&seen), (200, 200, 0));
     handle.stop();
@@ -165,7 +165,7 @@ fn skipped_rows_count_as_stored_with_a_warning_where_nothing_can_be_read_back() 
     let (handle, seen) = start(options(dir.path(), &server.url(), Duration::from_secs(1)), registry, &log);
     let status = handle.status();
     fill(&mut log, 0);
-    eventually("handed over", || status.cursor().hint == log.head());
+    eventually("handed over", || status.cursor().decided_lsn == log.head());
     let now = status.snapshot();
     assert!(now.rows_skipped > 0);
     assert!(
@@ -205,10 +205,10 @@ fn the_cursor_waits_until_dead_letters_are_kept() {
     assert!(status.snapshot().reason.contains("no space left"));
     let begun = Instant::now();
     eventually("some time passes", || begun.elapsed() > Duration::from_millis(500));
-    assert_eq!((status.cursor().cause, status.snapshot().rows_dead_lettered), (0, 0));
+    assert_eq!((status.cursor().source_lsn, status.snapshot().rows_dead_lettered), (0, 0));
     assert!(offered.lock().unwrap().iter().all(|report| matches!(report, Report::DeadLetters(_))));
     full.store(false, SeqCst);
-    eventually("the cursor goes on", || status.cursor().hint == log.head());
+    eventually("the cursor goes on", || status.cursor().decided_lsn == log.head());
     let offered = offered.lock().unwrap().clone();
     let [Report::DeadLetters(first), .., Report::DeadLetters(kept), Report::Confirmed(confirmed)] =
         offered.as_slice()

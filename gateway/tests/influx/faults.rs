@@ -41,8 +41,11 @@ pub(crate) fn start(
     let (reports, cursor_of) = (Arc::clone(&seen), Arc::clone(&status));
     let report = Box::new(move |report| {
         if let (Report::Confirmed(confirmed), Some(status)) = (&report, cursor_of.get()) {
-            let cause = status.cursor().cause;
-            assert!(confirmed.iter().all(|of| of.cause > cause), "the cursor is ahead of a confirmation");
+            let source_lsn = status.cursor().source_lsn;
+            assert!(
+                confirmed.iter().all(|of| of.source_lsn > source_lsn),
+                "the cursor is ahead of a confirmation"
+            );
         }
         reports.lock().unwrap().push(report);
         Ok(())
@@ -54,7 +57,7 @@ pub(crate) fn start(
 
 pub(crate) fn finish(handle: hunhe_gateway::sinks::Running, log: &Log) {
     let (status, head) = (handle.status(), log.head());
-    eventually("the sink is at the head", || status.cursor().hint == head);
+    eventually("the sink is at the head", || status.cursor().decided_lsn == head);
     assert_eq!(status.snapshot().lag_records, 0);
     handle.stop();
     assert!(handle.join());
@@ -145,7 +148,7 @@ fn a_wrong_token_keeps_everything_and_shows() {
     let status = handle.status();
     eventually("the state shows", || status.snapshot().state == State::Held);
     assert!(status.snapshot().reason.starts_with("401"));
-    assert_eq!((status.cursor().cause, status.snapshot().lag_records), (0, 20));
+    assert_eq!((status.cursor().source_lsn, status.snapshot().lag_records), (0, 20));
     handle.stop();
     assert!(handle.join());
     assert!(seen.lock().unwrap().is_empty());
@@ -187,18 +190,19 @@ fn one_bad_line(reply: impl Fn(&Request) -> Reply + Send + 'static) {
     finish(handle, &log);
     let letters = letters(&seen);
     let [letter] = letters.as_slice() else { panic!("{letters:?}") };
-    assert_eq!((letter.cause, letter.boot, letter.seq, letter.samples), (11, 7, 52, 1));
+    assert_eq!((letter.source_lsn, letter.boot, letter.seq, letter.samples), (11, 7, 52, 1));
     assert_eq!(letter.device.as_str(), "g-2");
     assert!(letter.line.starts_with("gas_meter,device=p-2,") && letter.line.contains("volume=1007.124"));
     assert!(letter.words.contains("type conflict"), "{}", letter.words);
     assert_eq!(distinct(&server.stored()), 99);
     assert_eq!(totals(&seen), (100, 99, 1));
-    let of_cause = confirmations(&seen).into_iter().find(|confirmation| confirmation.cause == 11).unwrap();
+    let of_cause =
+        confirmations(&seen).into_iter().find(|confirmation| confirmation.source_lsn == 11).unwrap();
     assert_eq!(of_cause.confirmed, Confirmed { handled: 5, stored: 4, quarantined: 1, displaced: 0 });
     let seen = seen.lock().unwrap();
-    let first_confirmation_of_11 = seen
-        .iter()
-        .position(|report| matches!(report, Report::Confirmed(all) if all.iter().any(|c| c.cause == 11)));
+    let first_confirmation_of_11 = seen.iter().position(
+        |report| matches!(report, Report::Confirmed(all) if all.iter().any(|c| c.source_lsn == 11)),
+    );
     let letter_at = seen.iter().position(|report| matches!(report, Report::DeadLetters(_)));
     assert!(letter_at < first_confirmation_of_11, "the letter comes before what counts it");
 }
@@ -228,7 +232,7 @@ fn a_connection_cut_after_its_answer_or_before_it_loses_nothing() {
     let status = handle.status();
     for _ in 0..4 {
         fill(&mut log);
-        eventually("written", || status.cursor().hint == log.head());
+        eventually("written", || status.cursor().decided_lsn == log.head());
     }
     finish(handle, &log);
     assert_eq!(totals(&seen), (400, 400, 0));
@@ -259,13 +263,13 @@ fn the_cursor_never_passes_a_batch_that_is_still_on_its_way() {
     let status = handle.status();
     eventually("the second batch is stored", || !server.stored().is_empty());
     eventually("the first was tried twice", || server.requests().len() >= 3);
-    assert_eq!(status.cursor().cause, 0);
+    assert_eq!(status.cursor().source_lsn, 0);
     assert!(seen.lock().unwrap().is_empty());
     assert!(server.requests().len() - server.stored().len() / 10 >= 1);
     open.store(true, Ordering::SeqCst);
     finish(handle, &log);
-    let causes: Vec<u64> = confirmations(&seen).iter().map(|confirmation| confirmation.cause).collect();
-    assert_eq!(causes, (1..=20).collect::<Vec<_>>());
+    let sources: Vec<u64> = confirmations(&seen).iter().map(|confirmation| confirmation.source_lsn).collect();
+    assert_eq!(sources, (1..=20).collect::<Vec<_>>());
     assert_eq!(distinct(&server.stored()), 100);
 }
 
@@ -285,7 +289,7 @@ fn a_batch_given_up_at_a_stop_keeps_the_cursor_before_it_whatever_came_behind() 
     eventually("the first waits", || status.snapshot().state == State::Retrying);
     handle.stop();
     assert!(handle.join());
-    assert_eq!(status.cursor().cause, 0);
+    assert_eq!(status.cursor().source_lsn, 0);
     assert!(seen.lock().unwrap().is_empty());
     let mended = whenever(|_, _| false, Reply::ThenCut);
     let (handle, seen) = start(options(dir.path(), &mended.url()), registry, &log);
@@ -309,7 +313,10 @@ fn a_batch_holds_whole_causes() {
     let (handle, _) = start(options, registry, &log);
     finish(handle, &log);
     let requests = server.requests();
-    assert!(requests.iter().all(|request| request.lines.len() == 6), "five samples and a window a cause");
+    assert!(
+        requests.iter().all(|request| request.lines.len() == 6),
+        "five samples and a window a source record"
+    );
 }
 
 #[test]
@@ -343,11 +350,11 @@ fn a_hint_that_no_longer_holds_is_not_believed() {
     let mut log = Log::new(dir.path(), &registry);
     fill(&mut log);
     let server = whenever(|_, _| false, Reply::ThenCut);
-    // The log was rebuilt differently: at the hint lies a later cause, or nothing.
-    for (round, hint) in [(1, 15), (2, 4000)] {
+    // The log was rebuilt differently: at the decided position lies a later source record, or nothing.
+    for (round, decided_lsn) in [(1, 15), (2, 4000)] {
         let (mut file, _) =
             CursorFile::open(&*hunhe_disk::real(), &dir.path().join("influx.cursor")).unwrap();
-        file.save(Cursor { cause: 12, hint: Lsn(hint) }).unwrap();
+        file.save(Cursor { source_lsn: 12, decided_lsn: Lsn(decided_lsn) }).unwrap();
         let (handle, seen) = start(options(dir.path(), &server.url()), Arc::clone(&registry), &log);
         finish(handle, &log);
         assert_eq!((totals(&seen).0, server.stored().len()), (40, 40 * round));
@@ -368,7 +375,7 @@ fn what_makes_no_line_is_a_dead_letter_and_counted() {
     let (handle, seen) = start(options(dir.path(), &server.url()), registry(1), &log);
     finish(handle, &log);
     let ranges: Vec<_> =
-        letters(&seen).iter().map(|letter| (letter.cause, letter.seq, letter.samples)).collect();
+        letters(&seen).iter().map(|letter| (letter.source_lsn, letter.seq, letter.samples)).collect();
     assert_eq!(ranges, [(1, 50, 4), (2, 12, 2)]);
     assert_eq!(totals(&seen), (10, 4, 6));
     assert_eq!(server.stored().len(), 4);

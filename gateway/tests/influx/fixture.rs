@@ -78,7 +78,7 @@ pub(crate) struct Log {
     pub(crate) writer: Writer,
     registry: Arc<Registry>,
     encoder: Encoder,
-    pub(crate) cause: u64,
+    pub(crate) source_lsn: u64,
 }
 
 impl Log {
@@ -90,19 +90,24 @@ impl Log {
             limit_bytes: 1 << 30,
         };
         let (writer, _) = Writer::open(options).unwrap();
-        Self { writer, registry: Arc::clone(registry), encoder: Encoder::default(), cause: 0 }
+        Self { writer, registry: Arc::clone(registry), encoder: Encoder::default(), source_lsn: 0 }
     }
 
-    /// Appends one message's decisions under the next cause.
+    /// Appends one message's decisions under the next source record.
     pub(crate) fn append(&mut self, decisions: &Decisions) {
         self.append_of(None, decisions);
     }
 
     /// The same of a quarantine record that was judged again.
     pub(crate) fn append_of(&mut self, redrive_of: Option<u64>, decisions: &Decisions) {
-        self.cause += 1;
-        let message =
-            Message { cause: self.cause, arrival_ms: 5, topic: b"topic", payload: b"payload", redrive_of };
+        self.source_lsn += 1;
+        let message = Message {
+            source_lsn: self.source_lsn,
+            arrival_ms: 5,
+            topic: b"topic",
+            payload: b"payload",
+            redrive_of,
+        };
         self.encoder.encode(&self.registry, message, decisions);
         self.encoder.append(&mut self.writer).unwrap();
         self.writer.flush().unwrap();

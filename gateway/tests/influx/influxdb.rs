@@ -357,7 +357,7 @@ fn a_token_that_may_not_create_the_bucket_holds_the_sink_until_somebody_runs_the
     let status = handle.status();
     eventually("the sink is held", || status.snapshot().state == State::Held);
     assert!(status.snapshot().reason.contains(&command));
-    assert_eq!((status.cursor().cause, seen.lock().unwrap().len()), (0, 0), "everything is kept");
+    assert_eq!((status.cursor().source_lsn, seen.lock().unwrap().len()), (0, 0), "everything is kept");
     influx.query(&format!("CREATE DATABASE {DATABASE}"));
     finish(handle, &log);
     assert_eq!((totals(&seen), influx.rows("gas_meter", "p-0").len()), ((24, 24, 0), 24));

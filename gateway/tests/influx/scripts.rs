@@ -193,7 +193,7 @@ fn survive(fault: &Fault) {
         eventually("both wait", || server.requests().len() >= 2);
         handle.stop();
         assert!(handle.join());
-        assert_eq!((status.cursor().cause, seen.lock().unwrap().len()), (0, 0), "{}", fault.name);
+        assert_eq!((status.cursor().source_lsn, seen.lock().unwrap().len()), (0, 0), "{}", fault.name);
         requests = server.requests().len();
         assert!(requests <= fault.requests_max, "{}: {requests} requests while held", fault.name);
         server = Server::start(FAULT.script);
@@ -214,8 +214,8 @@ fn survive(fault: &Fault) {
     let (stored, quarantined) = ((ROWS - fault.poisoned) as u64, fault.poisoned as u64);
     assert_eq!(totals(&seen), (ROWS as u64, stored, quarantined), "{}", fault.name);
     assert_eq!(letters(&seen).len(), fault.poisoned, "{}", fault.name);
-    let causes: Vec<u64> = confirmations(&seen).iter().map(|confirmation| confirmation.cause).collect();
-    assert_eq!(causes, (1..=20).collect::<Vec<_>>(), "{}: once each, in order", fault.name);
+    let sources: Vec<u64> = confirmations(&seen).iter().map(|confirmation| confirmation.source_lsn).collect();
+    assert_eq!(sources, (1..=20).collect::<Vec<_>>(), "{}: once each, in order", fault.name);
     let mut last: BTreeMap<Vec<String>, _> = BTreeMap::new();
     for request in server.requests() {
         if let Some(before) = last.insert(request.lines, request.at) {

@@ -111,7 +111,7 @@ fn a_database_that_never_answers_delays_neither_start_nor_stop() {
     handle.stop();
     assert!(handle.join());
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-    assert_eq!((status.cursor().cause, seen.lock().unwrap().len(), server.requests().len()), (0, 0, 1));
+    assert_eq!((status.cursor().source_lsn, seen.lock().unwrap().len(), server.requests().len()), (0, 0, 1));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use hunhe_log::{
 };
 use std::path::Path;
 
-fn at(cause: u64) -> Cursor {
-    Cursor { cause, hint: Lsn(3 * cause) }
+fn at(source_lsn: u64) -> Cursor {
+    Cursor { source_lsn, decided_lsn: Lsn(3 * source_lsn) }
 }
 
 /// Sums both slots anew.
@@ -28,10 +28,10 @@ fn cursor_files_hold_what_was_written_or_are_damaged() {
     let path = Path::new("/data/influx.cursor");
     let blank = SimulatedDisk::new();
     blank.handle().make_dir(Path::new("/data")).unwrap();
-    let file_of = |causes: u64| {
+    let file_of = |sources: u64| {
         let disk = blank.fork();
         let (mut file, _) = CursorFile::open(&disk, path).unwrap();
-        (1..=causes).for_each(|cause| file.save(at(cause)).unwrap());
+        (1..=sources).for_each(|source_lsn| file.save(at(source_lsn)).unwrap());
         disk.read(path).unwrap()
     };
     let target = Target {
@@ -58,7 +58,8 @@ fn cursor_files_hold_what_was_written_or_are_damaged() {
                     Held::Damaged => assert!(!bytes.is_empty()),
                     Held::Cursor(cursor) => {
                         // Where the two words stand, under a checksum.
-                        let words = [cursor.cause.to_le_bytes(), cursor.hint.0.to_le_bytes()].concat();
+                        let words =
+                            [cursor.source_lsn.to_le_bytes(), cursor.decided_lsn.0.to_le_bytes()].concat();
                         // Behind the end are zeros.
                         let long = [bytes, &[0; 548]].concat();
                         let stands = |at: usize| long[at + 16..at + 32] == words;

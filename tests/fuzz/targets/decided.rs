@@ -100,7 +100,7 @@ fn decided_records_are_refused_or_can_be_walked_through() {
         let Some((&kind, payload)) = bytes.split_first() else { return false };
         let mut buffers = Buffers::default();
         let Ok(read) = decided::read(kind, payload, &mut buffers) else { return false };
-        assert_eq!(read.cause().to_le_bytes(), payload[..8]);
+        assert_eq!(read.source_lsn().to_le_bytes(), payload[..8]);
         walk(read);
         true
     });

@@ -197,7 +197,7 @@ impl Process {
         let of = |name: &str| confirmed.get(name).copied().unwrap_or(0);
         let cursor = nature.layout.data_dir.join("database.cursor");
         let tail = recovered.decided.subscribe();
-        let through = of(OF_RECORD).min(recovered.cause_max);
+        let through = of(OF_RECORD).min(recovered.source_lsn_max);
         let (file, held) = CursorFile::open_through(&*handle_of_disk, Path::new(&cursor), through)
             .map_err(|error| Death::Start(error.into()))?;
         let recorder = Recorder::open((file, held), tail.clone(), registry, of(OF_RECORD))?;
@@ -413,13 +413,13 @@ impl Process {
     /// # Errors
     /// [`Death::Sink`].
     pub fn feed_sinks(&mut self, kept: &mut Refused) -> Result<Option<Request>, Death> {
-        if let Some((cause, rows)) = self.keeper.turn(kept)? {
+        if let Some((source_lsn, rows)) = self.keeper.turn(kept)? {
             self.confirms = true;
-            let _ = self.handle.say(Said::Confirmed { sink: KEEPER.into(), cause, rows });
+            let _ = self.handle.say(Said::Confirmed { sink: KEEPER.into(), source_lsn, rows });
         }
-        if let Some((cause, rows)) = self.recorder.settle()? {
+        if let Some((source_lsn, rows)) = self.recorder.settle()? {
             self.confirms = true;
-            let _ = self.handle.say(Said::Confirmed { sink: RECORDER.into(), cause, rows });
+            let _ = self.handle.say(Said::Confirmed { sink: RECORDER.into(), source_lsn, rows });
         }
         Ok(self.recorder.request()?)
     }

@@ -54,7 +54,7 @@ pub struct Recorder {
     cursor: CursorFile,
     /// What the cursor says.
     at: Cursor,
-    /// Confirmations up to this cause are counted already.
+    /// Confirmations up to this source record are counted already.
     confirmed: u64,
     /// The decided log may be released up to here.
     pub done: Arc<AtomicU64>,
@@ -78,7 +78,7 @@ impl Batch {
         let written = (self.ends.len() - before) as u64;
         debug_assert!(made.is_ok());
         self.confirmations.push(Confirmation {
-            cause: samples.cause,
+            source_lsn: samples.source_lsn,
             device: samples.device,
             boot: samples.boot,
             confirmed: Confirmed {
@@ -108,13 +108,13 @@ impl Recorder {
         };
         let style = Style { dialect: Dialect::Influxdb, provenance: true };
         Ok(Self {
-            // The hint is of a log that may have been made anew: what is known is skipped by its cause.
+            // The decided position is of a log that may have been made anew: what is known is skipped by its source record.
             feed: Feed::open(tail, Cursor::default())?,
             encoder: Encoder::new(Arc::clone(registry), style)?,
             cursor,
             at,
             confirmed,
-            done: Arc::new(AtomicU64::new(at.hint.0)),
+            done: Arc::new(AtomicU64::new(at.decided_lsn.0)),
             batch: Batch::default(),
             delivery: None,
             waits: false,
@@ -170,11 +170,19 @@ impl Recorder {
         }
         self.delivery = None;
         let mut batch = std::mem::take(&mut self.batch);
-        batch.confirmations.retain(|row| row.cause > self.confirmed);
-        self.at = Cursor { cause: batch.through.cause.max(self.at.cause), hint: batch.through.hint };
+        batch.confirmations.retain(|row| row.source_lsn > self.confirmed);
+        self.at = Cursor {
+            source_lsn: batch.through.source_lsn.max(self.at.source_lsn),
+            decided_lsn: batch.through.decided_lsn,
+        };
         self.cursor.save(self.at)?;
-        self.done.store(self.at.hint.0, Ordering::Relaxed);
-        Ok(batch.confirmations.iter().map(|row| row.cause).max().map(|cause| (cause, batch.confirmations)))
+        self.done.store(self.at.decided_lsn.0, Ordering::Relaxed);
+        Ok(batch
+            .confirmations
+            .iter()
+            .map(|row| row.source_lsn)
+            .max()
+            .map(|source_lsn| (source_lsn, batch.confirmations)))
     }
 
     /// Is everything that was decided in the database?
@@ -183,16 +191,17 @@ impl Recorder {
         self.delivery.is_none() && self.feed.behind() == 0
     }
 
-    /// All there is: the lane shows whole causes, so a batch holds no part of one.
+    /// All there is: the lane shows whole source records, so a batch holds no part of one.
     fn fill(&mut self) -> Result<(), SinkError> {
         loop {
             match self.feed.step()? {
                 Step::CaughtUp => return Ok(()),
                 Step::Lost { .. } => {}
                 Step::Record(lsn, decided) => {
-                    let current = decided.cause();
-                    self.batch.through = Cursor { cause: self.at.cause.max(current), hint: lsn };
-                    if current <= self.at.cause {
+                    let current = decided.source_lsn();
+                    self.batch.through =
+                        Cursor { source_lsn: self.at.source_lsn.max(current), decided_lsn: lsn };
+                    if current <= self.at.source_lsn {
                         continue;
                     }
                     match decided {
@@ -258,20 +267,20 @@ impl Keeper {
                             kept.insert((device.as_str().to_owned(), refused.boot, seq), reason.to_owned());
                         }
                     }
-                    if refused.cause > self.confirmed && samples > 0 {
-                        let (cause, boot) = (refused.cause, refused.boot);
+                    if refused.source_lsn > self.confirmed && samples > 0 {
+                        let (source_lsn, boot) = (refused.source_lsn, refused.boot);
                         let confirmed =
                             Confirmed { handled: samples, quarantined: samples, ..Confirmed::default() };
-                        rows.push(Confirmation { cause, device, boot, confirmed });
+                        rows.push(Confirmation { source_lsn, device, boot, confirmed });
                     }
                 }
                 Step::Record(..) => {}
             }
         }
-        self.done.store(self.feed.complete().hint.0, Ordering::Relaxed);
-        let cause = rows.iter().map(|row| row.cause).max();
-        self.confirmed = self.confirmed.max(cause.unwrap_or(0));
-        Ok(cause.map(|cause| (cause, rows)))
+        self.done.store(self.feed.complete().decided_lsn.0, Ordering::Relaxed);
+        let source_lsn = rows.iter().map(|row| row.source_lsn).max();
+        self.confirmed = self.confirmed.max(source_lsn.unwrap_or(0));
+        Ok(source_lsn.map(|source_lsn| (source_lsn, rows)))
     }
 
     /// Has it seen everything?

@@ -157,7 +157,7 @@ fn every_key_is_read_by_the_program() {
 #[test]
 fn the_readme_says_every_key_with_its_default() {
     let readme = include_str!("../../../README.md");
-    for Key { name, default, required, .. } in KEYS {
+    for crate::config::Key { name, default, required, .. } in KEYS {
         let default = match (required, *default) {
             (true, _) => "required".to_owned(),
             (false, "") => "–".to_owned(),

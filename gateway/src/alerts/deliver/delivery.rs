@@ -51,8 +51,8 @@ pub enum Found {
         /// Its record.
         lsn: Lsn,
         /// The journal record behind it.
-        cause: u64,
-        /// Is it the last change of its cause?
+        source_lsn: u64,
+        /// Is it the last change of its source record?
         last: bool,
         /// What to deliver.
         notification: Option<Notification>,
@@ -183,7 +183,7 @@ impl Delivery {
     /// How far it has come.
     #[must_use]
     pub fn passed(&self) -> Lsn {
-        self.window.cursor().hint
+        self.window.cursor().decided_lsn
     }
 
     /// Whether a notification of this alert is under way.
@@ -219,8 +219,8 @@ impl Delivery {
     fn found(&mut self, now_ms: u64, found: Found) {
         self.unreadable = None;
         match found {
-            Found::Change { lsn, cause, last, notification } => {
-                self.window.take_up(lsn, cause, last, notification)
+            Found::Change { lsn, source_lsn, last, notification } => {
+                self.window.take_up(lsn, source_lsn, last, notification)
             }
             Found::Nothing { last } => self.window.pass(last),
             Found::End => self.caught_up = true,

@@ -144,10 +144,10 @@ pub struct Source {
     /// Its newest record.
     pub newest: watch::Receiver<Lsn>,
     /// Where a new output begins: the journal record that the lane begins behind.
-    pub from_cause: u64,
+    pub from_source_lsn: u64,
     /// No cursor stands beyond this journal record: what is behind it is decided again by other rules, or no
     /// longer there.
-    pub cause_max: u64,
+    pub source_lsn_max: u64,
     /// Where cursors lie.
     pub data_dir: PathBuf,
     /// Makes what receivers get.
@@ -183,9 +183,9 @@ fn open_cursor(source: &Source, file: &str) -> Result<(CursorFile, Cursor), Curs
     let path = source.data_dir.join(file);
     let (mut cursor_file, held) = CursorFile::open(&*hunhe_disk::real(), &path)?;
     let cursor = match held {
-        Held::Cursor(cursor) if cursor.cause > source.cause_max => {
+        Held::Cursor(cursor) if cursor.source_lsn > source.source_lsn_max => {
             // Idempotency keys make the repeats harmless, and a raise passed by would be lost.
-            let cursor = Cursor { cause: source.cause_max, ..cursor };
+            let cursor = Cursor { source_lsn: source.source_lsn_max, ..cursor };
             cursor_file.save(cursor)?;
             sync(&path);
             cursor
@@ -196,7 +196,7 @@ fn open_cursor(source: &Source, file: &str) -> Result<(CursorFile, Cursor), Curs
             Cursor::default()
         }
         Held::Nothing => {
-            let cursor = Cursor { cause: source.from_cause, hint: source.tail.head() };
+            let cursor = Cursor { source_lsn: source.from_source_lsn, decided_lsn: source.tail.head() };
             cursor_file.save(cursor)?;
             sync(&path);
             cursor

@@ -58,10 +58,11 @@ pub(super) fn start<R: Receiver>(
     let opened = [live?, retrospective?];
     // The log may have been cut behind what was delivered: then the replay writes those records again, under their numbers.
     let head = source.tail.head();
-    let cursors = opened.each_ref().map(|(_, cursor)| Cursor { hint: cursor.hint.min(head), ..*cursor });
+    let cursors =
+        opened.each_ref().map(|(_, cursor)| Cursor { decided_lsn: cursor.decided_lsn.min(head), ..*cursor });
     let begins = Queues::begins(cursors);
     let [live, retrospective] = opened.map(|(file, _)| file);
-    let passed = cursors.map(|cursor| cursor.hint);
+    let passed = cursors.map(|cursor| cursor.decided_lsn);
     let reading = |queue: Queue, file| Reading {
         file,
         log: Log { tail: source.tail.clone(), wanted: kind_of(queue), at: begins[queue.at()], feed: None },
@@ -245,11 +246,13 @@ impl<R: Receiver> Output<R> {
                 Found::Nothing { last }
             }
             Ok(Step::Entry(entry)) => {
-                let Entry { lsn, cause, last, alert } = *entry;
+                let Entry { lsn, source_lsn, last, alert } = *entry;
                 let notification = Notification::new(alert, self.encode);
-                Found::Change { lsn, cause, last, notification: Some(notification) }
+                Found::Change { lsn, source_lsn, last, notification: Some(notification) }
             }
-            Ok(Step::Other { lsn, cause, last }) => Found::Change { lsn, cause, last, notification: None },
+            Ok(Step::Other { lsn, source_lsn, last }) => {
+                Found::Change { lsn, source_lsn, last, notification: None }
+            }
             Err(error) => {
                 if let Some(repeats) = self.logged.unreadable.due(self.now_ms()) {
                     tracing::error!(
@@ -336,7 +339,7 @@ impl<R: Receiver> Output<R> {
 
     fn save(&mut self, queue: Queue, cursor: Cursor) {
         let reading = &mut self.readings[queue.at()];
-        reading.passed = cursor.hint;
+        reading.passed = cursor.decided_lsn;
         if let Err(error) = reading.file.save(cursor)
             && let Some(repeats) = self.logged.unsaved.due(self.now_ms())
         {

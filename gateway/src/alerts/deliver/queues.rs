@@ -94,7 +94,7 @@ impl Queues {
     /// Where in the log each queue begins to read.
     #[must_use]
     pub fn begins(cursors: [Cursor; 2]) -> [Lsn; 2] {
-        let [live, retrospective] = cursors.map(|cursor| cursor.hint);
+        let [live, retrospective] = cursors.map(|cursor| cursor.decided_lsn);
         [live.min(retrospective), retrospective]
     }
 
@@ -154,7 +154,7 @@ impl Queues {
 
     /// The change as the queue sees it: without a notification that belongs to the other one or is not needed.
     fn of_queue(&mut self, queue: Queue, found: Found) -> Found {
-        let Found::Change { lsn, cause, last, notification } = found else { return found };
+        let Found::Change { lsn, source_lsn, last, notification } = found else { return found };
         let notification = notification.filter(|notification| notification.live == (queue == Queue::Live));
         let notification = match queue {
             Queue::Live => {
@@ -166,7 +166,7 @@ impl Queues {
             Queue::Retrospective => notification
                 .filter(|notification| self.went_live.get(&notification.alert).is_none_or(|&at| at < lsn)),
         };
-        Found::Change { lsn, cause, last, notification }
+        Found::Change { lsn, source_lsn, last, notification }
     }
 
     fn goes_live(&mut self, lsn: Lsn, alert: u64) {

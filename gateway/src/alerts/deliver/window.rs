@@ -2,7 +2,7 @@
 //! when to read and send.
 //!
 //! Invariants: two notifications of one alert are never under way at once. The cursor passes a change only when it and all
-//! before it are completed, and a cause only with its last change. Agents take [turns](super::turns), so that the alarms of
+//! before it are completed, and a source record only with its last change. Agents take [turns](super::turns), so that the alarms of
 //! one, however many, delay those of others by one notification. In trouble (an attempt failed) only the oldest notification
 //! is tried until it is completed: what waited for a dead receiver reaches it in order.
 
@@ -30,7 +30,7 @@ enum State {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Slot {
     lsn: Lsn,
-    cause: u64,
+    source_lsn: u64,
     last: bool,
     notification: Option<Notification>,
     state: State,
@@ -90,9 +90,9 @@ impl Window {
         open.find_map(|slot| slot.notification.as_ref()).map(|notification| notification.arrival_ms)
     }
 
-    /// Takes up a change; without a notification it is completed at once. A cause that the cursor has passed is not delivered again.
-    pub fn take_up(&mut self, lsn: Lsn, cause: u64, last: bool, notification: Option<Notification>) {
-        let notification = notification.filter(|_| cause > self.cursor.cause);
+    /// Takes up a change; without a notification it is completed at once. A source record that the cursor has passed is not delivered again.
+    pub fn take_up(&mut self, lsn: Lsn, source_lsn: u64, last: bool, notification: Option<Notification>) {
+        let notification = notification.filter(|_| source_lsn > self.cursor.source_lsn);
         let state = match &notification {
             Some(notification) => {
                 self.turns.enter(lsn, notification.alert, &notification.agent);
@@ -100,14 +100,14 @@ impl Window {
             }
             None => State::Completed,
         };
-        self.slots.push_back(Slot { lsn, cause, last, notification, state });
+        self.slots.push_back(Slot { lsn, source_lsn, last, notification, state });
     }
 
     /// Passes records that cannot be read.
     pub fn pass(&mut self, lsn: Lsn) {
         self.slots.push_back(Slot {
             lsn,
-            cause: 0,
+            source_lsn: 0,
             last: false,
             notification: None,
             state: State::Completed,
@@ -203,9 +203,9 @@ impl Window {
     pub fn advance(&mut self) -> bool {
         let before = self.cursor;
         while let Some(slot) = self.slots.pop_front_if(|slot| slot.state == State::Completed) {
-            self.cursor.hint = slot.lsn;
+            self.cursor.decided_lsn = slot.lsn;
             if slot.last {
-                self.cursor.cause = self.cursor.cause.max(slot.cause);
+                self.cursor.source_lsn = self.cursor.source_lsn.max(slot.source_lsn);
             }
         }
         self.cursor != before
@@ -241,7 +241,7 @@ mod tests {
         Some(Notification::of(id(alert), &alert[alert.len() - 1..]))
     }
 
-    /// Changes of these alerts, each the only one of its cause.
+    /// Changes of these alerts, each the only one of its source record.
     fn window(alerts: &[&str]) -> Window {
         let mut window = Window::new(BOUNDS, Cursor::default());
         for (number, alert) in (1..).zip(alerts) {
@@ -263,7 +263,7 @@ mod tests {
         assert!(!window.advance(), "the first is still under way");
         window.completed(Lsn(1));
         assert!(window.advance());
-        assert_eq!(window.cursor(), Cursor { cause: 20, hint: Lsn(2) });
+        assert_eq!(window.cursor(), Cursor { source_lsn: 20, decided_lsn: Lsn(2) });
     }
 
     #[test]
@@ -322,20 +322,20 @@ mod tests {
 
     #[test]
     fn a_cause_is_passed_with_its_last_change_only() {
-        let mut window = Window::new(BOUNDS, Cursor { cause: 5, hint: Lsn(3) });
+        let mut window = Window::new(BOUNDS, Cursor { source_lsn: 5, decided_lsn: Lsn(3) });
         window.take_up(Lsn(4), 5, true, notification("known"));
         window.take_up(Lsn(5), 6, false, notification("a"));
         window.take_up(Lsn(6), 6, true, None);
         assert!(window.advance());
         assert_eq!(
             window.cursor(),
-            Cursor { cause: 5, hint: Lsn(4) },
+            Cursor { source_lsn: 5, decided_lsn: Lsn(4) },
             "what the cursor has passed is skipped"
         );
         assert_eq!(under_way(&mut window), [5]);
         window.completed(Lsn(5));
         window.advance();
-        assert_eq!(window.cursor(), Cursor { cause: 6, hint: Lsn(6) });
+        assert_eq!(window.cursor(), Cursor { source_lsn: 6, decided_lsn: Lsn(6) });
     }
 
     #[test]

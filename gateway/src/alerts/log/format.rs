@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! kind     1: live, 2: retrospective, 3: of either mode, and not announced by outputs
-//! record   cause u64 · part u32 · parts u32, little endian · one alert in postcard
+//! record   source u64 · part u32 · parts u32, little endian · one alert in postcard
 //! ```
-//! *Cause* is the journal record behind it, *part* counts the changes of one cause from 0. A reader knows by them when a
-//! cause is complete, however many changes a tick of the clock brought. An alert's sequence is the record's own number, and
+//! *Source record* is the journal record behind it, *part* counts the changes of one source record from 0. A reader knows by them when a
+//! source record is complete, however many changes a tick of the clock brought. An alert's sequence is the record's own number, and
 //! so is not in it.
 //!
 //! Invariant: each number that stands for a severity, a phase or a mode is written here, so that the core may reorder its
@@ -54,17 +54,17 @@ const HEAD_BYTES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::alerts) struct Head {
     /// The journal record behind it.
-    pub(in crate::alerts) cause: u64,
-    /// Counts the changes of the cause, from 0.
+    pub(in crate::alerts) source_lsn: u64,
+    /// Counts the changes of the source record, from 0.
     pub(in crate::alerts) part: u32,
-    /// How many changes the cause has.
+    /// How many changes the source record has.
     pub(in crate::alerts) parts: u32,
 }
 
 impl Head {
     pub(super) fn bytes(self) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
-        bytes[..8].copy_from_slice(&self.cause.to_le_bytes());
+        bytes[..8].copy_from_slice(&self.source_lsn.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.part.to_le_bytes());
         bytes[12..].copy_from_slice(&self.parts.to_le_bytes());
         bytes
@@ -72,15 +72,15 @@ impl Head {
 
     /// The head of a record, and what stands behind it.
     pub(in crate::alerts) fn read(payload: &[u8]) -> Option<(Self, &[u8])> {
-        let (cause, rest) = payload.split_first_chunk()?;
+        let (source_lsn, rest) = payload.split_first_chunk()?;
         let (part, rest) = rest.split_first_chunk()?;
         let (parts, rest) = rest.split_first_chunk()?;
-        let cause = u64::from_le_bytes(*cause);
+        let source_lsn = u64::from_le_bytes(*source_lsn);
         let [part, parts] = [part, parts].map(|number| u32::from_le_bytes(*number));
-        Some((Self { cause, part, parts }, rest))
+        Some((Self { source_lsn, part, parts }, rest))
     }
 
-    /// Is it the last change of its cause?
+    /// Is it the last change of its source record?
     pub(in crate::alerts) fn is_last(self) -> bool {
         self.part.saturating_add(1) >= self.parts
     }

@@ -91,7 +91,7 @@ fn changes_are_read_back_with_their_cause_and_its_end() {
         .write(9, &[change(1, Phase::Firing), change(2, Phase::Firing), change(3, Phase::Firing)])
         .unwrap();
     let entries = site.entries();
-    let seen: Vec<_> = entries.iter().map(|entry| (entry.lsn.0, entry.cause, entry.last)).collect();
+    let seen: Vec<_> = entries.iter().map(|entry| (entry.lsn.0, entry.source_lsn, entry.last)).collect();
     assert_eq!(seen, [(1, 7, true), (2, 9, false), (3, 9, false), (4, 9, true)]);
     assert_eq!(*site.newest.borrow(), Lsn(4));
     let alert = &entries[1].alert;
@@ -106,16 +106,21 @@ fn changes_are_read_back_with_their_cause_and_its_end() {
 #[test]
 fn a_log_that_was_cut_is_written_again_to_the_same_alerts() {
     let mut site = Site::new();
-    for cause in 1..=5 {
-        site.log.write(cause, &[change(cause, Phase::Firing), change(100 + cause, Phase::Firing)]).unwrap();
+    for source_lsn in 1..=5 {
+        site.log
+            .write(source_lsn, &[change(source_lsn, Phase::Firing), change(100 + source_lsn, Phase::Firing)])
+            .unwrap();
     }
     site.log.sync().unwrap();
     let before: Vec<_> = site.entries().into_iter().map(|entry| (entry.lsn, entry.alert)).collect();
     let Site { dir, log, .. } = site;
     drop(log);
     let mut again = Site::open(dir, Some(Lsn(4)));
-    for cause in 3..=5 {
-        again.log.write(cause, &[change(cause, Phase::Firing), change(100 + cause, Phase::Firing)]).unwrap();
+    for source_lsn in 3..=5 {
+        again
+            .log
+            .write(source_lsn, &[change(source_lsn, Phase::Firing), change(100 + source_lsn, Phase::Firing)])
+            .unwrap();
     }
     let after: Vec<_> = again.entries().into_iter().map(|entry| (entry.lsn, entry.alert)).collect();
     assert_eq!(before, after);
@@ -124,8 +129,8 @@ fn a_log_that_was_cut_is_written_again_to_the_same_alerts() {
 #[test]
 fn at_its_limit_the_oldest_go_and_only_undelivered_ones_are_counted() {
     let mut site = Site::new();
-    for cause in 1..=200 {
-        site.log.write(cause, &[change(cause, Phase::Firing)]).unwrap();
+    for source_lsn in 1..=200 {
+        site.log.write(source_lsn, &[change(source_lsn, Phase::Firing)]).unwrap();
     }
     let entries = site.entries();
     assert_eq!(entries.last().unwrap().lsn, Lsn(200));
@@ -141,8 +146,10 @@ fn at_its_limit_the_oldest_go_and_only_undelivered_ones_are_counted() {
 fn one_device_cannot_fill_an_eighth_of_the_log_at_once() {
     use hunhe_gateway_core::device::alert::allowance::{LIVE_BURST, OLD_BURST};
     let mut site = Site::roomy();
-    for cause in 1..=1_000 {
-        site.log.write(cause, &[change(cause, Phase::Pending), change(cause, Phase::Firing)]).unwrap();
+    for source_lsn in 1..=1_000 {
+        site.log
+            .write(source_lsn, &[change(source_lsn, Phase::Pending), change(source_lsn, Phase::Firing)])
+            .unwrap();
     }
     let record_bytes = site.log.figures.bytes.load(Relaxed) / 2_000;
     let burst_bytes = record_bytes * (LIVE_BURST + OLD_BURST).unsigned_abs();

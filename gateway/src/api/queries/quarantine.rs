@@ -247,7 +247,7 @@ fn judge_again(
     let ranges: Vec<(u64, u64)> = refused.ranges().map(|(first, count, _)| (first, count)).collect();
     let entering = Entering::redrive(
         now_ms,
-        id.cause(),
+        id.source_lsn(),
         &ranges,
         Bytes::copy_from_slice(refused.topic),
         Bytes::copy_from_slice(refused.payload),

@@ -29,7 +29,7 @@ pub(super) fn shown(sink: &Snapshot) -> types::SinkStatus {
         lag_records: sink.lag_records,
         unsettled_records: sink.unsettled_records,
         lag_s: count(sink.lag_s),
-        cursor: sink.cursor.cause,
+        cursor: sink.cursor.source_lsn,
         requests: sink.requests,
         retries: sink.retries,
         rewinds: sink.rewinds,

@@ -89,10 +89,10 @@ impl Site {
         }
     }
 
-    fn put(&self, cause: u64, body: &[u8]) {
+    fn put(&self, source_lsn: u64, body: &[u8]) {
         let new = NewRecord {
-            id: RecordId::Message { cause },
-            arrival_ms: cause.cast_signed(),
+            id: RecordId::Message { source_lsn },
+            arrival_ms: source_lsn.cast_signed(),
             device: None,
             boot: 0,
             samples: 0,
@@ -227,11 +227,11 @@ async fn after_a_record_that_cannot_be_read_and_after_a_panic_the_live_stream_go
         let (answers, hub) = (Arc::clone(&site.answers), Arc::clone(&hub));
         async move { answers.publish_live(hub, stopped).await }
     });
-    let mut causes = 1..;
+    let mut sources = 1..;
     let mut put = |site: &Site, body: Option<&[u8]>| {
-        let cause = causes.next().unwrap();
-        site.put(cause, body.unwrap_or(&records::body(cause)));
-        format!("\"m-{cause}\"")
+        let source_lsn = sources.next().unwrap();
+        site.put(source_lsn, body.unwrap_or(&records::body(source_lsn)));
+        format!("\"m-{source_lsn}\"")
     };
     // The first look only notes how many there are, so that what comes before it is not announced.
     let deadline = Instant::now() + WITHIN;

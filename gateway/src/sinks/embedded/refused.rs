@@ -24,7 +24,7 @@ impl Sink {
         let ranges = [(conflict.seq, 1, CONFLICT)];
         let arrival_ms = self.options.clock.now_ms();
         let body = RefusedParts {
-            cause: samples.cause,
+            source_lsn: samples.source_lsn,
             device: Some(samples.device),
             arrival_ms,
             boot: conflict.boot,
@@ -36,7 +36,7 @@ impl Sink {
         }
         .to_record(ranges.into_iter());
         self.put(&NewRecord {
-            id: RecordId::Conflict { cause: samples.cause, boot: conflict.boot, seq: conflict.seq },
+            id: RecordId::Conflict { source_lsn: samples.source_lsn, boot: conflict.boot, seq: conflict.seq },
             arrival_ms,
             device: Some(samples.device),
             boot: conflict.boot,
@@ -46,16 +46,16 @@ impl Sink {
             body: &body,
         })?;
         if conflict.was_stored && confirm {
-            self.open.push(displaced(samples.cause, samples.device, conflict.boot));
+            self.open.push(displaced(samples.source_lsn, samples.device, conflict.boot));
         }
         Ok(())
     }
 
-    /// A cause that was written before a crash: its losers are in quarantine, or were discarded from there, and are
+    /// A source record that was written before a crash: its losers are in quarantine, or were discarded from there, and are
     /// reported as displaced, whichever sample of the two it was.
-    pub(super) fn tell_conflicts_again(&mut self, cause: u64) -> Result<(), EmbeddedError> {
-        let conflicts = self.store.conflicts_of(cause)?;
-        self.open.extend(conflicts.into_iter().map(|(device, boot)| displaced(cause, device, boot)));
+    pub(super) fn tell_conflicts_again(&mut self, source_lsn: u64) -> Result<(), EmbeddedError> {
+        let conflicts = self.store.conflicts_of(source_lsn)?;
+        self.open.extend(conflicts.into_iter().map(|(device, boot)| displaced(source_lsn, device, boot)));
         Ok(())
     }
 
@@ -101,13 +101,13 @@ impl Sink {
         confirm: bool,
     ) -> Result<(), EmbeddedError> {
         let again = refused.redrive_of;
-        if let Some(cause) = again {
-            self.redriven = Some((cause, true));
+        if let Some(source_lsn) = again {
+            self.redriven = Some((source_lsn, true));
         }
         let samples = refused.samples();
         if write && self.is_wanted(refused)? {
             self.put(&NewRecord {
-                id: RecordId::Message { cause: again.unwrap_or(refused.cause) },
+                id: RecordId::Message { source_lsn: again.unwrap_or(refused.source_lsn) },
                 arrival_ms: refused.arrival_ms,
                 device: refused.device,
                 boot: refused.boot,
@@ -118,7 +118,12 @@ impl Sink {
         }
         if let Some(device) = refused.device.filter(|_| confirm && refused.announced && samples > 0) {
             let confirmed = Confirmed { handled: samples, quarantined: samples, ..Confirmed::default() };
-            self.open.push(Confirmation { cause: refused.cause, device, boot: refused.boot, confirmed });
+            self.open.push(Confirmation {
+                source_lsn: refused.source_lsn,
+                device,
+                boot: refused.boot,
+                confirmed,
+            });
         }
         Ok(())
     }
@@ -126,8 +131,8 @@ impl Sink {
     /// A record that was judged again and names no samples, as of a device unknown by now, must not take the place of one
     /// that does.
     fn is_wanted(&self, refused: &Refused<'_>) -> Result<bool, EmbeddedError> {
-        let Some(cause) = refused.redrive_of.filter(|_| refused.samples() == 0) else { return Ok(true) };
-        let known = self.store.record(RecordId::Message { cause })?;
+        let Some(source_lsn) = refused.redrive_of.filter(|_| refused.samples() == 0) else { return Ok(true) };
+        let known = self.store.record(RecordId::Message { source_lsn })?;
         Ok(known.is_some_and(|known| known.head.samples == 0))
     }
 
@@ -140,10 +145,10 @@ impl Sink {
     /// What was judged again leaves the quarantine, unless some of it was refused once more.
     pub(super) fn end_redrive(&mut self) -> Result<(), EmbeddedError> {
         match self.redriven.take() {
-            Some((cause, false)) => {
-                self.store.remove_record(RecordId::Message { cause })?;
+            Some((source_lsn, false)) => {
+                self.store.remove_record(RecordId::Message { source_lsn })?;
             }
-            Some((cause, true)) => self.store.release_record(RecordId::Message { cause })?,
+            Some((source_lsn, true)) => self.store.release_record(RecordId::Message { source_lsn })?,
             None => {}
         }
         Ok(())
@@ -159,7 +164,7 @@ impl Sink {
         if self.replay_end.is_none() && handled >= self.options.replay_to {
             self.replay_end = Some(feed.head());
         }
-        if self.replay_end.is_some_and(|end| feed.complete().hint >= end) {
+        if self.replay_end.is_some_and(|end| feed.complete().decided_lsn >= end) {
             self.store.open_redrives();
         }
     }
@@ -176,6 +181,6 @@ impl Sink {
     }
 }
 
-fn displaced(cause: u64, device: hunhe_proto::id::Id, boot: u32) -> Confirmation {
-    Confirmation { cause, device, boot, confirmed: Confirmed { displaced: 1, ..Confirmed::default() } }
+fn displaced(source_lsn: u64, device: hunhe_proto::id::Id, boot: u32) -> Confirmation {
+    Confirmation { source_lsn, device, boot, confirmed: Confirmed { displaced: 1, ..Confirmed::default() } }
 }

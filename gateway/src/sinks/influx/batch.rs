@@ -20,7 +20,7 @@ const DAY_MS: i64 = 86_400_000;
 /// A decided record of the batch.
 #[derive(Debug, Clone, Copy)]
 struct Origin {
-    cause: u64,
+    source_lsn: u64,
     device: Id,
     boot: u32,
     /// Samples announced; a window has none.
@@ -70,8 +70,8 @@ impl Batch {
     }
 
     /// Notes that a record was read, whatever came of it.
-    pub(super) fn pass(&mut self, cause: u64, lsn: Lsn) {
-        self.through = Cursor { cause: self.through.cause.max(cause), hint: lsn };
+    pub(super) fn pass(&mut self, source_lsn: u64, lsn: Lsn) {
+        self.through = Cursor { source_lsn: self.through.source_lsn.max(source_lsn), decided_lsn: lsn };
     }
 
     pub(super) fn add_samples(&mut self, encoder: &mut Encoder, sets: &SampleSets<'_>) {
@@ -88,7 +88,7 @@ impl Batch {
         let count = number(self.lines.len() - first);
         let unwritable = number(samples.rows) - count;
         self.origins.push(Origin {
-            cause: samples.cause,
+            source_lsn: samples.source_lsn,
             device: samples.device,
             boot: samples.boot,
             announced: samples.announced,
@@ -115,7 +115,7 @@ impl Batch {
     fn add_window(&mut self, encoder: &Encoder, window: &Window<'_>) {
         let origin = number(self.origins.len());
         self.origins.push(Origin {
-            cause: window.cause,
+            source_lsn: window.source_lsn,
             device: window.device,
             boot: 0,
             announced: 0,
@@ -126,7 +126,7 @@ impl Batch {
         match encoder.window(&mut self.body, window) {
             Ok(()) => self.lines.push(Line { end: self.body.len(), origin, seq: 0 }),
             Err(why) => self.unwritable.push(DeadLetter {
-                cause: window.cause,
+                source_lsn: window.source_lsn,
                 device: window.device,
                 boot: 0,
                 seq: 0,
@@ -144,7 +144,7 @@ impl Batch {
             samples.seqs().iter().copied().filter(|seq| written.next_if_eq(&seq).is_none()).collect();
         for run in lost.chunk_by(|seq, next| seq + 1 == *next) {
             self.unwritable.push(DeadLetter {
-                cause: samples.cause,
+                source_lsn: samples.source_lsn,
                 device: samples.device,
                 boot: samples.boot,
                 seq: run[0],
@@ -196,7 +196,7 @@ impl Sealed {
             refused_of[at] += 1;
             let text = self.body(&(refusal.line..refusal.line + 1));
             letters.push(DeadLetter {
-                cause: origin.cause,
+                source_lsn: origin.source_lsn,
                 device: origin.device,
                 boot: origin.boot,
                 seq: line.seq,
@@ -207,7 +207,7 @@ impl Sealed {
         }
         let samples = self.origins.iter().zip(&refused_of).filter(|(origin, _)| !origin.is_window);
         let confirmations = samples.map(|(origin, &refused)| Confirmation {
-            cause: origin.cause,
+            source_lsn: origin.source_lsn,
             device: origin.device,
             boot: origin.boot,
             confirmed: Confirmed {
@@ -218,7 +218,7 @@ impl Sealed {
             },
         });
         let confirmations = confirmations.collect();
-        letters.sort_by_key(|letter| letter.cause);
+        letters.sort_by_key(|letter| letter.source_lsn);
         (letters, confirmations)
     }
 

@@ -23,7 +23,7 @@ pub fn keep(
         .iter()
         .zip(&bodies)
         .map(|(letter, body)| NewRecord {
-            id: RecordId::DeadLetter { cause: letter.cause, hash: hash_of(letter, sink) },
+            id: RecordId::DeadLetter { source_lsn: letter.source_lsn, hash: hash_of(letter, sink) },
             arrival_ms,
             device: Some(letter.device),
             boot: letter.boot,
@@ -37,7 +37,7 @@ pub fn keep(
 
 fn body_of(letter: &DeadLetter, sink: &str, arrival_ms: i64) -> Vec<u8> {
     RefusedParts {
-        cause: letter.cause,
+        source_lsn: letter.source_lsn,
         device: Some(letter.device),
         arrival_ms,
         boot: letter.boot,

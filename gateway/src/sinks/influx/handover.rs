@@ -102,8 +102,11 @@ impl Sink {
     }
 
     fn advance(&mut self, through: Cursor) {
-        // A batch without a readable record has no cause of its own.
-        self.durable = Cursor { cause: through.cause.max(self.durable.cause), hint: through.hint };
+        // A batch without a readable record has no source record of its own.
+        self.durable = Cursor {
+            source_lsn: through.source_lsn.max(self.durable.source_lsn),
+            decided_lsn: through.decided_lsn,
+        };
         if let Err(error) = self.cursor.save(self.durable) {
             tracing::warn!(sink = self.status.name(), %error, "a restart will repeat what was written since");
             self.status.warn(error.to_string());
@@ -122,15 +125,15 @@ impl Sink {
         let mut batch = Batch::default();
         let mut ended = false;
         while !ended {
-            if feed.last() >= mark.through.hint {
+            if feed.last() >= mark.through.decided_lsn {
                 ended = true;
             } else {
                 match feed.step().map_err(Unjudged::Log)? {
                     Step::CaughtUp => ended = true,
                     // Counted when they were read the first time.
                     Step::Lost { .. } => continue,
-                    Step::Record(lsn, _) if lsn > mark.through.hint => ended = true,
-                    Step::Record(_, decided) if decided.cause() <= from.cause => {}
+                    Step::Record(lsn, _) if lsn > mark.through.decided_lsn => ended = true,
+                    Step::Record(_, decided) if decided.source_lsn() <= from.source_lsn => {}
                     Step::Record(_, Decided::Samples(sets)) => batch.add_samples(&mut self.encoder, &sets),
                     Step::Record(_, Decided::Windows(windows)) => {
                         batch.add_windows(&self.encoder, self.options.rollups, &windows)

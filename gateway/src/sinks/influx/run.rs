@@ -48,7 +48,7 @@ const BATCH_ROWS_MIN: usize = 100;
 
 /// How far a turn of filling came.
 enum Filled {
-    /// A batch is full, and the one being filled has begun with the next cause.
+    /// A batch is full, and the one being filled has begun with the next source record.
     Full(Batch),
     /// Others' turn.
     Slice,
@@ -220,12 +220,12 @@ impl Sink {
                 Step::Lost { records, how } => {
                     self.status.lose(records, how);
                     let last = feed.last();
-                    self.batch.pass(self.batch.through().cause, last);
+                    self.batch.pass(self.batch.through().source_lsn, last);
                     continue;
                 }
             };
-            let cause = decided.cause();
-            let full = self.is_full() && cause != self.batch.through().cause;
+            let source_lsn = decided.source_lsn();
+            let full = self.is_full() && source_lsn != self.batch.through().source_lsn;
             let sealed = full.then(|| {
                 let next = self.spare.pop().unwrap_or_default();
                 std::mem::replace(&mut self.batch, next)
@@ -233,8 +233,8 @@ impl Sink {
             if self.batch.is_untouched() {
                 self.begun = Instant::now();
             }
-            self.batch.pass(cause.max(known), lsn);
-            if cause > known {
+            self.batch.pass(source_lsn.max(known), lsn);
+            if source_lsn > known {
                 match decided {
                     Decided::Samples(sets) => self.batch.add_samples(&mut self.encoder, &sets),
                     Decided::Windows(windows) => {
@@ -354,7 +354,7 @@ impl Sink {
     fn forget(&mut self) {
         tracing::warn!(
             sink = self.status.name(),
-            from = self.durable.cause,
+            from = self.durable.source_lsn,
             "the database was restarted: what it may have had in memory alone is written again"
         );
         self.restarted = false;
@@ -418,7 +418,7 @@ impl Sink {
         let (letters, mut confirmations) = batch.settle(&refused);
         self.keep_owed(&mut confirmations);
         self.refused_in_a_row = refused_in_a_row;
-        self.status.has_written(batch.through.hint);
+        self.status.has_written(batch.through.decided_lsn);
         let written = u64::try_from(batch.rows() - refused.len()).unwrap_or(u64::MAX);
         if batch.rows() > 0 {
             self.status.wrote(written);
@@ -440,7 +440,7 @@ impl Sink {
     /// Leaves those that the ledger waits for.
     pub(super) fn keep_owed(&self, confirmations: &mut Vec<Confirmation>) {
         let (of_record, confirmed) = (self.options.of_record, self.options.confirmed);
-        confirmations.retain(|row| of_record && row.cause > confirmed);
+        confirmations.retain(|row| of_record && row.source_lsn > confirmed);
     }
 
     fn keep_spare(&mut self, batch: Sealed) {

@@ -366,8 +366,8 @@ async fn answer_of<T>(question: impl Future<Output = Result<T, RequestError>>) -
         RequestError::ReqwestProcessing { source } if !source.is_decode() => {
             // The crate's HTTP client is of another version than ours.
             let mut innermost: &dyn Error = &source;
-            while let Some(cause) = innermost.source() {
-                innermost = cause;
+            while let Some(source_lsn) = innermost.source() {
+                innermost = source_lsn;
             }
             Failure::Silent(innermost.to_string())
         }

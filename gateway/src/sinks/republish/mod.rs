@@ -159,7 +159,7 @@ impl Publishing {
             match feed.step()? {
                 Step::CaughtUp => break,
                 Step::Lost { records, how } => self.status.lose(records, how),
-                Step::Record(_, Decided::Samples(sets)) if sets.cause > known => {
+                Step::Record(_, Decided::Samples(sets)) if sets.source_lsn > known => {
                     let skipped = sets.iter().map(|samples| self.encoder.encode(&samples, batch)).sum();
                     if skipped > 0 {
                         let total = self.status.skipped(skipped);
@@ -206,7 +206,7 @@ impl Publishing {
     }
 
     fn advance(&mut self, through: Cursor) {
-        if through.cause <= self.status.cursor().cause {
+        if through.source_lsn <= self.status.cursor().source_lsn {
             return;
         }
         if let Err(error) = self.cursor_file.save(through) {

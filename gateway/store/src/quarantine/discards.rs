@@ -118,8 +118,8 @@ impl Discards {
         self.changed |= self.open.len() < before;
     }
 
-    pub(super) fn conflicts_of(&self, cause: u64) -> impl Iterator<Item = &Discard> {
-        let range = RecordId::conflicts_of(cause);
+    pub(super) fn conflicts_of(&self, source_lsn: u64) -> impl Iterator<Item = &Discard> {
+        let range = RecordId::conflicts_of(source_lsn);
         self.open.iter().filter(move |discard| range.contains(&discard.id))
     }
 }

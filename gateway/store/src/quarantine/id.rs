@@ -4,11 +4,11 @@
 //!
 //! | kind | text | key |
 //! |---|---|---|
-//! | refused message | `m-CAUSE` | 1, cause |
-//! | conflict | `c-CAUSE-BOOT-SEQ` | 2, cause, the loser's boot and sequence number |
-//! | dead letter | `d-CAUSE-HASH` | 3, cause, a hash of sink, device and line |
+//! | refused message | `m-SOURCE` | 1, source record |
+//! | conflict | `c-SOURCE-BOOT-SEQ` | 2, source record, the loser's boot and sequence number |
+//! | dead letter | `d-SOURCE-HASH` | 3, source record, a hash of sink, device and line |
 //!
-//! The cause is the number of the journal record behind it.
+//! The source record is the number of the journal record behind it.
 
 use super::super::StoreError;
 use std::{fmt, str::FromStr};
@@ -30,12 +30,12 @@ pub enum RecordId {
     /// A refused message.
     Message {
         /// The journal record that brought it.
-        cause: u64,
+        source_lsn: u64,
     },
     /// A sample that lost its place to another.
     Conflict {
         /// The journal record that brought the later of the two.
-        cause: u64,
+        source_lsn: u64,
         /// The loser's outbox.
         boot: u32,
         /// The loser's sequence number.
@@ -44,7 +44,7 @@ pub enum RecordId {
     /// A line that a database refused.
     DeadLetter {
         /// The journal record behind the line.
-        cause: u64,
+        source_lsn: u64,
         /// Of sink, device and line.
         hash: u64,
     },
@@ -72,9 +72,11 @@ impl RecordId {
 
     /// The journal record behind it.
     #[must_use]
-    pub fn cause(self) -> u64 {
+    pub fn source_lsn(self) -> u64 {
         match self {
-            Self::Message { cause } | Self::Conflict { cause, .. } | Self::DeadLetter { cause, .. } => cause,
+            Self::Message { source_lsn }
+            | Self::Conflict { source_lsn, .. }
+            | Self::DeadLetter { source_lsn, .. } => source_lsn,
         }
     }
 
@@ -82,19 +84,19 @@ impl RecordId {
         let mut key = Vec::with_capacity(21);
         let mut put = |bytes: &[u8]| key.extend_from_slice(bytes);
         match self {
-            Self::Message { cause } => {
+            Self::Message { source_lsn } => {
                 put(&[MESSAGE]);
-                put(&cause.to_be_bytes());
+                put(&source_lsn.to_be_bytes());
             }
-            Self::Conflict { cause, boot, seq } => {
+            Self::Conflict { source_lsn, boot, seq } => {
                 put(&[CONFLICT]);
-                put(&cause.to_be_bytes());
+                put(&source_lsn.to_be_bytes());
                 put(&boot.to_be_bytes());
                 put(&seq.to_be_bytes());
             }
-            Self::DeadLetter { cause, hash } => {
+            Self::DeadLetter { source_lsn, hash } => {
                 put(&[DEAD_LETTER]);
-                put(&cause.to_be_bytes());
+                put(&source_lsn.to_be_bytes());
                 put(&hash.to_be_bytes());
             }
         }
@@ -104,17 +106,17 @@ impl RecordId {
     pub(in super::super) fn from_key(key: &[u8]) -> Result<Self, StoreError> {
         let read = || {
             let (&tag, rest) = key.split_first()?;
-            let (cause, rest) = rest.split_first_chunk::<8>()?;
-            let cause = u64::from_be_bytes(*cause);
+            let (source_lsn, rest) = rest.split_first_chunk::<8>()?;
+            let source_lsn = u64::from_be_bytes(*source_lsn);
             match (tag, rest.len()) {
-                (MESSAGE, 0) => Some(Self::Message { cause }),
+                (MESSAGE, 0) => Some(Self::Message { source_lsn }),
                 (CONFLICT, 12) => {
                     let (boot, seq) = rest.split_first_chunk::<4>()?;
                     let seq = u64::from_be_bytes(seq.try_into().ok()?);
-                    Some(Self::Conflict { cause, boot: u32::from_be_bytes(*boot), seq })
+                    Some(Self::Conflict { source_lsn, boot: u32::from_be_bytes(*boot), seq })
                 }
                 (DEAD_LETTER, 8) => {
-                    Some(Self::DeadLetter { cause, hash: u64::from_be_bytes(rest.try_into().ok()?) })
+                    Some(Self::DeadLetter { source_lsn, hash: u64::from_be_bytes(rest.try_into().ok()?) })
                 }
                 _ => None,
             }
@@ -122,18 +124,22 @@ impl RecordId {
         read().ok_or(StoreError::Corrupt { what: "quarantine key" })
     }
 
-    /// The ids that a cause's conflicts have.
-    pub(in super::super) fn conflicts_of(cause: u64) -> std::ops::RangeInclusive<Self> {
-        Self::Conflict { cause, boot: 0, seq: 0 }..=Self::Conflict { cause, boot: u32::MAX, seq: u64::MAX }
+    /// The ids that a source record's conflicts have.
+    pub(in super::super) fn conflicts_of(source_lsn: u64) -> std::ops::RangeInclusive<Self> {
+        Self::Conflict { source_lsn, boot: 0, seq: 0 }..=Self::Conflict {
+            source_lsn,
+            boot: u32::MAX,
+            seq: u64::MAX,
+        }
     }
 }
 
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Message { cause } => write!(f, "m-{cause}"),
-            Self::Conflict { cause, boot, seq } => write!(f, "c-{cause}-{boot:08x}-{seq}"),
-            Self::DeadLetter { cause, hash } => write!(f, "d-{cause}-{hash:016x}"),
+            Self::Message { source_lsn } => write!(f, "m-{source_lsn}"),
+            Self::Conflict { source_lsn, boot, seq } => write!(f, "c-{source_lsn}-{boot:08x}-{seq}"),
+            Self::DeadLetter { source_lsn, hash } => write!(f, "d-{source_lsn}-{hash:016x}"),
         }
     }
 }
@@ -146,16 +152,16 @@ impl FromStr for RecordId {
         let mut part = || parts.next().filter(|part| !part.is_empty()).ok_or(RecordIdError);
         let decimal = |text: &str| text.parse::<u64>().map_err(|_| RecordIdError);
         let kind = part()?;
-        let cause = decimal(part()?)?;
+        let source_lsn = decimal(part()?)?;
         let id = match kind {
-            "m" => Self::Message { cause },
+            "m" => Self::Message { source_lsn },
             "c" => {
                 let boot = u32::from_str_radix(part()?, 16).map_err(|_| RecordIdError)?;
-                Self::Conflict { cause, boot, seq: decimal(part()?)? }
+                Self::Conflict { source_lsn, boot, seq: decimal(part()?)? }
             }
             "d" => {
                 let hash = u64::from_str_radix(part()?, 16).map_err(|_| RecordIdError)?;
-                Self::DeadLetter { cause, hash }
+                Self::DeadLetter { source_lsn, hash }
             }
             _ => return Err(RecordIdError),
         };
@@ -171,9 +177,12 @@ mod tests {
     #[test]
     fn an_id_is_the_same_as_text_and_as_a_key_and_no_other_text_names_it() {
         let ids = [
-            (RecordId::Message { cause: 7 }, "m-7"),
-            (RecordId::Conflict { cause: 7, boot: 0x2a, seq: 9 }, "c-7-0000002a-9"),
-            (RecordId::DeadLetter { cause: u64::MAX, hash: 1 }, "d-18446744073709551615-0000000000000001"),
+            (RecordId::Message { source_lsn: 7 }, "m-7"),
+            (RecordId::Conflict { source_lsn: 7, boot: 0x2a, seq: 9 }, "c-7-0000002a-9"),
+            (
+                RecordId::DeadLetter { source_lsn: u64::MAX, hash: 1 },
+                "d-18446744073709551615-0000000000000001",
+            ),
         ];
         for (id, text) in ids {
             assert_eq!(id.to_string(), text);

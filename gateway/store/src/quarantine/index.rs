@@ -255,8 +255,8 @@ impl Index {
 }
 
 /// The least and the greatest id.
-const FIRST: RecordId = RecordId::Message { cause: 0 };
-const LAST: RecordId = RecordId::DeadLetter { cause: u64::MAX, hash: u64::MAX };
+const FIRST: RecordId = RecordId::Message { source_lsn: 0 };
+const LAST: RecordId = RecordId::DeadLetter { source_lsn: u64::MAX, hash: u64::MAX };
 
 /// Bytes and records, each against its bound.
 fn size_of_share(limits: Limits, amount: Amount) -> u128 {

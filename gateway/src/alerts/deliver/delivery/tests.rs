@@ -187,7 +187,7 @@ impl Scene {
                 self.under_way.push(lsn);
             }
             Action::Do(Task::Save(cursor)) => {
-                let mut passed = (1..=cursor.hint.0).map(Lsn).filter(|lsn| self.change(*lsn).1);
+                let mut passed = (1..=cursor.decided_lsn.0).map(Lsn).filter(|lsn| self.change(*lsn).1);
                 assert!(passed.all(|lsn| self.completed.contains(&lsn)), "{cursor:?} passes what nobody has");
                 self.saved = cursor;
             }
@@ -211,7 +211,7 @@ impl Scene {
         self.read += 1;
         let lsn = Lsn(self.read as u64);
         let notification = announced.then(|| Notification::of(alert.into(), &(alert % 3).to_string()));
-        Found::Change { lsn, cause: lsn.0, last: true, notification }
+        Found::Change { lsn, source_lsn: lsn.0, last: true, notification }
     }
 
     fn change(&self, lsn: Lsn) -> Change {
@@ -238,7 +238,7 @@ impl Scene {
         for _ in 0..100 * (self.log.len() + 10) {
             if self.done {
                 let head = Lsn(self.log.len() as u64);
-                return self.all_is_completed() && (head == Lsn::NONE || self.saved.hint == head);
+                return self.all_is_completed() && (head == Lsn::NONE || self.saved.decided_lsn == head);
             }
             let chosen = match self.waits {
                 None => Move::Step,

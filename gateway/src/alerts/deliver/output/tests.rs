@@ -53,8 +53,8 @@ fn source(site: &Site) -> Source {
     Source {
         tail: site.log.subscribe(),
         newest: site.newest.clone(),
-        from_cause: 0,
-        cause_max: u64::MAX,
+        from_source_lsn: 0,
+        source_lsn_max: u64::MAX,
         data_dir: site.dir.path().into(),
         encode: |alert| alert.idempotency_key().into(),
     }
@@ -111,7 +111,7 @@ fn raises_and_ends_arrive_in_their_order_whatever_fails_in_between() {
     let whole = by_alert.values().filter(|states| **states == ["firing-live", "resolved-live"]).count();
     assert_eq!((by_alert.len(), whole), (6, 5), "{by_alert:?}");
     handle.stop();
-    assert_eq!(held(&site), Held::Cursor(Cursor { cause: 61, hint: Lsn(18) }));
+    assert_eq!(held(&site), Held::Cursor(Cursor { source_lsn: 61, decided_lsn: Lsn(18) }));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_restart_repeats_what_was_not_taken_and_nothing_that_was() {
     }
     handle.stop();
     let Held::Cursor(cursor) = held(&site) else { panic!("a cursor is there") };
-    assert_eq!(cursor.cause, 1, "the cause that is not done is not passed");
+    assert_eq!(cursor.source_lsn, 1, "the source record that is not done is not passed");
     let handle = begin(&site, &receiver);
     await_passed(&handle, 3);
     handle.stop();
@@ -151,7 +151,7 @@ fn a_new_output_begins_now_and_not_with_history() {
     let mut site = Site::new();
     site.log.write(1, &[change(1, Phase::Firing)]).unwrap();
     let receiver = Arc::new(Scripted::default());
-    let later = Source { from_cause: 1, ..source(&site) };
+    let later = Source { from_source_lsn: 1, ..source(&site) };
     let handle = {
         let receiver = Arc::clone(&receiver);
         start(&DUTY, later, || Ok(receiver)).unwrap()
@@ -170,13 +170,13 @@ fn a_cursor_beyond_what_is_judged_anew_is_set_back() {
     site.log.write(5, &[change(1, Phase::Firing)]).unwrap();
     await_passed(&handle, 1);
     handle.stop();
-    let anew = |cause_max| {
+    let anew = |source_lsn_max| {
         let receiver = Arc::clone(&receiver);
-        let source = Source { cause_max, ..source(&site) };
+        let source = Source { source_lsn_max, ..source(&site) };
         start(&DUTY, source, || Ok(receiver)).unwrap()
     };
     anew(5).stop();
-    assert_eq!(held(&site), Held::Cursor(Cursor { cause: 5, hint: Lsn(1) }));
+    assert_eq!(held(&site), Held::Cursor(Cursor { source_lsn: 5, decided_lsn: Lsn(1) }));
     // By other rules the replay raises something for a message that was passed.
     let handle = anew(2);
     site.log.write(3, &[change(2, Phase::Firing)]).unwrap();
@@ -276,7 +276,7 @@ fn an_output_passes_what_a_replay_writes_again_behind_a_cut() {
         site.log.write(id, &[change(id, Phase::Firing)]).unwrap();
     }
     let cursor = site.dir.path().join("webhook-duty.cursor");
-    let passed = Cursor { cause: 3, hint: Lsn(3) };
+    let passed = Cursor { source_lsn: 3, decided_lsn: Lsn(3) };
     CursorFile::open(&*hunhe_disk::real(), &cursor).unwrap().0.save(passed).unwrap();
     let Site { dir, log, newest } = site;
     drop((log, newest));
@@ -312,7 +312,7 @@ fn live_alerts_reach_a_receiver_that_takes_long_before_a_backlog_of_old_ones() {
     assert!(at <= 20, "{at} old ones came before it");
     assert_eq!(taken.len(), 302);
     handle.stop();
-    let after = Cursor { cause: 2, hint: Lsn(302) };
+    let after = Cursor { source_lsn: 2, decided_lsn: Lsn(302) };
     assert_eq!(held(&site), Held::Cursor(after));
     let path = site.dir.path().join("webhook-duty.retrospective.cursor");
     assert_eq!(CursorFile::open(&*hunhe_disk::real(), &path).unwrap().1, Held::Cursor(after));

@@ -141,8 +141,9 @@ impl Scene {
                 self.attempt(queue, lsn, &notification)
             }
             Action::For(queue, Task::Save(cursor)) => {
-                let mut passed =
-                    (1..=cursor.hint.0).map(Lsn).filter(|lsn| self.change(*lsn).1.queue() == Some(queue));
+                let mut passed = (1..=cursor.decided_lsn.0)
+                    .map(Lsn)
+                    .filter(|lsn| self.change(*lsn).1.queue() == Some(queue));
                 assert!(
                     passed.all(|lsn| self.completed.contains(&lsn) || self.is_superseded(lsn)),
                     "{queue:?} {cursor:?} passes what nobody has"
@@ -190,7 +191,7 @@ impl Scene {
             raises: matches!(kind, Raise | OldRaise),
             ..Notification::of(alert.into(), &(alert % 3).to_string())
         });
-        Found::Change { lsn, cause: lsn.0, last: true, notification }
+        Found::Change { lsn, source_lsn: lsn.0, last: true, notification }
     }
 
     fn change(&self, lsn: Lsn) -> Change {
@@ -241,7 +242,7 @@ impl Scene {
         }
         assert!(self.all_is_done(), "alerts wait for ever: {self:?}");
         let head = Lsn(self.log.len() as u64);
-        assert_eq!(self.saved.map(|cursor| cursor.hint), [head; 2], "{self:?}");
+        assert_eq!(self.saved.map(|cursor| cursor.decided_lsn), [head; 2], "{self:?}");
         let Queues { went_live, in_order, .. } = &self.queues;
         assert!(went_live.is_empty() && in_order.is_empty(), "what was passed is remembered: {self:?}");
         assert_eq!(self.queues.health(), Health::well());

@@ -40,9 +40,9 @@ pub(in crate::api::queries) fn query() -> QuarantineQuery {
 }
 
 /// The body of a message of nobody known.
-pub(in crate::api::queries) fn body(cause: u64) -> Vec<u8> {
+pub(in crate::api::queries) fn body(source_lsn: u64) -> Vec<u8> {
     let parts = RefusedParts {
-        cause,
+        source_lsn,
         device: None,
         arrival_ms: 0,
         boot: 0,
@@ -79,9 +79,9 @@ impl Site {
         let device = device.map(id);
         let samples = u32::from(device.is_some());
         let parts = RefusedParts {
-            cause: record.cause(),
+            source_lsn: record.source_lsn(),
             device,
-            arrival_ms: 1_000 + record.cause().cast_signed(),
+            arrival_ms: 1_000 + record.source_lsn().cast_signed(),
             boot: 7,
             redrive_of: None,
             announced: true,
@@ -116,7 +116,7 @@ fn a_record_shows_the_channel_its_value_and_the_limit_it_broke() {
     let unit_ms = i64::from(rules.class.time_unit_ms);
     let t0 = HOUR * 3_600_000 / unit_ms;
     let payload = report(9, t0, ch4.number, &[wire(180.0), wire(-30.0)]);
-    site.put(RecordId::Message { cause: 1 }, Some("detector"), "out_of_range", ("t", &payload));
+    site.put(RecordId::Message { source_lsn: 1 }, Some("detector"), "out_of_range", ("t", &payload));
     let found = &site.page(&RecordFilter::default(), None, 10).items[0];
     assert_eq!((found.id.as_str(), found.kind), ("m-1", QuarantineKind::Message));
     assert_eq!(found.device.as_deref(), Some("p-detector"));
@@ -145,9 +145,9 @@ fn a_conflict_shows_both_values_and_a_dead_letter_the_database_s_words() {
     };
     site.store.write(key, &rows, &mut Vec::new()).unwrap();
     let lost = report(9, HOUR, 1, &[2_000]);
-    let conflict = RecordId::Conflict { cause: 1, boot: 7, seq: 9 };
+    let conflict = RecordId::Conflict { source_lsn: 1, boot: 7, seq: 9 };
     site.put(conflict, Some("meter"), "conflict", ("hunhe/v1/00/meter/up", &lost));
-    let letter = RecordId::DeadLetter { cause: 1, hash: 3 };
+    let letter = RecordId::DeadLetter { source_lsn: 1, hash: 3 };
     let words = "main: field type conflict\u{1b}[2J";
     site.put(letter, Some("meter"), "refused_by_database", (words, b"gas_meter,device=p-meter register=1"));
     let page = site.page(&RecordFilter::default(), None, 10);
@@ -175,8 +175,8 @@ fn a_conflict_shows_both_values_and_a_dead_letter_the_database_s_words() {
 fn a_page_of_the_largest_records_ends_early_and_the_next_goes_on_where_it_ended() {
     let site = Site::new();
     let payload = vec![0xff; 60_000];
-    for cause in 1..=400 {
-        site.put(RecordId::Message { cause }, None, "unknown_device", ("t", &payload));
+    for source_lsn in 1..=400 {
+        site.put(RecordId::Message { source_lsn }, None, "unknown_device", ("t", &payload));
     }
     site.store.checkpoint(&[]).unwrap();
     let (mut seen, mut before) = (Vec::new(), None::<String>);
@@ -192,22 +192,22 @@ fn a_page_of_the_largest_records_ends_early_and_the_next_goes_on_where_it_ended(
             break;
         }
     }
-    assert!(seen.into_iter().eq((1..=400).rev().map(|cause| format!("m-{cause}"))));
+    assert!(seen.into_iter().eq((1..=400).rev().map(|source_lsn| format!("m-{source_lsn}"))));
     assert!(pages > 1, "one page held {} MB", 400 * payload.len() / 1_000_000);
 }
 
 #[test]
 fn pages_are_filtered_and_counts_are_given_where_they_are_kept() {
     let site = Site::new();
-    for cause in 1..=9 {
-        let device = ["meter", "detector"].get(usize::try_from(cause % 3).unwrap()).copied();
+    for source_lsn in 1..=9 {
+        let device = ["meter", "detector"].get(usize::try_from(source_lsn % 3).unwrap()).copied();
         let reason = if device.is_some() { "too_old" } else { "unknown_device" };
-        site.put(RecordId::Message { cause }, device, reason, ("t", b"x"));
+        site.put(RecordId::Message { source_lsn }, device, reason, ("t", b"x"));
     }
     let by = |filter: RecordFilter| {
         let page = site.page(&filter, None, 10);
         let ids: Vec<u64> =
-            page.items.iter().map(|item| item.id.parse::<RecordId>().unwrap().cause()).collect();
+            page.items.iter().map(|item| item.id.parse::<RecordId>().unwrap().source_lsn()).collect();
         (ids, page.total)
     };
     let reason = Some("too_old".to_owned());
@@ -236,8 +236,8 @@ fn a_page_ends_behind_so_many_values_however_few_bytes_they_came_in() {
     let site = Site::new();
     let payload = report_of_many_values();
     assert!(payload.len() < 10_000, "{}", payload.len());
-    for cause in 1..=60 {
-        site.put(RecordId::Message { cause }, Some("detector"), "out_of_range", ("t", &payload));
+    for source_lsn in 1..=60 {
+        site.put(RecordId::Message { source_lsn }, Some("detector"), "out_of_range", ("t", &payload));
     }
     let page = site.page(&RecordFilter::default(), None, 1000);
     let most = READ_VALUES / 65_536 + 1;
@@ -247,8 +247,8 @@ fn a_page_ends_behind_so_many_values_however_few_bytes_they_came_in() {
 #[test]
 fn a_page_ends_behind_a_record_when_its_time_is_over_or_nobody_waits() {
     let site = Site::new();
-    for cause in 1..=100 {
-        site.put(RecordId::Message { cause }, None, "unknown_device", ("t", b"x"));
+    for source_lsn in 1..=100 {
+        site.put(RecordId::Message { source_lsn }, None, "unknown_device", ("t", b"x"));
     }
     let (left, leave) = while_waited_for();
     leave();
@@ -261,10 +261,10 @@ fn a_page_ends_behind_a_record_when_its_time_is_over_or_nobody_waits() {
 #[test]
 fn a_record_that_cannot_be_read_is_counted_and_keeps_no_other_from_the_page() {
     let site = Site::new();
-    for cause in [1, 3] {
-        site.put(RecordId::Message { cause }, None, "unknown_device", ("t", b"x"));
+    for source_lsn in [1, 3] {
+        site.put(RecordId::Message { source_lsn }, None, "unknown_device", ("t", b"x"));
     }
-    let id = RecordId::Message { cause: 2 };
+    let id = RecordId::Message { source_lsn: 2 };
     let reason = "unknown_device";
     let new =
         NewRecord { id, arrival_ms: 1_002, device: None, boot: 0, samples: 0, reason, body: b"no record" };
@@ -278,7 +278,7 @@ fn a_record_that_cannot_be_read_is_counted_and_keeps_no_other_from_the_page() {
 #[test]
 fn a_record_whose_order_the_journal_refuses_is_held_no_longer() {
     let site = Site::new();
-    let id = RecordId::Message { cause: 1 };
+    let id = RecordId::Message { source_lsn: 1 };
     site.put(id, Some("meter"), "too_old", ("t", b"x"));
     let again = |taken| judge_again(&site.store, id, 0, |_| taken).unwrap();
     assert_eq!(again(true), Ordered::Replaying);
@@ -286,6 +286,6 @@ fn a_record_whose_order_the_journal_refuses_is_held_no_longer() {
     assert_eq!(again(false), Ordered::Refused);
     assert_eq!(again(true), Ordered::Yes { samples: 2 });
     assert_eq!(again(false), Ordered::Yes { samples: 2 }, "the journal has its order: it is asked no more");
-    let gone = judge_again(&site.store, RecordId::Message { cause: 2 }, 0, |_| true).unwrap();
+    let gone = judge_again(&site.store, RecordId::Message { source_lsn: 2 }, 0, |_| true).unwrap();
     assert_eq!(gone, Ordered::Gone);
 }

@@ -127,13 +127,13 @@ proptest! {
     fn the_bounds_hold_whoever_comes_and_the_largest_share_makes_way(ops in prop::collection::vec(op(), 1..120)) {
         let mut index = Index::new(LIMITS);
         let mut records: Vec<Held> = Vec::new();
-        for (cause, op) in (1_u64..).zip(ops) {
+        for (source_lsn, op) in (1_u64..).zip(ops) {
             let at = |place: prop::sample::Index, len: usize| place.index(len.max(1));
             match op {
                 Op::Put { device: number, samples, bytes, reason } => {
                     // Clocks are set back now and then.
-                    let arrival_ms = cause.cast_signed() * 10 - (cause % 7).cast_signed() * 15;
-                    let place = (arrival_ms, RecordId::Message { cause });
+                    let arrival_ms = source_lsn.cast_signed() * 10 - (source_lsn % 7).cast_signed() * 15;
+                    let place = (arrival_ms, RecordId::Message { source_lsn });
                     let (device, reason) = (device(number), REASONS[reason]);
                     let head = RecordHead { arrival_ms, device, boot: 1, samples, reason: reason.into() };
                     index.insert(place.1, &head, bytes);
@@ -181,26 +181,26 @@ proptest! {
 #[test]
 fn a_list_can_begin_and_end_at_any_time() {
     let mut index = Index::new(LIMITS);
-    for cause in 0..10 {
-        let arrival_ms = i64::try_from(cause).unwrap() * 10;
+    for source_lsn in 0..10 {
+        let arrival_ms = i64::try_from(source_lsn).unwrap() * 10;
         let head = RecordHead { arrival_ms, device: None, boot: 0, samples: 0, reason: "a".into() };
-        index.insert(RecordId::Message { cause }, &head, 1);
+        index.insert(RecordId::Message { source_lsn }, &head, 1);
     }
-    let causes = |from_ms, to_ms| {
+    let sources = |from_ms, to_ms| {
         let filter = RecordFilter { from_ms, to_ms, ..RecordFilter::default() };
         let walk = walk_all(&index, &filter, 4, 4);
-        walk.iter().map(|(_, id)| id.cause()).collect::<Vec<_>>()
+        walk.iter().map(|(_, id)| id.source_lsn()).collect::<Vec<_>>()
     };
-    assert_eq!(causes(Some(20), Some(50)), [4, 3, 2]);
-    assert_eq!(causes(Some(70), None), [9, 8, 7]);
-    assert_eq!(causes(None, Some(11)), [1, 0]);
-    assert_eq!(causes(Some(50), Some(20)), [0; 0]);
-    assert_eq!(causes(Some(i64::MAX), Some(i64::MIN)), [0; 0]);
+    assert_eq!(sources(Some(20), Some(50)), [4, 3, 2]);
+    assert_eq!(sources(Some(70), None), [9, 8, 7]);
+    assert_eq!(sources(None, Some(11)), [1, 0]);
+    assert_eq!(sources(Some(50), Some(20)), [0; 0]);
+    assert_eq!(sources(Some(i64::MAX), Some(i64::MIN)), [0; 0]);
     let kind = RecordFilter { kind: Some(RecordKind::Conflict), ..RecordFilter::default() };
     let walk = index.walk(&kind, None, 4, 3);
     assert_eq!(
         (walk.found.len(), walk.next),
-        (0, Some((70, RecordId::Message { cause: 7 }))),
+        (0, Some((70, RecordId::Message { source_lsn: 7 }))),
         "no more than asked"
     );
 }
