@@ -12,16 +12,21 @@ SERVICES := (package(hunhe-tests) & kind(test) - binary(/^(tidy|mutants)$$/)) | 
 	| binary_id(hunhe-edge::outbox_and_broker) | (binary_id(hunhe-gateway::influx) & test(/^(database|influxdb)::/))
 export TESTS_RECORDINGS ?= $(CURDIR)/../shared/data
 
-.PHONY: help demo test bench sim alarms fleet acknowledgement kills overload faults siege power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
+.PHONY: help tools demo test bench sim alarms fleet acknowledgement kills overload faults siege power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: dashboard ## a simulated city, the gateway and the live page in one terminal (Ctrl-C ends it)
+# Names what is missing and where it comes from, before make fails in words of its own.
+tools:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer from https://rustup.rs, then run this again"; exit 1; }
+	@command -v npm >/dev/null || echo "npm is missing: install Node.js 20.19 or newer from https://nodejs.org for the page"
+
+demo: tools dashboard ## a simulated city, the gateway and the live page in one terminal (Ctrl-C ends it)
 	$(CARGO) build --profile $(PROFILE) -p hunhe-gateway
 	$(BIN)/hunhe-gateway demo $(ARGS)
 
-test: prepare ## everything: lint, docs, advisories, unit, end-to-end, browser
+test: tools prepare ## everything: lint, docs, advisories, unit, end-to-end, browser
 	@.ci/stages
 
 prepare: ## install what the tests need (Debian packages, cargo tools); asks for root only if something is missing

@@ -34,7 +34,7 @@ use tokio::{sync::mpsc, sync::watch, task::JoinSet};
 pub struct Extras {
     /// The clock of arrivals.
     pub clock: Clock,
-    /// See [`Policy::planted_drop`].
+    /// See [`Policy::planted_drop`](hunhe_gateway_core::lane::Policy::planted_drop).
     pub planted_drop: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! The alert log's writing end, on the lane's thread. What its records hold is in [`format`].
+//! The alert log's writing end, on the lane's thread. What its records hold is in [`mod@format`].
 //!
 //! Bound: `limit_bytes`. There the oldest segment is released although it is also the list's history, and although an
 //! output may not have delivered it: an output that is down for long must not stop alerts for the others.

@@ -57,7 +57,7 @@ pub struct Driver {
     pub sync: Box<dyn FnMut(Vec<Unsynced>) + Send>,
     /// The last journal record of the checkpoint that was loaded.
     pub from: Lsn,
-    /// What alerts follow from beside messages: see [`Checkpoint::rules`].
+    /// What alerts follow from beside messages: see [`Checkpoint::rules`](super::checkpoint::Checkpoint::rules).
     pub rules: u32,
     /// What sinks had confirmed then.
     pub confirmed: BTreeMap<String, u64>,

@@ -7,7 +7,7 @@
 //! A cursor is a source record: the journal record up to which all decisions are at the destination. After a crash a sink
 //! begins at its cursor again and may write a last batch twice; each destination takes that as once (same series, same time).
 //! The sink of record also reports what it wrote, by device and outbox, to the ledger: see
-//! [`Confirmations`](crate::decided::Confirmations).
+//! [`Confirmations`].
 //!
 //! Bounds: each sink's own. Deliberately absent: anything that one sink knows of another.
 

@@ -243,7 +243,7 @@ impl Keeper {
     /// Reads from the oldest record; confirms what is behind `confirmed`.
     ///
     /// # Errors
-    /// [`SinkError::Open`].
+    /// [`SinkError::Feed`].
     pub fn open(tail: Tail, confirmed: u64) -> Result<Self, SinkError> {
         Ok(Self { feed: Feed::open(tail, Cursor::default())?, confirmed, done: Arc::new(AtomicU64::new(0)) })
     }

@@ -1,5 +1,5 @@
 //! An alert as receivers get it: one shape for the interface, the live stream, a webhook's body and an MQTT payload, so that
-//! two of them can be compared byte for byte. It is mapped from [`alerts::Alert`](crate::alerts::Alert); a change there
+//! two of them can be compared byte for byte. It is mapped from [`Alert`](crate::alerts::Alert); a change there
 //! changes nothing here.
 
 use bytes::Bytes;

@@ -264,7 +264,7 @@ section! {
         /// Which windows are written: "none", "daily", or "all" (a minute, a quarter of an hour, an hour, a day). Without
         /// this, "all" for InfluxDB and "none" for VictoriaMetrics: there each of a window's nine fields is a series with an
         /// index entry a day, so that a window costs what some hundred samples cost, and its queries aggregate samples:
-        /// avg_over_time(gas_station_detector_ch4[15m]). The embedded store has all windows in any case.
+        /// `avg_over_time(gas_station_detector_ch4[15m])`. The embedded store has all windows in any case.
         rollups: Option<Rollups>, Kind::OneOf(&["none", "daily", "all"]), Unwritten::Absent("\"all\"");
     }
 }
