@@ -117,14 +117,7 @@ impl Recovered {
                 (Some(checkpoint.snapshot), checkpoint.confirmed, checkpoint.journal)
             }
         };
-        if let Some(note) = Note::read(&**disk, dir).context("the note of a restore cannot be read")? {
-            tracing::info!(
-                backup_ms = note.backup_ms,
-                "this folder was restored: what came after the backup shows as unexplained once agents report"
-            );
-            journal.jump_to(note.journal)?;
-            alerts.jump_to(note.alerts)?;
-        }
+        jump_over_a_restore(&**disk, dir, &mut journal, &mut alerts)?;
         let gone = journal.oldest().0.saturating_sub(from.next().0);
         if gone > 0 {
             tracing::error!(
@@ -212,6 +205,25 @@ fn open_derived(options: Options, at: Option<Lsn>) -> anyhow::Result<Writer> {
         log.skip_to(at)?;
     }
     Ok(log)
+}
+
+/// Numbers that may have been used after the backup was taken are not used again.
+fn jump_over_a_restore(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    journal: &mut Writer,
+    alerts: &mut Writer,
+) -> anyhow::Result<()> {
+    let Some(note) = Note::read(disk, data_dir).context("the note of a restore cannot be read")? else {
+        return Ok(());
+    };
+    tracing::info!(
+        backup_ms = note.backup_ms,
+        "this folder was restored: what came after the backup shows as unexplained once agents report"
+    );
+    journal.jump_to(note.journal)?;
+    alerts.jump_to(note.alerts)?;
+    Ok(())
 }
 
 fn remove(disk: &Arc<dyn Disk>, dir: &Path) -> anyhow::Result<()> {
