@@ -58,7 +58,7 @@ fn each_filter_holds_and_one_that_names_nothing_known_finds_nothing() {
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(total(DeviceQuery { class: some("gas_meter"), ..all.clone() }), 2);
     assert_eq!(
-        total(DeviceQuery { district: some("210106"), zone: some("station-tiexi"), ..all.clone() }),
+        total(DeviceQuery { district: some("210106"), zone: some("zone-1"), ..all.clone() }),
         2
     );
     assert_eq!(total(DeviceQuery { district: some("210106"), text: some("c-1"), ..all.clone() }), 1);
