@@ -228,11 +228,12 @@ fn decode_block(mut fields: Fields<'_>, axis: TimeAxis, report: &mut Report) -> 
                     values: start..start + count,
                     quality: None,
                 });
-                block.dense = block.dense.or(Some(count));
+                block.note_dense(count)?;
             }
             5 => {
-                let dense = decode_column(fields.inside(&value, field)?, report)?;
-                block.dense = block.dense.or(dense);
+                if let Some(count) = decode_column(fields.inside(&value, field)?, report)? {
+                    block.note_dense(count)?;
+                }
             }
             6 => block.samples = Some(value.uint32(field)? as usize),
             _ => {}
@@ -255,6 +256,13 @@ fn decode_block(mut fields: Fields<'_>, axis: TimeAxis, report: &mut Report) -> 
 }
 
 impl BlockHead {
+    /// Columns without a bitmap are equally long. This is checked before times are placed, so that a block refused for it has
+    /// placed no more of them than its shortest column says.
+    fn note_dense(&mut self, count: usize) -> Result<(), DecodeError> {
+        let known = *self.dense.get_or_insert(count);
+        if known == count { Ok(()) } else { Err(DecodeError::Length) }
+    }
+
     fn push_distance(&mut self, ticks: u64, times_ms: &mut Vec<i64>) -> Result<(), DecodeError> {
         let first = usize::from(self.distances == 0);
         if times_ms.len() + first >= SAMPLES_MAX {
