@@ -300,7 +300,7 @@ mod city {
 
     fn summary_line(status: &Status) -> String {
         let ledger = &status.ledger;
-        let mark = if ledger.closed { "closed 平 ✓" } else { "OPEN 不平 ✗" };
+        let mark = if ledger.closed { "closed 账目已平 ✓" } else { "OPEN 账目未平 ✗" };
         format!(
             "{:>7.0} readings/s │ {} of {} devices │ sampled {} = stored {} + quarantined {} + lost {} + on the way {} │ ledger {mark}  ",
             status.readings_per_s,
@@ -337,7 +337,7 @@ mod city {
             writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&json)?)?;
         }
         if !closed {
-            say("the ledger does not close / 账目不平");
+            say("the ledger does not close / 账目未平");
         }
         Ok(if closed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

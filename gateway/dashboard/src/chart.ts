@@ -7,12 +7,14 @@ import { CanvasRenderer } from "echarts/renderers";
 
 import { ask, type Alert, type Device, type LiveValue, type Rule, type Series } from "./api.ts";
 import { el, mark, put } from "./dom.ts";
-import { age, brief, clock, figure, isOld, moment, span } from "./format.ts";
+import { age, brief, clock, day, figure, isOld, minute, moment, span } from "./format.ts";
 import { current, say } from "./language.ts";
 import { append, lines, stepFor, type Point } from "./points.ts";
 import type { Registry } from "./registry.ts";
 import { colour, font } from "./theme.ts";
 import { unit, withUnit } from "./units.ts";
+
+const DAY_MS = 86_400_000;
 
 use([LineChart, ScatterChart, GridComponent, MarkLineComponent, TooltipComponent, CanvasRenderer]);
 
@@ -257,7 +259,7 @@ function option({ series, intervalS, from, to, limits, crossed }: Drawn) {
     xAxis: {
       type: "time" as const, min: from, max: to,
       axisLine: { lineStyle: { color: line } }, splitLine: { show: false },
-      axisLabel: { color: quiet, hideOverlap: true },
+      axisLabel: { color: quiet, hideOverlap: true, formatter: (ms: number) => (to - from > DAY_MS ? day(ms) : minute(ms)) },
     },
     yAxis: {
       type: "value" as const, scale: true, splitNumber: 4,

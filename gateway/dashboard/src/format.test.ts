@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
-import { age, bytes, clock, figure, isOld, percent, span } from "./format.ts";
+import { age, bytes, clock, day, figure, isOld, minute, percent, span } from "./format.ts";
 import { dictionaries, reason, say, setLanguage } from "./language.ts";
 
 beforeEach(() => setLanguage("zh"));
@@ -58,4 +58,6 @@ test("times are the city's, with the date where it is not today", () => {
   expect(new Date().getTimezoneOffset(), "the tests run in another zone").not.toBe(-480);
   expect(clock(Date.UTC(2026, 0, 1, 16, 30, 5))).toBe("00:30:05");
   expect(clock(Date.UTC(2026, 0, 1, 15, 59, 0))).toMatch(/01.01.*23:59:00/);
+  expect(minute(Date.UTC(2026, 0, 1, 16, 30, 5))).toBe("00:30");
+  expect(day(Date.UTC(2026, 0, 1, 16, 30, 5))).toMatch(/^01.02$/);
 });

@@ -24,8 +24,10 @@ const fixed = kept((decimals) => new Intl.NumberFormat(locale(), {
 }));
 const loose = kept(() => new Intl.NumberFormat(locale(), { maximumFractionDigits: 3 }));
 const times = kept((kind) => new Intl.DateTimeFormat(locale(), {
-  ...(kind === "moment" ? { month: "2-digit", day: "2-digit" } : {}),
-  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: ZONE,
+  ...(kind === "moment" || kind === "day" ? { month: "2-digit", day: "2-digit" } : {}),
+  ...(kind === "day" ? {} : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
+  ...(kind === "clock" || kind === "moment" ? { second: "2-digit" } : {}),
+  timeZone: ZONE,
 }));
 const days = kept(() => new Intl.DateTimeFormat("en-CA", { timeZone: ZONE }));
 
@@ -101,3 +103,7 @@ export function clock(ms: number): string {
 }
 
 export const moment = (ms: number): string => times("moment").format(ms);
+
+/** For the marks of a chart's axis. */
+export const minute = (ms: number): string => times("minute").format(ms);
+export const day = (ms: number): string => times("day").format(ms);
