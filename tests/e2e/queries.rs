@@ -86,6 +86,9 @@ fn lane_cpu(gateway: &Gateway) -> Duration {
 }
 
 /// Each answer's path, status and time.
+///
+/// # Panics
+/// An answer is neither the one asked for nor a refusal to answer so much at once.
 fn ask_until(over: &AtomicBool, port: u16, paths: &[String], from: usize) -> Vec<(String, u16, f64)> {
     let http = Http::to(port);
     let mut answers = Vec::new();
@@ -94,8 +97,12 @@ fn ask_until(over: &AtomicBool, port: u16, paths: &[String], from: usize) -> Vec
             break;
         }
         let begun = Instant::now();
-        let status = http.ask(Method::GET, path).map_or(0, |(status, _)| status);
-        answers.push((path.clone(), status, begun.elapsed().as_secs_f64() * 1000.0));
+        match http.try_ask(Method::GET, path) {
+            Ok((status @ (200 | 429), _)) => {
+                answers.push((path.clone(), status, begun.elapsed().as_secs_f64() * 1000.0));
+            }
+            other => panic!("after {} answers {path}: {other:?}", answers.len()),
+        }
     }
     answers
 }
@@ -220,9 +227,6 @@ fn eight_clients_on_every_path_of_a_whole_city_delay_no_alarm_and_cost_the_lane_
         "alarm_ms_max": alarms.last(), "lane_share_quiet": quiet, "lane_share_busy": busy,
     });
     report::write("queries", None, &figures);
-    for (path, status, _) in &answers {
-        assert!(matches!(status, 200 | 429), "{path} was answered with {status}");
-    }
     assert!(alarms.len() >= 4, "{figures}");
     assert!(percentile(&alarms, 100) <= ALARM_MS_MAX, "{figures}");
     assert!(busy - quiet <= LANE_SHARE_MAX, "{figures}");

@@ -27,11 +27,19 @@ impl Http {
 
     /// Status and body, or nothing where nobody answers.
     pub fn ask(&self, method: Method, path: &str) -> Option<(u16, String)> {
+        self.try_ask(method, path).ok()
+    }
+
+    /// Status and body.
+    ///
+    /// # Errors
+    /// Nobody answers, or not to the end.
+    pub fn try_ask(&self, method: Method, path: &str) -> reqwest::Result<(u16, String)> {
         let request = self.client.request(method, format!("{}{path}", self.base)).timeout(TIMEOUT);
         self.runtime.block_on(async {
-            let response = request.send().await.ok()?;
+            let response = request.send().await?;
             let status = response.status().as_u16();
-            Some((status, response.text().await.ok()?))
+            Ok((status, response.text().await?))
         })
     }
 
