@@ -108,12 +108,14 @@ struct Inner<T> {
 #[derive(Debug)]
 struct State<T> {
     newest: Option<(Instant, Arc<T>)>,
+    /// How many have been made.
+    made: u64,
     running: bool,
 }
 
 impl<T> Default for Fresh<T> {
     fn default() -> Self {
-        let state = Mutex::new(State { newest: None, running: false });
+        let state = Mutex::new(State { newest: None, made: 0, running: false });
         Self { inner: Arc::new(Inner { state, bell: watch::Sender::new(()) }) }
     }
 }
@@ -128,10 +130,9 @@ impl<T: Send + Sync + 'static> Fresh<T> {
         figures: &Arc<Figures>,
         make: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Arc<T>, ApiError> {
-        let asked = Instant::now();
         // Before the state is looked at: what is made in between rings.
         let mut bell = self.inner.bell.subscribe();
-        {
+        let made_before = {
             let mut state = self.inner.lock();
             if let Some((at, answer)) = &state.newest
                 && at.elapsed() < FRESH
@@ -143,14 +144,28 @@ impl<T: Send + Sync + 'static> Fresh<T> {
                 tokio::task::spawn_blocking(move || {
                     figures.started.fetch_add(1, Ordering::Relaxed);
                     let answer = Arc::new(make());
-                    made.0.lock().newest = Some((Instant::now(), answer));
+                    made.0.lock().make(answer);
                 });
             }
+            state.made
+        };
+        loop {
+            bell.changed().await.map_err(|_| ApiError::Internal)?;
+            let state = self.inner.lock();
+            match &state.newest {
+                Some((_, answer)) if state.made > made_before => return Ok(Arc::clone(answer)),
+                // It rang for an earlier one that could not be made.
+                _ if state.running => {}
+                _ => return Err(ApiError::Internal),
+            }
         }
-        bell.changed().await.map_err(|_| ApiError::Internal)?;
-        let state = self.inner.lock();
-        let made = state.newest.as_ref().filter(|(at, _)| *at >= asked);
-        made.map(|(_, answer)| Arc::clone(answer)).ok_or(ApiError::Internal)
+    }
+}
+
+impl<T> State<T> {
+    fn make(&mut self, answer: Arc<T>) {
+        self.newest = Some((Instant::now(), answer));
+        self.made += 1;
     }
 }
 

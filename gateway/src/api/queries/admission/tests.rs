@@ -121,6 +121,26 @@ async fn an_answer_is_made_anew_when_it_is_old_or_could_not_be_made() {
     assert_eq!(started(&figures), 3);
 }
 
+#[tokio::test]
+async fn an_answer_that_was_ready_just_before_the_question_and_shown_just_after_is_an_answer() {
+    let (figures, fresh) = (Arc::<Figures>::default(), Fresh::default());
+    let made = Arc::new(7);
+    let ready = Instant::now();
+    fresh.inner.lock().running = true;
+    let making = Making(Arc::clone(&fresh.inner));
+    let mut asked = pin!(fresh.get(&figures, || 8));
+    assert!(poll_once(asked.as_mut()).is_pending());
+    // Another making failed meanwhile, and its bell is no answer.
+    fresh.inner.bell.send_replace(());
+    assert!(poll_once(asked.as_mut()).is_pending());
+    fresh.inner.lock().make(made);
+    if let Some((at, _)) = &mut fresh.inner.lock().newest {
+        *at = ready;
+    }
+    drop(making);
+    assert_eq!(asked.await.as_deref(), Ok(&7));
+}
+
 #[test]
 fn a_query_that_waits_for_a_thread_and_is_abandoned_never_begins() {
     let runtime =
