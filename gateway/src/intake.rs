@@ -30,7 +30,7 @@ mod share;
 pub use share::{Over, OverShare, Shares};
 
 use backlog::Backlog;
-use connection::{Connection, Ended, connect, is_closed_by_peer};
+use connection::{Batch, Connection, Ended, connect, is_closed_by_peer};
 use held::Held;
 
 use crate::{
@@ -207,6 +207,26 @@ pub enum SessionError {
     /// The journal took its last record.
     #[error("the journal has ended")]
     JournalEnded,
+    /// Its thread panicked.
+    #[error("a session's thread has panicked: the log has the cause")]
+    Panicked,
+}
+
+/// Starts a session on a thread of its own, so that nothing else that the process does delays it. The future ends with it.
+///
+/// # Errors
+/// No thread is to be had.
+pub fn start_session(
+    role: Role,
+    session: impl Future<Output = Result<(), SessionError>> + Send + 'static,
+) -> std::io::Result<impl Future<Output = Result<(), SessionError>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name(format!("mqtt-{}", role.suffix())).spawn(move || {
+        // Nobody may be waiting any more.
+        let _ = ended.send(runtime.block_on(session));
+    })?;
+    Ok(async { end.await.unwrap_or(Err(SessionError::Panicked)) })
 }
 
 /// Runs a session until `stop` is set, reconnecting as often as needed.
@@ -245,6 +265,7 @@ pub async fn run_session(
             patience: Duration::from_secs(u64::from(broker.keep_alive_s)) / 2,
             ready_at: None,
             backlog: Backlog::default(),
+            batch: Batch::default(),
         };
         let (client, event_loop) = connect(&broker, &client_id);
         acknowledger.current[session].set(Some((epoch, client.clone(), connection.held.clone())));

@@ -6,9 +6,13 @@
 //! Bounds: packets (`packet_bytes_max`); what waits for a connection (the session's capacity). Deliberately absent: what a
 //! session publishes or subscribes to.
 
+mod gathered;
+
 use crate::retry::{Backoff, MQTT_WAITS};
+use gathered::Gathered;
 use rumqttc::{AckMode, AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions};
 use tokio::sync::watch;
+
 /// How to reach the broker.
 #[derive(Debug, Clone)]
 pub struct Broker {
@@ -39,6 +43,13 @@ pub(crate) fn options(broker: &Broker, client_id: &str) -> MqttOptions {
         options.set_credentials(name.clone(), password.clone());
     }
     options
+}
+
+/// Lets acknowledgements leave together. For sessions that read for as long as they are connected.
+pub(crate) fn gather_writes(options: &mut MqttOptions) {
+    options.set_socket_connector(|host, network| async move {
+        Ok(Gathered::new(rumqttc::default_socket_connect(host, network).await?))
+    });
 }
 
 /// Without it an acknowledgement can wait 40 ms for company.

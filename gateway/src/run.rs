@@ -97,7 +97,7 @@ impl Gateway {
         let statuses: Vec<_> = sinks.iter().map(sinks::Running::status).collect();
         let lane_thread = ground.start_lane(lane, &journal, statuses.clone())?;
         let mut tasks = JoinSet::new();
-        ground.start_sessions(&mut tasks, &journal, outgoing);
+        ground.start_sessions(&mut tasks, &journal, outgoing)?;
         let answers = ground.answers(view, shown, &journal, store, statuses);
         ground.start_heartbeats(&mut tasks, &answers, &journal, beats);
         ground.serve(&mut tasks, listener, address, &answers, hub)?;

@@ -77,7 +77,7 @@ pub use commit::{Commits, Committer, Entry, Settled, Settlement, Step};
 pub use error::{AppendError, Error, ReadError};
 pub use finding::{AsideReason, Finding, Gap, Recovery};
 pub use format::refuse_newer_segments;
-pub use queue::{Bounds, Intake, Priority, Refused, State, Status};
+pub use queue::{Bounds, Ended, Intake, Priority, Refused, State, Status};
 pub use reader::{Next, Reader, Record};
 pub use record::{JUMP, MAX_PAYLOAD_BYTES};
 pub use segment::FORMAT_VERSION;

@@ -53,6 +53,10 @@ pub enum Refused<T> {
     Ended(T),
 }
 
+/// The committer has ended; nothing will be acknowledged any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended;
+
 /// What the committer is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -103,18 +107,32 @@ impl<T: Entry> Intake<T> {
     /// # Errors
     /// [`Refused`] gives the entry back.
     pub fn try_push(&self, priority: Priority, item: T) -> Result<(), Refused<T>> {
-        let bytes = payload_bytes(&item);
         let mut lanes = self.queue.lock();
-        if lanes.closing || matches!(lanes.state, State::Failed | State::Ended) {
+        if lanes.takes_nothing() {
             return Err(Refused::Ended(item));
         }
-        let bounds = self.queue.bounds;
-        let lane = lanes.lane(priority);
-        if lane.items.len() >= bounds.lane_items || lane.bytes > 0 && lane.bytes + bytes > bounds.lane_bytes {
-            return Err(Refused::Busy(item));
+        lanes.lane(priority).push(item, self.queue.bounds).map_err(Refused::Busy)?;
+        drop(lanes);
+        self.queue.changed.notify_one();
+        Ok(())
+    }
+
+    /// Hands over entries in their order, under one lock and with one wake-up. Those for which there is no room stay in `items`.
+    ///
+    /// # Errors
+    /// [`Ended`]; all of them stay.
+    pub fn push_all(&self, priority: Priority, items: &mut VecDeque<T>) -> Result<(), Ended> {
+        let mut lanes = self.queue.lock();
+        if lanes.takes_nothing() {
+            return Err(Ended);
         }
-        lane.items.push_back(item);
-        lane.bytes += bytes;
+        let lane = lanes.lane(priority);
+        while let Some(item) = items.pop_front() {
+            if let Err(item) = lane.push(item, self.queue.bounds) {
+                items.push_front(item);
+                break;
+            }
+        }
         drop(lanes);
         self.queue.changed.notify_one();
         Ok(())
@@ -178,6 +196,19 @@ struct Lane<T> {
     bytes: usize,
 }
 
+impl<T: Entry> Lane<T> {
+    /// Takes an entry, or gives it back at the bound.
+    fn push(&mut self, item: T, bounds: Bounds) -> Result<(), T> {
+        let bytes = payload_bytes(&item);
+        if self.items.len() >= bounds.lane_items || self.bytes > 0 && self.bytes + bytes > bounds.lane_bytes {
+            return Err(item);
+        }
+        self.items.push_back(item);
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 struct Lanes<T> {
     urgent: Lane<T>,
@@ -190,6 +221,10 @@ struct Lanes<T> {
 }
 
 impl<T> Lanes<T> {
+    fn takes_nothing(&self) -> bool {
+        self.closing || matches!(self.state, State::Failed | State::Ended)
+    }
+
     fn lane(&mut self, priority: Priority) -> &mut Lane<T> {
         match priority {
             Priority::Urgent => &mut self.urgent,

@@ -12,20 +12,31 @@ use crate::{
     record::{Delivery, Entering},
 };
 use hunhe_gateway_core::event::Arrival;
-use hunhe_log::{Intake, Priority, Refused};
+use hunhe_log::{Intake, Priority};
 use hunhe_proto::topic::{self, Topic};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, QoS, StateError, SubscribeReasonCode, mqttbytes,
 };
 use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::pin,
     sync::atomic::Ordering,
+    task::Poll,
     time::{Duration, Instant},
 };
 
+/// Messages, and their bytes, that are ready at once and go to the journal together.
+const BATCH_MAX: usize = 256;
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Where so many are ready at once, more are on their way. They are let come for [`GATHER`] before they are read: all that
+/// follows, from the journal's sync to a sink's request, costs by the batch. Alarms never wait for it.
+const MANY: usize = 4;
+const GATHER: Duration = Duration::from_millis(4);
+
 pub(super) fn connect(broker: &Broker, client_id: &str) -> (AsyncClient, EventLoop) {
     let mut options = mqtt::options(broker, client_id);
-    // Acknowledgements of one commit leave together.
-    options.set_max_request_batch(256);
+    mqtt::gather_writes(&mut options);
     let (client, mut event_loop) = AsyncClient::builder(options).unbounded().build();
     event_loop.set_network_options(mqtt::network());
     (client, event_loop)
@@ -71,6 +82,25 @@ pub(super) struct Connection<'a> {
     pub(super) patience: Duration,
     pub(super) ready_at: Option<Instant>,
     pub(super) backlog: Backlog,
+    /// What came and is not yet handed to the journal.
+    pub(super) batch: Batch,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    entering: VecDeque<Entering>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, entering: Entering, bytes: usize) {
+        self.entering.push_back(entering);
+        self.bytes += bytes;
+    }
+
+    fn is_full(&self) -> bool {
+        self.entering.len() >= BATCH_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
 }
 
 impl Ended {
@@ -105,16 +135,38 @@ impl Ended {
 }
 
 impl Connection<'_> {
+    /// Everything that is ready at once goes to the journal together: one lock of its queue and one wake-up.
     pub(super) async fn run(&mut self, client: AsyncClient, mut event_loop: EventLoop) -> Ended {
         let mut subscribed = 0;
         loop {
-            let event = match event_loop.poll().await {
-                Ok(event) => event,
-                Err(error) => return Ended::Lost(Box::new(error)),
+            let event = {
+                let mut event = pin!(event_loop.poll());
+                match poll_fn(|context| Poll::Ready(event.as_mut().poll(context))).await {
+                    Poll::Ready(event) if !self.batch.is_full() => event,
+                    polled => {
+                        let gathers = self.role == Role::Up && self.batch.entering.len() >= MANY;
+                        if let Some(ended) = self.hand_over().await {
+                            return ended;
+                        }
+                        if gathers && polled.is_pending() {
+                            tokio::time::sleep(GATHER).await;
+                        }
+                        match polled {
+                            Poll::Ready(event) => event,
+                            Poll::Pending => event.await,
+                        }
+                    }
+                }
             };
-            if let Some(ended) = self.take_states().await {
-                return ended;
-            }
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    // What came before the end may be of a kind that the broker does not deliver again.
+                    let ended = self.hand_over().await;
+                    return ended.unwrap_or_else(|| Ended::Lost(Box::new(error)));
+                }
+            };
+            self.take_states();
             let Event::Incoming(incoming) = event else { continue };
             match incoming {
                 Incoming::ConnAck(connected) => {
@@ -138,17 +190,13 @@ impl Connection<'_> {
                         self.acknowledger.status[self.session].ready.store(true, Ordering::Relaxed);
                     }
                 }
-                Incoming::Publish(publish) => {
-                    if let Some(ended) = self.take(publish).await {
-                        return ended;
-                    }
-                }
+                Incoming::Publish(publish) => self.take(publish),
                 _ => {}
             }
         }
     }
 
-    async fn take(&mut self, publish: rumqttc::Publish) -> Option<Ended> {
+    fn take(&mut self, publish: rumqttc::Publish) {
         self.acknowledger.status[self.session].received.fetch_add(1, Ordering::Relaxed);
         let now = self.begun.elapsed();
         let alarm = self.role == Role::Alarm;
@@ -166,58 +214,65 @@ impl Connection<'_> {
         let delivery = acknowledged.then_some(delivery);
         let now_ns = self.clock.event_ns(now);
         let status = &self.acknowledger.status[self.session];
+        let bytes = publish.topic.len() + publish.payload.len();
         let entering = if is_retained_report(&publish) {
             status.retained_refused.fetch_add(1, Ordering::Relaxed);
-            Entering::unrecorded(delivery?)
+            delivery.map(Entering::unrecorded)
         } else {
             match self.shares.take(&publish.topic, &publish.payload, now_ns) {
-                Ok(size) => Entering::sized(arrival, publish.topic, publish.payload, size, delivery),
+                Ok(size) => Some(Entering::sized(arrival, publish.topic, publish.payload, size, delivery)),
                 Err(over) => {
                     status.over_share.note(over);
                     if let Over::State(agent) = over {
                         self.shares.keep_state(agent, publish.topic, publish.payload);
                     }
-                    Entering::unrecorded(delivery?)
+                    delivery.map(Entering::unrecorded)
                 }
             }
         };
-        self.push(entering).await
+        if let Some(entering) = entering {
+            self.batch.push(entering, bytes);
+        }
     }
 
-    /// Hands over the states that waited for their agent's share. Whatever comes on the connection brings us here, an answer
-    /// to a keep-alive at the latest.
-    async fn take_states(&mut self) -> Option<Ended> {
+    /// Takes the states that waited for their agent's share. Whatever comes on the connection brings us here, an answer to a
+    /// keep-alive at the latest.
+    fn take_states(&mut self) {
         while self.shares.keeps_states() {
             let now_ns = self.clock.event_ns(self.begun.elapsed());
-            let (topic, payload) = self.shares.due_state(now_ns)?;
+            let Some((topic, payload)) = self.shares.due_state(now_ns) else { return };
             let alarm = self.role == Role::Alarm;
             let arrival = Arrival { lsn: 0, at_ms: self.clock.now_ms(), live: false, alarm };
-            let ended = self.push(Entering::message(arrival, topic, payload, None)).await;
-            if ended.is_some() {
-                return ended;
-            }
+            let bytes = topic.len() + payload.len();
+            self.batch.push(Entering::message(arrival, topic, payload, None), bytes);
         }
-        None
     }
 
     fn priority(&self) -> Priority {
         if self.role == Role::Alarm { Priority::Urgent } else { Priority::Normal }
     }
 
-    async fn push(&self, mut entering: Entering) -> Option<Ended> {
-        let begun = Instant::now();
-        let priority = self.priority();
-        loop {
-            match self.journal.try_push(priority, entering) {
-                Ok(()) => return None,
+    /// Hands what came to the journal, in its order, under one lock of its queue.
+    async fn hand_over(&mut self) -> Option<Ended> {
+        let mut moved_at = Instant::now();
+        while !self.batch.entering.is_empty() {
+            let before = self.batch.entering.len();
+            if self.journal.push_all(self.priority(), &mut self.batch.entering).is_err() {
+                return Some(Ended::NoJournal);
+            }
+            let left = self.batch.entering.len();
+            if left < before {
+                moved_at = Instant::now();
+            }
+            if left > 0 {
                 // To close at once would lose the acknowledgements of what is queued, and it would all come again.
-                Err(Refused::Busy(back)) if begun.elapsed() < self.patience => {
-                    entering = back;
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                if moved_at.elapsed() >= self.patience {
+                    return Some(Ended::Shed);
                 }
-                Err(Refused::Busy(_)) => return Some(Ended::Shed),
-                Err(Refused::Ended(_)) => return Some(Ended::NoJournal),
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
         }
+        self.batch.bytes = 0;
+        None
     }
 }

@@ -359,7 +359,7 @@ impl Ground {
         tasks: &mut JoinSet<anyhow::Result<()>>,
         journal: &Journal,
         outgoing: watermark::Outgoing,
-    ) {
+    ) -> anyhow::Result<()> {
         for role in Role::ALL {
             let session = intake::run_session(
                 self.broker.clone(),
@@ -370,7 +370,8 @@ impl Ground {
                 self.extras.clock,
                 self.stopped.clone(),
             );
-            tasks.spawn(async move { Ok(session.await?) });
+            let ended = intake::start_session(role, session)?;
+            tasks.spawn(async move { Ok(ended.await?) });
         }
         let watermarks = watermark::run(self.broker.clone(), outgoing, self.stopped.clone());
         tasks.spawn(async move {
@@ -379,6 +380,7 @@ impl Ground {
         });
         let (intake, acknowledger) = (journal.intake.clone(), journal.acknowledger.clone());
         tasks.spawn(clock_ticks::run(intake, acknowledger, self.extras.clock, self.stopped.clone()));
+        Ok(())
     }
 
     pub(super) fn answers(

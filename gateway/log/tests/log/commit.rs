@@ -1,10 +1,11 @@
 //! Group commit: settled means durable, in order, or not at all.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use hunhe_log::{
-    AppendError, Bounds, Committer, Entry, Error, Intake, Lsn, Options, Priority, Refused, Settled,
+    AppendError, Bounds, Committer, Ended, Entry, Error, Intake, Lsn, Options, Priority, Refused, Settled,
     Settlement, State, Tail, Writer,
 };
 
@@ -130,6 +131,33 @@ fn urgent_entries_overtake_a_backlog_and_each_lane_keeps_its_order() {
     drop(go);
     intake.close();
     assert_eq!(committer.join().unwrap().durable(), Lsn(8));
+}
+
+#[test]
+fn entries_handed_over_together_keep_their_order_and_what_has_no_room_stays_with_the_caller() {
+    let dir = folder();
+    let (go, gate) = mpsc::channel();
+    let bounds = Bounds { lane_items: 4, ..Bounds::default() };
+    let (committer, intake, told) = start(open(dir.path()).0, bounds, Some(gate));
+    intake.try_push(Priority::Normal, message(0, 1)).unwrap();
+    one_commit(&told);
+    let mut items: VecDeque<Message> = (1..=6).map(|id| message(id, 1)).collect();
+    intake.push_all(Priority::Normal, &mut items).unwrap();
+    let left = |items: &VecDeque<Message>| items.iter().map(|message| message.id).collect::<Vec<_>>();
+    assert_eq!(left(&items), [5, 6]);
+    intake.push_all(Priority::Normal, &mut items).unwrap();
+    assert_eq!(left(&items), [5, 6], "there is still no room");
+    go.send(()).unwrap();
+    assert_eq!(one_commit(&told).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    intake.push_all(Priority::Normal, &mut items).unwrap();
+    assert!(items.is_empty());
+    go.send(()).unwrap();
+    assert_eq!(one_commit(&told).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [5, 6]);
+    drop(go);
+    intake.close();
+    items.push_back(message(7, 1));
+    assert_eq!((intake.push_all(Priority::Normal, &mut items), left(&items)), (Err(Ended), vec![7]));
+    committer.join().unwrap();
 }
 
 #[test]
