@@ -129,43 +129,42 @@ impl Lane {
         devices.chain(agents)
     }
 
-    /// What the agent's outboxes may forget, and should send again, in place of what `out` held: its memory is used
-    /// again, since a concentrator has a thousand devices and is told every two seconds.
-    pub fn watermark_into(&self, agent: AgentIx, out: &mut Durable) {
-        let mut told = 0;
+    /// What the agent's outboxes may forget, and should send again: in parts, whose concatenation as bytes is the whole
+    /// message. A concentrator has a thousand devices and is told every two seconds, so no more than `part` is in memory.
+    pub fn watermark_in_parts(&self, agent: AgentIx, part: &mut Durable, mut each: impl FnMut(&Durable)) {
+        part.refused.clear();
+        part.devices.resize_with(1, DeviceDurable::default);
         for &device in &self.registry.agent(agent).devices {
-            let Some(state) = self.state(device) else { continue };
-            if told == out.devices.len() {
-                out.devices.push(DeviceDurable::default());
-            }
-            let slot = &mut out.devices[told];
-            told += 1;
+            let (Some(state), [slot]) = (self.state(device), &mut part.devices[..]) else { continue };
             slot.device.clear();
             slot.device.push_str(self.registry.device(device).id.as_str());
             slot.boots.clear();
             slot.boots.extend(state.outboxes.watermarks().map(|mark| {
+                let missing = mark.missing.iter();
                 BootDurable {
                     boot: mark.boot,
                     through: mark.through,
-                    missing: mark
-                        .missing
-                        .iter()
+                    missing: missing
                         .map(|gap| Range { start: gap.start, count: gap.end - gap.start })
                         .collect(),
                 }
             }));
+            each(part);
         }
-        out.devices.truncate(told);
-        out.refused.clear();
-        out.refused.extend(self.city.refused(agent));
+        part.devices.clear();
+        part.refused.extend(self.city.refused(agent));
+        each(part);
     }
 
-    /// [`Self::watermark_into`] a new message.
+    /// [`Self::watermark_in_parts`] as one message.
     #[must_use]
     pub fn watermark(&self, agent: AgentIx) -> Durable {
-        let mut out = Durable::default();
-        self.watermark_into(agent, &mut out);
-        out
+        let mut whole = Durable::default();
+        self.watermark_in_parts(agent, &mut Durable::default(), |part| {
+            whole.devices.extend_from_slice(&part.devices);
+            whole.refused.extend_from_slice(&part.refused);
+        });
+        whole
     }
 
     /// All that a restart needs.

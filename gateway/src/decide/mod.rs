@@ -124,7 +124,14 @@ struct Work {
     turns: Turns,
     decisions: Decisions,
     encoder: decided::Encoder,
-    durable: Durable,
+    watermark: Watermark,
+}
+
+/// An agent's watermark in the making, kept for its memory.
+#[derive(Default)]
+struct Watermark {
+    part: Durable,
+    bytes: Vec<u8>,
 }
 
 impl Running {
@@ -477,9 +484,14 @@ impl Work {
     }
 
     fn send_watermarks(&mut self) {
-        for agent in self.driver.lane.take_touched_agents() {
-            self.driver.lane.watermark_into(agent, &mut self.durable);
-            self.driver.outgoing.put(self.driver.registry.agent(agent).id, self.durable.encode_to_vec());
+        let (driver, Watermark { part, bytes }) = (&mut self.driver, &mut self.watermark);
+        for agent in driver.lane.take_touched_agents() {
+            bytes.clear();
+            driver.lane.watermark_in_parts(agent, part, |part| {
+                // A vector always has room.
+                let _ = part.encode(bytes);
+            });
+            driver.outgoing.put(driver.registry.agent(agent).id, bytes.clone());
         }
     }
 }
