@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use hunhe_gateway::decided::{self, Decided, Message};
+use hunhe_gateway::setup::config::Rollups;
 use hunhe_gateway::sinks::influx::line_protocol::{Dialect, Encoder, Style};
 use hunhe_gateway_core::event::{Decisions, SampleSet};
 use hunhe_gateway_core::registry::{DeviceIx, Enrolment, Registry};
@@ -113,7 +114,7 @@ fn records(shape: &ReportShape, registry: &Registry) -> Result<Vec<(u8, Vec<u8>)
         limit_bytes: 1 << 30,
     };
     let (mut log, _) = Writer::open(options)?;
-    let mut written = decided::Encoder::default();
+    let mut written = decided::Encoder::new(Rollups::All);
     for device in 0..DEVICES {
         let message = Message {
             source_lsn: u64::from(device) + 1,

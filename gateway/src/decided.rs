@@ -39,6 +39,7 @@ pub use confirm::{Confirmation, Confirmations};
 pub use samples::{SampleSets, Samples};
 pub use windows::{Window, Windows};
 
+use crate::setup::config::Rollups;
 use hunhe_gateway_core::{
     event::{Decisions, Refusal},
     registry::{ClassRules, Registry},
@@ -245,8 +246,10 @@ pub struct Message<'a> {
 }
 
 /// A message's decisions as records, kept for its memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Encoder {
+    /// Windows that nobody reads are not written.
+    rollups: Rollups,
     bytes: Vec<u8>,
     /// Kind and end of each record.
     records: Vec<(u8, usize)>,
@@ -255,17 +258,32 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// Writes these windows, beside all else.
+    #[must_use]
+    pub fn new(rollups: Rollups) -> Self {
+        Self {
+            rollups,
+            bytes: Vec::new(),
+            records: Vec::new(),
+            samples: samples::Scratch::default(),
+            windows: windows::Scratch::default(),
+        }
+    }
+
     /// Takes a message's decisions.
     pub fn encode(&mut self, registry: &Registry, message: Message<'_>, decisions: &Decisions) {
-        let Self { bytes, records, samples, windows } = self;
+        let Self { rollups, bytes, records, samples, windows } = self;
         bytes.clear();
         records.clear();
         samples.put(bytes, registry, &message, &decisions.accepted, |bytes| {
             records.push((SAMPLES, bytes.len()))
         });
-        windows.put(bytes, registry, message.source_lsn, &decisions.shown, |bytes| {
-            records.push((WINDOWS, bytes.len()));
-        });
+        if *rollups > Rollups::None {
+            let wanted = |length_ms| rollups.has(length_ms);
+            windows.put(bytes, registry, message.source_lsn, &decisions.shown, wanted, |bytes| {
+                records.push((WINDOWS, bytes.len()));
+            });
+        }
         if let Some(refusal) = &decisions.refusal {
             put_refused(bytes, registry, &message, refusal, decisions);
             records.push((REFUSED, bytes.len()));

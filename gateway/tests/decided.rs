@@ -9,10 +9,11 @@
     reason = "a test may fail loudly, and its numbers are small"
 )]
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use hunhe_fixtures::{enrolment, id, seed_class as class, seed_classes as classes};
 use hunhe_gateway::decided::{self, Buffers, Decided, Encoder, HEAD_BYTES_MAX, Message, StoredChannel};
+use hunhe_gateway::setup::config::Rollups;
 use hunhe_gateway_core::{
     event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed},
     lane::{Lane, Policy},
@@ -81,7 +82,7 @@ impl Desk {
             Arc::clone(&registry),
             Policy { accept_past_ms: 40 * 365 * 86_400_000, ..Policy::default() },
         );
-        Self { registry, lane, encoder: Encoder::default(), log, reader, source_lsn: 0, _dir: dir }
+        Self { registry, lane, encoder: Encoder::new(Rollups::All), log, reader, source_lsn: 0, _dir: dir }
     }
 
     fn write(&mut self, payload: &[u8], decisions: &Decisions) -> Bytes {
@@ -118,6 +119,29 @@ impl Desk {
         let mut decisions = Decisions::default();
         self.lane.handle(Event::Message { arrival, topic: topic.as_bytes(), payload }, &mut decisions);
         self.write(payload, &decisions)
+    }
+}
+
+#[test]
+fn windows_that_no_sink_takes_are_not_written() {
+    const DAY_MS: i64 = 86_400_000;
+    for rollups in [Rollups::None, Rollups::Daily, Rollups::All] {
+        let mut desk = Desk::new(class("gas_station_detector"));
+        desk.encoder = Encoder::new(rollups);
+        // Two days, a minute apart.
+        let minutes: Vec<i64> = (0..2_880).collect();
+        desk.take(&report(DETECTOR_VERSION, 0, (NOW_MS - 2 * DAY_MS) / 1000, 60, &[(1, minutes)]));
+        let mut reader = Reader::open(desk.log.subscribe(), Lsn::FIRST).unwrap();
+        let (mut lengths_ms, mut samples, mut buffers) = (BTreeSet::new(), 0, Buffers::default());
+        while let Next::Record(record) = reader.next().unwrap() {
+            match decided::read(record.kind, record.payload, &mut buffers).unwrap() {
+                Decided::Windows(windows) => lengths_ms.extend(windows.iter().map(|window| window.length_ms)),
+                Decided::Samples(sets) => samples += sets.iter().map(|set| set.rows).sum::<usize>(),
+                Decided::Refused(_) | Decided::Judged { .. } => panic!("nothing is refused"),
+            }
+        }
+        assert_eq!((samples, lengths_ms.contains(&DAY_MS)), (2_880, rollups != Rollups::None));
+        assert_eq!(lengths_ms.iter().any(|length_ms| *length_ms != DAY_MS), rollups == Rollups::All);
     }
 }
 

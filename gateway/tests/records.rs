@@ -15,6 +15,7 @@ use hunhe_gateway::{
     decide::checkpoint::{Checkpoint, Checkpoints},
     decided::{self, Buffers, DECISION_BYTES_MAX, Decided, Encoder, Message, StoredChannel},
     record::{self, Entering, OutputChange},
+    setup::config::Rollups,
 };
 use hunhe_gateway_core::{
     event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed, WriteOff},
@@ -121,7 +122,7 @@ fn decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all() {
     };
     let (mut log, _) = Writer::open(options).unwrap();
     let mut reader = Reader::open(log.subscribe(), Lsn::FIRST).unwrap();
-    let (mut encoder, mut buffers) = (Encoder::default(), Buffers::default());
+    let (mut encoder, mut buffers) = (Encoder::new(Rollups::All), Buffers::default());
     let mut full = false;
     for source_lsn in 1..300 {
         let payload = report(3 * (source_lsn - 1), false);
@@ -379,7 +380,7 @@ fn the_largest_decision_of_a_report_fits_and_comes_back() {
             channels: usize::from(channels),
         });
     }
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new(Rollups::All);
     encoder.encode(&registry, message(1, &[0; 65_536]), &decisions);
     encoder.append(&mut log).unwrap();
     log.flush().unwrap();

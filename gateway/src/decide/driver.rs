@@ -8,11 +8,12 @@ use super::{
 };
 use crate::{
     alerts::{self, AlertLog},
-    decided, watermark,
+    decided,
+    setup::config::Rollups,
+    watermark,
 };
 use hunhe_gateway_core::{event::Decisions, lane::Lane, registry::Registry};
 use hunhe_log::{Lsn, Reader, Tail, Unsynced, Writer};
-use hunhe_proto::v1::Durable;
 use std::{
     collections::BTreeMap,
     sync::{Arc, mpsc::Receiver},
@@ -40,6 +41,8 @@ pub struct Driver {
     pub decided: Writer,
     /// Its limit.
     pub decided_limit_bytes: u64,
+    /// Windows that some sink takes: others are not kept.
+    pub rollups: Rollups,
     /// Which alerts changed.
     pub alerts: AlertLog,
     /// Alerts that receivers were told of and that the lane may not know: closed once the replay is over, but for those
@@ -118,12 +121,13 @@ impl Driver {
             without_room: None,
             stopping: false,
         };
+        let rollups = self.rollups;
         let work = Work {
             driver: self,
             turns,
             decisions: Decisions::default(),
-            encoder: decided::Encoder::default(),
-            durable: Durable::default(),
+            encoder: decided::Encoder::new(rollups),
+            watermark: super::Watermark::default(),
         };
         Ok(Running { reader, work })
     }

@@ -229,13 +229,14 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Appends records, and says after each that it ends there.
+    /// Appends records of the windows whose length in milliseconds is wanted, and says after each that it ends there.
     pub(super) fn put(
         &mut self,
         out: &mut Vec<u8>,
         registry: &Registry,
         source_lsn: u64,
         shown: &Shown,
+        wanted: impl Fn(i64) -> bool,
         mut ended: impl FnMut(&Vec<u8>),
     ) {
         let mut order = std::mem::take(&mut self.order);
@@ -245,7 +246,10 @@ impl Scratch {
             rest = others;
             // A message shows a window at most once: their order says nothing.
             order.clear();
-            order.extend(0..fit.len());
+            order.extend((0..fit.len()).filter(|&at| wanted(fit[at].length_ms)));
+            if order.is_empty() {
+                continue;
+            }
             order.sort_unstable_by(|&left, &right| {
                 let (left, right) = (&fit[left], &fit[right]);
                 (left.length_ms, left.expected)

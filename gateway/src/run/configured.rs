@@ -3,7 +3,8 @@
 use super::Extras;
 use crate::{
     mqtt::Broker,
-    setup::config::{Config, Period},
+    setup::config::{Config, Period, Rollups},
+    sinks::influx,
 };
 use hunhe_gateway_core::lane::Policy;
 
@@ -33,6 +34,12 @@ pub(super) fn policy(config: &Config, extras: Extras) -> Policy {
         retention_ms: retention.map_or(0, Period::as_ms),
         planted_drop: extras.planted_drop,
     }
+}
+
+/// The windows that some sink takes.
+pub(super) fn rollups(config: &Config) -> Rollups {
+    let embedded = if config.embedded.enabled { Rollups::All } else { Rollups::None };
+    config.influx.iter().map(influx::rollups).fold(embedded, Rollups::max)
 }
 
 pub(super) fn store_options(config: &Config, open_tables: usize) -> anyhow::Result<hunhe_store::Options> {

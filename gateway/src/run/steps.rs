@@ -2,7 +2,7 @@
 
 use super::{
     Extras, clock_ticks,
-    configured::{broker, policy, store_options},
+    configured::{broker, policy, rollups, store_options},
 };
 use crate::{
     alerts::{
@@ -310,6 +310,7 @@ impl Ground {
             journal: journal.tail.clone(),
             decided: parts.decided,
             decided_limit_bytes: self.config.decided.limit_bytes,
+            rollups: rollups(&self.config),
             alerts: parts.alerts,
             withdrawn: parts.withdrawn,
             rules: self.rules,

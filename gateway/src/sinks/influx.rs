@@ -107,6 +107,15 @@ pub const fn durable_after(dialect: Dialect) -> Duration {
     }
 }
 
+/// Which windows a database gets, as configured or by its kind.
+#[must_use]
+pub fn rollups(database: &config::Influx) -> Rollups {
+    database.rollups.unwrap_or(match database.kind {
+        InfluxKind::Influxdb2 => Rollups::All,
+        InfluxKind::Victoriametrics => Rollups::None,
+    })
+}
+
 impl Options {
     /// The defaults for a database at `url`.
     #[must_use]
@@ -148,10 +157,7 @@ impl Options {
         options.retention_s = database.retention.map(config::Period::as_s);
         options.batch_rows = NonZero::new(database.batch_rows).unwrap_or(options.batch_rows);
         options.request_timeout = Duration::from_secs(database.timeout_s.into());
-        options.rollups = database.rollups.unwrap_or(match database.kind {
-            InfluxKind::Influxdb2 => Rollups::All,
-            InfluxKind::Victoriametrics => Rollups::None,
-        });
+        options.rollups = rollups(database);
         if let Some(seconds) = database.durable_after_s {
             options.durable_after = Duration::from_secs(seconds.into());
         }

@@ -12,7 +12,7 @@ use hunhe_gateway::{
     decide::checkpoint::{Checkpoint, Checkpoints},
     decided::{Encoder, Message},
     record::{Entering, OutputChange},
-    setup::{places::Places, registry::Pseudonyms},
+    setup::{config::Rollups, places::Places, registry::Pseudonyms},
 };
 use hunhe_gateway_core::{
     device::alert::{Change, Mode, Phase, Subject},
@@ -197,7 +197,7 @@ pub(crate) fn write_journal(dir: &Path) {
 
 pub(crate) fn write_decided(dir: &Path) {
     let (mut log, _) = Writer::open(log(dir)).unwrap();
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new(Rollups::All);
     for (source_lsn, decisions) in decisions() {
         encoder.encode(&registry(), message(source_lsn, &report(7, &[30_000])), &decisions);
         encoder.append(&mut log).unwrap();

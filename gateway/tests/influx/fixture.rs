@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hunhe_fixtures::enrolment;
 pub(crate) use hunhe_fixtures::{class, id};
 use hunhe_gateway::decided::{Encoder, Message};
+use hunhe_gateway::setup::config::Rollups;
 use hunhe_gateway_core::event::{ABSENT, ChannelStat, Decisions, Reason, Refusal, SampleSet, WindowClosed};
 use hunhe_gateway_core::registry::{DeviceIx, Enrolment, Registry};
 use hunhe_log::{Lsn, Options, Writer};
@@ -90,7 +91,7 @@ impl Log {
             limit_bytes: 1 << 30,
         };
         let (writer, _) = Writer::open(options).unwrap();
-        Self { writer, registry: Arc::clone(registry), encoder: Encoder::default(), source_lsn: 0 }
+        Self { writer, registry: Arc::clone(registry), encoder: Encoder::new(Rollups::All), source_lsn: 0 }
     }
 
     /// Appends one message's decisions under the next source record.

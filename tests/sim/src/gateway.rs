@@ -21,7 +21,7 @@ use hunhe_gateway::{
     },
     record::{Delivery, Entering},
     setup::{
-        config::{DecidedLimits, JournalLimits},
+        config::{DecidedLimits, JournalLimits, Rollups},
         places::Places,
     },
     watermark::{Outgoing, Taken},
@@ -230,6 +230,7 @@ impl Process {
             journal: journal.clone(),
             decided: recovered.decided,
             decided_limit_bytes: nature.layout.decided.limit_bytes,
+            rollups: Rollups::All,
             alerts,
             withdrawn: recovered.raised,
             publisher,

@@ -356,8 +356,8 @@ pub enum InfluxKind {
     Victoriametrics,
 }
 
-/// Which windows a sink writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Which windows a sink writes, from few to many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rollups {
     /// Samples alone.
@@ -366,6 +366,20 @@ pub enum Rollups {
     Daily,
     /// Those of every length.
     All,
+}
+
+impl Rollups {
+    const DAY_MS: i64 = 86_400_000;
+
+    /// Are windows of so many milliseconds among them?
+    #[must_use]
+    pub fn has(self, length_ms: i64) -> bool {
+        match self {
+            Self::None => false,
+            Self::Daily => length_ms == Self::DAY_MS,
+            Self::All => true,
+        }
+    }
 }
 
 /// How log lines look.

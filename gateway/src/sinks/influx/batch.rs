@@ -15,8 +15,6 @@ use crate::{
 use hunhe_log::Lsn;
 use hunhe_log::cursor::Cursor;
 
-const DAY_MS: i64 = 86_400_000;
-
 /// A decided record of the batch.
 #[derive(Debug, Clone, Copy)]
 struct Origin {
@@ -104,12 +102,8 @@ impl Batch {
     }
 
     pub(super) fn add_windows(&mut self, encoder: &Encoder, rollups: Rollups, windows: &Windows<'_>) {
-        let is_wanted = |window: &Window<'_>| match rollups {
-            Rollups::None => false,
-            Rollups::Daily => window.length_ms == DAY_MS,
-            Rollups::All => true,
-        };
-        windows.iter().filter(is_wanted).for_each(|window| self.add_window(encoder, &window));
+        let written = windows.iter().filter(|window| rollups.has(window.length_ms));
+        written.for_each(|window| self.add_window(encoder, &window));
     }
 
     fn add_window(&mut self, encoder: &Encoder, window: &Window<'_>) {
