@@ -19,7 +19,7 @@ pub(crate) struct Options {
     /// Gas meters.
     #[arg(long, default_value_t = 170_000)]
     meters: u64,
-    /// Days of reports that are measured, after one that makes the series.
+    /// Days of reports that are measured, after two that warm the database.
     #[arg(long, default_value_t = 2)]
     days: u64,
     /// Also measure a Node.js and a Python pipeline.
@@ -28,8 +28,9 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
-    println!("making {} days of reports of {} meters", options.days + 1, options.meters);
-    let messages = load::Messages::of_days(options.meters, options.days + 1);
+    let days = options.days + run::WARM_DAYS as u64;
+    println!("making {days} days of reports of {} meters", options.meters);
+    let messages = load::Messages::of_days(options.meters, days);
     let mut figures = Map::new();
     figures.insert("meters".into(), json!(options.meters));
     figures.insert("readings_per_message".into(), json!(hunhe_tests::wire::GAS_SAMPLES));
