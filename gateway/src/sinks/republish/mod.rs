@@ -60,6 +60,7 @@ pub(super) fn register(site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
         cursor,
         cursor_file,
         held,
+        patience: PATIENCE,
     };
     Ok(vec![Running::start(republish)?])
 }
@@ -74,6 +75,7 @@ struct Republish {
     cursor: PathBuf,
     cursor_file: CursorFile,
     held: Held,
+    patience: Duration,
 }
 
 impl super::Sink for Republish {
@@ -82,7 +84,7 @@ impl super::Sink for Republish {
     }
 
     fn run(self, stop: watch::Receiver<bool>) {
-        let Self { encoder, broker, status, runtime, decided, cursor, cursor_file, held } = self;
+        let Self { encoder, broker, status, runtime, decided, cursor, cursor_file, held, patience } = self;
         let from = begin(held, &status, &cursor);
         status.moved(from);
         let session = PublishingSession {
@@ -93,7 +95,7 @@ impl super::Sink for Republish {
         runtime.block_on(async {
             let publisher = Publisher::start(broker, session);
             let publishing =
-                Publishing { encoder, publisher, status: Arc::clone(&status), cursor_file, stop };
+                Publishing { encoder, publisher, status: Arc::clone(&status), cursor_file, stop, patience };
             publishing.follow(decided, from).await;
         });
         status.enter(State::Ended, "");
@@ -106,54 +108,60 @@ struct Publishing {
     status: Arc<SinkStatus>,
     cursor_file: CursorFile,
     stop: watch::Receiver<bool>,
+    patience: Duration,
 }
 
 impl Publishing {
     /// Publishes until it is asked to stop, or the log has ended.
     async fn follow(mut self, decided: Tail, from: Cursor) {
         let mut feed = None;
-        let mut backoff = Backoff::default();
+        let mut unreadable = None;
+        // A read that fails in the middle leaves what was read before, since the feed goes on behind it.
+        let mut batch = Vec::new();
         self.status.enter(State::Running, "");
         while !is_stopping(&self.stop) {
             let opened = match &mut feed {
                 Some(feed) => Ok(feed),
                 none => Feed::open(decided.clone(), from).map(|opened| none.insert(opened)),
             };
-            let filled = opened.and_then(|feed| {
-                let mut batch = Vec::new();
-                let through = self.fill(feed, &mut batch)?;
-                Ok((through, batch))
-            });
-            match filled {
-                Ok((through, batch)) if !batch.is_empty() => {
-                    if self.publish_until_taken(&batch).await.is_none() {
-                        return;
-                    }
-                    self.status.wrote(batch.len() as u64);
-                    self.status.batch_done();
-                    self.advance(through);
-                }
-                Ok((through, _)) => {
-                    self.advance(through);
-                    self.status.caught_up();
-                    if feed.as_ref().is_some_and(|feed| feed.behind() == 0 && feed.is_closed()) {
-                        return;
-                    }
-                    // Not a wait for the log: the session needs this thread.
-                    self.pause(NAP).await;
-                }
+            let filled = opened.and_then(|feed| self.fill(feed, &mut batch).map(|()| feed));
+            let feed = match filled {
+                Ok(feed) => feed,
                 Err(error) => {
                     tracing::error!(sink = NAME, %error, "the decided log cannot be read; trying again");
                     self.status.enter(State::Held, &error.to_string());
+                    let backoff = unreadable.get_or_insert_with(Backoff::default);
                     self.pause(Duration::from_millis(backoff.next_held_ms())).await;
+                    continue;
                 }
+            };
+            if unreadable.take().is_some() {
+                self.status.enter(State::Running, "");
             }
+            let through = feed.complete();
+            if !batch.is_empty() {
+                if self.publish_until_taken(&batch).await.is_none() {
+                    return;
+                }
+                self.status.wrote(batch.len() as u64);
+                self.status.batch_done();
+                batch.clear();
+                self.advance(through);
+                continue;
+            }
+            self.advance(through);
+            self.status.caught_up();
+            if feed.behind() == 0 && feed.is_closed() {
+                return;
+            }
+            // Not a wait for the log: the session needs this thread.
+            self.pause(NAP).await;
         }
     }
 
-    /// Reads until the batch is full; answers where the cursor is to stand once the batch is published: what the batch has of
-    /// a source behind that is published again after a restart.
-    fn fill(&mut self, feed: &mut Feed, batch: &mut Vec<Message>) -> Result<Cursor, ReadError> {
+    /// Reads until the batch is full or nothing more is there. Once it is published, the cursor may stand at
+    /// [`Feed::complete`]: what the batch has of a source behind that is published again after a restart.
+    fn fill(&mut self, feed: &mut Feed, batch: &mut Vec<Message>) -> Result<(), ReadError> {
         let known = feed.known();
         while batch.len() < BATCH_MESSAGES {
             match feed.step()? {
@@ -169,7 +177,7 @@ impl Publishing {
                 Step::Record(..) => {}
             }
         }
-        Ok(feed.complete())
+        Ok(())
     }
 
     /// Publishes a batch as often as needed; `None`: asked to stop.
@@ -183,7 +191,7 @@ impl Publishing {
             let on_its_way = self.status.request();
             let mut stop = self.stop.clone();
             let outcome = tokio::select! {
-                outcome = tokio::time::timeout(PATIENCE, published) => outcome.unwrap_or(Err(TOO_LATE)),
+                outcome = tokio::time::timeout(self.patience, published) => outcome.unwrap_or(Err(TOO_LATE)),
                 _ = stop.wait_for(|stop| *stop) => return None,
             };
             drop(on_its_way);
@@ -233,3 +241,6 @@ async fn publish(client: &AsyncClient, batch: &[Message]) -> Result<(), &'static
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

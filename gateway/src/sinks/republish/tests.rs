@@ -1,0 +1,188 @@
+use super::*;
+use crate::decided::{Encoder as Records, Message as Source};
+use hunhe_disk::simulated::{Action, Fate, SimulatedDisk};
+use hunhe_gateway_core::{
+    event::{Decisions, SampleSet},
+    registry::DeviceIx,
+};
+use hunhe_log::{Options, Writer};
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::Mutex,
+    time::Instant,
+};
+
+const CONNECT: u8 = 1;
+const PUBLISH: u8 = 3;
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// The bodies that a broker received, in order.
+type Heard = Arc<Mutex<Vec<String>>>;
+
+/// A broker that takes publishes one by one, and acknowledges each after `ack_after`.
+fn broker(ack_after: Duration) -> (Broker, Heard) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Heard::default();
+    let taken = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let taken = Arc::clone(&taken);
+            std::thread::spawn(move || serve(stream.unwrap(), ack_after, &taken));
+        }
+    });
+    (broker_at(port), heard)
+}
+
+fn broker_at(port: u16) -> Broker {
+    Broker {
+        host: "127.0.0.1".into(),
+        port,
+        client_id: "tested".into(),
+        credentials: None,
+        keep_alive_s: 30,
+        packet_bytes_max: 1 << 18,
+    }
+}
+
+/// Ends with the connection.
+fn serve(mut stream: TcpStream, ack_after: Duration, heard: &Heard) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    loop {
+        let kind = byte(&mut stream)? >> 4;
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            let part = byte(&mut stream)?;
+            length |= usize::from(part & 0x7f) << shift;
+            shift += 7;
+            if part & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut packet = vec![0; length];
+        stream.read_exact(&mut packet).ok()?;
+        if kind == CONNECT {
+            stream.write_all(&[0x20, 2, 0, 0]).ok()?;
+        } else if kind == PUBLISH {
+            let id_at = 2 + usize::from(u16::from_be_bytes([packet[0], packet[1]]));
+            let body = String::from_utf8(packet[id_at + 2..].to_vec()).unwrap();
+            heard.lock().unwrap().push(body);
+            std::thread::sleep(ack_after);
+            stream.write_all(&[0x40, 2, packet[id_at], packet[id_at + 1]]).ok()?;
+        }
+    }
+}
+
+fn byte(stream: &mut TcpStream) -> Option<u8> {
+    let mut one = [0];
+    stream.read_exact(&mut one).ok().map(|()| one[0])
+}
+
+/// A decided log in segments of 4 KiB, and the disk under it.
+struct Log {
+    disk: SimulatedDisk,
+    writer: Writer,
+    records: Records,
+    source_lsn: u64,
+}
+
+impl Log {
+    fn new() -> Self {
+        let disk = SimulatedDisk::new();
+        let options = Options {
+            disk: disk.handle(),
+            dir: Path::new("/decided").into(),
+            segment_bytes: 4 << 10,
+            limit_bytes: 1 << 30,
+        };
+        let (writer, _) = Writer::open(options).unwrap();
+        Self { disk, writer, records: Records::default(), source_lsn: 0 }
+    }
+
+    fn append(&mut self, decisions: &Decisions) {
+        self.source_lsn += 1;
+        let source = Source {
+            source_lsn: self.source_lsn,
+            arrival_ms: 5,
+            topic: b"t",
+            payload: b"p",
+            redrive_of: None,
+        };
+        self.records.encode(&hunhe_fixtures::detector_registry(), source, decisions);
+        self.records.append(&mut self.writer).unwrap();
+        self.writer.flush().unwrap();
+    }
+
+    fn append_samples(&mut self, count: u64) {
+        for seq in 0..count {
+            let mut decisions = Decisions::default();
+            let accepted = &mut decisions.accepted;
+            accepted.sets.push(SampleSet {
+                device: DeviceIx(0),
+                boot: 1,
+                rows: 0..1,
+                channels: 0..1,
+                values_from: 0,
+            });
+            accepted.channels = vec![0];
+            accepted.times_ms = vec![1_000 * i64::try_from(seq).unwrap()];
+            accepted.seqs = vec![seq];
+            accepted.quality = vec![1];
+            accepted.values = vec![4];
+            self.append(&decisions);
+        }
+    }
+
+    fn start(&self, broker: Broker, patience: Duration) -> Running {
+        let cursor = Path::new("/republish.cursor");
+        let (cursor_file, held) = CursorFile::open(&*self.disk.handle(), cursor).unwrap();
+        let tail = self.writer.subscribe();
+        let republish = Republish {
+            encoder: Encoder::new(Arc::new(hunhe_fixtures::detector_registry())),
+            broker,
+            status: Arc::new(SinkStatus::new(NAME.into(), tail.clone())),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            decided: tail,
+            cursor: cursor.into(),
+            cursor_file,
+            held,
+            patience,
+        };
+        Running::start(republish).unwrap()
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < WITHIN, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_read_that_fails_once_in_the_middle_of_a_batch_loses_no_sample() {
+    let mut log = Log::new();
+    log.append_samples(300);
+    let mut once = log.disk.files().get(2).map(|(segment, _)| segment.clone());
+    log.disk.set_plan(move |call| {
+        let fails = call.action == Action::Read && once.as_deref() == Some(call.path);
+        if fails {
+            once = None;
+            return Fate::Fails(std::io::ErrorKind::Other);
+        }
+        Fate::Done
+    });
+    let (broker, heard) = broker(Duration::ZERO);
+    let running = log.start(broker, PATIENCE);
+    let status = running.status();
+    eventually("the failure shows", || status.snapshot().state == State::Held);
+    eventually("the sink is at the head", || status.cursor().source_lsn == 300);
+    let all: BTreeSet<String> = heard.lock().unwrap().iter().cloned().collect();
+    assert_eq!(all.len(), 300, "a sample of its own time each");
+    assert_eq!(status.snapshot().state, State::Running, "what was mended is not held");
+    running.end();
+}
