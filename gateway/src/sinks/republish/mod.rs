@@ -6,13 +6,15 @@
 //!   behind samples that the broker has acknowledged, on the connection that they were published on.
 //! - A broker that is away or slow delays nothing but this sink: what waits, waits in the decided log.
 //!
-//! Bounds: [`BATCH_MESSAGES`] publishes and those of one record more are in memory; the broker acknowledges a batch within
-//! [`PATIENCE`], or it is published again. A sample of a device that has left the registry since has no topic: it is counted
-//! as skipped. At the decided log's limit the gateway waits for this sink as for any other.
+//! Bounds: [`BATCH_MESSAGES`] publishes and those of one record more are in memory. Where an acknowledgement takes longer than
+//! [`PATIENCE`] allows, the batch is published again from the first message that lacks one. A sample of a device that has
+//! left the registry has no topic: it is counted as skipped. At the decided log's limit the gateway waits for this sink as for
+//! any other.
 //!
 //! Deliberately absent: windows, refused samples, a retained last value.
 
 pub mod message;
+mod publish;
 
 use super::{Running, Site, begin, is_stopping, status::SinkStatus, status::State};
 use crate::{
@@ -28,7 +30,7 @@ use hunhe_log::{
     cursor::{Cursor, CursorFile, Held},
 };
 use message::{Encoder, Message};
-use rumqttc::{AsyncClient, PublishOptions, QoS};
+use publish::{IN_FLIGHT, Patience, publish};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -36,10 +38,9 @@ use tokio::sync::watch;
 pub const NAME: &str = "republish";
 /// A batch is published once it has this many messages, or nothing more is there.
 const BATCH_MESSAGES: usize = 1024;
-/// Publishes that the broker has not acknowledged.
-const IN_FLIGHT: u16 = 256;
-/// A batch whose acknowledgements take longer is published again.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// An attempt that waits longer is repeated.
+const PATIENCE: Patience =
+    Patience { connection: Duration::from_secs(5), acknowledgement: Duration::from_secs(30) };
 /// Between two looks at a log that had nothing more.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -75,7 +76,7 @@ struct Republish {
     cursor: PathBuf,
     cursor_file: CursorFile,
     held: Held,
-    patience: Duration,
+    patience: Patience,
 }
 
 impl super::Sink for Republish {
@@ -108,7 +109,7 @@ struct Publishing {
     status: Arc<SinkStatus>,
     cursor_file: CursorFile,
     stop: watch::Receiver<bool>,
-    patience: Duration,
+    patience: Patience,
 }
 
 impl Publishing {
@@ -180,18 +181,16 @@ impl Publishing {
         Ok(())
     }
 
-    /// Publishes a batch as often as needed; `None`: asked to stop.
+    /// Publishes a batch in as many attempts as needed; `None`: asked to stop.
     async fn publish_until_taken(&mut self, batch: &[Message]) -> Option<()> {
         let mut backoff = Backoff::default();
+        let mut acknowledged = 0;
         loop {
-            let published = async {
-                let client = self.publisher.connection().await.ok_or("the session has ended")?;
-                publish(&client, batch).await
-            };
+            let before = acknowledged;
             let on_its_way = self.status.request();
             let mut stop = self.stop.clone();
             let outcome = tokio::select! {
-                outcome = tokio::time::timeout(self.patience, published) => outcome.unwrap_or(Err(TOO_LATE)),
+                outcome = publish(&self.publisher, batch, &mut acknowledged, self.patience) => outcome,
                 _ = stop.wait_for(|stop| *stop) => return None,
             };
             drop(on_its_way);
@@ -204,6 +203,9 @@ impl Publishing {
             }
             self.status.enter(State::Retrying, reason);
             self.status.will_retry();
+            if acknowledged > before {
+                backoff.reset();
+            }
             self.pause(backoff.next_wait()).await;
         }
     }
@@ -223,23 +225,6 @@ impl Publishing {
         }
         self.status.moved(through);
     }
-}
-
-const TOO_LATE: &str = "the broker did not acknowledge in time";
-const LOST: &str = "the connection to the broker was lost before it acknowledged";
-
-/// Publishes all messages, and waits for all acknowledgements.
-async fn publish(client: &AsyncClient, batch: &[Message]) -> Result<(), &'static str> {
-    let mut notices = Vec::with_capacity(batch.len());
-    for Message { topic, body } in batch {
-        let options = PublishOptions::new(QoS::AtLeastOnce);
-        let notice = client.publish_tracked(topic.as_ref(), body.clone(), options).await;
-        notices.push(notice.map_err(|_| LOST)?);
-    }
-    for notice in notices {
-        notice.wait_async().await.map_err(|_| LOST)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use crate::decided::{Encoder as Records, Message as Source};
 use hunhe_disk::simulated::{Action, Fate, SimulatedDisk};
 use hunhe_gateway_core::{
     event::{Decisions, SampleSet},
-    registry::DeviceIx,
+    registry::{DeviceIx, Registry},
 };
 use hunhe_log::{Options, Writer};
 use std::{
@@ -22,8 +22,8 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// The bodies that a broker received, in order.
 type Heard = Arc<Mutex<Vec<String>>>;
 
-/// A broker that takes publishes one by one, and acknowledges each after `ack_after`.
-fn broker(ack_after: Duration) -> (Broker, Heard) {
+/// A broker that takes publishes one by one, and acknowledges each after a while, or never: by its number from 0.
+fn broker(ack: fn(usize) -> Option<Duration>) -> (Broker, Heard) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let heard = Heard::default();
@@ -31,7 +31,7 @@ fn broker(ack_after: Duration) -> (Broker, Heard) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let taken = Arc::clone(&taken);
-            std::thread::spawn(move || serve(stream.unwrap(), ack_after, &taken));
+            std::thread::spawn(move || serve(stream.unwrap(), ack, &taken));
         }
     });
     (broker_at(port), heard)
@@ -49,7 +49,7 @@ fn broker_at(port: u16) -> Broker {
 }
 
 /// Ends with the connection.
-fn serve(mut stream: TcpStream, ack_after: Duration, heard: &Heard) -> Option<()> {
+fn serve(mut stream: TcpStream, ack: fn(usize) -> Option<Duration>, heard: &Heard) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     loop {
         let kind = byte(&mut stream)? >> 4;
@@ -69,9 +69,12 @@ fn serve(mut stream: TcpStream, ack_after: Duration, heard: &Heard) -> Option<()
         } else if kind == PUBLISH {
             let id_at = 2 + usize::from(u16::from_be_bytes([packet[0], packet[1]]));
             let body = String::from_utf8(packet[id_at + 2..].to_vec()).unwrap();
+            let number = heard.lock().unwrap().len();
             heard.lock().unwrap().push(body);
-            std::thread::sleep(ack_after);
-            stream.write_all(&[0x40, 2, packet[id_at], packet[id_at + 1]]).ok()?;
+            if let Some(after) = ack(number) {
+                std::thread::sleep(after);
+                stream.write_all(&[0x40, 2, packet[id_at], packet[id_at + 1]]).ok()?;
+            }
         }
     }
 }
@@ -85,6 +88,7 @@ fn byte(stream: &mut TcpStream) -> Option<u8> {
 struct Log {
     disk: SimulatedDisk,
     writer: Writer,
+    registry: Arc<Registry>,
     records: Records,
     source_lsn: u64,
 }
@@ -99,7 +103,13 @@ impl Log {
             limit_bytes: 1 << 30,
         };
         let (writer, _) = Writer::open(options).unwrap();
-        Self { disk, writer, records: Records::default(), source_lsn: 0 }
+        Self {
+            disk,
+            writer,
+            registry: Arc::new(hunhe_fixtures::detector_registry()),
+            records: Records::default(),
+            source_lsn: 0,
+        }
     }
 
     fn append(&mut self, decisions: &Decisions) {
@@ -111,7 +121,7 @@ impl Log {
             payload: b"p",
             redrive_of: None,
         };
-        self.records.encode(&hunhe_fixtures::detector_registry(), source, decisions);
+        self.records.encode(&self.registry, source, decisions);
         self.records.append(&mut self.writer).unwrap();
         self.writer.flush().unwrap();
     }
@@ -136,12 +146,12 @@ impl Log {
         }
     }
 
-    fn start(&self, broker: Broker, patience: Duration) -> Running {
+    fn start(&self, broker: Broker, patience: Patience) -> Running {
         let cursor = Path::new("/republish.cursor");
         let (cursor_file, held) = CursorFile::open(&*self.disk.handle(), cursor).unwrap();
         let tail = self.writer.subscribe();
         let republish = Republish {
-            encoder: Encoder::new(Arc::new(hunhe_fixtures::detector_registry())),
+            encoder: Encoder::new(Arc::clone(&self.registry)),
             broker,
             status: Arc::new(SinkStatus::new(NAME.into(), tail.clone())),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
@@ -176,7 +186,7 @@ fn a_read_that_fails_once_in_the_middle_of_a_batch_loses_no_sample() {
         }
         Fate::Done
     });
-    let (broker, heard) = broker(Duration::ZERO);
+    let (broker, heard) = broker(|_| Some(Duration::ZERO));
     let running = log.start(broker, PATIENCE);
     let status = running.status();
     eventually("the failure shows", || status.snapshot().state == State::Held);
@@ -185,4 +195,49 @@ fn a_read_that_fails_once_in_the_middle_of_a_batch_loses_no_sample() {
     assert_eq!(all.len(), 300, "a sample of its own time each");
     assert_eq!(status.snapshot().state, State::Running, "what was mended is not held");
     running.end();
+}
+
+const SHORT: Patience =
+    Patience { connection: Duration::from_millis(200), acknowledgement: Duration::from_millis(500) };
+
+#[test]
+fn a_broker_that_is_slow_over_a_batch_gets_each_sample_once() {
+    let mut log = Log::new();
+    log.append_samples(30);
+    let (broker, heard) = broker(|_| Some(Duration::from_millis(50)));
+    let running = log.start(broker, SHORT);
+    let status = running.status();
+    eventually("the sink is at the head", || status.cursor().source_lsn == 30);
+    assert_eq!(heard.lock().unwrap().len(), 30);
+    assert_eq!(status.snapshot().retries, 0);
+    running.end();
+}
+
+#[test]
+fn a_batch_is_repeated_from_the_first_message_that_lacks_an_acknowledgement() {
+    let mut log = Log::new();
+    log.append_samples(30);
+    let (broker, heard) = broker(|number| (number != 10).then_some(Duration::ZERO));
+    let running = log.start(broker, SHORT);
+    let status = running.status();
+    eventually("the sink is at the head", || status.cursor().source_lsn == 30);
+    assert_eq!(status.snapshot().retries, 1);
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard[10..30], heard[30..]);
+    running.end();
+}
+
+#[test]
+fn a_broker_that_is_away_is_told_from_one_that_does_not_acknowledge() {
+    let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (silent, _) = broker(|_| None);
+    for (broker, reason) in [(broker_at(away), publish::NOT_CONNECTED), (silent, publish::TOO_LATE)] {
+        let mut log = Log::new();
+        log.append_samples(1);
+        let running = log.start(broker, SHORT);
+        let status = running.status();
+        eventually("it shows", || status.snapshot().state == State::Retrying);
+        assert_eq!((&*status.snapshot().reason, status.cursor().source_lsn), (reason, 0));
+        running.end();
+    }
 }
