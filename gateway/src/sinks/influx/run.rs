@@ -406,10 +406,7 @@ impl Sink {
         let Delivered { mut batch, refused, refused_in_a_row, too_large, sent, given_up } = match delivered {
             Ok(delivered) => delivered,
             // Nothing behind a lost batch may be confirmed; after a restart it comes again.
-            Err(error) => {
-                self.status.enter(State::Ended, "a delivery panicked: restart the gateway");
-                std::panic::resume_unwind(Box::new(error.to_string()))
-            }
+            Err(error) => std::panic::resume_unwind(Box::new(error.to_string())),
         };
         self.given_up |= given_up;
         if self.given_up {
