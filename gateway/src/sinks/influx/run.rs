@@ -33,6 +33,8 @@ use hunhe_log::{ReadError, Tail};
 
 /// Lines encoded before the requests on their way get a turn.
 const SLICE_ROWS: usize = 1000;
+/// Records read before they do: not every record makes lines.
+const SLICE_RECORDS: usize = 1024;
 /// A batch that keeps growing is sent after this long even though more keeps coming.
 const LINGER_MAX: Duration = Duration::from_millis(100);
 /// The longest sleep without a look at whether to stop.
@@ -212,7 +214,10 @@ impl Sink {
     /// Reads and encodes until something is to be done.
     fn fill(&mut self, feed: &mut Feed) -> Result<Filled, ReadError> {
         let until = self.batch.rows() + SLICE_ROWS;
-        while self.batch.rows() < until {
+        for _ in 0..SLICE_RECORDS {
+            if self.batch.rows() >= until {
+                break;
+            }
             let known = feed.known();
             let (lsn, decided) = match feed.step()? {
                 Step::Record(lsn, decided) => (lsn, decided),

@@ -6,7 +6,7 @@
 //!   behind samples that the broker has acknowledged, on the connection that they were published on.
 //! - A broker that is away or slow delays nothing but this sink: what waits, waits in the decided log.
 //!
-//! Bounds: [`BATCH_MESSAGES`] publishes and those of one record more are in memory. Where an acknowledgement takes longer than
+//! Bounds: a turn reads [`TURN_RECORDS`]; then the session and a request to stop get theirs. [`BATCH_MESSAGES`] publishes and those of one record more are in memory. Where an acknowledgement takes longer than
 //! [`PATIENCE`] allows, the batch is published again from the first message that lacks one. A sample of a device that has
 //! left the registry has no topic: it is counted as skipped. At the decided log's limit the gateway waits for this sink as for
 //! any other.
@@ -41,6 +41,8 @@ const BATCH_MESSAGES: usize = 1024;
 /// An attempt that waits longer is repeated.
 const PATIENCE: Patience =
     Patience { connection: Duration::from_secs(5), acknowledgement: Duration::from_secs(30) };
+/// Records read in one turn: not every record makes messages.
+const TURN_RECORDS: usize = 1024;
 /// Between two looks at a log that had nothing more.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -103,6 +105,15 @@ impl super::Sink for Republish {
     }
 }
 
+/// How a turn of reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The batch is full, or nothing more is there: it can be published.
+    Filled,
+    /// There may be more to read.
+    Over,
+}
+
 struct Publishing {
     encoder: Encoder,
     publisher: Publisher,
@@ -125,9 +136,9 @@ impl Publishing {
                 Some(feed) => Ok(feed),
                 none => Feed::open(decided.clone(), from).map(|opened| none.insert(opened)),
             };
-            let filled = opened.and_then(|feed| self.fill(feed, &mut batch).map(|()| feed));
-            let feed = match filled {
-                Ok(feed) => feed,
+            let filled = opened.and_then(|feed| self.fill(feed, &mut batch).map(|turn| (feed, turn)));
+            let (feed, turn) = match filled {
+                Ok(filled) => filled,
                 Err(error) => {
                     tracing::error!(sink = NAME, %error, "the decided log cannot be read; trying again");
                     self.status.enter(State::Held, &error.to_string());
@@ -140,6 +151,13 @@ impl Publishing {
                 self.status.enter(State::Running, "");
             }
             let through = feed.complete();
+            if turn == Turn::Over {
+                if batch.is_empty() {
+                    self.advance(through);
+                }
+                tokio::task::yield_now().await;
+                continue;
+            }
             if !batch.is_empty() {
                 if self.publish_until_taken(&batch).await.is_none() {
                     return;
@@ -160,13 +178,16 @@ impl Publishing {
         }
     }
 
-    /// Reads until the batch is full or nothing more is there. Once it is published, the cursor may stand at
+    /// Reads until the batch is full, nothing more is there, or the turn is over. Once the batch is published, the cursor may stand at
     /// [`Feed::complete`]: what the batch has of a source behind that is published again after a restart.
-    fn fill(&mut self, feed: &mut Feed, batch: &mut Vec<Message>) -> Result<(), ReadError> {
+    fn fill(&mut self, feed: &mut Feed, batch: &mut Vec<Message>) -> Result<Turn, ReadError> {
         let known = feed.known();
-        while batch.len() < BATCH_MESSAGES {
+        for _ in 0..TURN_RECORDS {
+            if batch.len() >= BATCH_MESSAGES {
+                return Ok(Turn::Filled);
+            }
             match feed.step()? {
-                Step::CaughtUp => break,
+                Step::CaughtUp => return Ok(Turn::Filled),
                 Step::Lost { records, how } => self.status.lose(records, how),
                 Step::Record(_, Decided::Samples(sets)) if sets.source_lsn > known => {
                     let skipped = sets.iter().map(|samples| self.encoder.encode(&samples, batch)).sum();
@@ -178,7 +199,7 @@ impl Publishing {
                 Step::Record(..) => {}
             }
         }
-        Ok(())
+        Ok(Turn::Over)
     }
 
     /// Publishes a batch in as many attempts as needed; `None`: asked to stop.

@@ -1,8 +1,11 @@
 use super::*;
 use crate::decided::{Encoder as Records, Message as Source};
-use hunhe_disk::simulated::{Action, Fate, SimulatedDisk};
+use hunhe_disk::{
+    Open,
+    simulated::{Action, Fate, SimulatedDisk},
+};
 use hunhe_gateway_core::{
-    event::{Decisions, SampleSet},
+    event::{Decisions, Reason, Refusal, SampleSet},
     registry::{DeviceIx, Registry},
 };
 use hunhe_log::{Options, Writer};
@@ -11,7 +14,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
-    sync::Mutex,
+    sync::{Mutex, OnceLock},
     time::Instant,
 };
 
@@ -195,6 +198,27 @@ fn a_read_that_fails_once_in_the_middle_of_a_batch_loses_no_sample() {
     assert_eq!(all.len(), 300, "a sample of its own time each");
     assert_eq!(status.snapshot().state, State::Running, "what was mended is not held");
     running.end();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_end_of_a_log_of_refusals() {
+    let mut log = Log::new();
+    let refusal = Refusal { device: None, boot: 0, reason: Reason::UnknownDevice };
+    let refused = Decisions { refusal: Some(refusal), ..Decisions::default() };
+    (0..5_000).for_each(|_| log.append(&refused));
+    let running: Arc<OnceLock<Running>> = Arc::default();
+    let (stopped, mut segments) = (Arc::clone(&running), 0);
+    log.disk.set_plan(move |call| {
+        segments += u32::from(call.action == Action::Open(Open::Read) && call.path.starts_with("/decided"));
+        if segments == 2 {
+            stopped.wait().stop();
+        }
+        Fate::Done
+    });
+    let (broker, _) = broker(|_| Some(Duration::ZERO));
+    let status = running.get_or_init(|| log.start(broker, PATIENCE)).status();
+    eventually("it ends", || status.snapshot().state == State::Ended);
+    assert!(status.cursor().source_lsn < 2_500, "{:?}", status.cursor());
 }
 
 const SHORT: Patience =
