@@ -9,6 +9,7 @@
 use crate::retry::{Backoff, MQTT_WAITS};
 use rumqttc::{AckMode, AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions};
 use tokio::sync::watch;
+
 /// How to reach the broker.
 #[derive(Debug, Clone)]
 pub struct Broker {
@@ -16,7 +17,7 @@ pub struct Broker {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Client ids are this with `-up`, `-alarm` and `-out`.
+    /// Client ids are this with `-up`, `-alarm`, `-out`, `-alerts` and `-clean`.
     pub client_id: String,
     /// User name and password.
     pub credentials: Option<(String, String)>,
