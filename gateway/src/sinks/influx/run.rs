@@ -95,6 +95,8 @@ pub(super) struct Sink {
     epoch: Instant,
     /// The database may have lost what it had taken.
     restarted: bool,
+    /// The last read of the decided log failed.
+    log_failed: bool,
 }
 
 impl Sink {
@@ -136,6 +138,7 @@ impl Sink {
             look_at: now,
             epoch: now,
             restarted: false,
+            log_failed: false,
         }
     }
 
@@ -170,7 +173,11 @@ impl Sink {
                 self.nap().await;
                 continue;
             }
-            match self.fill(&mut feed) {
+            let filled = self.fill(&mut feed);
+            if filled.is_ok() {
+                self.is_readable_again();
+            }
+            match filled {
                 Ok(Filled::Full(batch)) => self.send(batch).await,
                 Ok(Filled::Slice) => tokio::task::yield_now().await,
                 Ok(Filled::CaughtUp) => {
@@ -196,7 +203,10 @@ impl Sink {
     async fn open(&mut self, from: Cursor) -> Option<Feed> {
         loop {
             match Feed::open(self.tail.clone(), from) {
-                Ok(feed) => return Some(feed),
+                Ok(feed) => {
+                    self.is_readable_again();
+                    return Some(feed);
+                }
                 Err(error) => self.unreadable(&error).await?,
             }
         }
@@ -205,9 +215,17 @@ impl Sink {
     async fn unreadable(&mut self, error: &ReadError) -> Option<()> {
         tracing::error!(sink = self.status.name(), %error, "the decided log cannot be read; trying again");
         self.status.enter(State::Held, &error.to_string());
+        self.log_failed = true;
         tokio::select! {
             () = tokio::time::sleep(REOPEN_EVERY) => Some(()),
             _ = self.stopped.wait_for(|stopped| *stopped) => None,
+        }
+    }
+
+    /// Leaves the state that a failed read entered; a request on its way enters one of its own.
+    fn is_readable_again(&mut self) {
+        if std::mem::take(&mut self.log_failed) && self.in_flight.is_empty() {
+            self.status.enter(State::Running, "");
         }
     }
 
