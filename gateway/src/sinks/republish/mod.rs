@@ -6,10 +6,10 @@
 //!   behind samples that the broker has acknowledged, on the connection that they were published on.
 //! - A broker that is away or slow delays nothing but this sink: what waits, waits in the decided log.
 //!
-//! Bounds: a turn reads [`TURN_RECORDS`]; then the session and a request to stop get theirs. [`BATCH_MESSAGES`] publishes and those of one record more are in memory. Where an acknowledgement takes longer than
-//! [`PATIENCE`] allows, the batch is published again from the first message that lacks one. A sample of a device that has
-//! left the registry has no topic: it is counted as skipped. At the decided log's limit the gateway waits for this sink as for
-//! any other.
+//! Bounds: a turn reads [`TURN_RECORDS`]; then the session and a request to stop get theirs. [`BATCH_MESSAGES`] publishes
+//! and those of one record more are in memory. Where an acknowledgement takes longer than [`PATIENCE`] allows, the batch is
+//! published again from the first message that lacks one. A sample of a device that has left the registry has no topic: it
+//! is counted as skipped. At the decided log's limit the gateway waits for this sink as for any other.
 //!
 //! Deliberately absent: windows, refused samples, a retained last value.
 
@@ -128,7 +128,7 @@ impl Publishing {
     async fn follow(mut self, decided: Tail, from: Cursor) {
         let mut feed = None;
         let mut unreadable = None;
-        // A read that fails in the middle leaves what was read before, since the feed goes on behind it.
+        // Outlasts a failed read: the feed goes on behind what it has given out.
         let mut batch = Vec::new();
         self.status.enter(State::Running, "");
         while !is_stopping(&self.stop) {
@@ -178,8 +178,8 @@ impl Publishing {
         }
     }
 
-    /// Reads until the batch is full, nothing more is there, or the turn is over. Once the batch is published, the cursor may stand at
-    /// [`Feed::complete`]: what the batch has of a source behind that is published again after a restart.
+    /// Reads until the batch is full, nothing more is there, or the turn is over. Once the batch is published, the cursor
+    /// may stand at [`Feed::complete`]: what the batch has of a source behind that is published again after a restart.
     fn fill(&mut self, feed: &mut Feed, batch: &mut Vec<Message>) -> Result<Turn, ReadError> {
         let known = feed.known();
         for _ in 0..TURN_RECORDS {
