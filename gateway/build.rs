@@ -1,11 +1,15 @@
 //! Chooses the page that is embedded: the dashboard where it was built (`dashboard/dist`), else a small page that
-//! says how to build it (`dashboard/fallback`). Runs no other program and needs neither node nor a network.
+//! says how to build it (`dashboard/fallback`). Watches the seeds that the demonstration embeds, as `include_dir!` sees no
+//! new file. Runs no other program and needs neither node nor a network.
 //!
 //! `dashboard/dist` is always there (an empty file keeps it in the repository), so that watching it neither misses a
 //! new dashboard nor rebuilds the gateway for nothing.
 
 use std::path::Path;
 use std::{env, fs, io};
+
+/// What `src/demo.rs` embeds, in `seeds`.
+const DEMO_SEEDS: [&str; 5] = ["classes", "rules", "city", "scenarios", "recordings/dma"];
 
 fn main() -> io::Result<()> {
     let dashboard = Path::new("dashboard");
@@ -14,6 +18,11 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={}", built.display());
     println!("cargo::rerun-if-changed={}", fallback.display());
+    if env::var_os("CARGO_FEATURE_DEMO").is_some() {
+        for folder in DEMO_SEEDS {
+            println!("cargo::rerun-if-changed=../seeds/{folder}");
+        }
+    }
 
     let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
     let embedded = Path::new(&out).join("dashboard");

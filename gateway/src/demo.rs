@@ -346,4 +346,15 @@ mod city {
         // Standard error may be closed; that is no reason to stop.
         let _ = writeln!(std::io::stderr(), "{line}");
     }
+
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn the_build_script_watches_each_embedded_folder() {
+            let script = include_str!("../build.rs");
+            for (folder, _) in &super::SEEDS {
+                assert!(script.contains(&format!("{folder:?}")), "{folder}");
+            }
+        }
+    }
 }

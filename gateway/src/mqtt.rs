@@ -20,7 +20,7 @@ pub struct Broker {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Client ids are this with `-up`, `-alarm` and `-out`.
+    /// Client ids are this with `-up`, `-alarm`, `-out`, `-alerts` and `-clean`.
     pub client_id: String,
     /// User name and password.
     pub credentials: Option<(String, String)>,

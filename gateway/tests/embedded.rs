@@ -8,16 +8,21 @@
 mod fixture;
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, atomic::Ordering, mpsc::Receiver},
     time::{Duration, Instant},
 };
 
 use fixture::{Log, Row, registry};
+use hunhe_disk::simulated::{Action, Fate, SimulatedDisk};
 use hunhe_gateway::{
     clock::Clock,
     decide::{LaneHandle, Said},
-    sinks::embedded::{self, Options},
+    sinks::{
+        embedded::{self, Options},
+        status::State,
+    },
 };
 use hunhe_gateway_core::{event::Confirmed, registry::Registry};
 use hunhe_store::{Hold, NewRecord, RecordId, Store};
@@ -281,6 +286,33 @@ fn no_record_is_judged_again_until_all_that_was_journaled_before_the_start_is_in
     }
     assert_eq!(hold(1), Hold::Gone, "its order was carried out first");
     sink.end();
+}
+
+#[test]
+fn a_decided_log_that_cannot_be_read_at_the_start_holds_the_sink_and_not_the_gateway() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimulatedDisk::new();
+    let mut log = Log::on(disk.handle(), Path::new("/decided"), 1 << 20, &registry(2));
+    for seq in 0..2 {
+        log.append_rows(0, 7, seq, &[row_at(seq)]);
+    }
+    let store = dir.path().join("store");
+    let two = run(options(Heard::default()), &log, &store);
+    assert_eq!((two.stored, two.through), (2, 2));
+    disk.set_plan(
+        |call| {
+            if call.action == Action::Read { Fate::Fails(io::ErrorKind::Other) } else { Fate::Done }
+        },
+    );
+    let (lane, _said) = LaneHandle::new();
+    let tail = log.writer.subscribe();
+    let sink = embedded::start(options(two), open(&store), registry(2), tail, Arc::new(lane)).unwrap();
+    let (status, begun) = (sink.status(), Instant::now());
+    while status.snapshot().state != State::Held {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never is held");
+        std::thread::yield_now();
+    }
+    assert!(!sink.has_failed() && sink.join());
 }
 
 fn row_at(hour: u64) -> Row {

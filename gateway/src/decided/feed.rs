@@ -145,14 +145,17 @@ impl Feed {
             return Ok(Step::Lost { records: records.get(), how: RELEASED });
         }
         if self.is_stale {
-            self.reader = Reader::open(self.tail.clone(), self.last.next())?;
+            self.reader = match Reader::open(self.tail.clone(), self.last.next()) {
+                Ok(reader) => reader,
+                Err(ReadError::Released { oldest, .. }) => return Ok(released(&mut self.last, oldest)),
+                Err(error) => return Err(error),
+            };
             self.is_stale = false;
         }
         match self.reader.next() {
             Err(ReadError::Released { oldest, .. }) => {
-                let records = oldest.0.saturating_sub(self.last.next().0);
-                (self.is_stale, self.last) = (true, oldest.previous());
-                Ok(Step::Lost { records, how: RELEASED })
+                self.is_stale = true;
+                Ok(released(&mut self.last, oldest))
             }
             Err(error) => {
                 self.is_stale = true;
@@ -186,6 +189,13 @@ impl Feed {
     }
 }
 
+/// Passes the records before the oldest one.
+fn released(last: &mut Lsn, oldest: Lsn) -> Step<'static> {
+    let records = oldest.0.saturating_sub(last.next().0);
+    *last = oldest.previous();
+    Step::Lost { records, how: RELEASED }
+}
+
 /// Where to begin, and how many records should have been there before and are not.
 fn beginning(tail: &Tail, cursor: Cursor) -> Result<(Lsn, u64), ReadError> {
     if cursor.decided_lsn > Lsn::NONE && position_holds(tail, cursor)? {
@@ -210,4 +220,63 @@ fn position_holds(tail: &Tail, cursor: Cursor) -> Result<bool, ReadError> {
     let mut buffers = decided::Buffers::default();
     let decided = decided::read(record.kind, record.payload, &mut buffers);
     Ok(decided.is_ok_and(|decided| decided.source_lsn() <= cursor.source_lsn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decided::{Encoder, Message};
+    use hunhe_disk::{
+        Open,
+        simulated::{Action, Fate, SimulatedDisk},
+    };
+    use hunhe_gateway_core::{
+        event::{Decisions, Reason, Refusal},
+        registry::Registry,
+    };
+    use hunhe_log::{Options, Writer};
+    use std::path::Path;
+
+    /// A log of refusals, one a source record.
+    fn refusals(disk: &SimulatedDisk, count: u64) -> Writer {
+        let options = Options {
+            disk: disk.handle(),
+            dir: Path::new("/decided").into(),
+            segment_bytes: 4 << 10,
+            limit_bytes: 1 << 30,
+        };
+        let (mut log, _) = Writer::open(options).unwrap();
+        let registry = Registry::new(Vec::new());
+        let mut encoder = Encoder::default();
+        let refusal = Refusal { device: None, boot: 0, reason: Reason::UnknownDevice };
+        for source_lsn in 1..=count {
+            let message = Message { source_lsn, arrival_ms: 5, topic: b"t", payload: b"p", redrive_of: None };
+            let decisions = Decisions { refusal: Some(refusal), ..Decisions::default() };
+            encoder.encode(&registry, message, &decisions);
+            encoder.append(&mut log).unwrap();
+        }
+        log.flush().unwrap();
+        log
+    }
+
+    #[test]
+    fn records_released_while_the_disk_failed_are_lost_once_and_reading_goes_on_behind_them() {
+        let disk = SimulatedDisk::new();
+        let mut log = refusals(&disk, 300);
+        let mut feed = Feed::open(log.subscribe(), Cursor::default()).unwrap();
+        let Step::Record(..) = feed.step().unwrap() else { panic!("the first record") };
+        disk.set_plan(|call| {
+            let fails = call.action == Action::Open(Open::Read);
+            if fails { Fate::Fails(std::io::ErrorKind::Other) } else { Fate::Done }
+        });
+        while feed.step().is_ok() {}
+        let last = feed.last();
+        disk.clear_plan();
+        log.release_through(Lsn(200)).unwrap();
+        let oldest = feed.tail.oldest();
+        let Step::Lost { records, how } = feed.step().unwrap() else { panic!("what is gone") };
+        assert_eq!((records, how), (oldest.0 - last.next().0, RELEASED));
+        let Step::Record(lsn, _) = feed.step().unwrap() else { panic!("what is left") };
+        assert_eq!(lsn, oldest);
+    }
 }

@@ -7,8 +7,9 @@
 //!   written and not confirmed before a crash is confirmed with the conflicts that the quarantine has of it.
 //!
 //! Where source records behind the checkpoint are decided anew ([`Options::source_lsn_max`]), *written* goes back to it: the store takes what
-//! it has already as once. Both move by complete source records. The decided log is released by *written* alone. An error of the store is never
-//! retried on the same handle: the sink stops, says so, and what follows stays in the decided log until a restart.
+//! it has already as once. Both move by complete source records. The decided log is released by *written* alone. An error of the
+//! store or of the decided log is never retried on the same handle: the sink stops as held, says why, and what follows stays
+//! in the decided log until a restart.
 //!
 //! The quarantine is in `refused`. Discards are reported to the ledger after the checkpoint that made them durable, by
 //! number ([`Discard`](hunhe_store::Discard)), so that each is counted once. Records can be judged again from when all
@@ -141,7 +142,6 @@ pub fn start(
         written
     };
     status.moved(known);
-    let feed = Feed::open(tail, known)?;
     let sink = Sink {
         options,
         store,
@@ -161,7 +161,7 @@ pub fn start(
         conflicts: Vec::new(),
         checkpoint_due: false,
     };
-    Ok(Running::start(Following { sink, feed })?)
+    Ok(Running::start(Following { sink, decided: tail, known })?)
 }
 
 fn cursor_bytes(cursor: Cursor) -> Vec<u8> {
@@ -223,10 +223,11 @@ const RECORDS_PER_TURN: usize = 4096;
 /// Discards wait no longer than this for a checkpoint, and with it for the ledger.
 const DISCARDS_WAIT: Duration = Duration::from_secs(5);
 
-/// The sink and its place in the decided log.
+/// The sink and its place in the decided log, which its own thread opens: a disk that cannot read it holds this sink alone.
 struct Following {
     sink: Sink,
-    feed: Feed,
+    decided: Tail,
+    known: Cursor,
 }
 
 impl super::Sink for Following {
@@ -236,7 +237,8 @@ impl super::Sink for Following {
 
     fn run(mut self, stop: watch::Receiver<bool>) {
         let status = self.status();
-        if let Err(error) = self.sink.follow(&mut self.feed, &stop) {
+        let opened = Feed::open(self.decided, self.known).map_err(EmbeddedError::from);
+        if let Err(error) = opened.and_then(|mut feed| self.sink.follow(&mut feed, &stop)) {
             let words = format!("{:#}", anyhow::Error::from(error));
             tracing::error!(
                 error = words,

@@ -120,7 +120,10 @@ impl Running {
         let status = sink.status();
         let (stop, stopped) = watch::channel(false);
         let name = format!("sink-{}", status.name());
-        let thread = std::thread::Builder::new().name(name).spawn(move || sink.run(stopped))?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let _report = PanicReport(sink.status());
+            sink.run(stopped);
+        })?;
         Ok(Self { status, stop, thread })
     }
 
@@ -149,11 +152,21 @@ impl Running {
         let _ = self.join();
     }
 
-    /// Has it ended although nobody asked it to? One that its destination holds up has ended by itself at worst, says so, and
-    /// waits for a restart.
+    /// Has it ended although nobody asked it to? A sink that ends as [`State::Held`] says why, and waits for a restart.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.thread.is_finished() && !*self.stop.borrow() && self.status.snapshot().state != State::Held
+    }
+}
+
+/// Enters [`State::Ended`] where a sink's thread panics, whatever state the sink was in.
+struct PanicReport(Arc<SinkStatus>);
+
+impl Drop for PanicReport {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.enter(State::Ended, "its thread panicked: restart the gateway");
+        }
     }
 }
 
@@ -181,6 +194,19 @@ mod tests {
     use hunhe_log::{Options, Writer};
 
     struct Ends(Arc<SinkStatus>, Option<State>);
+
+    struct Panics(Arc<SinkStatus>);
+
+    impl Sink for Panics {
+        fn status(&self) -> Arc<SinkStatus> {
+            Arc::clone(&self.0)
+        }
+
+        fn run(self, _: watch::Receiver<bool>) {
+            self.0.enter(State::Held, "the database refuses the token");
+            panic!("as planned");
+        }
+    }
 
     impl Sink for Ends {
         fn status(&self) -> Arc<SinkStatus> {
@@ -226,6 +252,11 @@ mod tests {
         let held = started(Some(State::Held));
         finished(&held);
         assert!(!held.has_failed());
+        let status = Arc::new(SinkStatus::new("tested".into(), writer.subscribe()));
+        let panics = Running::start(Panics(Arc::clone(&status))).unwrap();
+        finished(&panics);
+        assert!(panics.has_failed(), "also while its destination held it up");
+        assert_eq!(status.snapshot().state, State::Ended);
         let asked = started(Some(State::Ended));
         assert!(!asked.has_failed());
         asked.stop();

@@ -209,6 +209,7 @@ fn the_cursor_waits_until_dead_letters_are_kept() {
     assert!(offered.lock().unwrap().iter().all(|report| matches!(report, Report::DeadLetters(_))));
     full.store(false, SeqCst);
     eventually("the cursor goes on", || status.cursor().decided_lsn == log.head());
+    assert_eq!(status.snapshot().state, State::Running, "what was mended is not held");
     let offered = offered.lock().unwrap().clone();
     let [Report::DeadLetters(first), .., Report::DeadLetters(kept), Report::Confirmed(confirmed)] =
         offered.as_slice()

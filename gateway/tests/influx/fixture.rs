@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use hunhe_disk::Disk;
 use hunhe_fixtures::enrolment;
 pub(crate) use hunhe_fixtures::{class, id};
 use hunhe_gateway::decided::{Encoder, Message};
@@ -84,12 +85,11 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new(dir: &Path, registry: &Arc<Registry>) -> Self {
-        let options = Options {
-            disk: hunhe_disk::real(),
-            dir: dir.join("decided"),
-            segment_bytes: 1 << 20,
-            limit_bytes: 1 << 30,
-        };
+        Self::on(hunhe_disk::real(), &dir.join("decided"), 1 << 20, registry)
+    }
+
+    pub(crate) fn on(disk: Arc<dyn Disk>, dir: &Path, segment_bytes: u64, registry: &Arc<Registry>) -> Self {
+        let options = Options { disk, dir: dir.into(), segment_bytes, limit_bytes: 1 << 30 };
         let (writer, _) = Writer::open(options).unwrap();
         Self { writer, registry: Arc::clone(registry), encoder: Encoder::new(Rollups::All), source_lsn: 0 }
     }

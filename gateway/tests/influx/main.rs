@@ -17,3 +17,4 @@ mod parser;
 mod scripts;
 mod server;
 mod setup;
+mod turns;

@@ -97,6 +97,30 @@ fn a_token_that_may_write_and_sees_nothing_is_good() {
     assert!(status.snapshot().warning.contains("retention cannot be seen"));
 }
 
+/// A proxy that lets through writes alone, and has a page for all else.
+fn proxy(write: Reply) -> Server {
+    Server::start_with_setup(move |_, request: &Request| {
+        if request.target.starts_with("/api/v2/write") {
+            write.clone()
+        } else {
+            Reply::status(200, "<html>welcome</html>")
+        }
+    })
+}
+
+#[test]
+fn a_proxy_that_answers_questions_with_a_page_is_asked_to_write_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let before_influxdb = proxy(Reply::status(400, "writing requires points"));
+    let found = ask(&options(dir.path(), &before_influxdb.url())).unwrap();
+    assert!(found.warnings.iter().any(|warning| warning.contains("retention cannot be seen")), "{found:?}");
+    for (code, body) in [(200, "<html>welcome</html>"), (204, ""), (404, "not found")] {
+        let before_others = proxy(Reply::status(code, body));
+        let error = ask(&options(dir.path(), &before_others.url())).unwrap_err();
+        assert!(matches!(error, SetupError::Other { .. }), "{code}: {error}");
+    }
+}
+
 #[test]
 fn a_database_that_never_answers_delays_neither_start_nor_stop() {
     let dir = tempfile::tempdir().unwrap();

@@ -153,7 +153,7 @@ section! {
         host: String, Kind::Text, Unwritten::Is("\"127.0.0.1\"");
         /// TCP port of the broker's listener for the gateway; agents have another one.
         port: u16, Kind::Whole(1, 65_535), Unwritten::Is("1884");
-        /// Prefix of the sessions `-up`, `-alarm`, `-out` and `-alerts`; unique at the broker.
+        /// Prefix of the sessions `-up`, `-alarm`, `-out`, `-alerts` and `-clean`; unique at the broker.
         client_id: String, Kind::Name, Unwritten::Is("\"hunhe-gateway\"");
         /// User at the broker; without it the gateway connects anonymously.
         username: Option<String>, Kind::Text, Unwritten::Absent("\"gateway\"");
@@ -287,7 +287,7 @@ section! {
     Alerts = ALERTS {
         /// Publish them on hunhe/v1/alerts/{operator}/{severity}, QoS 1, from a session `-alerts`.
         mqtt: bool, Kind::Switch, Unwritten::Is("true");
-        /// Bytes of the alert log, about 700 a change. At the limit the oldest changes go, delivered or not.
+        /// Bytes of the alert log, about 420 a change. At the limit the oldest changes go, delivered or not.
         log_limit_bytes: u64, LIMIT_BYTES, Unwritten::Is("67108864");
         /// Seconds after which an output that delivers nothing, although alerts wait for it, is an alert of its own.
         stalled_after_s: u32, Kind::Whole(1, 3_600), Unwritten::Is("30");

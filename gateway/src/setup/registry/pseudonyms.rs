@@ -90,18 +90,20 @@ impl Pseudonyms {
             }
         };
         let file = path.display().to_string();
-        let mut damaged = 0;
-        for (line, row) in rows(&text) {
-            if if line == 1 { row == HEADER[..] } else { read.pair(&row) } {
-                continue;
-            }
-            damaged += 1;
-            if damaged <= FAULTS_PER_FILE_MAX {
-                let place = Place::File { file: file.clone(), line: Some(line) };
-                let remedy = "restore the file from a backup: without it households' series start anew";
-                faults.push(Fault::new(place, "", "is no pair of a device and its own pseudonym", remedy));
-            }
+        let damaged = |line, what: &str| {
+            let place = Place::File { file: file.clone(), line: Some(line) };
+            let remedy = "restore the file from a backup: without it households' series start anew";
+            Fault::new(place, "", what, remedy)
+        };
+        let mut rows = rows(&text).peekable();
+        // Also an emptied file is damaged: every one that was written has this line.
+        if rows.next_if(|(line, row)| *line == 1 && *row == HEADER[..]).is_none() {
+            faults.push(damaged(1, "does not begin with `device,pseudonym`"));
+            return read;
         }
+        let unpaired = rows.filter(|(_, row)| !read.pair(row)).take(FAULTS_PER_FILE_MAX);
+        faults
+            .extend(unpaired.map(|(line, _)| damaged(line, "is no pair of a device and its own pseudonym")));
         read
     }
 

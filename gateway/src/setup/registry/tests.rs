@@ -263,6 +263,16 @@ fn a_damaged_mapping_is_reported_and_left_alone() {
     assert_eq!(fs::read_to_string(site.path("data/pseudonyms.csv")).unwrap(), damaged);
 }
 
+#[test]
+fn a_mapping_begins_with_its_columns_names_and_an_emptied_one_is_damaged() {
+    for damaged in ["", "\n", "\ndevice,pseudonym\ng-1,p1\n", "g-1,p1\n"] {
+        let site = Site::new();
+        fs::create_dir(site.path("data")).unwrap();
+        site.write("data/pseudonyms.csv", damaged);
+        assert_eq!(site.spots(), [spot("pseudonyms.csv", 1, "")], "{damaged:?}");
+    }
+}
+
 /// A figure, not a promise with a clock: the campaign `bench` holds the bound. Shown with `--nocapture`.
 #[test]
 fn the_full_city_is_registered_whole() {

@@ -87,13 +87,18 @@ impl Sink {
     /// Waits until dead letters are kept; false: stopped before that.
     async fn keep(&mut self, letters: Vec<DeadLetter>) -> bool {
         let rows = u64::try_from(letters.len()).unwrap_or(u64::MAX);
+        let mut held = false;
         loop {
             let Err(error) = (self.reports)(Report::DeadLetters(letters.clone())) else {
                 self.status.dead_lettered(rows);
+                if held {
+                    self.status.enter(State::Running, "");
+                }
                 return true;
             };
             tracing::error!(sink = self.status.name(), %error, "nothing is confirmed until they are");
             self.status.enter(State::Held, &error.to_string());
+            held = true;
             tokio::select! {
                 () = tokio::time::sleep(REOPEN_EVERY) => {}
                 _ = self.stopped.wait_for(|stopped| *stopped) => return false,

@@ -33,6 +33,8 @@ use hunhe_log::{ReadError, Tail};
 
 /// Lines encoded before the requests on their way get a turn.
 const SLICE_ROWS: usize = 1000;
+/// Records read before they do: not every record makes lines.
+const SLICE_RECORDS: usize = 1024;
 /// A batch that keeps growing is sent after this long even though more keeps coming.
 const LINGER_MAX: Duration = Duration::from_millis(100);
 /// The longest sleep without a look at whether to stop.
@@ -93,6 +95,8 @@ pub(super) struct Sink {
     epoch: Instant,
     /// The database may have lost what it had taken.
     restarted: bool,
+    /// The last read of the decided log failed.
+    log_failed: bool,
 }
 
 impl Sink {
@@ -134,6 +138,7 @@ impl Sink {
             look_at: now,
             epoch: now,
             restarted: false,
+            log_failed: false,
         }
     }
 
@@ -168,7 +173,11 @@ impl Sink {
                 self.nap().await;
                 continue;
             }
-            match self.fill(&mut feed) {
+            let filled = self.fill(&mut feed);
+            if filled.is_ok() {
+                self.is_readable_again();
+            }
+            match filled {
                 Ok(Filled::Full(batch)) => self.send(batch).await,
                 Ok(Filled::Slice) => tokio::task::yield_now().await,
                 Ok(Filled::CaughtUp) => {
@@ -194,7 +203,10 @@ impl Sink {
     async fn open(&mut self, from: Cursor) -> Option<Feed> {
         loop {
             match Feed::open(self.tail.clone(), from) {
-                Ok(feed) => return Some(feed),
+                Ok(feed) => {
+                    self.is_readable_again();
+                    return Some(feed);
+                }
                 Err(error) => self.unreadable(&error).await?,
             }
         }
@@ -203,16 +215,27 @@ impl Sink {
     async fn unreadable(&mut self, error: &ReadError) -> Option<()> {
         tracing::error!(sink = self.status.name(), %error, "the decided log cannot be read; trying again");
         self.status.enter(State::Held, &error.to_string());
+        self.log_failed = true;
         tokio::select! {
             () = tokio::time::sleep(REOPEN_EVERY) => Some(()),
             _ = self.stopped.wait_for(|stopped| *stopped) => None,
         }
     }
 
+    /// Leaves the state that a failed read entered; a request on its way enters one of its own.
+    fn is_readable_again(&mut self) {
+        if std::mem::take(&mut self.log_failed) && self.in_flight.is_empty() {
+            self.status.enter(State::Running, "");
+        }
+    }
+
     /// Reads and encodes until something is to be done.
     fn fill(&mut self, feed: &mut Feed) -> Result<Filled, ReadError> {
         let until = self.batch.rows() + SLICE_ROWS;
-        while self.batch.rows() < until {
+        for _ in 0..SLICE_RECORDS {
+            if self.batch.rows() >= until {
+                break;
+            }
             let known = feed.known();
             let (lsn, decided) = match feed.step()? {
                 Step::Record(lsn, decided) => (lsn, decided),
@@ -406,10 +429,7 @@ impl Sink {
         let Delivered { mut batch, refused, refused_in_a_row, too_large, sent, given_up } = match delivered {
             Ok(delivered) => delivered,
             // Nothing behind a lost batch may be confirmed; after a restart it comes again.
-            Err(error) => {
-                self.status.enter(State::Ended, "a delivery panicked: restart the gateway");
-                std::panic::resume_unwind(Box::new(error.to_string()))
-            }
+            Err(error) => std::panic::resume_unwind(Box::new(error.to_string())),
         };
         self.given_up |= given_up;
         if self.given_up {

@@ -5,7 +5,8 @@
 //!
 //! Invariants
 //! - Nothing is written before a good answer. Decisions wait in the decided log, and nothing else in the gateway waits.
-//! - A token that may write is good, even if it sees neither organisation nor bucket: an empty write proves it.
+//! - A token that may write is good, even if it sees neither organisation nor bucket: an empty write proves it. It proves
+//!   the same of a proxy that lets through writes alone and answers all else with a page of its own.
 //! - A bucket that exists is never changed.
 //! - An error names what is wrong and the command that mends it.
 //!
@@ -208,23 +209,36 @@ impl<'a> Influxdb<'a> {
     }
 
     async fn ask(&self) -> Result<Found, SetupError> {
+        let mut health = None;
+        match self.look(&mut health).await {
+            // An answer that cannot be read: a proxy's page, or a retention beyond 68 years.
+            Err(error @ SetupError::Other { .. }) => self.write_nothing(health, error).await,
+            answer => answer,
+        }
+    }
+
+    /// Looks for health, organisation and bucket; `database` becomes the database's name and version, where its health has
+    /// them.
+    async fn look(&self, database: &mut Option<String>) -> Result<Found, SetupError> {
         // Health hides the code of an answer that is no JSON, as a proxy's 503.
         match answer_of(self.client.ready()).await {
             Ok(_) | Err(Failure::Refused { .. }) => {}
             Err(failure) => return Err(self.error(failure)),
         }
-        let database = match answer_of(self.client.health()).await {
+        match answer_of(self.client.health()).await {
             Ok(health) if health.status == Status::Pass => {
-                format!("{} {}", health.name, health.version.unwrap_or_default()).trim().to_owned()
+                let named = format!("{} {}", health.name, health.version.unwrap_or_default());
+                *database = Some(named.trim().to_owned());
             }
             Ok(health) => {
                 let words = health.message.unwrap_or_else(|| "its health is `fail`".into());
                 return Err(SetupError::NotReady { url: self.url(), words });
             }
             // A proxy may let through writes alone.
-            Err(Failure::Refused { .. }) => String::from("InfluxDB 2"),
+            Err(Failure::Refused { .. }) => {}
             Err(failure) => return Err(self.error(failure)),
-        };
+        }
+        let database = database.clone();
         let Some(org_id) = self.organisation_id().await? else {
             let command = self.command("org create", &[("name", &self.options.org)]);
             let org = self.options.org.clone();
@@ -232,24 +246,21 @@ impl<'a> Influxdb<'a> {
                 .write_nothing(database, SetupError::Organisation { url: self.url(), org, command })
                 .await;
         };
-        match self.bucket(&org_id).await {
-            Ok(Some(bucket)) => {
+        match self.bucket(&org_id).await? {
+            Some(bucket) => {
                 let warnings = retention_warning(self.options, &bucket).into_iter().collect();
-                Ok(Found { database, created_bucket: false, warnings })
+                Ok(Found { database: named(database), created_bucket: false, warnings })
             }
-            Ok(None) => self.create_bucket(database, org_id).await,
-            // The crate cannot read a retention beyond 68 years.
-            Err(error @ SetupError::Other { .. }) => self.write_nothing(database, error).await,
-            Err(error) => Err(error),
+            None => self.create_bucket(database, org_id).await,
         }
     }
 
-    async fn create_bucket(&self, database: String, org_id: String) -> Result<Found, SetupError> {
+    async fn create_bucket(&self, database: Option<String>, org_id: String) -> Result<Found, SetupError> {
         let mut request = PostBucketRequest::new(org_id, self.options.bucket.clone());
         let every_s = self.options.retention_s.and_then(|seconds| i32::try_from(seconds).ok());
         request.retention_rules.extend(every_s.map(|seconds| RetentionRule::new(Type::Expire, seconds)));
         match answer_of(self.client.create_bucket(Some(request))).await {
-            Ok(()) => Ok(Found { database, created_bucket: true, warnings: Vec::new() }),
+            Ok(()) => Ok(Found { database: named(database), created_bucket: true, warnings: Vec::new() }),
             // The token may not, or it may not see the bucket that exists.
             Err(Failure::Refused { .. }) => self.write_nothing(database, self.no_bucket()).await,
             Err(failure) => Err(self.error(failure)),
@@ -284,13 +295,19 @@ impl<'a> Influxdb<'a> {
         }
     }
 
-    /// InfluxDB looks for bucket and permission before it looks at the lines: 400 says that both are good.
-    async fn write_nothing(&self, database: String, otherwise: SetupError) -> Result<Found, SetupError> {
+    /// InfluxDB looks for bucket and permission before it looks at the lines: 400 says that both are good. VictoriaMetrics
+    /// and a proxy's page accept an empty write: that proves nothing where health is not InfluxDB's.
+    async fn write_nothing(
+        &self,
+        database: Option<String>,
+        otherwise: SetupError,
+    ) -> Result<Found, SetupError> {
         let write = self.client.write_line_protocol(&self.options.org, &self.options.bucket, "");
         match answer_of(write).await {
+            Ok(()) if database.is_none() && matches!(otherwise, SetupError::Other { .. }) => Err(otherwise),
             Ok(()) | Err(Failure::Refused { code: 400, .. }) => {
                 let warning = "the bucket may be written to, and its retention cannot be seen with this token: check it yourself";
-                Ok(Found { database, created_bucket: false, warnings: vec![warning.into()] })
+                Ok(Found { database: named(database), created_bucket: false, warnings: vec![warning.into()] })
             }
             Err(Failure::Refused { code: 404, .. }) => Err(otherwise),
             Err(failure) => Err(self.error(failure)),
@@ -332,6 +349,11 @@ impl<'a> Influxdb<'a> {
     fn url(&self) -> String {
         self.options.url.clone()
     }
+}
+
+/// The database as its health calls it; a proxy may hide that.
+fn named(database: Option<String>) -> String {
+    database.unwrap_or_else(|| "InfluxDB 2".into())
 }
 
 /// One word for a shell.

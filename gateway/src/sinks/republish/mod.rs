@@ -6,13 +6,15 @@
 //!   behind samples that the broker has acknowledged, on the connection that they were published on.
 //! - A broker that is away or slow delays nothing but this sink: what waits, waits in the decided log.
 //!
-//! Bounds: [`BATCH_MESSAGES`] publishes and those of one record more are in memory; the broker acknowledges a batch within
-//! [`PATIENCE`], or it is published again. A sample of a device that has left the registry since has no topic: it is counted
-//! as skipped. At the decided log's limit the gateway waits for this sink as for any other.
+//! Bounds: a turn reads [`TURN_RECORDS`]; then the session and a request to stop get theirs. [`BATCH_MESSAGES`] publishes
+//! and those of one record more are in memory. Where an acknowledgement takes longer than [`PATIENCE`] allows, the batch is
+//! published again from the first message that lacks one. A sample of a device that has left the registry has no topic: it
+//! is counted as skipped. At the decided log's limit the gateway waits for this sink as for any other.
 //!
 //! Deliberately absent: windows, refused samples, a retained last value.
 
 pub mod message;
+mod publish;
 
 use super::{Running, Site, begin, is_stopping, status::SinkStatus, status::State};
 use crate::{
@@ -28,7 +30,7 @@ use hunhe_log::{
     cursor::{Cursor, CursorFile, Held},
 };
 use message::{Encoder, Message};
-use rumqttc::{AsyncClient, PublishOptions, QoS};
+use publish::{IN_FLIGHT, Patience, publish};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -36,10 +38,11 @@ use tokio::sync::watch;
 pub const NAME: &str = "republish";
 /// A batch is published once it has this many messages, or nothing more is there.
 const BATCH_MESSAGES: usize = 1024;
-/// Publishes that the broker has not acknowledged.
-const IN_FLIGHT: u16 = 256;
-/// A batch whose acknowledgements take longer is published again.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// An attempt that waits longer is repeated.
+const PATIENCE: Patience =
+    Patience { connection: Duration::from_secs(5), acknowledgement: Duration::from_secs(30) };
+/// Records read in one turn: not every record makes messages.
+const TURN_RECORDS: usize = 1024;
 /// Between two looks at a log that had nothing more.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -60,6 +63,7 @@ pub(super) fn register(site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
         cursor,
         cursor_file,
         held,
+        patience: PATIENCE,
     };
     Ok(vec![Running::start(republish)?])
 }
@@ -74,6 +78,7 @@ struct Republish {
     cursor: PathBuf,
     cursor_file: CursorFile,
     held: Held,
+    patience: Patience,
 }
 
 impl super::Sink for Republish {
@@ -82,7 +87,7 @@ impl super::Sink for Republish {
     }
 
     fn run(self, stop: watch::Receiver<bool>) {
-        let Self { encoder, broker, status, runtime, decided, cursor, cursor_file, held } = self;
+        let Self { encoder, broker, status, runtime, decided, cursor, cursor_file, held, patience } = self;
         let from = begin(held, &status, &cursor);
         status.moved(from);
         let session = PublishingSession {
@@ -93,11 +98,20 @@ impl super::Sink for Republish {
         runtime.block_on(async {
             let publisher = Publisher::start(broker, session);
             let publishing =
-                Publishing { encoder, publisher, status: Arc::clone(&status), cursor_file, stop };
+                Publishing { encoder, publisher, status: Arc::clone(&status), cursor_file, stop, patience };
             publishing.follow(decided, from).await;
         });
         status.enter(State::Ended, "");
     }
+}
+
+/// How a turn of reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The batch is full, or nothing more is there: it can be published.
+    Filled,
+    /// There may be more to read.
+    Over,
 }
 
 struct Publishing {
@@ -106,58 +120,74 @@ struct Publishing {
     status: Arc<SinkStatus>,
     cursor_file: CursorFile,
     stop: watch::Receiver<bool>,
+    patience: Patience,
 }
 
 impl Publishing {
     /// Publishes until it is asked to stop, or the log has ended.
     async fn follow(mut self, decided: Tail, from: Cursor) {
         let mut feed = None;
-        let mut backoff = Backoff::default();
+        let mut unreadable = None;
+        // Outlasts a failed read: the feed goes on behind what it has given out.
+        let mut batch = Vec::new();
         self.status.enter(State::Running, "");
         while !is_stopping(&self.stop) {
             let opened = match &mut feed {
                 Some(feed) => Ok(feed),
                 none => Feed::open(decided.clone(), from).map(|opened| none.insert(opened)),
             };
-            let filled = opened.and_then(|feed| {
-                let mut batch = Vec::new();
-                let through = self.fill(feed, &mut batch)?;
-                Ok((through, batch))
-            });
-            match filled {
-                Ok((through, batch)) if !batch.is_empty() => {
-                    if self.publish_until_taken(&batch).await.is_none() {
-                        return;
-                    }
-                    self.status.wrote(batch.len() as u64);
-                    self.status.batch_done();
-                    self.advance(through);
-                }
-                Ok((through, _)) => {
-                    self.advance(through);
-                    self.status.caught_up();
-                    if feed.as_ref().is_some_and(|feed| feed.behind() == 0 && feed.is_closed()) {
-                        return;
-                    }
-                    // Not a wait for the log: the session needs this thread.
-                    self.pause(NAP).await;
-                }
+            let filled = opened.and_then(|feed| self.fill(feed, &mut batch).map(|turn| (feed, turn)));
+            let (feed, turn) = match filled {
+                Ok(filled) => filled,
                 Err(error) => {
                     tracing::error!(sink = NAME, %error, "the decided log cannot be read; trying again");
                     self.status.enter(State::Held, &error.to_string());
+                    let backoff = unreadable.get_or_insert_with(Backoff::default);
                     self.pause(Duration::from_millis(backoff.next_held_ms())).await;
+                    continue;
                 }
+            };
+            if unreadable.take().is_some() {
+                self.status.enter(State::Running, "");
             }
+            let through = feed.complete();
+            if turn == Turn::Over {
+                if batch.is_empty() {
+                    self.advance(through);
+                }
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if !batch.is_empty() {
+                if self.publish_until_taken(&batch).await.is_none() {
+                    return;
+                }
+                self.status.wrote(batch.len() as u64);
+                self.status.batch_done();
+                batch.clear();
+                self.advance(through);
+                continue;
+            }
+            self.advance(through);
+            self.status.caught_up();
+            if feed.behind() == 0 && feed.is_closed() {
+                return;
+            }
+            // Not a wait for the log: the session needs this thread.
+            self.pause(NAP).await;
         }
     }
 
-    /// Reads until the batch is full; answers where the cursor is to stand once the batch is published: what the batch has of
-    /// a source behind that is published again after a restart.
-    fn fill(&mut self, feed: &mut Feed, batch: &mut Vec<Message>) -> Result<Cursor, ReadError> {
+    /// Reads until the batch is full, nothing more is there, or the turn is over. Once the batch is published, the cursor
+    /// may stand at [`Feed::complete`]: what the batch has of a source behind that is published again after a restart.
+    fn fill(&mut self, feed: &mut Feed, batch: &mut Vec<Message>) -> Result<Turn, ReadError> {
         let known = feed.known();
-        while batch.len() < BATCH_MESSAGES {
+        for _ in 0..TURN_RECORDS {
+            if batch.len() >= BATCH_MESSAGES {
+                return Ok(Turn::Filled);
+            }
             match feed.step()? {
-                Step::CaughtUp => break,
+                Step::CaughtUp => return Ok(Turn::Filled),
                 Step::Lost { records, how } => self.status.lose(records, how),
                 Step::Record(_, Decided::Samples(sets)) if sets.source_lsn > known => {
                     let skipped = sets.iter().map(|samples| self.encoder.encode(&samples, batch)).sum();
@@ -169,21 +199,19 @@ impl Publishing {
                 Step::Record(..) => {}
             }
         }
-        Ok(feed.complete())
+        Ok(Turn::Over)
     }
 
-    /// Publishes a batch as often as needed; `None`: asked to stop.
+    /// Publishes a batch in as many attempts as needed; `None`: asked to stop.
     async fn publish_until_taken(&mut self, batch: &[Message]) -> Option<()> {
         let mut backoff = Backoff::default();
+        let mut acknowledged = 0;
         loop {
-            let published = async {
-                let client = self.publisher.connection().await.ok_or("the session has ended")?;
-                publish(&client, batch).await
-            };
+            let before = acknowledged;
             let on_its_way = self.status.request();
             let mut stop = self.stop.clone();
             let outcome = tokio::select! {
-                outcome = tokio::time::timeout(PATIENCE, published) => outcome.unwrap_or(Err(TOO_LATE)),
+                outcome = publish(&self.publisher, batch, &mut acknowledged, self.patience) => outcome,
                 _ = stop.wait_for(|stop| *stop) => return None,
             };
             drop(on_its_way);
@@ -196,6 +224,9 @@ impl Publishing {
             }
             self.status.enter(State::Retrying, reason);
             self.status.will_retry();
+            if acknowledged > before {
+                backoff.reset();
+            }
             self.pause(backoff.next_wait()).await;
         }
     }
@@ -217,19 +248,5 @@ impl Publishing {
     }
 }
 
-const TOO_LATE: &str = "the broker did not acknowledge in time";
-const LOST: &str = "the connection to the broker was lost before it acknowledged";
-
-/// Publishes all messages, and waits for all acknowledgements.
-async fn publish(client: &AsyncClient, batch: &[Message]) -> Result<(), &'static str> {
-    let mut notices = Vec::with_capacity(batch.len());
-    for Message { topic, body } in batch {
-        let options = PublishOptions::new(QoS::AtLeastOnce);
-        let notice = client.publish_tracked(topic.as_ref(), body.clone(), options).await;
-        notices.push(notice.map_err(|_| LOST)?);
-    }
-    for notice in notices {
-        notice.wait_async().await.map_err(|_| LOST)?;
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;
