@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! every record   source u64 (the journal record it comes from) · device: length u8, id
-//! 1 samples      boot u32 · redriven u8, if 1: record u64 · sets up to the end, each:
+//! 1 samples      place · boot u32 · redriven u8, if 1: record u64 · sets up to the end, each:
 //!                rows varint · announced varint · flags u8 · channels: count varint, numbers varint…
 //!                seqs: first signed, from one past the last before · unless flag 1: numbers of what was skipped till then
 //!                times: first signed, from the last before · step or unit signed · unless flag 2: numbers of units since the first
 //!                quality: if flag 4 u8, else numbers · values: numbers, channel by channel
-//! 2 windows      groups up to the end, each: windows varint · length ms signed · expected varint · channels: count varint,
+//! 2 windows      place · groups up to the end, each: windows varint · length ms signed · expected varint · channels: count varint,
 //!                numbers varint… · starts: first signed, unit signed, numbers of units since the first, less the row · revisions
 //!                numbers · each channel: numbers of count, last, last − min, max − last · wide u8 · rest of the sum: numbers,
 //!                or i128… if wide
@@ -18,7 +18,8 @@
 //! ```
 //! Little endian throughout; `numbers`, `signed` and `varint` as in [`numbers`]. A channel's number bears the decimals of its
 //! integers ([`StoredChannel`]), so that a record keeps its meaning when its class gets a newer version. Devices are named by
-//! id, so that a record outlives a change of registry.
+//! id, so that a record outlives a change of registry. Beside it stands their place, the registry's order u64 and an index u32,
+//! so that a sink under the same registry need not look it up.
 //!
 //! What a device can make grow is bounded by what it sends: a record of samples takes no more than twice their report and
 //! [`HEAD_BYTES_MAX`], since its columns are the wire's. A report may close thousands of windows, so these are columns as well.
@@ -42,7 +43,7 @@ pub use windows::{Window, Windows};
 use crate::setup::config::Rollups;
 use hunhe_gateway_core::{
     event::{Decisions, Refusal},
-    registry::{ClassRules, Registry},
+    registry::{ClassRules, DeviceIx, Place, Registry},
 };
 use hunhe_log::{AppendError, Writer};
 use hunhe_proto::id::Id;
@@ -314,6 +315,15 @@ fn put_head(out: &mut Vec<u8>, source_lsn: u64, id: &str) {
     put_text(out, id);
 }
 
+fn put_place(out: &mut Vec<u8>, place: Place) {
+    out.extend_from_slice(&place.order.to_le_bytes());
+    out.extend_from_slice(&place.device.0.to_le_bytes());
+}
+
+fn read_place(fields: &mut Fields<'_>) -> Option<Place> {
+    Some(Place { order: fields.u64()?, device: DeviceIx(fields.u32()?) })
+}
+
 /// A report may alternate between good and bad: mostly one byte a range.
 fn put_ranges<'r>(out: &mut Vec<u8>, ranges: impl ExactSizeIterator<Item = (u64, u64, &'r str)>) {
     let mut reasons: Vec<&str> = Vec::new();
@@ -392,6 +402,15 @@ fn put_refused(
 pub struct Buffers {
     rows: samples::Rows,
     windows: windows::Table,
+    heads_only: bool,
+}
+
+impl Buffers {
+    /// Of samples and windows only the head is read: their source record, device and outbox.
+    #[must_use]
+    pub fn of_heads() -> Self {
+        Self { heads_only: true, ..Self::default() }
+    }
 }
 
 /// Reads a record.
@@ -401,8 +420,8 @@ pub struct Buffers {
 pub fn read<'a>(kind: u8, payload: &'a [u8], buffers: &'a mut Buffers) -> Result<Decided<'a>, Unreadable> {
     let fields = Fields(payload);
     let read = match kind {
-        SAMPLES => samples::read(fields, &mut buffers.rows).map(Decided::Samples),
-        WINDOWS => windows::read(fields, &mut buffers.windows).map(Decided::Windows),
+        SAMPLES => samples::read(fields, buffers.heads_only, &mut buffers.rows).map(Decided::Samples),
+        WINDOWS => windows::read(fields, buffers.heads_only, &mut buffers.windows).map(Decided::Windows),
         REFUSED => read_refused(fields).map(Decided::Refused),
         JUDGED => read_judged(fields),
         _ => None,

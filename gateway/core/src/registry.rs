@@ -141,9 +141,20 @@ pub struct Resolved {
     pub agent: AgentIx,
 }
 
+/// Where a device stands in a registry, for those who name it to another run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// See [`Registry::order`].
+    pub order: u64,
+    /// Its index there.
+    pub device: DeviceIx,
+}
+
 /// Who may report what.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
+    /// A hash of all ids in their order.
+    order: u64,
     classes: Vec<ClassRules>,
     devices: Vec<Device>,
     agents: Vec<Agent>,
@@ -263,6 +274,7 @@ impl Registry {
         self.device_by_id.insert_unique(hash_of(id), index, |known| hash_of(devices[known.at()].id));
         self.device_by_pseudonym
             .insert_unique(hash_of(pseudonym), index, |known| hash_of(devices[known.at()].pseudonym));
+        self.order = BuildHasherDefault::<SipHasher13>::default().hash_one((self.order, id));
         Ok(index)
     }
 
@@ -274,6 +286,27 @@ impl Registry {
     #[must_use]
     pub fn find(&self, id: DeviceId) -> Option<DeviceIx> {
         self.device_by_id.find(hash_of(id), |known| self.devices[known.at()].id == id).copied()
+    }
+
+    /// Equal, but for 1 in 2^64, only where the same devices stand in the same order.
+    #[must_use]
+    pub const fn order(&self) -> u64 {
+        self.order
+    }
+
+    /// Where a device stands.
+    #[must_use]
+    pub const fn place(&self, device: DeviceIx) -> Place {
+        Place { order: self.order, device }
+    }
+
+    /// The device of that id, which stood at `place` in a registry that may be this one: then nothing is looked up.
+    #[must_use]
+    pub fn find_at(&self, place: Place, id: DeviceId) -> Option<DeviceIx> {
+        if place.order == self.order && place.device.at() < self.devices.len() {
+            return Some(place.device);
+        }
+        self.find(id)
     }
 
     /// The device of that id, with its class and agent.

@@ -363,7 +363,10 @@ impl Work {
             Said::Wake => {}
             Said::Confirmed { sink, source_lsn, rows } => {
                 for row in rows {
-                    self.driver.lane.confirmed_of(row.device, row.boot, row.confirmed);
+                    match row.index {
+                        Some(device) => self.driver.lane.confirmed(device, row.boot, row.confirmed),
+                        None => self.driver.lane.confirmed_of(row.device, row.boot, row.confirmed),
+                    }
                 }
                 if *sink == *self.driver.of_record {
                     self.driver.confirmed.insert(OF_RECORD.to_owned(), source_lsn);

@@ -1,6 +1,6 @@
 //! What sinks report to the ledger.
 
-use hunhe_gateway_core::event::Confirmed;
+use hunhe_gateway_core::{event::Confirmed, registry::DeviceIx};
 use hunhe_proto::id::Id;
 use hunhe_store::Discard;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ pub struct Confirmation {
     pub source_lsn: u64,
     /// Whose samples.
     pub device: Id,
+    /// Its index in the registry, where the sink knows it.
+    pub index: Option<DeviceIx>,
     /// Which outbox.
     pub boot: u32,
     /// What became of them.

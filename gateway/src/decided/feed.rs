@@ -89,6 +89,13 @@ impl Feed {
         }
     }
 
+    /// Reads no more of samples and windows than their heads, for a sink that wants neither.
+    #[must_use]
+    pub fn heads_only(mut self) -> Self {
+        self.buffers = decided::Buffers::of_heads();
+        self
+    }
+
     /// The last source whose records have all been given out, and the last of its records; source 0 before the first.
     #[must_use]
     pub fn complete(&self) -> Cursor {
@@ -247,7 +254,7 @@ mod tests {
         };
         let (mut log, _) = Writer::open(options).unwrap();
         let registry = Registry::new(Vec::new());
-        let mut encoder = Encoder::default();
+        let mut encoder = Encoder::new(crate::setup::config::Rollups::None);
         let refusal = Refusal { device: None, boot: 0, reason: Reason::UnknownDevice };
         for source_lsn in 1..=count {
             let message = Message { source_lsn, arrival_ms: 5, topic: b"t", payload: b"p", redrive_of: None };

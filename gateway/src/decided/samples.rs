@@ -2,12 +2,12 @@
 
 use super::{
     Message, StoredChannel,
-    numbers::{Fields, gcd, put_numbers, put_signed, put_text, put_varint},
-    put_channel, put_redrive,
+    numbers::{Fields, gcd, put_numbers, put_signed, put_varint},
+    put_channel, put_head, put_place, put_redrive, read_place,
 };
 use hunhe_gateway_core::{
     event::{Accepted, SampleSet},
-    registry::{ClassRules, Registry},
+    registry::{ClassRules, Place, Registry},
 };
 use hunhe_proto::{
     id::Id,
@@ -29,6 +29,8 @@ pub struct SampleSets<'a> {
     pub source_lsn: u64,
     /// Whose.
     pub device: Id,
+    /// Where it stood in the registry.
+    pub place: Place,
     /// Which outbox.
     pub boot: u32,
     /// The quarantine record they come from, where they were there before.
@@ -39,10 +41,11 @@ pub struct SampleSets<'a> {
 impl<'a> SampleSets<'a> {
     /// Its sets, in the order in which they were decided.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Samples<'a>> + use<'a> {
-        let Self { source_lsn, device, boot, redrive_of, rows } = *self;
+        let Self { source_lsn, device, place, boot, redrive_of, rows } = *self;
         rows.sets.iter().map(move |set| Samples {
             source_lsn,
             device,
+            place,
             boot,
             redrive_of,
             announced: set.announced,
@@ -63,6 +66,8 @@ pub struct Samples<'a> {
     pub source_lsn: u64,
     /// Whose.
     pub device: Id,
+    /// Where it stood in the registry.
+    pub place: Place,
     /// Which outbox.
     pub boot: u32,
     /// The quarantine record they come from, where they were there before.
@@ -245,17 +250,22 @@ struct Before {
     time_ms: i64,
 }
 
-pub(super) fn read<'a>(mut fields: Fields<'_>, rows: &'a mut Rows) -> Option<SampleSets<'a>> {
+pub(super) fn read<'a>(
+    mut fields: Fields<'_>,
+    head_only: bool,
+    rows: &'a mut Rows,
+) -> Option<SampleSets<'a>> {
     rows.clear();
     let source_lsn = fields.u64()?;
     let device = Id::new(fields.text()?).ok()?;
+    let place = read_place(&mut fields)?;
     let boot = fields.u32()?;
     let redrive_of = fields.redrive()?;
     let mut before = Before::default();
-    while !fields.0.is_empty() {
+    while !head_only && !fields.0.is_empty() {
         rows.read_set(&mut fields, &mut before)?;
     }
-    Some(SampleSets { source_lsn, device, boot, redrive_of, rows })
+    Some(SampleSets { source_lsn, device, place, boot, redrive_of, rows })
 }
 
 /// Part of a set.
@@ -298,8 +308,8 @@ impl Scratch {
             let (fit, others) = rest.split_at(record_of(rest, accepted));
             rest = others;
             let set = &accepted.sets[first.set];
-            out.extend_from_slice(&message.source_lsn.to_le_bytes());
-            put_text(out, registry.device(set.device).id.as_str());
+            put_head(out, message.source_lsn, registry.device(set.device).id.as_str());
+            put_place(out, registry.place(set.device));
             out.extend_from_slice(&set.boot.to_le_bytes());
             put_redrive(out, message.redrive_of);
             let mut before = Before::default();

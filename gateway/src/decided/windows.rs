@@ -6,12 +6,12 @@
 
 use super::{
     StoredChannel,
-    numbers::{Fields, SAME, gcd, put_numbers, put_signed, put_text, put_varint},
-    put_channel,
+    numbers::{Fields, SAME, gcd, put_numbers, put_signed, put_varint},
+    put_channel, put_head, put_place, read_place,
 };
 use hunhe_gateway_core::{
     event::{ChannelStat, Shown, WindowClosed},
-    registry::{ClassRules, Registry},
+    registry::{ClassRules, Place, Registry},
 };
 use hunhe_proto::{id::Id, reading::COLUMNS_MAX};
 use std::ops::Range;
@@ -28,16 +28,19 @@ pub struct Windows<'a> {
     pub source_lsn: u64,
     /// Whose.
     pub device: Id,
+    /// Where it stood in the registry.
+    pub place: Place,
     table: &'a Table,
 }
 
 impl<'a> Windows<'a> {
     /// Each of them, by length, channels and start.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Window<'a>> + use<'a> {
-        let Self { source_lsn, device, table } = *self;
+        let Self { source_lsn, device, place, table } = *self;
         table.windows.iter().map(move |window| Window {
             source_lsn,
             device,
+            place,
             length_ms: window.length_ms,
             start_ms: window.start_ms,
             revision: window.revision,
@@ -54,6 +57,8 @@ pub struct Window<'a> {
     pub source_lsn: u64,
     /// Whose.
     pub device: Id,
+    /// Where it stood in the registry.
+    pub place: Place,
     /// Length in milliseconds.
     pub length_ms: i64,
     /// Start, milliseconds since 1970.
@@ -203,18 +208,19 @@ fn likely_sum(stat: &ChannelStat) -> i128 {
     i128::from(stat.min) + i128::from(stat.max) + others
 }
 
-pub(super) fn read<'a>(mut fields: Fields<'_>, table: &'a mut Table) -> Option<Windows<'a>> {
+pub(super) fn read<'a>(mut fields: Fields<'_>, head_only: bool, table: &'a mut Table) -> Option<Windows<'a>> {
     table.windows.clear();
     table.stats.clear();
     let source_lsn = fields.u64()?;
     let device = Id::new(fields.text()?).ok()?;
+    let place = read_place(&mut fields)?;
     let mut columns = Columns { fields, before: Vec::new(), here: Vec::new() };
-    while !columns.fields.0.is_empty() {
+    while !head_only && !columns.fields.0.is_empty() {
         table.read_group(&mut columns)?;
         columns.before.clear();
         std::mem::swap(&mut columns.before, &mut columns.here);
     }
-    Some(Windows { source_lsn, device, table })
+    Some(Windows { source_lsn, device, place, table })
 }
 
 /// Writes records of windows; keeps its memory.
@@ -257,8 +263,8 @@ impl Scratch {
                     .then_with(|| channels(left, shown).cmp(channels(right, shown)))
                     .then(left.start_ms.cmp(&right.start_ms))
             });
-            out.extend_from_slice(&source_lsn.to_le_bytes());
-            put_text(out, registry.device(first.device).id.as_str());
+            put_head(out, source_lsn, registry.device(first.device).id.as_str());
+            put_place(out, registry.place(first.device));
             let alike = |&left: &usize, &right: &usize| {
                 let (left, right) = (&fit[left], &fit[right]);
                 left.length_ms == right.length_ms

@@ -30,7 +30,10 @@ use crate::{
         status::{SinkStatus, State},
     },
 };
-use hunhe_gateway_core::{event::Confirmed, registry::Registry};
+use hunhe_gateway_core::{
+    event::Confirmed,
+    registry::{Place, Registry},
+};
 use hunhe_log::{Lsn, ReadError, Tail, cursor::Cursor};
 use hunhe_store::{Conflict, DeviceKey, Rollup, Rows, Store, StoreError};
 use std::{
@@ -237,7 +240,10 @@ impl super::Sink for Following {
 
     fn run(mut self, stop: watch::Receiver<bool>) {
         let status = self.status();
-        let opened = Feed::open(self.decided, self.known).map_err(EmbeddedError::from);
+        let wants_samples = self.sink.options.samples;
+        let opened = Feed::open(self.decided, self.known)
+            .map(|feed| if wants_samples { feed } else { feed.heads_only() })
+            .map_err(EmbeddedError::from);
         if let Err(error) = opened.and_then(|mut feed| self.sink.follow(&mut feed, &stop)) {
             let words = format!("{:#}", anyhow::Error::from(error));
             tracing::error!(
@@ -323,10 +329,13 @@ impl Sink {
         let write = decided.source_lsn() > self.written.source_lsn;
         match decided {
             Decided::Samples(samples) => {
+                if let Some(record) = samples.redrive_of {
+                    self.redriven.get_or_insert((record, false));
+                }
                 let confirm = self.options.of_record && samples.source_lsn > self.options.confirmed_of_record;
                 samples.iter().map(|samples| self.take_samples(&samples, write, confirm)).sum()
             }
-            Decided::Windows(windows) if write && self.options.samples => {
+            Decided::Windows(windows) if write => {
                 windows.iter().map(|window| self.take_window(&window).map(|()| 1)).sum()
             }
             Decided::Windows(_) => Ok(0),
@@ -347,15 +356,9 @@ impl Sink {
         write: bool,
         confirm: bool,
     ) -> Result<u64, EmbeddedError> {
-        if let Some(record) = samples.redrive_of {
-            self.redriven.get_or_insert((record, false));
-        }
-        if !self.options.samples {
-            return Ok(0);
-        }
         let mut lost_here = 0;
         if write {
-            let device = self.key(samples.device)?;
+            let device = self.key(samples.place, samples.device)?;
             self.conflicts.clear();
             let outcome = self.store.write(device, &rows_of(samples), &mut self.conflicts)?;
             self.checkpoint_due |= outcome.checkpoint_due;
@@ -372,6 +375,7 @@ impl Sink {
             self.open.push(Confirmation {
                 source_lsn: samples.source_lsn,
                 device: samples.device,
+                index: self.registry.find_at(samples.place, samples.device),
                 boot: samples.boot,
                 confirmed: Confirmed {
                     handled: samples.announced.into(),
@@ -385,7 +389,7 @@ impl Sink {
     }
 
     fn take_window(&mut self, window: &Window<'_>) -> Result<(), EmbeddedError> {
-        let device = self.key(window.device)?;
+        let device = self.key(window.place, window.device)?;
         for (channel, stat) in window.stats() {
             let rollup = Rollup {
                 resolution_s: u32::try_from(window.length_ms / 1000).unwrap_or(u32::MAX),
@@ -432,8 +436,8 @@ impl Sink {
         Ok(())
     }
 
-    fn key(&mut self, device: hunhe_proto::id::Id) -> Result<DeviceKey, EmbeddedError> {
-        let Some(index) = self.registry.find(device) else {
+    fn key(&mut self, place: Place, device: hunhe_proto::id::Id) -> Result<DeviceKey, EmbeddedError> {
+        let Some(index) = self.registry.find_at(place, device) else {
             // Of an earlier registry, and still in the decided log.
             return Ok(self.store.device(self.registry.shown_as(device).as_str())?);
         };

@@ -80,6 +80,7 @@ impl Batch {
         self.confirmations.push(Confirmation {
             source_lsn: samples.source_lsn,
             device: samples.device,
+            index: encoder.index_of(samples),
             boot: samples.boot,
             confirmed: Confirmed {
                 handled: samples.announced.into(),
@@ -271,7 +272,7 @@ impl Keeper {
                         let (source_lsn, boot) = (refused.source_lsn, refused.boot);
                         let confirmed =
                             Confirmed { handled: samples, quarantined: samples, ..Confirmed::default() };
-                        rows.push(Confirmation { source_lsn, device, boot, confirmed });
+                        rows.push(Confirmation { source_lsn, device, index: None, boot, confirmed });
                     }
                 }
                 Step::Record(..) => {}

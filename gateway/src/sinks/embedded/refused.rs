@@ -121,6 +121,7 @@ impl Sink {
             self.open.push(Confirmation {
                 source_lsn: refused.source_lsn,
                 device,
+                index: None,
                 boot: refused.boot,
                 confirmed,
             });
@@ -182,5 +183,6 @@ impl Sink {
 }
 
 fn displaced(source_lsn: u64, device: hunhe_proto::id::Id, boot: u32) -> Confirmation {
-    Confirmation { source_lsn, device, boot, confirmed: Confirmed { displaced: 1, ..Confirmed::default() } }
+    let confirmed = Confirmed { displaced: 1, ..Confirmed::default() };
+    Confirmation { source_lsn, device, index: None, boot, confirmed }
 }

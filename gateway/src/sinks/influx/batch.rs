@@ -1,7 +1,7 @@
 //! Lines on their way to the database, and where each came from.
 
 use axum::body::Bytes;
-use hunhe_gateway_core::event::Confirmed;
+use hunhe_gateway_core::{event::Confirmed, registry::DeviceIx};
 use hunhe_proto::id::Id;
 
 use super::DeadLetter;
@@ -20,6 +20,7 @@ use hunhe_log::cursor::Cursor;
 struct Origin {
     source_lsn: u64,
     device: Id,
+    index: Option<DeviceIx>,
     boot: u32,
     /// Samples announced; a window has none.
     announced: u32,
@@ -88,6 +89,7 @@ impl Batch {
         self.origins.push(Origin {
             source_lsn: samples.source_lsn,
             device: samples.device,
+            index: encoder.index_of(samples),
             boot: samples.boot,
             announced: samples.announced,
             is_window: false,
@@ -111,6 +113,7 @@ impl Batch {
         self.origins.push(Origin {
             source_lsn: window.source_lsn,
             device: window.device,
+            index: None,
             boot: 0,
             announced: 0,
             is_window: true,
@@ -203,6 +206,7 @@ impl Sealed {
         let confirmations = samples.map(|(origin, &refused)| Confirmation {
             source_lsn: origin.source_lsn,
             device: origin.device,
+            index: origin.index,
             boot: origin.boot,
             confirmed: Confirmed {
                 handled: origin.announced.into(),

@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use hunhe_gateway_core::registry::{ClassRules, DeviceIx, Registry};
+use hunhe_gateway_core::registry::{ClassIx, ClassRules, DeviceIx, Place, Registry};
 use hunhe_proto::{
     id::Id,
     reading::{ABSENT, Quality},
@@ -105,6 +105,8 @@ pub struct Encoder {
     series: Vec<u8>,
     /// Where each device's ends.
     series_ends: Vec<usize>,
+    /// Each device's class, without all else that the registry knows of it.
+    class_of: Vec<ClassIx>,
     /// Of the record at hand: (position in the class, column of the record, decimals there).
     columns: Vec<(usize, usize, u8)>,
 }
@@ -138,7 +140,8 @@ impl Encoder {
             series.push(b' ');
             series_ends.push(series.len());
         }
-        Ok(Self { registry, style, classes: texts, series, series_ends, columns: Vec::new() })
+        let class_of = registry.devices().iter().map(|device| device.class).collect();
+        Ok(Self { registry, style, classes: texts, series, series_ends, class_of, columns: Vec::new() })
     }
 
     /// Writes a line for each sample and calls `line` with its row and the end of its line in `out`. A row of which nothing
@@ -152,14 +155,14 @@ impl Encoder {
         samples: &Samples<'_>,
         mut line: impl FnMut(usize, usize),
     ) -> Result<(), Unwritable> {
-        let (device, class) = self.find(samples.device)?;
-        let rules = self.registry.class_of(device);
+        let (device, class) = self.find(samples.place, samples.device)?;
+        let rules = self.registry.class(class);
         self.columns.clear();
         let known = samples.channels().iter().map(|&bits| StoredChannel::from_bits(bits)).enumerate();
         self.columns.extend(known.filter_map(|(column, channel)| {
             Some((rules.position(channel.number())?, column, channel.decimals()))
         }));
-        let (series, text) = (self.series_of(device), &self.classes[class]);
+        let (series, text) = (self.series_of(device), &self.classes[class.at()]);
         for row in 0..samples.rows {
             let start = out.len();
             out.extend_from_slice(series);
@@ -189,8 +192,8 @@ impl Encoder {
     /// # Errors
     /// [`Unwritable`]; nothing is written then.
     pub fn window(&self, out: &mut Vec<u8>, window: &Window<'_>) -> Result<(), Unwritable> {
-        let (device, class) = self.find(window.device)?;
-        let (rules, text) = (self.registry.class_of(device), &self.classes[class]);
+        let (device, class) = self.find(window.place, window.device)?;
+        let (rules, text) = (self.registry.class(class), &self.classes[class.at()]);
         let length = ROLLUPS.iter().position(|(length_ms, _)| *length_ms == window.length_ms);
         let length = length.ok_or(Unwritable::WindowLength(window.length_ms))?;
         out.extend_from_slice(&text.rollups[length]);
@@ -235,9 +238,15 @@ impl Encoder {
         }
     }
 
-    fn find(&self, id: Id) -> Result<(DeviceIx, usize), Unwritable> {
-        let device = self.registry.find(id).ok_or(Unwritable::UnknownDevice)?;
-        Ok((device, self.registry.device(device).class.at()))
+    /// The device of those samples, if it is registered.
+    #[must_use]
+    pub fn index_of(&self, samples: &Samples<'_>) -> Option<DeviceIx> {
+        self.registry.find_at(samples.place, samples.device)
+    }
+
+    fn find(&self, place: Place, id: Id) -> Result<(DeviceIx, ClassIx), Unwritable> {
+        let device = self.registry.find_at(place, id).ok_or(Unwritable::UnknownDevice)?;
+        Ok((device, self.class_of[device.at()]))
     }
 
     fn series_of(&self, device: DeviceIx) -> &[u8] {

@@ -47,7 +47,9 @@ impl Encoder {
     /// Appends a message for each sample that has a value; answers how many samples were skipped, since their device is not
     /// registered any more.
     pub fn encode(&self, samples: &Samples<'_>, out: &mut Vec<Message>) -> u64 {
-        let Some(index) = self.registry.find(samples.device) else { return samples.rows as u64 };
+        let Some(index) = self.registry.find_at(samples.place, samples.device) else {
+            return samples.rows as u64;
+        };
         let device = self.registry.device(index);
         let rules = self.registry.class_of(index);
         let class = &rules.class.name;

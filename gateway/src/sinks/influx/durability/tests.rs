@@ -14,6 +14,7 @@ fn mark(source_lsn: u64, now_ms: u64) -> Mark {
     let confirmation = Confirmation {
         source_lsn,
         device: Id::new("g-1").unwrap(),
+        index: None,
         boot: 1,
         confirmed: Confirmed { handled: 1, stored: 1, ..Confirmed::default() },
     };
