@@ -13,6 +13,7 @@ use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+use tokio::sync::oneshot;
 
 const CLASS: &str = r#"
 name = "level"
@@ -88,7 +89,14 @@ impl Drop for Process {
 /// A report as heard: its device, whether by the alarm topic, its samples as (seconds from the start, value).
 type Heard = (String, bool, Vec<(i64, i64)>);
 
-async fn listen(port: u16, class: &Class, mut done: impl FnMut(&[Heard]) -> bool) -> Vec<Heard> {
+/// Listens until `done`, and says by `subscribed` when it does: nothing here is retained.
+async fn listen(
+    port: u16,
+    class: &Class,
+    subscribed: oneshot::Sender<()>,
+    mut done: impl FnMut(&[Heard]) -> bool,
+) -> Vec<Heard> {
+    let mut subscribed = Some(subscribed);
     let mut options = MqttOptions::new(GATEWAY, Broker::tcp("127.0.0.1", port));
     options.set_credentials(GATEWAY, password_of(GATEWAY));
     let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
@@ -100,6 +108,7 @@ async fn listen(port: u16, class: &Class, mut done: impl FnMut(&[Heard]) -> bool
             Event::Incoming(Packet::ConnAck(_)) => {
                 client.try_subscribe("hunhe/v1/#", QoS::AtLeastOnce).unwrap();
             }
+            Event::Incoming(Packet::SubAck(_)) => subscribed.take().unwrap().send(()).unwrap(),
             Event::Incoming(Packet::Publish(publish)) => {
                 let (device, alarm) = match topic::parse(&publish.topic) {
                     Ok(topic::Topic::Up(device)) => (device, false),
@@ -140,7 +149,8 @@ async fn a_leap_and_a_change_leave_at_once_and_an_outage_delivers_afterwards() {
     command.arg("--password-file").arg(path("password"));
     // Ten minutes of event time a second.
     command.args(["--speed", "600", "--from", "2024-01-01T00:00:00Z", "--for", "6s", "--drain", "1s"]);
-    let listening = listen(broker.gateway_port, &class, |heard| {
+    let (subscribed, is_subscribed) = oneshot::channel();
+    let listening = listen(broker.gateway_port, &class, subscribed, |heard| {
         let ends = |device: &str| {
             let of = heard.iter().filter(|(name, ..)| name == device).flat_map(|(_, _, samples)| samples);
             of.map(|(time_s, _)| *time_s).max().unwrap_or(0)
@@ -148,8 +158,7 @@ async fn a_leap_and_a_change_leave_at_once_and_an_outage_delivers_afterwards() {
         ["l-1", "l-2", "l-3"].into_iter().all(|device| ends(device) > 3000)
     });
     let (heard, _city) = tokio::join!(listening, async {
-        // The listener subscribes first: nothing here is retained.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        is_subscribed.await.unwrap();
         Process(command.stdout(Stdio::null()).spawn().unwrap())
     });
     let alarms = |device: &str| -> Vec<_> {
