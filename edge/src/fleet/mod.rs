@@ -4,10 +4,6 @@
 //! Devices of a recording take their samples from it, whether the description names them (then with the agent it
 //! gives them) or not (then each is its own agent); all others are modelled by their class.
 
-mod day;
-
-pub use day::DayEncoder;
-
 use crate::{
     classes::Classes,
     clock::{Clock, wall_ms},
