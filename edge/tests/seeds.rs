@@ -10,6 +10,7 @@
 use hunhe_edge::{
     classes::{self, Classes},
     drivers::{Driver, simulated::Simulated},
+    fleet::faults::Faults,
     scenario::Scenario,
 };
 use hunhe_edge_core::sample::Late;
@@ -53,7 +54,7 @@ fn model(class: &Arc<Class>, device: DeviceId, start_ms: i64) -> Simulated {
 }
 
 /// Calls `each` with every sample up to `until_ms`.
-fn play(model: Simulated, width: usize, until_ms: i64, mut each: impl FnMut(i64, &[i64])) -> Driver {
+fn play(model: Simulated, width: usize, until_ms: i64, mut each: impl FnMut(i64, &[i64])) {
     let mut driver = Driver::Simulated(Box::new(model));
     let mut row = vec![0; width];
     while driver.next_ms().is_some_and(|next| next < until_ms) {
@@ -61,7 +62,6 @@ fn play(model: Simulated, width: usize, until_ms: i64, mut each: impl FnMut(i64,
             each(taken.time_ms, &row);
         }
     }
-    driver
 }
 
 #[test]
@@ -128,11 +128,10 @@ fn shows(class: &Arc<Class>, fault: &Fault, device: DeviceId) -> bool {
             model.strike(fault.clone(), from_ms, until_ms);
         }
         let mut rows = Vec::new();
-        let driver =
-            play(model, width, AUTUMN_MS + DAY_MS, |time_ms, row| rows.push((time_ms, row.to_vec())));
-        (rows, driver)
+        play(model, width, AUTUMN_MS + DAY_MS, |time_ms, row| rows.push((time_ms, row.to_vec())));
+        rows
     };
-    let ((healthy, _), (struck, driver)) = (run(false), run(true));
+    let (healthy, struck) = (run(false), run(true));
     let between = |rows: &[(i64, Vec<i64>)], from_ms, until_ms| -> Vec<(i64, Vec<i64>)> {
         rows.iter().filter(|(time, _)| (from_ms..until_ms).contains(time)).cloned().collect()
     };
@@ -149,14 +148,15 @@ fn shows(class: &Arc<Class>, fault: &Fault, device: DeviceId) -> bool {
     assert_eq!(levels(&healthy), levels(&struck), "goes on");
     match fault {
         Fault::Silent => between(&struck, from_ms, until_ms).is_empty(),
-        Fault::Disorder => driver.disorders(),
-        // Only while it stands.
-        Fault::Duplicate => {
-            !driver.duplicates() && {
-                let mut model = model(class, device, from_ms);
-                model.strike(fault.clone(), from_ms, until_ms);
-                play(model, width, from_ms + 2 * HOUR_MS, |_, _| {}).duplicates()
-            }
+        // The port's, not the device's.
+        Fault::Disorder | Fault::Duplicate => {
+            let mut model = model(class, device, AUTUMN_MS);
+            model.strike(fault.clone(), from_ms, until_ms);
+            let mut faults = Faults::default();
+            faults.add(device, &model);
+            let spans = [&faults.disorder_ms, &faults.duplicate_ms].map(|by_device| by_device.get(&device));
+            let named: Vec<_> = spans.into_iter().flatten().collect();
+            named == [&[from_ms..until_ms]]
         }
         Fault::Clock { .. } => struck.iter().zip(&healthy).any(|(struck, healthy)| struck.0 != healthy.0),
         Fault::Status { bits } => {

@@ -52,7 +52,7 @@ impl Config {
                 let model = Simulated::new(Arc::clone(&class), section.id, self.seed, fault, from, late);
                 Driver::Simulated(Box::new(model))
             };
-            equipment.push(Equipment { device: section.id, class, driver });
+            equipment.push(Equipment::new(section.id, class, driver));
         }
         Ok(Setup {
             id: self.agent,
@@ -73,7 +73,6 @@ impl Config {
             samples_max: self.outbox.samples_max,
             lossless: !clock.is_live(),
             clock,
-            offline_ms: Vec::new(),
             drain: self.drain(),
         })
     }

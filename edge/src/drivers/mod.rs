@@ -54,16 +54,4 @@ impl Driver {
             Self::Gone => None,
         }
     }
-
-    /// Is each report to be sent twice?
-    #[must_use]
-    pub fn duplicates(&self) -> bool {
-        matches!(self, Self::Simulated(model) if model.duplicates())
-    }
-
-    /// Are reports to be sent in another order?
-    #[must_use]
-    pub fn disorders(&self) -> bool {
-        matches!(self, Self::Simulated(model) if model.disorders())
-    }
 }

@@ -127,12 +127,9 @@ impl Simulated {
         while self.next_ms() <= newest_ms && self.take(newest_ms, &mut row).is_some() {}
     }
 
-    pub(super) fn duplicates(&self) -> bool {
-        self.strikes.iter().any(|strike| strike.seen && matches!(strike.fault, Fault::Duplicate))
-    }
-
-    pub(super) fn disorders(&self) -> bool {
-        self.strikes.iter().any(|strike| matches!(strike.fault, Fault::Disorder))
+    /// Its faults and when each stands, from … until, in event time.
+    pub fn faults(&self) -> impl Iterator<Item = (&Fault, i64, i64)> {
+        self.strikes.iter().map(|strike| (&strike.fault, strike.from_ms, strike.until_ms))
     }
 
     pub(super) fn take(&mut self, event_ms: i64, row: &mut [i64]) -> Option<Taken> {

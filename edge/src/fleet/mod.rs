@@ -4,36 +4,26 @@
 //! Devices of a recording take their samples from it, whether the description names them (then with the agent it
 //! gives them) or not (then each is its own agent); all others are modelled by their class.
 
+pub mod faults;
+mod setups;
+
 use crate::{
     classes::Classes,
-    clock::{Clock, wall_ms},
-    drivers::{
-        Driver,
-        replay::{Player, Series},
-        simulated::{Simulated, is_struck},
-    },
-    mqtt::Broker,
-    run::{self, Equipment, RunError, Setup},
-    scenario::{Plan, Scenario, Strike},
-    spool::Limits,
+    drivers::replay::Series,
+    mqtt::{Broker, Mqtt},
+    run::{self, RunError, Setup},
+    scenario::Scenario,
     stats::{DeviceStats, Progress},
 };
-use hunhe_edge_core::{batch, link, sample::Late};
-use hunhe_proto::{
-    class::{Class, Fault},
-    fleet::{Fleet, FleetError as Unexpandable, Member},
-    id::{AgentId, DeviceId},
-};
+use faults::{Faults, Faulty, Moment};
+use hunhe_proto::fleet::{Fleet, FleetError as Unexpandable};
+use setups::setups;
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 use tokio::{sync::watch, task::JoinSet};
-
-/// Samples a device holds where nothing else is said: two days by the minute.
-const SAMPLES_MAX: u64 = 2_880;
 
 /// Who holds a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -222,8 +212,8 @@ pub async fn simulate_with(
     let agents = setups.len();
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    for setup in setups {
-        tasks.spawn(run::run(setup, stopped.clone(), Arc::clone(&progress)));
+    for (setup, faults) in setups {
+        tasks.spawn(run_agent(setup, faults, stopped.clone(), Arc::clone(&progress)));
     }
     drop(stopped);
     let mut per_device = Vec::new();
@@ -264,167 +254,23 @@ pub async fn simulate_with(
     })
 }
 
-/// The agents of a fleet.
-fn setups(options: &Options) -> Result<Vec<Setup>, FleetError> {
-    for (name, _) in &options.faults {
-        if !options.classes.values().any(|class| class.faults.contains_key(name)) {
-            return Err(FleetError::Fault(name.clone()));
-        }
+async fn run_agent(
+    setup: Setup,
+    faults: Faults,
+    stop: watch::Receiver<bool>,
+    progress: Arc<Progress>,
+) -> Result<Vec<DeviceStats>, RunError> {
+    if faults.is_empty() {
+        return run::run(setup, stop, progress).await;
     }
-    let clocks = Clocks::of(options);
-    let members = options.fleet.as_ref().map_or_else(|| Ok(Vec::new()), Fleet::expand)?;
-    let plan = match &options.scenario {
-        Some(scenario) => scenario.plan(&members, &options.classes).map_err(FleetError::Scenario)?,
-        None => Plan::default(),
+    let stopped = stop.clone();
+    let port = move |setup: &Setup| {
+        // Copies need room beside the window.
+        let window = setup.link.window.saturating_mul(2);
+        let mqtt = Mqtt::new(setup.broker.clone(), setup.id, window, setup.link.sleeping);
+        let clock = setup.clock;
+        let now = move || Moment { event_ms: clock.now().event_ms, draining: *stopped.borrow() };
+        Faulty::new(mqtt, faults, now)
     };
-    let mut offline_ms: BTreeMap<AgentId, Vec<(i64, i64)>> = BTreeMap::new();
-    let mut recorded: BTreeMap<DeviceId, &Arc<Series>> =
-        options.recording.iter().map(|series| (series.device, series)).collect();
-    let mut agents: BTreeMap<AgentId, (bool, Vec<Equipment>)> = BTreeMap::new();
-    let mut seat = |agent: AgentId, recorded: bool, equipment: Equipment| {
-        let agent = if options.connections == Connections::Each { equipment.device } else { agent };
-        let (is_recorded, seats) = agents.entry(agent).or_default();
-        *is_recorded |= recorded;
-        seats.push(equipment);
-    };
-    for member in &members {
-        if let Some(series) = recorded.remove(&member.id) {
-            seat(member.agent, true, clocks.replayed(series));
-            continue;
-        }
-        let class = options.classes.get(&member.group.class).ok_or_else(|| FleetError::Class {
-            prefix: member.group.prefix.clone(),
-            class: member.group.class.clone(),
-            known: options.classes.keys().cloned().collect::<Vec<_>>().join(", "),
-        })?;
-        let equipment = clocks.modelled(class, member, options, &plan);
-        if let Some(times) = plan.offline.get(&member.agent) {
-            let agent = if options.connections == Connections::Each { member.id } else { member.agent };
-            let times = times.iter().map(|&(from_s, until_s)| (clocks.at(from_s), clocks.at(until_s)));
-            offline_ms.insert(agent, times.collect());
-        }
-        seat(member.agent, false, equipment);
-    }
-    for (device, series) in recorded {
-        seat(device, true, clocks.replayed(series));
-    }
-    if agents.is_empty() {
-        return Err(FleetError::Nothing);
-    }
-    let many = agents.len() > 1;
-    Ok(agents
-        .into_iter()
-        .map(|(id, (is_recorded, equipment))| {
-            let single = equipment.len() == 1;
-            let sleeping = single && equipment.iter().all(|one| one.class.report.sleeping);
-            Setup {
-                id,
-                equipment,
-                broker: options.password.as_ref().map_or_else(
-                    || options.broker.clone(),
-                    |password| Broker {
-                        credentials: Some((id.to_string(), password.clone())),
-                        ..options.broker.clone()
-                    },
-                ),
-                link: link::Policy {
-                    sleeping,
-                    window: options.window,
-                    spread_ms: if many { 500 } else { 0 },
-                    ..link::Policy::default()
-                },
-                state_dir: options.state_dir.as_ref().map(|folder| folder.join(id.as_str())),
-                limits: Limits::default(),
-                samples_max: options.samples_max.unwrap_or(SAMPLES_MAX),
-                lossless: options.lossless,
-                clock: if is_recorded { clocks.recording } else { clocks.models },
-                offline_ms: offline_ms.remove(&id).unwrap_or_default(),
-                drain: options.drain,
-            }
-        })
-        .collect())
-}
-
-/// When event time begins, for models and for the recording.
-struct Clocks {
-    models: Clock,
-    models_from_ms: i64,
-    recording: Clock,
-    recording_from_ms: i64,
-}
-
-impl Clocks {
-    fn of(options: &Options) -> Self {
-        let span_ms = options.duration.map_or(0, |duration| {
-            let event =
-                Duration::try_from_secs_f64(duration.as_secs_f64() * options.speed).unwrap_or_default();
-            i64::try_from(event.as_millis()).unwrap_or(0)
-        });
-        let is_live = options.from_ms.is_none() && options.speed == 1.0;
-        let models_from_ms = options.from_ms.unwrap_or_else(|| wall_ms() - if is_live { 0 } else { span_ms });
-        let first = options.recording.iter().filter_map(|series| series.times_ms().first().copied()).min();
-        let shared = options.from_ms.filter(|_| options.recording_speed.is_none());
-        let recording_from_ms = shared.or(first).unwrap_or(0);
-        let recording_speed = options.recording_speed.unwrap_or(options.speed);
-        Self {
-            models: match (is_live, options.ahead) {
-                (true, _) => Clock::live(),
-                (false, true) => Clock::ahead_from(models_from_ms, options.speed),
-                (false, false) => Clock::virtual_from(models_from_ms, options.speed),
-            },
-            models_from_ms,
-            recording: Clock::virtual_from(recording_from_ms, recording_speed),
-            recording_from_ms,
-        }
-    }
-
-    fn replayed(&self, series: &Arc<Series>) -> Equipment {
-        Equipment {
-            device: series.device,
-            class: Arc::clone(&series.class),
-            driver: Driver::Replay(Player::new(Arc::clone(series), self.recording_from_ms)),
-        }
-    }
-
-    /// Event time in milliseconds, so many seconds from the start.
-    const fn at(&self, from_start_s: i64) -> i64 {
-        self.models_from_ms.saturating_add(from_start_s.saturating_mul(1000))
-    }
-
-    fn modelled(&self, class: &Arc<Class>, member: &Member<'_>, options: &Options, plan: &Plan) -> Equipment {
-        let device = member.id;
-        let struck = |(name, share): &&(String, f64)| is_struck(device, options.seed, name, *share);
-        let fault = options.faults.iter().filter(struck).find_map(|(name, _)| class.faults.get(name));
-        let fault: Option<Fault> = fault.cloned();
-        let offline = plan.offline.get(&member.agent).into_iter().flatten();
-        let from_ms = match offline.map(|&(from_s, _)| from_s).min() {
-            Some(from_s) if from_s < 0 => self.at(from_s),
-            _ => self.models_from_ms - past_ms(class, member, options.past),
-        };
-        let class = Arc::clone(class);
-        let mut model =
-            Simulated::new(Arc::clone(&class), device, options.seed, fault, from_ms, Late::CatchUp);
-        model.stand(member.place.lon, member.place.lat);
-        for Strike { fault, from_s, until_s, .. } in plan.strikes.get(&device).into_iter().flatten() {
-            model.strike(fault.clone(), self.at(*from_s), self.at(*until_s));
-        }
-        Equipment { device, class, driver: Driver::Simulated(Box::new(model)) }
-    }
-}
-
-/// How long before the start a device began. What has no dispersal of its own comes as its agent does: a concentrator asks
-/// all of its devices in one round.
-fn past_ms(class: &Class, member: &Member<'_>, past: Past) -> i64 {
-    let report_ms = class.interval_ms().saturating_mul(i64::from(class.report.samples)).max(1);
-    let by = if class.report.dispersal_s > 0 { member.id } else { member.agent };
-    let part_ms = i64::from(batch::slot_s(by, u32::try_from(report_ms / 1000).unwrap_or(u32::MAX))) * 1000;
-    match past {
-        Past::None => 0,
-        Past::Part => part_ms,
-        Past::Report => {
-            // A machine that rests fills its report at its own pace.
-            let pace = class.work.as_ref().map_or(1, |work| i64::from(work.rest_every));
-            report_ms.saturating_mul(pace) + i64::from(class.report.dispersal_s) * 1000 + part_ms
-        }
-    }
+    run::run_over(setup, port, stop, progress).await
 }

@@ -13,7 +13,7 @@ use crate::{
     spool::{self, Recovered, Spool, SpoolError},
     stats::{DeviceStats, Progress},
 };
-use hunhe_edge_core::{Now, agent, batch, link, outbox::Range};
+use hunhe_edge_core::{Now, agent, link, outbox::Range};
 use hunhe_proto::{
     id::{AgentId, DeviceId},
     reading::DropCause,
@@ -65,8 +65,6 @@ pub struct Policy {
     pub lossless: bool,
     /// Event time is real time: reports say how long after their last sample they were sent.
     pub live: bool,
-    /// Event times, as [from, until) in milliseconds since 1970, at which it is kept from connecting: a simulation's.
-    pub offline_ms: Vec<(i64, i64)>,
 }
 
 /// What a step came to.
@@ -129,8 +127,6 @@ pub struct Agent<P> {
     pub(super) since_ms: i64,
     pub(super) unnamed: VecDeque<Token>,
     pub(super) in_flight: HashMap<u16, Token>,
-    /// A report held back to be sent after the next one: the fault `disorder`.
-    pub(super) held_back: Option<(Token, String, Vec<u8>)>,
     pub(super) writer: Writer,
     row: Vec<i64>,
     /// Event time at which the next sample of any device is due.
@@ -161,20 +157,16 @@ impl<P: Port> Agent<P> {
         let mut seats = Vec::with_capacity(recovered.len());
         let mut equipment = equipment.into_iter();
         for Recovered { device, state, newest_ms, samples, .. } in recovered {
-            let mut equipment = equipment.next().unwrap_or_else(|| Equipment::gone(device));
+            let configured = equipment.next();
             // Only the classes of configured devices are known, and with them their versions.
-            let version_due_ms = if equipment.is_gone() { i64::MAX } else { i64::MIN };
+            let version_due_ms = if configured.is_some() { i64::MIN } else { i64::MAX };
+            let mut equipment = configured.unwrap_or_else(|| Equipment::gone(device));
             if let Some(newest_ms) = newest_ms {
                 equipment.driver.resume(newest_ms);
             }
-            let mut batch = batch::Policy::of(&equipment.class, equipment.device);
-            if equipment.driver.disorders() {
-                // Two reports at a time, so that there is an order to turn round.
-                batch.offset_ms +=
-                    equipment.class.interval_ms().saturating_mul(i64::from(equipment.class.report.samples));
-            }
             let stats = DeviceStats::new(equipment.device, &state);
-            devices.push(agent::Device::new(state, batch, policy.samples_max, equipment.class.version));
+            let version = equipment.class.version;
+            devices.push(agent::Device::new(state, equipment.batch, policy.samples_max, version));
             let watch = Watch::of(&equipment.class);
             seats.push(Seat { equipment, samples, stats, version_due_ms, fresh: None, watch });
         }
@@ -190,7 +182,6 @@ impl<P: Port> Agent<P> {
             since_ms: 0,
             unnamed: VecDeque::new(),
             in_flight: HashMap::new(),
-            held_back: None,
             writer: Writer::default(),
             row: Vec::new(),
             due_ms: i64::MIN,
@@ -236,11 +227,7 @@ impl<P: Port> Agent<P> {
                     self.phase = Phase::Durable;
                 }
                 Phase::Durable => {
-                    if !self.stopping && self.is_kept_offline(now) {
-                        self.fall_silent(now);
-                    } else {
-                        self.act(now)?;
-                    }
+                    self.act(now)?;
                     // A sample that could not be reported was given up: this, too, before it is told.
                     if !self.is_dirty() {
                         self.phase = Phase::Begin;
@@ -451,9 +438,5 @@ impl<P: Port> Agent<P> {
             seat.stats.note_drops(outbox.drops());
             seat.samples.release_below(outbox.held_from());
         });
-    }
-
-    fn is_kept_offline(&self, now: Now) -> bool {
-        self.policy.offline_ms.iter().any(|&(from_ms, until_ms)| (from_ms..until_ms).contains(&now.event_ms))
     }
 }

@@ -101,7 +101,7 @@ pub(crate) fn agent(disk: &SimulatedDisk, devices: &[&str]) -> Agent<Wire> {
     let equipment = devices.iter().map(|name| {
         let model = Simulated::new(Arc::clone(&class), id(name), 1, None, START_MS, Late::Skip);
         let driver = Driver::Simulated(Box::new(model));
-        Equipment { device: id(name), class: Arc::clone(&class), driver }
+        Equipment::new(id(name), Arc::clone(&class), driver)
     });
     let policy = Policy {
         id: AgentId::new("agent").unwrap(),
@@ -109,7 +109,6 @@ pub(crate) fn agent(disk: &SimulatedDisk, devices: &[&str]) -> Agent<Wire> {
         samples_max: 100,
         lossless: false,
         live: true,
-        offline_ms: Vec::new(),
     };
     let now = Now { steady_ms: 0, event_ms: START_MS };
     Agent::new(policy, equipment.collect(), opened, Wire::default(), now, Arc::default())
