@@ -6,7 +6,7 @@ use hunhe_edge::{
     classes,
     clock::parse_utc,
     config::{self, Config},
-    drivers::replay,
+    drivers::{DriverKind, replay, simulated::SIMULATED},
     fleet::{self, Connections, FleetError, Options, Past, Summary},
     mqtt::Broker,
     run,
@@ -20,6 +20,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
+
+/// The drivers beyond the agent's own.
+const KINDS: &[DriverKind] = &[SIMULATED];
 
 /// An edge agent of Hunhe, and the simulator of a whole fleet.
 #[derive(Parser)]
@@ -238,7 +241,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
             lat,
         } => {
             let agent = agent.unwrap_or(device);
-            let text = config::starter(agent.as_str(), &classes, &state_dir, device.as_str(), &class);
+            let text =
+                config::starter(agent.as_str(), &classes, &state_dir, (device.as_str(), &class), KINDS);
             let registry = serde_json::json!({
                 "id": device, "class": class, "agent": agent, "operator": operator, "district": district,
                 "zone": zone, "lon": lon, "lat": lat,
@@ -264,7 +268,7 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 fn load(source: &Source) -> Result<Config, config::Faults> {
     let environment: Vec<_> =
         std::env::vars().filter(|(name, _)| name.starts_with(&format!("{}_", config::ENV_PREFIX))).collect();
-    Config::load(&source.config, &environment, &source.set)
+    Config::load(&source.config, &environment, &source.set, KINDS)
 }
 
 fn check(source: &Source, show: bool, json: bool) -> Result<(), Failure> {
@@ -286,7 +290,7 @@ fn check(source: &Source, show: bool, json: bool) -> Result<(), Failure> {
 
 async fn run_agent(source: &Source, json: bool) -> Result<(), Failure> {
     let config = load(source).map_err(usage)?;
-    let setup = config.setup().map_err(usage)?;
+    let setup = config.setup(KINDS).map_err(usage)?;
     let stats = run::run(setup, stop_on_signal()?, Arc::default()).await.map_err(anyhow::Error::from)?;
     if json {
         let text = serde_json::to_string(&stats).context("cannot write the summary")?;

@@ -9,7 +9,7 @@ mod watch;
 
 use crate::{
     clock::Clock,
-    drivers::Driver,
+    drivers::{Driver, Gone},
     formats::{self, FormatError},
     mqtt::{Broker, Inbox, Mqtt},
     spool::{Entry, Limits, Spool, SpoolError, draw_boot},
@@ -42,7 +42,7 @@ pub struct Equipment {
     /// Its class.
     pub class: Arc<Class>,
     /// What reads it.
-    pub driver: Driver,
+    pub driver: Box<dyn Driver>,
     /// How its samples become reports.
     pub batch: batch::Policy,
 }
@@ -50,7 +50,7 @@ pub struct Equipment {
 impl Equipment {
     /// A device that reports as its class says.
     #[must_use]
-    pub fn new(device: DeviceId, class: Arc<Class>, driver: Driver) -> Self {
+    pub fn new(device: DeviceId, class: Arc<Class>, driver: Box<dyn Driver>) -> Self {
         let batch = batch::Policy::of(&class, device);
         Self { device, class, driver, batch }
     }
@@ -78,7 +78,7 @@ impl Equipment {
             faults: BTreeMap::new(),
             work: None,
         };
-        Self::new(device, Arc::new(class), Driver::Gone)
+        Self::new(device, Arc::new(class), Box::new(Gone))
     }
 }
 

@@ -54,8 +54,7 @@ fn model(class: &Arc<Class>, device: DeviceId, start_ms: i64) -> Simulated {
 }
 
 /// Calls `each` with every sample up to `until_ms`.
-fn play(model: Simulated, width: usize, until_ms: i64, mut each: impl FnMut(i64, &[i64])) {
-    let mut driver = Driver::Simulated(Box::new(model));
+fn play(mut driver: Simulated, width: usize, until_ms: i64, mut each: impl FnMut(i64, &[i64])) {
     let mut row = vec![0; width];
     while driver.next_ms().is_some_and(|next| next < until_ms) {
         if let Some(taken) = driver.take(until_ms - 1, &mut row) {

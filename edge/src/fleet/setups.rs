@@ -4,7 +4,6 @@ use super::{Connections, FleetError, Options, Past, faults::Faults};
 use crate::{
     clock::{Clock, wall_ms},
     drivers::{
-        Driver,
         replay::{Player, Series},
         simulated::{Simulated, is_struck},
     },
@@ -91,15 +90,14 @@ fn crews(
 
 impl Crew {
     fn replay(&mut self, clocks: &Clocks, series: &Arc<Series>) {
-        let driver = Driver::Replay(Player::new(Arc::clone(series), clocks.recording_from_ms));
+        let driver = Box::new(Player::new(Arc::clone(series), clocks.recording_from_ms));
         self.recorded = true;
         self.equipment.push(Equipment::new(series.device, Arc::clone(&series.class), driver));
     }
 
     fn model(&mut self, class: &Arc<Class>, device: DeviceId, model: Simulated) {
         self.faults.add(device, &model);
-        let driver = Driver::Simulated(Box::new(model));
-        let mut equipment = Equipment::new(device, Arc::clone(class), driver);
+        let mut equipment = Equipment::new(device, Arc::clone(class), Box::new(model));
         if self.faults.disorder_ms.contains_key(&device) {
             // Two reports at a time, so that there is an order to change.
             let report_ms = class.interval_ms().saturating_mul(i64::from(class.report.samples));

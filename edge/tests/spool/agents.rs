@@ -3,7 +3,7 @@
 use super::{FOLDER, LIMITS};
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::{
-    drivers::{Driver, simulated::Simulated},
+    drivers::simulated::Simulated,
     mqtt::{Note, PublishError},
     run::{
         Equipment,
@@ -100,8 +100,7 @@ pub(crate) fn agent(disk: &SimulatedDisk, devices: &[&str]) -> Agent<Wire> {
     let opened = Spool::open(disk.handle(), Path::new(FOLDER), LIMITS, &entries, || 77).unwrap();
     let equipment = devices.iter().map(|name| {
         let model = Simulated::new(Arc::clone(&class), id(name), 1, None, START_MS, Late::Skip);
-        let driver = Driver::Simulated(Box::new(model));
-        Equipment::new(id(name), Arc::clone(&class), driver)
+        Equipment::new(id(name), Arc::clone(&class), Box::new(model))
     });
     let policy = Policy {
         id: AgentId::new("agent").unwrap(),

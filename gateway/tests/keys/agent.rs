@@ -1,7 +1,7 @@
 //! What an agent with three modelled devices of a class does in a few days: each report, but for its boot.
 
 use hunhe_edge::{
-    drivers::{Driver, simulated::Simulated},
+    drivers::simulated::Simulated,
     fleet::faults::{Faults, Faulty, Moment},
     mqtt::{Note, PublishError},
     run::{
@@ -95,7 +95,7 @@ pub(crate) fn observe(class: &Arc<Class>, fault: Option<&Fault>) -> String {
             model.strike(fault.clone(), START_MS + 12 * hour_ms, START_MS + 40 * hour_ms);
         }
         faults.add(device, &model);
-        Equipment::new(device, Arc::clone(class), Driver::Simulated(Box::new(model)))
+        Equipment::new(device, Arc::clone(class), Box::new(model))
     });
     let event_ms = Arc::new(AtomicI64::new(START_MS));
     let clock = Arc::clone(&event_ms);

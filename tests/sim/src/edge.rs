@@ -7,7 +7,7 @@ use crate::{
 };
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::{
-    drivers::{Driver, simulated::Simulated},
+    drivers::simulated::Simulated,
     mqtt::{Note, PublishError},
     run::{
         Equipment,
@@ -183,7 +183,7 @@ impl Process {
         let equipment = crew.devices.iter().map(|(device, class)| {
             let model =
                 Simulated::new(Arc::clone(class), *device, nature.seed, None, nature.start_ms, Late::Skip);
-            Equipment::new(*device, Arc::clone(class), Driver::Simulated(Box::new(model)))
+            Equipment::new(*device, Arc::clone(class), Box::new(model))
         });
         let link = link::Policy {
             sleeping: crew.sleeping,
