@@ -127,6 +127,7 @@ fn unguarded(list: &[Mutant]) -> Vec<String> {
 fn folder_of(package: &str) -> &'static str {
     match package {
         "hunhe-edge" => "edge",
+        "hunhe-edge-bin" => "edge/bin",
         "hunhe-edge-core" => "edge/core",
         "hunhe-gateway" => "gateway",
         "hunhe-gateway-core" => "gateway/core",

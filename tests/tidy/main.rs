@@ -39,6 +39,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("proto/disk", &[]),
     ("edge/core", &["hunhe-proto"]),
     ("edge", &["hunhe-disk", "hunhe-edge-core", "hunhe-proto"]),
+    ("edge/bin", &["hunhe-edge", "hunhe-proto"]),
     ("gateway/core", &["hunhe-proto"]),
     ("gateway/log", &["hunhe-disk"]),
     ("gateway/store", &["hunhe-disk", "hunhe-proto"]),

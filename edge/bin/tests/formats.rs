@@ -24,7 +24,7 @@ const BOOTS: [u32; 2] = [0x3a53_f478, 0x6d5d_addf];
 /// A copy of the fixture, to be opened: what is checked in stays as it is.
 fn fixture() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../seeds/fixtures/outbox-v1");
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../seeds/fixtures/outbox-v1");
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
@@ -103,7 +103,7 @@ class = "dma_flow"
 /// What an agent's program says, and its exit code. One that is not refused ends with its recording.
 fn run(state_dir: &Path) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
-    let classes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../seeds/classes");
+    let classes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../seeds/classes");
     let text = format!(
         "agent = \"c-1\"\nclasses = {classes:?}\nstate_dir = {state_dir:?}\n[broker]\nport = 1\n[outbox]\ndrain_s = 1\n\
          [[devices]]\nid = \"dma-1\"\nclass = \"dma_flow\"\ndriver = \"replay\"\nrecording = {:?}\n",
