@@ -41,9 +41,10 @@ $(DASHBOARD)/dist/index.html: $(wildcard $(DASHBOARD)/src/* $(DASHBOARD)/src/*/*
 build: dashboard ## build the binaries that tests use (their gateway can drop a sample on purpose)
 	$(CARGO) build --profile $(PROFILE) --workspace --bins --examples --features hunhe-gateway/planted
 
-lint: ## rustfmt and clippy, warnings are errors
+lint: ## rustfmt and clippy, also of the agent's field build; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --profile $(PROFILE) -p hunhe-edge-bin --no-default-features -- -D warnings
 
 docs: ## rustdoc, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile $(PROFILE) --workspace --no-deps --document-private-items

@@ -129,6 +129,7 @@ fn folder_of(package: &str) -> &'static str {
         "hunhe-edge" => "edge",
         "hunhe-edge-bin" => "edge/bin",
         "hunhe-edge-core" => "edge/core",
+        "hunhe-fleet" => "edge/fleet",
         "hunhe-gateway" => "gateway",
         "hunhe-gateway-core" => "gateway/core",
         "hunhe-log" => "gateway/log",

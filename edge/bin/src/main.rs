@@ -1,8 +1,11 @@
-//! The `hunhe-edge` program: an agent, a check of its configuration, a simulated fleet, a new agent's first file.
+//! The `hunhe-edge` program: an agent, a check of its configuration, a new agent's first file, and under the feature
+//! `simulate` a simulated fleet. A field build leaves the feature out, and with it every line of the simulator.
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration.
 
 mod cli;
+#[cfg(feature = "simulate")]
+mod simulate;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -4,7 +4,6 @@
 //! sampled, nothing invented.
 
 pub mod replay;
-pub mod simulated;
 
 use hunhe_edge_core::sample::Late;
 use hunhe_proto::{class::Class, id::DeviceId};

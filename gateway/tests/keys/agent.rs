@@ -1,8 +1,6 @@
 //! What an agent with three modelled devices of a class does in a few days: each report, but for its boot.
 
 use hunhe_edge::{
-    drivers::simulated::Simulated,
-    fleet::faults::{Faults, Faulty, Moment},
     mqtt::{Note, PublishError},
     run::{
         Equipment,
@@ -11,6 +9,10 @@ use hunhe_edge::{
     spool::{Entry, Spool},
 };
 use hunhe_edge_core::{Now, link, sample::Late};
+use hunhe_fleet::{
+    faults::{Faults, Faulty, Moment},
+    simulated::Simulated,
+};
 use hunhe_proto::{
     class::{Class, Fault},
     decode::decode,

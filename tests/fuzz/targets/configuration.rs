@@ -38,7 +38,7 @@ const WORDS: &[&[u8]] = &[
 ];
 
 /// As the agent's program with its simulator.
-const KINDS: &[hunhe_edge::drivers::DriverKind] = &[hunhe_edge::drivers::simulated::SIMULATED];
+const KINDS: &[hunhe_edge::drivers::DriverKind] = &[hunhe_fleet::simulated::SIMULATED];
 
 /// Where this process runs, until it is dropped.
 struct Directory(PathBuf);

@@ -7,7 +7,6 @@ use crate::{
 };
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::{
-    drivers::simulated::Simulated,
     mqtt::{Note, PublishError},
     run::{
         Equipment,
@@ -16,6 +15,7 @@ use hunhe_edge::{
     spool::{Entry, Limits, Spool, SpoolError},
 };
 use hunhe_edge_core::{Now, link, sample::Late};
+use hunhe_fleet::simulated::Simulated;
 use hunhe_proto::topic;
 use std::{collections::VecDeque, convert::Infallible, path::Path, rc::Rc, sync::Arc};
 

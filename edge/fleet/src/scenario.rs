@@ -4,7 +4,7 @@
 //! seconds of event time from the simulation's start. A negative beginning means that the target was there before the
 //! start: an agent that is offline from hours before until minutes after it then delivers all it took meanwhile.
 
-use crate::classes::Classes;
+use hunhe_edge::classes::Classes;
 use hunhe_proto::{
     class::{Fault, Text},
     fleet::Member,

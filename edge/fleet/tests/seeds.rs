@@ -9,11 +9,10 @@
 
 use hunhe_edge::{
     classes::{self, Classes},
-    drivers::{Driver, simulated::Simulated},
-    fleet::faults::Faults,
-    scenario::Scenario,
+    drivers::Driver as _,
 };
 use hunhe_edge_core::sample::Late;
+use hunhe_fleet::{faults::Faults, scenario::Scenario, simulated::Simulated};
 use hunhe_proto::{
     class::{Channel, Class, Fault, Kind},
     fleet::{Fleet, Member},
@@ -34,7 +33,7 @@ const DAYS_MS: [i64; 4] = [1_768_406_400_000, 1_776_614_400_000, 1_784_044_800_0
 const AUTUMN_MS: i64 = DAYS_MS[3];
 
 fn seeds() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../seeds")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../seeds")
 }
 
 fn classes() -> Classes {

@@ -1,15 +1,16 @@
 //! From options to agents: who samples which device, when event time begins, and which faults stand when.
 
-use super::{Connections, FleetError, Options, Past, faults::Faults};
 use crate::{
+    Connections, FleetError, Options, Past,
+    faults::Faults,
+    scenario::{Plan, Strike},
+    simulated::{Simulated, is_struck},
+};
+use hunhe_edge::{
     clock::{Clock, wall_ms},
-    drivers::{
-        replay::{Player, Series},
-        simulated::{Simulated, is_struck},
-    },
+    drivers::replay::{Player, Series},
     mqtt::Broker,
     run::{Equipment, Setup},
-    scenario::{Plan, Strike},
     spool::Limits,
 };
 use hunhe_edge_core::{batch, link, sample::Late};

@@ -1,22 +1,34 @@
 //! A whole fleet in one process: every device of a description, modelled or replayed, over few connections or one
-//! each. It is what tests, the demo and load runs drive; its summary is the oracle that a ledger is compared with.
+//! each. Tests, the demonstration and load runs drive it; its summary is the oracle that a ledger is compared with.
 //!
-//! Devices of a recording take their samples from it, whether the description names them (then with the agent it
-//! gives them) or not (then each is its own agent); all others are modelled by their class.
+//! - [`simulated`]: one modelled device, a driver as an agent uses it
+//! - [`faults`]: what goes wrong between an agent and its broker, a port around the agent's own
+//! - [`scenario`]: what goes wrong where, and when
+//!
+//! Promise: agents are those of `hunhe-edge`, unchanged; whatever is simulated comes in through their driver and their
+//! port. Devices of a recording take their samples from it, whether the description names them (then with the agent it
+//! gives them) or not (then each is its own agent); the class models all others.
+//!
+//! Deliberately absent: the gateway and the broker, and any use in the field. Of the project, only programs and tests
+//! that simulate link this crate.
 
 pub mod faults;
+pub mod scenario;
 mod setups;
+pub mod simulated;
+#[cfg(test)]
+mod testing;
 
-use crate::{
+use faults::{Faults, Faulty, Moment};
+use hunhe_edge::{
     classes::Classes,
     drivers::replay::Series,
     mqtt::{Broker, Mqtt},
     run::{self, RunError, Setup},
-    scenario::Scenario,
     stats::{DeviceStats, Progress},
 };
-use faults::{Faults, Faulty, Moment};
 use hunhe_proto::fleet::{Fleet, FleetError as Unexpandable};
+use scenario::Scenario;
 use setups::setups;
 use std::{
     path::PathBuf,

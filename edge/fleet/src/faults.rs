@@ -10,8 +10,8 @@
 //!
 //! Deliberately absent: loss and damage of single packets, which QoS 1 over TCP does not show.
 
-use crate::{
-    drivers::simulated::Simulated,
+use crate::simulated::Simulated;
+use hunhe_edge::{
     mqtt::{Inbox, Mqtt, Note, PublishError},
     run::{Wakes, agent::Port},
 };

@@ -12,8 +12,8 @@
 mod course;
 mod work;
 
-use super::{Driver, DriverKind, Site, Taken};
 use course::{Moment, advance, course, first_value, mix, on_steps, to_wire, unit};
+use hunhe_edge::drivers::{Driver, DriverKind, Site, Taken};
 use hunhe_edge_core::sample::{Late, Schedule};
 use hunhe_proto::{
     class::{Channel, Class, Fault, Kind},
@@ -377,6 +377,19 @@ mod tests {
         assert!(rows.windows(2).any(|pair| pair[1].1[1] != pair[0].1[1]), "a gauge moves");
         let used = rows.windows(2).filter(|pair| pair[1].1[0] > pair[0].1[0]).count();
         assert!((0.2..0.4).contains(&(used as f64 / 5000.0)), "active share 0.3, got {used} of 5000");
+    }
+
+    #[test]
+    fn a_configuration_names_a_fault_of_the_device_and_none_of_sending() {
+        let mut class = testing::gas_meter().as_ref().clone();
+        class.faults.insert("twice".into(), Fault::Duplicate);
+        assert_eq!(check("fault", "stuck", &class), Ok(()));
+        assert!(check("fault", "twice", &class).is_err_and(|what| what.contains("each report once")));
+        assert!(check("fault", "rust", &class).is_err_and(|what| what.contains("has fast_clock, reverse")));
+        let readme = include_str!("../../README.md");
+        for key in SIMULATED.keys {
+            assert!(readme.contains(&format!("| `{key}` |")), "no row of {key} in edge/README.md");
+        }
     }
 
     #[test]
