@@ -152,9 +152,9 @@ fn shows(class: &Arc<Class>, fault: &Fault, device: DeviceId) -> bool {
             model.strike(fault.clone(), from_ms, until_ms);
             let mut faults = Faults::default();
             faults.add(device, &model);
-            let spans = [&faults.disorder_ms, &faults.duplicate_ms].map(|by_device| by_device.get(&device));
-            let named: Vec<_> = spans.into_iter().flatten().collect();
-            named == [&[from_ms..until_ms]]
+            let by_device = [faults.disorder_ms, faults.duplicate_ms].into_iter().flatten();
+            let spans: Vec<_> = by_device.flat_map(|(_, spans)| spans).collect();
+            matches!(spans.as_slice(), [span] if *span == (from_ms..until_ms))
         }
         Fault::Clock { .. } => struck.iter().zip(&healthy).any(|(struck, healthy)| struck.0 != healthy.0),
         Fault::Status { bits } => {

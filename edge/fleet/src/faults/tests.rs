@@ -79,13 +79,17 @@ impl Bench {
     }
 }
 
+fn only(span: Range<i64>) -> Vec<Range<i64>> {
+    vec![span]
+}
+
 fn device(name: &str) -> DeviceId {
     DeviceId::new(name).unwrap()
 }
 
 #[test]
 fn an_outage_breaks_the_connection_and_lets_the_next_one_stand_when_it_ends() {
-    let mut bench = Bench::new(Faults { offline_ms: vec![100..200], ..Faults::default() });
+    let mut bench = Bench::new(Faults { offline_ms: only(100..200), ..Faults::default() });
     bench.at(0).open(0).unwrap();
     assert_eq!(bench.heard(), [Note::Connected, Note::Subscribed]);
     bench.at(100);
@@ -103,7 +107,7 @@ fn an_outage_breaks_the_connection_and_lets_the_next_one_stand_when_it_ends() {
 #[test]
 fn a_copy_goes_along_and_the_agent_does_not_know() {
     let mut bench = Bench::new(Faults {
-        duplicate_ms: BTreeMap::from([(device("a"), vec![10..20])]),
+        duplicate_ms: BTreeMap::from([(device("a"), only(10..20))]),
         ..Faults::default()
     });
     for (time, name) in [(0, "a"), (10, "a"), (10, "b"), (20, "a")] {
@@ -119,7 +123,7 @@ fn a_copy_goes_along_and_the_agent_does_not_know() {
 
 #[test]
 fn two_reports_that_wait_at_once_go_in_another_order_and_one_alone_goes_as_it_is() {
-    let disorder_ms = BTreeMap::from([(device("a"), vec![0..100])]);
+    let disorder_ms = BTreeMap::from([(device("a"), only(0..100))]);
     let mut bench = Bench::new(Faults { disorder_ms, ..Faults::default() });
     for (name, payload) in [("a", "a1"), ("b", "b1"), ("a", "a2"), ("b", "b2"), ("a", "a3")] {
         bench.send(name, payload);
@@ -134,7 +138,7 @@ fn two_reports_that_wait_at_once_go_in_another_order_and_one_alone_goes_as_it_is
 
 #[test]
 fn what_is_held_back_goes_with_its_connection() {
-    let disorder_ms = BTreeMap::from([(device("a"), vec![0..100])]);
+    let disorder_ms = BTreeMap::from([(device("a"), only(0..100))]);
     let mut bench = Bench::new(Faults { disorder_ms, ..Faults::default() });
     bench.send("a", "a1");
     bench.port.tear();
