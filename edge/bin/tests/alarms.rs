@@ -1,5 +1,6 @@
-//! The simulator's program against the real Mosquitto: a leap of a gauge leaves at once on the alarm topic, and an agent that a
-//! scenario takes offline keeps what it takes.
+//! The command `simulate` against the real Mosquitto: a leap of a gauge leaves at once on the alarm topic, an agent that
+//! a scenario takes offline delivers afterwards, and reports are sent twice or in another order where it says so.
+#![cfg(feature = "simulate")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use hunhe_proto::{class::Class, decode::decode, reading::Report, topic};
@@ -40,13 +41,15 @@ simulate = { base = 500, noise = 2 }
 [faults]
 leap = { effect = "step", channel = "level", by = 2000.0 }
 rise = { effect = "drift", channel = "level", per_h = 3600.0 }
+twice = { effect = "duplicate" }
+turned = { effect = "disorder" }
 "#;
 
 const FLEET: &str = r#"
 seed = 1
 [[groups]]
 class = "level"
-count = 3
+count = 5
 prefix = "l"
 operator = "water"
 per_agent = 1
@@ -74,6 +77,16 @@ agent = "l-3"
 offline = true
 from_s = 600
 until_s = 2400
+[[events]]
+device = "l-4"
+fault = "twice"
+from_s = 0
+until_s = 3600
+[[events]]
+device = "l-5"
+fault = "turned"
+from_s = 0
+until_s = 3600
 "#;
 
 /// Killed by its process id when the test ends, however it ends.
@@ -128,14 +141,15 @@ async fn listen(
 }
 
 #[tokio::test]
-async fn a_leap_and_a_change_leave_at_once_and_an_outage_delivers_afterwards() {
+async fn a_leap_and_a_change_leave_at_once_and_the_scenarios_faults_show_on_the_wire() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::create_dir(path("classes")).unwrap();
     for (name, text) in [("classes/level.toml", CLASS), ("fleet.toml", FLEET), ("scenario.toml", SCENARIO)] {
         fs::write(path(name), text).unwrap();
     }
-    let agents = Agents { users: &["l-1", "l-2", "l-3"], password: Some(PASSWORD), own_lines: "" };
+    let agents =
+        Agents { users: &["l-1", "l-2", "l-3", "l-4", "l-5"], password: Some(PASSWORD), own_lines: "" };
     let broker = Mosquitto::start_as_shipped(folder.path(), Saving::EveryMinute, &agents);
     fs::write(path("password"), PASSWORD).unwrap();
     let class: Class = toml::from_str(CLASS).unwrap();
@@ -155,7 +169,7 @@ async fn a_leap_and_a_change_leave_at_once_and_an_outage_delivers_afterwards() {
             let of = heard.iter().filter(|(name, ..)| name == device).flat_map(|(_, _, samples)| samples);
             of.map(|(time_s, _)| *time_s).max().unwrap_or(0)
         };
-        ["l-1", "l-2", "l-3"].into_iter().all(|device| ends(device) > 3000)
+        ["l-1", "l-2", "l-3", "l-4", "l-5"].into_iter().all(|device| ends(device) > 3000)
     });
     let (heard, _city) = tokio::join!(listening, async {
         is_subscribed.await.unwrap();
@@ -187,4 +201,11 @@ async fn a_leap_and_a_change_leave_at_once_and_an_outage_delivers_afterwards() {
         .filter(|time_s| *time_s < 3000)
         .collect();
     assert_eq!(all.len(), 50, "every minute, the outage included");
+    let begins = |device: &str| -> Vec<i64> {
+        let of = heard.iter().filter(|(name, ..)| name == device);
+        of.filter_map(|(.., samples)| samples.first()).map(|(time_s, _)| *time_s).collect()
+    };
+    let again = |begins: &[i64]| begins.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    assert!(again(&begins("l-4")) >= 4 && again(&begins("l-1")) == 0, "{:?}", begins("l-4"));
+    assert!(!begins("l-5").is_sorted() && begins("l-4").is_sorted(), "{:?}", begins("l-5"));
 }

@@ -2,6 +2,7 @@
 //!
 //! The test plays the gateway: it reads reports, publishes watermarks, and knows from the reports alone what a
 //! gateway could know.
+#![cfg(feature = "simulate")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use hunhe_proto::{
