@@ -49,7 +49,7 @@ impl std::fmt::Debug for Broker {
     }
 }
 
-/// What the connection tells the agent.
+/// What happened on the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// The broker accepted the connection.
@@ -75,7 +75,7 @@ pub struct Inbox {
 
 impl Inbox {
     fn notes(&self) -> MutexGuard<'_, VecDeque<Note>> {
-        // A queue is whole at every moment, whoever panicked beside it.
+        // A queue is whole at every moment, whatever panicked beside it.
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

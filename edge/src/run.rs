@@ -1,6 +1,6 @@
 //! One agent at work: the thread of turns around [`Agent`], with real clocks, a real disk and a real connection.
 //!
-//! What a turn does and in which order, [`agent`] says. A failed write ends the agent: what was not synced was not
+//! [`agent`] decides what a turn does, and in which order. A failed write ends the agent: what was not synced was not
 //! published.
 
 pub mod agent;

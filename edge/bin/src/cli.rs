@@ -186,7 +186,7 @@ fn check(source: &Source, show: bool, json: bool) -> Result<(), Failure> {
             let list = faults.0.iter().map(|fault| {
                 serde_json::json!({"file": fault.file, "line": fault.line, "key": fault.key, "what": fault.what})
             });
-            // The exit code tells as well.
+            // The exit code says the same.
             let _ = print(&format!("{}\n", serde_json::Value::Array(list.collect())));
         }
         usage(faults)

@@ -11,14 +11,14 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // What a device measured is its household's: nobody but the agent's user reads it, whoever starts the agent.
+    // What a device measured belongs to its household: only the agent's user may read it.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let cli = cli::Cli::parse();
     match cli::dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             use std::io::Write;
-            // Where standard error is gone there is nobody to tell.
+            // Standard error may be closed; the exit code remains.
             let _ = writeln!(std::io::stderr(), "hunhe-edge: {:#}", failure.error);
             ExitCode::from(failure.code)
         }

@@ -2,7 +2,7 @@
 //!
 //! Promises:
 //! - a sample is forgotten only when the durable watermark has passed it, or when a [`Drop`] declares it lost;
-//! - a watermark that falls, or that passes what was never told, changes nothing;
+//! - a watermark that falls, or that passes what no report announced, changes nothing;
 //! - what was sent and not passed is sent again after a reconnect, after ten minutes without progress, and where the
 //!   watermark names it missing;
 //! - [`Outbox::header`] tells the truth of the moment it is asked.
@@ -54,7 +54,7 @@ impl Range {
 pub struct State {
     /// Identity of the outbox.
     pub boot: u32,
-    /// The outbox before it and how far that had sampled; where it was set back, how far it was told.
+    /// The outbox before it and how far that had sampled; where that was rolled back, how far its reports announced.
     pub previous: Option<(u32, u64)>,
     /// Every sample below is passed by the watermark. It may be stale: then more is sent again.
     pub through: u64,
@@ -99,9 +99,9 @@ pub struct Outbox {
     cursor: u64,
     /// One past the newest sample ever sent.
     sent_to: u64,
-    /// One past the newest sample that the gateway can have heard of.
-    told_to: u64,
-    /// It had samples when this process took it over, and no watermark has named it since: it may have been set back.
+    /// One past the newest sample that any report announced.
+    reported_to: u64,
+    /// It had samples when this process took it over, and no watermark has named it since: it may have been rolled back.
     unheard: bool,
     sent: Vec<Sent, SENT_MAX>,
     gaps: Vec<Range, GAPS_MAX>,
@@ -109,10 +109,10 @@ pub struct Outbox {
     /// The gateway has named this outbox, so it knows of its predecessor.
     known: bool,
     /// One past the first report since the last rewind: all since then said the class version.
-    version_told_to: Option<u64>,
+    version_reported_to: Option<u64>,
     /// The watermark has passed that, so the gateway knows the version of this outbox.
     version_known: bool,
-    drops_untold: bool,
+    drops_unreported: bool,
 }
 
 impl Outbox {
@@ -122,15 +122,15 @@ impl Outbox {
         let mut outbox = Self {
             cursor: state.through,
             sent_to: state.next_seq,
-            told_to: state.next_seq,
+            reported_to: state.next_seq,
             unheard: state.next_seq > 0,
             sent: Vec::new(),
             gaps: Vec::new(),
             progress_ms: 0,
             known: state.through > 0,
-            version_told_to: None,
+            version_reported_to: None,
             version_known: false,
-            drops_untold: !state.drops.is_empty(),
+            drops_unreported: !state.drops.is_empty(),
             state,
         };
         outbox.forget_passed();
@@ -167,14 +167,14 @@ impl Outbox {
         self.held_run(self.state.through, self.state.next_seq).map_or(self.state.next_seq, |run| run.start)
     }
 
-    /// One past the newest sample that the gateway can have heard of.
+    /// One past the newest sample that any report announced.
     #[must_use]
-    pub const fn told_to(&self) -> u64 {
-        self.told_to
+    pub const fn reported_to(&self) -> u64 {
+        self.reported_to
     }
 
-    /// Should a new connection wait for the retained watermark? What was sent need not be sent again, and an outbox that was
-    /// set back must not tell numbers that stand for other samples.
+    /// Should a new connection wait for the retained watermark? What was sent need not be sent again, and a rolled-back
+    /// outbox must not report numbers that stand for other samples.
     #[must_use]
     pub fn should_settle(&self) -> bool {
         self.unheard || self.is_unconfirmed()
@@ -198,10 +198,10 @@ impl Outbox {
         self.held_in(Range { start: self.cursor, end: self.state.next_seq })
     }
 
-    /// Is something to be sent that was sent before, or a drop that no report has told?
+    /// Is something to be sent that was sent before, or a drop that no report has declared?
     #[must_use]
     pub fn is_overdue(&self) -> bool {
-        self.drops_untold || (self.cursor < self.sent_to && self.waiting() > 0)
+        self.drops_unreported || (self.cursor < self.sent_to && self.waiting() > 0)
     }
 
     /// Was something sent that the watermark has not passed?
@@ -222,7 +222,7 @@ impl Outbox {
     }
 
     /// The next samples to send, at most `count_max`: first what the gateway misses, then what waits. An empty range
-    /// asks for a report without samples, which tells the drops.
+    /// asks for a report without samples, which declares the drops.
     #[must_use]
     pub fn next_report(&self, count_max: u32, now_ms: u64) -> Option<Range> {
         let limit =
@@ -234,7 +234,7 @@ impl Outbox {
             return Some(limit(run));
         }
         let end = self.state.next_seq;
-        self.drops_untold.then_some(Range { start: end, end })
+        self.drops_unreported.then_some(Range { start: end, end })
     }
 
     /// Is there a gap to fill now?
@@ -264,15 +264,15 @@ impl Outbox {
         if !self.is_unconfirmed() {
             self.progress_ms = now_ms;
         }
-        self.drops_untold = false;
-        self.version_told_to.get_or_insert(range.end);
+        self.drops_unreported = false;
+        self.version_reported_to.get_or_insert(range.end);
         self.fill_gaps(range);
         if range.start >= self.cursor {
             self.cursor = self.cursor.max(range.end);
         }
         self.sent_to = self.sent_to.max(range.end);
         // Its header said so.
-        self.told_to = self.told_to.max(self.state.next_seq);
+        self.reported_to = self.reported_to.max(self.state.next_seq);
         self.remember(Sent { range, crc, at_ms: now_ms });
     }
 
@@ -290,7 +290,7 @@ impl Outbox {
         self.unheard = false;
         // What was not sent since the last rewind comes by itself.
         let sendable = Range { start: through, end: self.cursor.max(through) };
-        // Not compared with what was sampled: an outbox that was set back fills up while nobody hears it.
+        // Not compared with what was sampled: a rolled-back outbox fills up while it has no connection.
         let mut known_to = through;
         let mut gaps = Vec::new();
         for gap in missing {
@@ -300,7 +300,7 @@ impl Outbox {
                 break;
             }
         }
-        if known_to > self.told_to {
+        if known_to > self.reported_to {
             return Watermark::Implausible;
         }
         self.known = true;
@@ -310,7 +310,7 @@ impl Outbox {
             self.state.through = through;
             self.forget_passed();
         }
-        self.version_known |= self.version_told_to.is_some_and(|told| told <= through);
+        self.version_known |= self.version_reported_to.is_some_and(|told| told <= through);
         self.gaps = gaps;
         Watermark::Passed(passed)
     }
@@ -342,17 +342,17 @@ impl Outbox {
         let mut from = range.start.max(self.state.through);
         while let Some(run) = self.held_run(from, range.end.min(self.state.next_seq)) {
             self.declare(Drop { seq: run.start, count: run.count(), cause });
-            self.drops_untold = true;
+            self.drops_unreported = true;
             from = run.end;
         }
     }
 
     /// Sends everything not passed again: the connection is new. The gateway may be new, too, so reports say the version again.
     pub fn rewind(&mut self, now_ms: u64) {
-        (self.version_told_to, self.version_known) = (None, false);
+        (self.version_reported_to, self.version_known) = (None, false);
         self.cursor = self.state.through;
         self.gaps.clear();
-        self.drops_untold = !self.state.drops.is_empty();
+        self.drops_unreported = !self.state.drops.is_empty();
         self.progress_ms = now_ms;
     }
 

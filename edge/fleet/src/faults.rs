@@ -108,7 +108,7 @@ impl<P: Port> Faulty<P> {
         &self.inner
     }
 
-    /// The same, for whoever carries the packets.
+    /// The same, to carry its packets.
     pub fn inner_mut(&mut self) -> &mut P {
         &mut self.inner
     }

@@ -55,7 +55,7 @@ pub enum Past {
     None,
     /// Each is somewhere within its report, so that reports are spread over time as a city's are.
     Part,
-    /// The same, and each owes one whole report, so that all of the city is heard of at once.
+    /// The same, and each owes one whole report, so that the whole city reports at once.
     Report,
 }
 
@@ -78,7 +78,7 @@ pub struct Options {
     pub speed: f64,
     /// The same for the recording; absent: `speed`.
     pub recording_speed: Option<f64>,
-    /// How long to sample; absent: until told to stop, or until the recording ends where nothing else is simulated.
+    /// How long to sample; absent: until `shutdown`, or until the recording ends where nothing else is simulated.
     pub duration: Option<Duration>,
     /// Event time at the start, in milliseconds since 1970; absent: so that the present is reached at the end, and
     /// for a recording its first sample. A recording with a speed of its own starts at its first sample in any case.

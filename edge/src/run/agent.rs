@@ -1,9 +1,11 @@
-//! One agent's turns, without sockets, clocks, threads or waiting: whoever drives it says what time it is, commits its
-//! outbox when asked to, and carries its packets through a [`Port`].
+//! One agent's turns, without sockets, clocks, threads or waiting: the caller passes the time, commits the outbox when
+//! asked to, and carries packets through a [`Port`].
 //!
-//! Order within a turn: what came is heard, what is due is sampled, what was sampled or given up is made durable, and
-//! only then does anything leave. [`Agent::step`] stops wherever something must be made durable first; stepping on
-//! without the commit would publish what a power cut can undo, so a failed one ends the agent.
+//! Order within a turn: the agent takes what came and samples what is due; a commit makes durable what was sampled or
+//! given up; only then anything leaves. [`Agent::step`] stops wherever a commit must come first. A step without it would
+//! publish what a power cut can undo, so a failed commit ends the agent.
+//!
+//! Deliberately absent: faults of the network, which a simulation's port brings in.
 
 use super::{Equipment, watch::Watch};
 use crate::{
@@ -30,7 +32,7 @@ const TAKEN_MAX: usize = 64;
 pub trait Port {
     /// Why none can be opened at all.
     type Error;
-    /// Opens a connection; what becomes of it, [`Port::take`] says.
+    /// Opens a connection; [`Port::take`] answers what becomes of it.
     ///
     /// # Errors
     /// Where it makes no sense to go on.
@@ -48,7 +50,7 @@ pub trait Port {
     fn close(&mut self);
     /// Tears the connection down without a word, where there is one.
     fn tear(&mut self);
-    /// The machine's clock, milliseconds since 1970: what people are told.
+    /// The machine's clock, milliseconds since 1970, as people read it.
     fn wall_ms(&self) -> i64;
 }
 
@@ -94,7 +96,7 @@ pub(super) struct Seat {
     pub(super) equipment: Equipment,
     pub(super) samples: Samples,
     pub(super) stats: DeviceStats,
-    /// Event time at which the class version is to be told again.
+    /// Event time at which a report names the class version again.
     pub(super) version_due_ms: i64,
     /// Appended and not yet committed.
     fresh: Option<Fresh>,
@@ -135,7 +137,7 @@ pub struct Agent<P> {
     fresh: Vec<usize>,
     pub(super) progress: Arc<Progress>,
     /// Devices whose outbox the gateway knows better.
-    pub(super) set_back: Vec<usize>,
+    pub(super) rolled_back: Vec<usize>,
     phase: Phase,
     more: bool,
     stopping: bool,
@@ -143,7 +145,7 @@ pub struct Agent<P> {
 
 impl<P: Port> Agent<P> {
     /// An agent of an opened outbox, whose devices are those of `equipment`, in order, and then those that are gone and
-    /// have losses to tell.
+    /// have losses to declare.
     #[must_use]
     pub fn new(
         policy: Policy,
@@ -187,7 +189,7 @@ impl<P: Port> Agent<P> {
             due_ms: i64::MIN,
             fresh: Vec::new(),
             progress,
-            set_back: Vec::new(),
+            rolled_back: Vec::new(),
             phase: Phase::Begin,
             more: false,
             stopping: false,
@@ -223,12 +225,12 @@ impl<P: Port> Agent<P> {
                         self.core.give_up(device, range, DropCause::Full);
                     }
                     self.note_changes();
-                    // A drop must be durable before a report tells it.
+                    // A drop must be durable before a report declares it.
                     self.phase = Phase::Durable;
                 }
                 Phase::Durable => {
                     self.act(now)?;
-                    // A sample that could not be reported was given up: this, too, before it is told.
+                    // A sample that could not be reported was given up: that must be durable as well.
                     if !self.is_dirty() {
                         self.phase = Phase::Begin;
                         return Ok(Step::Rest { more: self.more });
@@ -280,7 +282,7 @@ impl<P: Port> Agent<P> {
         &self.port
     }
 
-    /// The same, for whoever carries the packets.
+    /// The same, to carry its packets.
     pub fn port_mut(&mut self) -> &mut P {
         &mut self.port
     }
@@ -322,23 +324,22 @@ impl<P: Port> Agent<P> {
         self.spool.as_ref().is_none_or(Spool::is_dirty)
     }
 
-    /// An outbox that was set back gives numbers out again, under which the gateway knows other samples. What is held gets
-    /// numbers in another outbox, and what was given up is given up there: also what the gateway may have, since it cannot be
-    /// told apart, and twice is better than never.
+    /// A rolled-back outbox gives numbers out again under which the gateway knows other samples. Another outbox takes over
+    /// what is held and what was given up, also what the gateway may already have: twice is better than never.
     fn begin_anew(&mut self) {
-        for index in std::mem::take(&mut self.set_back) {
+        for index in std::mem::take(&mut self.rolled_back) {
             let (outbox, seat) = (self.core.devices()[index].outbox(), &mut self.seats[index]);
             let (held, cause) = spool::carried(outbox, &seat.samples);
             // Away only while it is committed, and no turn is taken then.
             let Some(spool) = &mut self.spool else { return };
-            let state = spool.succeed(index, (outbox.state().boot, outbox.told_to()), cause, &held);
+            let state = spool.succeed(index, (outbox.state().boot, outbox.reported_to()), cause, &held);
             tracing::error!(
                 device = %seat.equipment.device,
                 boot = outbox.state().boot,
                 next_seq = outbox.state().next_seq,
                 held = held.range().count(),
                 lost = held.first_seq(),
-                "the watermark passes samples that this outbox never told: it was set back, as by a restored copy of its \
+                "the watermark passes samples that this outbox never reported: it was rolled back, as by a restored copy of its \
                  folder. Another outbox begins, with what this one held"
             );
             seat.stats.succeed(&state);
@@ -347,7 +348,7 @@ impl<P: Port> Agent<P> {
         }
     }
 
-    /// Takes what is due; says whether more is due at once.
+    /// Takes what is due; answers whether more is due at once.
     fn sample(&mut self, now: Now) -> bool {
         let event_ms = now.event_ms;
         // A live clock may step back, and the grid with it: then each device is asked.

@@ -1,4 +1,4 @@
-//! The agent's side of its connection: what came is heard, what the core asks for is done.
+//! The agent's side of its connection: it receives what came, and does what the core asks for.
 
 use super::agent::{Agent, Port, Token};
 use crate::mqtt::Note;
@@ -66,8 +66,8 @@ impl<P: Port> Agent<P> {
                 let missing =
                     missing.map(|gap| Range { start: gap.start, end: gap.start.saturating_add(gap.count) });
                 let outcome = self.core.watermark(index, boot.boot, boot.through, missing, now);
-                if outcome == Watermark::Implausible && !self.set_back.contains(&index) {
-                    self.set_back.push(index);
+                if outcome == Watermark::Implausible && !self.rolled_back.contains(&index) {
+                    self.rolled_back.push(index);
                 }
             }
         }
@@ -149,7 +149,7 @@ impl<P: Port> Agent<P> {
         if let Some(newest) =
             seat.samples.rows(Range { start: range.end.saturating_sub(1), end: range.end }).next()
         {
-            seat.watch.tell(newest.get(1..).unwrap_or_default());
+            seat.watch.note_reported(newest.get(1..).unwrap_or_default());
         }
         seat.stats.published += 1;
         self.progress.published.fetch_add(1, Relaxed);
