@@ -8,8 +8,8 @@ REPORTS := target/report
 # All crates at once, whatever of them is run: another choice would resolve other features and build much anew.
 TESTS := $(CARGO) nextest run --cargo-profile $(PROFILE) --workspace --features hunhe-gateway/planted
 # Tests that start a broker, a database or a whole gateway; the others need nothing but this folder.
-SERVICES := (package(hunhe-tests) & kind(test) - binary(/^(tidy|mutants)$$/)) | binary_id(hunhe-edge::alarms) \
-	| binary_id(hunhe-edge::outbox_and_broker) | (binary_id(hunhe-gateway::influx) & test(/^(database|influxdb)::/))
+SERVICES := (package(hunhe-tests) & kind(test) - binary(/^(tidy|mutants)$$/)) | binary_id(hunhe-edge-bin::alarms) \
+	| binary_id(hunhe-edge-bin::outbox_and_broker) | (binary_id(hunhe-gateway::influx) & test(/^(database|influxdb)::/))
 export TESTS_RECORDINGS ?= $(CURDIR)/../shared/data
 
 .PHONY: help tools demo test bench sim alarms fleet acknowledgement kills overload faults siege power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
@@ -41,9 +41,10 @@ $(DASHBOARD)/dist/index.html: $(wildcard $(DASHBOARD)/src/* $(DASHBOARD)/src/*/*
 build: dashboard ## build the binaries that tests use (their gateway can drop a sample on purpose)
 	$(CARGO) build --profile $(PROFILE) --workspace --bins --examples --features hunhe-gateway/planted
 
-lint: ## rustfmt and clippy, warnings are errors
+lint: ## rustfmt and clippy, also of the agent's field build; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --profile $(PROFILE) -p hunhe-edge-bin --no-default-features -- -D warnings
 
 docs: ## rustdoc, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile $(PROFILE) --workspace --no-deps --document-private-items

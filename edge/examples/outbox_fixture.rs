@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --profile ci -p hunhe-edge --example outbox_fixture -- seeds/fixtures
 //! ```
-//! One that exists is never written again. The boot ids are drawn: `edge/tests/formats.rs` knows those that are checked in.
+//! One that exists is never written again. The boot ids are drawn: `edge/bin/tests/formats.rs` knows those that are checked in.
 
 use anyhow::Context as _;
 use hunhe_edge::spool::{Entry, Limits, Spool, draw_boot};

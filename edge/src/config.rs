@@ -9,8 +9,9 @@
 mod check;
 mod setup;
 
-use crate::mqtt::Broker;
+use crate::{drivers::DriverKind, mqtt::Broker};
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     time::Duration,
@@ -80,7 +81,6 @@ pub(crate) const KEYS: &[Key] = &[
     key("outbox.drain_s", Kind::Integer(0, 600), "5", "wait at the end for the gateway's word"),
     key("clock.speed", Kind::Positive, "1.0", "event seconds per real second, for replays"),
     key("clock.from", Kind::Time, "", "event time at the start, for replays"),
-    key("seed", Kind::Integer(0, i64::MAX), "0", "what models are drawn from"),
 ];
 
 /// One fault of a configuration.
@@ -122,8 +122,6 @@ pub struct Config {
     pub classes: PathBuf,
     /// The folder of the outbox.
     pub state_dir: PathBuf,
-    /// What models are drawn from.
-    pub seed: u64,
     broker: BrokerSection,
     /// How the connection is kept.
     pub link: LinkSection,
@@ -185,22 +183,23 @@ pub struct ClockSection {
 
 /// One device.
 #[derive(Debug, Clone, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct DeviceSection {
     /// Its id.
     pub id: hunhe_proto::id::DeviceId,
     /// Its class's name.
     pub class: String,
-    /// `simulated` or `replay`.
+    /// `replay`, or the name of a [`DriverKind`].
     pub driver: String,
     /// For `replay`: the recording's folder.
     pub recording: Option<PathBuf>,
-    /// For `simulated`: a fault of the class.
-    pub fault: Option<String>,
+    /// The keys of another driver.
+    #[serde(flatten)]
+    pub settings: BTreeMap<String, String>,
 }
 
 impl Config {
-    /// Reads and checks `file` with the environment over it, and `flags` (key, TOML value) over both.
+    /// Reads and checks `file` with the environment over it, and `flags` (key, TOML value) over both. `kinds` are the
+    /// program's own drivers.
     ///
     /// # Errors
     /// Every fault found.
@@ -208,8 +207,9 @@ impl Config {
         file: &Path,
         environment: &[(String, String)],
         flags: &[(String, String)],
+        kinds: &[DriverKind],
     ) -> Result<Self, Faults> {
-        check::load(file, environment, flags).map_err(Faults)
+        check::load(file, environment, flags, kinds).map_err(Faults)
     }
 
     /// Where to publish, with the password from its file or the environment.
@@ -242,10 +242,10 @@ impl Config {
     /// The configuration as it stands, as TOML, secrets masked.
     #[must_use]
     pub fn show(&self) -> String {
-        let Self { agent, classes, state_dir, seed, broker, link, outbox, clock, devices } = self;
+        let Self { agent, classes, state_dir, broker, link, outbox, clock, devices } = self;
         let text = |path: &Path| toml::Value::from(path.display().to_string());
         let mut out = format!(
-            "agent = \"{agent}\"\nclasses = {}\nstate_dir = {}\nseed = {seed}\n\n[broker]\nhost = {}\nport = {}\n\
+            "agent = \"{agent}\"\nclasses = {}\nstate_dir = {}\n\n[broker]\nhost = {}\nport = {}\n\
              keep_alive_s = {}\n",
             text(classes),
             text(state_dir),
@@ -278,22 +278,29 @@ impl Config {
             out += &format!("from = \"{from}\"\n");
         }
         for device in devices {
-            let DeviceSection { id, class, driver, recording, fault } = device;
+            let DeviceSection { id, class, driver, recording, settings } = device;
             out += &format!("\n[[devices]]\nid = \"{id}\"\nclass = \"{class}\"\ndriver = \"{driver}\"\n");
             if let Some(recording) = recording {
                 out += &format!("recording = {}\n", text(recording));
             }
-            if let Some(fault) = fault {
-                out += &format!("fault = \"{fault}\"\n");
+            for (key, value) in settings {
+                out += &format!("{key} = {}\n", toml::Value::from(value.as_str()));
             }
         }
         out
     }
 }
 
-/// A file to start from, every key named with its meaning and default.
+/// A file to start from, every key named with its meaning and default; its device has the program's own driver, or
+/// replays.
 #[must_use]
-pub fn starter(agent: &str, classes: &str, state_dir: &str, device: &str, class: &str) -> String {
+pub fn starter(
+    agent: &str,
+    classes: &str,
+    state_dir: &str,
+    (device, class): (&str, &str),
+    kinds: &[DriverKind],
+) -> String {
     let mut out =
         String::from("# An edge agent of Hunhe. Keys that stand commented out show their defaults.\n");
     let mut section = "";
@@ -322,7 +329,12 @@ pub fn starter(agent: &str, classes: &str, state_dir: &str, device: &str, class:
             key.about
         );
     }
-    out + &format!("\n[[devices]]\nid = \"{device}\"\nclass = \"{class}\"\ndriver = \"simulated\"\n")
+    out += &format!("\n[[devices]]\nid = \"{device}\"\nclass = \"{class}\"\n");
+    out += &match kinds.first() {
+        Some(kind) => format!("driver = \"{}\"\n", kind.name),
+        None => String::from("driver = \"replay\"\nrecording = \"recording\" # the recording's folder\n"),
+    };
+    out
 }
 
 /// A configuration that is good and cannot be set up.

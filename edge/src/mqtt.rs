@@ -7,7 +7,10 @@
 //! - The watermark is subscribed after every CONNACK, and its SUBACK checked: a refusal ends the connection.
 //! - Publishes beyond the inbox's bound cannot happen: the core's window is smaller.
 
-use crate::{clock::wall_ms, run::agent::Port};
+use crate::{
+    clock::wall_ms,
+    run::{Wakes, agent::Port},
+};
 use hunhe_proto::{id::AgentId, topic, v1::AgentState};
 use prost::Message;
 use rumqttc::{
@@ -46,7 +49,7 @@ impl std::fmt::Debug for Broker {
     }
 }
 
-/// What the connection tells the agent.
+/// What happened on the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// The broker accepted the connection.
@@ -72,7 +75,7 @@ pub struct Inbox {
 
 impl Inbox {
     fn notes(&self) -> MutexGuard<'_, VecDeque<Note>> {
-        // A queue is whole at every moment, whoever panicked beside it.
+        // A queue is whole at every moment, whatever panicked beside it.
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -207,10 +210,10 @@ impl Mqtt {
     pub const fn new(broker: Broker, agent: AgentId, window: u16, sleeping: bool) -> Self {
         Self { broker, agent, window, sleeping, connection: None }
     }
+}
 
-    /// What came on the connection there is.
-    #[must_use]
-    pub fn inbox(&self) -> Option<Arc<Inbox>> {
+impl Wakes for Mqtt {
+    fn inbox(&self) -> Option<Arc<Inbox>> {
         self.connection.as_ref().map(|connection| Arc::clone(connection.inbox()))
     }
 }

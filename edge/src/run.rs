@@ -1,6 +1,6 @@
 //! One agent at work: the thread of turns around [`Agent`], with real clocks, a real disk and a real connection.
 //!
-//! What a turn does and in which order, [`agent`] says. A failed write ends the agent: what was not synced was not
+//! [`agent`] decides what a turn does, and in which order. A failed write ends the agent: what was not synced was not
 //! published.
 
 pub mod agent;
@@ -9,14 +9,14 @@ mod watch;
 
 use crate::{
     clock::Clock,
-    drivers::Driver,
+    drivers::{Driver, Gone},
     formats::{self, FormatError},
-    mqtt::{Broker, Mqtt},
+    mqtt::{Broker, Inbox, Mqtt},
     spool::{Entry, Limits, Spool, SpoolError, draw_boot},
     stats::{DeviceStats, Progress},
 };
 use agent::{Agent, Policy, Port, Step};
-use hunhe_edge_core::link;
+use hunhe_edge_core::{batch, link};
 use hunhe_proto::{
     class::{Class, Reporting, Text},
     id::{AgentId, DeviceId},
@@ -42,11 +42,20 @@ pub struct Equipment {
     /// Its class.
     pub class: Arc<Class>,
     /// What reads it.
-    pub driver: Driver,
+    pub driver: Box<dyn Driver>,
+    /// How its samples become reports.
+    pub batch: batch::Policy,
 }
 
 impl Equipment {
-    /// That of a device which is no longer configured: a class that only lets it tell what its outbox gave up.
+    /// A device that reports as its class says.
+    #[must_use]
+    pub fn new(device: DeviceId, class: Arc<Class>, driver: Box<dyn Driver>) -> Self {
+        let batch = batch::Policy::of(&class, device);
+        Self { device, class, driver, batch }
+    }
+
+    /// That of a device which is no longer configured: its class only lets it report what its outbox gave up.
     pub(crate) fn gone(device: DeviceId) -> Self {
         let report = Reporting {
             samples: 1,
@@ -69,11 +78,7 @@ impl Equipment {
             faults: BTreeMap::new(),
             work: None,
         };
-        Self { device, class: Arc::new(class), driver: Driver::Gone }
-    }
-
-    pub(crate) fn is_gone(&self) -> bool {
-        matches!(self.driver, Driver::Gone)
+        Self::new(device, Arc::new(class), Box::new(Gone))
     }
 }
 
@@ -98,9 +103,7 @@ pub struct Setup {
     pub lossless: bool,
     /// Its clocks.
     pub clock: Clock,
-    /// Event times, as [from, until) in milliseconds since 1970, at which it is kept from connecting: a simulation's.
-    pub offline_ms: Vec<(i64, i64)>,
-    /// When told to stop: how long to wait until the watermark has passed everything.
+    /// After a stop: how long to wait until the watermark has passed everything.
     pub drain: Duration,
 }
 
@@ -133,38 +136,58 @@ pub enum RunError {
     },
 }
 
-/// Runs an agent until `stop` becomes true or its recordings end, and then until the outbox has drained or the drain
-/// time is over. Returns what each
-/// device did.
+/// A port that wakes its agent when something comes.
+pub trait Wakes: Port<Error = rumqttc::ClientBuildError> {
+    /// What came on the connection there is.
+    fn inbox(&self) -> Option<Arc<Inbox>>;
+}
+
+/// Runs an agent over MQTT until `stop` becomes true or its recordings end, and then until the outbox has drained or
+/// the drain time is over. Returns what each device did.
 ///
 /// # Errors
 /// [`RunError`]: nothing was published that was not durable.
 pub async fn run(
-    mut setup: Setup,
+    setup: Setup,
+    stop: signal::Receiver<bool>,
+    progress: Arc<Progress>,
+) -> Result<Vec<DeviceStats>, RunError> {
+    let port =
+        |setup: &Setup| Mqtt::new(setup.broker.clone(), setup.id, setup.link.window, setup.link.sleeping);
+    run_over(setup, port, stop, progress).await
+}
+
+/// [`run`] over another port, made once the outbox is open and the clock stands.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_over<P: Wakes>(
+    setup: Setup,
+    port: impl FnOnce(&Setup) -> P,
     mut stop: signal::Receiver<bool>,
     progress: Arc<Progress>,
 ) -> Result<Vec<DeviceStats>, RunError> {
-    let equipment = std::mem::take(&mut setup.equipment);
-    let mut agent = open(&mut setup, equipment, progress)?;
-    let single = agent.devices().len() == 1;
+    let drain = setup.drain;
+    let mut running = Running::open(setup, port, progress)?;
+    let single = running.agent.devices().len() == 1;
     let mut stopping: Option<Instant> = None;
     loop {
-        let more = turn(&mut agent, &setup).await?;
-        if stopping.is_none() && (*stop.borrow() || agent.is_exhausted()) {
+        let more = running.turn().await?;
+        if stopping.is_none() && (*stop.borrow() || running.agent.is_exhausted()) {
             stopping = Some(Instant::now());
-            agent.finish();
+            running.agent.finish();
             continue;
         }
         if let Some(since) = stopping
-            && (agent.is_settled() || since.elapsed() >= setup.drain)
+            && (running.agent.is_settled() || since.elapsed() >= drain)
         {
             break;
         }
         if more {
             tokio::task::yield_now().await;
         } else {
-            let inbox = agent.port().inbox();
-            let rest = rest(&setup.clock, agent.due_ms(), single && stopping.is_none());
+            let inbox = running.agent.port().inbox();
+            let rest = rest(&running.clock, running.agent.due_ms(), single && stopping.is_none());
             tokio::select! {
                 () = async { match &inbox { Some(inbox) => inbox.arrived().await, None => std::future::pending().await } } => {}
                 () = tokio::time::sleep(rest) => {}
@@ -172,86 +195,99 @@ pub async fn run(
             }
         }
     }
-    leave(&mut agent, &setup).await;
-    Ok(agent.into_stats())
+    running.leave().await;
+    Ok(running.agent.into_stats())
 }
 
-fn open(
-    setup: &mut Setup,
-    equipment: Vec<Equipment>,
-    progress: Arc<Progress>,
-) -> Result<Agent<Mqtt>, RunError> {
-    let entry = |equipment: &Equipment| Entry::of(equipment.device, &equipment.class);
-    let entries: Vec<_> = equipment.iter().map(entry).collect();
-    if let Some(folder) = &setup.state_dir {
-        formats::refuse_newer(folder).map_err(|source| RunError::Format { agent: setup.id, source })?;
-    }
-    let (spool, recovered) = match &setup.state_dir {
-        Some(folder) => Spool::open(hunhe_disk::real(), folder, setup.limits, &entries, draw_boot)
-            .map_err(|source| RunError::Spool { agent: setup.id, source })?,
-        None => Spool::in_memory(&entries),
-    };
-    if let Some(newest_ms) = recovered.iter().filter_map(|device| device.newest_ms).max() {
-        setup.clock = setup.clock.not_before(newest_ms);
-    }
-    let policy = Policy {
-        id: setup.id,
-        link: setup.link,
-        samples_max: setup.samples_max,
-        lossless: setup.lossless,
-        live: setup.clock.is_live(),
-        offline_ms: std::mem::take(&mut setup.offline_ms),
-    };
-    let port = Mqtt::new(setup.broker.clone(), setup.id, setup.link.window, setup.link.sleeping);
-    Ok(Agent::new(policy, equipment, (spool, recovered), port, setup.clock.now(), progress))
+/// An agent, and what its turns need beside it.
+struct Running<P> {
+    id: AgentId,
+    clock: Clock,
+    state_dir: PathBuf,
+    agent: Agent<P>,
 }
 
-/// A whole turn, with its commits; answers whether more samples are due at once.
-async fn turn(agent: &mut Agent<Mqtt>, setup: &Setup) -> Result<bool, RunError> {
-    loop {
-        let step = agent.step(setup.clock.now());
-        match step.map_err(|source| RunError::Connection { agent: setup.id, source })? {
-            Step::Commit => commit(agent, setup).await?,
-            Step::Rest { more } => return Ok(more),
+impl<P: Wakes> Running<P> {
+    fn open(
+        mut setup: Setup,
+        port: impl FnOnce(&Setup) -> P,
+        progress: Arc<Progress>,
+    ) -> Result<Self, RunError> {
+        let id = setup.id;
+        let equipment = std::mem::take(&mut setup.equipment);
+        let entry = |equipment: &Equipment| Entry::of(equipment.device, &equipment.class);
+        let entries: Vec<_> = equipment.iter().map(entry).collect();
+        if let Some(folder) = &setup.state_dir {
+            formats::refuse_newer(folder).map_err(|source| RunError::Format { agent: id, source })?;
+        }
+        let (spool, recovered) = match &setup.state_dir {
+            Some(folder) => Spool::open(hunhe_disk::real(), folder, setup.limits, &entries, draw_boot)
+                .map_err(|source| RunError::Spool { agent: id, source })?,
+            None => Spool::in_memory(&entries),
+        };
+        if let Some(newest_ms) = recovered.iter().filter_map(|device| device.newest_ms).max() {
+            setup.clock = setup.clock.not_before(newest_ms);
+        }
+        let clock = setup.clock;
+        let policy = Policy {
+            id,
+            link: setup.link,
+            samples_max: setup.samples_max,
+            lossless: setup.lossless,
+            live: clock.is_live(),
+        };
+        let agent = Agent::new(policy, equipment, (spool, recovered), port(&setup), clock.now(), progress);
+        Ok(Self { id, clock, state_dir: setup.state_dir.unwrap_or_default(), agent })
+    }
+
+    /// A whole turn, with its commits; answers whether more samples are due at once.
+    async fn turn(&mut self) -> Result<bool, RunError> {
+        loop {
+            let step = self.agent.step(self.clock.now());
+            match step.map_err(|source| RunError::Connection { agent: self.id, source })? {
+                Step::Commit => self.commit().await?,
+                Step::Rest { more } => return Ok(more),
+            }
         }
     }
-}
 
-async fn commit(agent: &mut Agent<Mqtt>, setup: &Setup) -> Result<(), RunError> {
-    let Some((mut spool, held_from)) = agent.lend_spool() else { return Ok(()) };
-    let done = tokio::task::spawn_blocking(move || {
-        let result = spool.commit(&held_from);
-        (spool, result)
-    });
-    let failed = |source| RunError::Spool { agent: setup.id, source };
-    match done.await {
-        Ok((spool, result)) => {
-            agent.return_spool(spool);
-            result.map_err(failed)
+    async fn commit(&mut self) -> Result<(), RunError> {
+        let Some((mut spool, held_from)) = self.agent.lend_spool() else { return Ok(()) };
+        let done = tokio::task::spawn_blocking(move || {
+            let result = spool.commit(&held_from);
+            (spool, result)
+        });
+        let agent = self.id;
+        let failed = |source| RunError::Spool { agent, source };
+        match done.await {
+            Ok((spool, result)) => {
+                self.agent.return_spool(spool);
+                result.map_err(failed)
+            }
+            Err(error) => Err(failed(SpoolError::Io {
+                path: self.state_dir.clone(),
+                action: "commit",
+                source: std::io::Error::other(error),
+            })),
         }
-        Err(error) => Err(failed(SpoolError::Io {
-            path: setup.state_dir.clone().unwrap_or_default(),
-            action: "commit",
-            source: std::io::Error::other(error),
-        })),
     }
-}
 
-/// Says good-bye where a connection stands, and waits a moment for the broker to hear it.
-async fn leave(agent: &mut Agent<Mqtt>, setup: &Setup) {
-    if !agent.say_goodbye() {
-        return;
-    }
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < deadline && !agent.is_answered() {
-        let Some(inbox) = agent.port().inbox() else { return };
-        tokio::select! {
-            () = inbox.arrived() => {}
-            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+    /// Says good-bye where a connection stands, and waits a moment for the broker to acknowledge it.
+    async fn leave(&mut self) {
+        if !self.agent.say_goodbye() {
+            return;
         }
-        agent.hear(setup.clock.now());
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline && !self.agent.is_answered() {
+            let Some(inbox) = self.agent.port().inbox() else { return };
+            tokio::select! {
+                () = inbox.arrived() => {}
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+            self.agent.hear(self.clock.now());
+        }
+        self.agent.port_mut().close();
     }
-    agent.port_mut().close();
 }
 
 /// Until the next sample, or a while.

@@ -1,4 +1,4 @@
-//! What devices did, for the simulator's summary: the oracle that a test compares the gateway's ledger with.
+//! What devices did: the summary of a run, and the oracle that a test compares the gateway's ledger with.
 
 use hunhe_edge_core::{agent::Device, outbox::State};
 use hunhe_proto::{id::DeviceId, reading::Drop};

@@ -35,13 +35,8 @@ mod city {
         setup::{config::Layers, registry},
     };
     use anyhow::Context;
-    use hunhe_edge::{
-        classes,
-        drivers::replay,
-        fleet::{self, Options as FleetOptions, Past},
-        mqtt::Broker as EdgeBroker,
-        scenario::Scenario,
-    };
+    use hunhe_edge::{classes, drivers::replay, mqtt::Broker as EdgeBroker};
+    use hunhe_fleet::{self as fleet, Options as FleetOptions, Past, scenario::Scenario};
     use hunhe_proto::fleet::Fleet;
     use include_dir::{Dir, include_dir};
     use std::{

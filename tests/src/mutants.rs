@@ -127,7 +127,9 @@ fn unguarded(list: &[Mutant]) -> Vec<String> {
 fn folder_of(package: &str) -> &'static str {
     match package {
         "hunhe-edge" => "edge",
+        "hunhe-edge-bin" => "edge/bin",
         "hunhe-edge-core" => "edge/core",
+        "hunhe-fleet" => "edge/fleet",
         "hunhe-gateway" => "gateway",
         "hunhe-gateway-core" => "gateway/core",
         "hunhe-log" => "gateway/log",

@@ -3,7 +3,7 @@
 //! The shell's loop: take due samples, store them, say [`Agent::stored`] once they are durable; say what the
 //! connection did; then [`Agent::poll`] until it has nothing more, doing what it asks. Persist
 //! [`Outbox::state`](crate::outbox::Outbox::state) of every device that [`Agent::take_dirty`] names before the next
-//! publish, so that no drop is told that a power cut could undo.
+//! publish, so that no report declares a drop that a power cut could undo.
 //!
 //! The devices' memory is the caller's: an array in firmware, a boxed slice under Linux.
 
@@ -25,7 +25,7 @@ pub struct Device {
     batch: Batch,
     policy: batch::Policy,
     held_max: u64,
-    /// 0: there is none to tell.
+    /// 0: there is none to name.
     class_version: u32,
     /// One past the newest sample that carries a local alarm.
     alarm_to: u64,
@@ -73,7 +73,7 @@ impl Device {
 pub struct Send {
     /// Which device.
     pub device: usize,
-    /// Its samples; may be empty, where only drops are told.
+    /// Its samples; may be empty, where only drops are declared.
     pub range: Range,
     /// It goes to the alarm topic.
     pub alarm: bool,

@@ -7,7 +7,7 @@
 //! - [`link`]: when to connect, how long to back off, when a sleeping radio may sleep again
 //! - [`agent`]: the above for all devices that share one connection
 //!
-//! A shell (the `hunhe-edge` program, or firmware) brings time, storage and a connection: it tells what happened and
+//! A shell (the `hunhe-edge` program, or firmware) brings time, storage and a connection: it reports what happened and
 //! does what [`agent::Agent::poll`] asks for.
 #![no_std]
 

@@ -2,7 +2,7 @@
 //!
 //! Promises:
 //! - a sample is forgotten only when the durable watermark has passed it, or when a [`Drop`] declares it lost;
-//! - a watermark that falls, or that passes what was never told, changes nothing;
+//! - a watermark that falls, or that passes what no report announced, changes nothing;
 //! - what was sent and not passed is sent again after a reconnect, after ten minutes without progress, and where the
 //!   watermark names it missing;
 //! - [`Outbox::header`] tells the truth of the moment it is asked.
@@ -54,7 +54,7 @@ impl Range {
 pub struct State {
     /// Identity of the outbox.
     pub boot: u32,
-    /// The outbox before it and how far that had sampled; where it was set back, how far it was told.
+    /// The outbox before it and how far that had sampled; where that was rolled back, how far its reports announced.
     pub previous: Option<(u32, u64)>,
     /// Every sample below is passed by the watermark. It may be stale: then more is sent again.
     pub through: u64,
@@ -86,8 +86,8 @@ pub enum Watermark {
     Passed(u64),
     /// It is older than one seen before, or of another outbox.
     Stale,
-    /// It passes samples that were never told, or misses some of them: this outbox was set back, so that its numbers stand for other samples, too,
-    /// or the gateway errs. Another outbox is to succeed it.
+    /// It passes or misses samples that no report announced: this outbox was rolled back, and its numbers stand for
+    /// other samples as well, or the gateway errs. Another outbox must succeed it.
     Implausible,
 }
 
@@ -99,9 +99,9 @@ pub struct Outbox {
     cursor: u64,
     /// One past the newest sample ever sent.
     sent_to: u64,
-    /// One past the newest sample that the gateway can have heard of.
-    told_to: u64,
-    /// It had samples when this process took it over, and no watermark has named it since: it may have been set back.
+    /// One past the newest sample that any report announced.
+    reported_to: u64,
+    /// It had samples when this process took it over, and no watermark has named it since: it may have been rolled back.
     unheard: bool,
     sent: Vec<Sent, SENT_MAX>,
     gaps: Vec<Range, GAPS_MAX>,
@@ -109,10 +109,10 @@ pub struct Outbox {
     /// The gateway has named this outbox, so it knows of its predecessor.
     known: bool,
     /// One past the first report since the last rewind: all since then said the class version.
-    version_told_to: Option<u64>,
+    version_reported_to: Option<u64>,
     /// The watermark has passed that, so the gateway knows the version of this outbox.
     version_known: bool,
-    drops_untold: bool,
+    drops_unreported: bool,
 }
 
 impl Outbox {
@@ -122,15 +122,15 @@ impl Outbox {
         let mut outbox = Self {
             cursor: state.through,
             sent_to: state.next_seq,
-            told_to: state.next_seq,
+            reported_to: state.next_seq,
             unheard: state.next_seq > 0,
             sent: Vec::new(),
             gaps: Vec::new(),
             progress_ms: 0,
             known: state.through > 0,
-            version_told_to: None,
+            version_reported_to: None,
             version_known: false,
-            drops_untold: !state.drops.is_empty(),
+            drops_unreported: !state.drops.is_empty(),
             state,
         };
         outbox.forget_passed();
@@ -167,14 +167,14 @@ impl Outbox {
         self.held_run(self.state.through, self.state.next_seq).map_or(self.state.next_seq, |run| run.start)
     }
 
-    /// One past the newest sample that the gateway can have heard of.
+    /// One past the newest sample that any report announced.
     #[must_use]
-    pub const fn told_to(&self) -> u64 {
-        self.told_to
+    pub const fn reported_to(&self) -> u64 {
+        self.reported_to
     }
 
-    /// Should a new connection wait for the retained watermark? What was sent need not be sent again, and an outbox that was
-    /// set back must not tell numbers that stand for other samples.
+    /// Should a new connection wait for the retained watermark? What was sent need not be sent again, and a rolled-back
+    /// outbox must not report numbers that stand for other samples.
     #[must_use]
     pub fn should_settle(&self) -> bool {
         self.unheard || self.is_unconfirmed()
@@ -198,10 +198,10 @@ impl Outbox {
         self.held_in(Range { start: self.cursor, end: self.state.next_seq })
     }
 
-    /// Is something to be sent that was sent before, or a drop that no report has told?
+    /// Is something to be sent that was sent before, or a drop that no report has declared?
     #[must_use]
     pub fn is_overdue(&self) -> bool {
-        self.drops_untold || (self.cursor < self.sent_to && self.waiting() > 0)
+        self.drops_unreported || (self.cursor < self.sent_to && self.waiting() > 0)
     }
 
     /// Was something sent that the watermark has not passed?
@@ -222,7 +222,7 @@ impl Outbox {
     }
 
     /// The next samples to send, at most `count_max`: first what the gateway misses, then what waits. An empty range
-    /// asks for a report without samples, which tells the drops.
+    /// asks for a report without samples, which declares the drops.
     #[must_use]
     pub fn next_report(&self, count_max: u32, now_ms: u64) -> Option<Range> {
         let limit =
@@ -234,7 +234,7 @@ impl Outbox {
             return Some(limit(run));
         }
         let end = self.state.next_seq;
-        self.drops_untold.then_some(Range { start: end, end })
+        self.drops_unreported.then_some(Range { start: end, end })
     }
 
     /// Is there a gap to fill now?
@@ -264,15 +264,15 @@ impl Outbox {
         if !self.is_unconfirmed() {
             self.progress_ms = now_ms;
         }
-        self.drops_untold = false;
-        self.version_told_to.get_or_insert(range.end);
+        self.drops_unreported = false;
+        self.version_reported_to.get_or_insert(range.end);
         self.fill_gaps(range);
         if range.start >= self.cursor {
             self.cursor = self.cursor.max(range.end);
         }
         self.sent_to = self.sent_to.max(range.end);
         // Its header said so.
-        self.told_to = self.told_to.max(self.state.next_seq);
+        self.reported_to = self.reported_to.max(self.state.next_seq);
         self.remember(Sent { range, crc, at_ms: now_ms });
     }
 
@@ -290,7 +290,7 @@ impl Outbox {
         self.unheard = false;
         // What was not sent since the last rewind comes by itself.
         let sendable = Range { start: through, end: self.cursor.max(through) };
-        // Not compared with what was sampled: an outbox that was set back fills up while nobody hears it.
+        // Not compared with what was sampled: a rolled-back outbox fills up while it has no connection.
         let mut known_to = through;
         let mut gaps = Vec::new();
         for gap in missing {
@@ -300,7 +300,7 @@ impl Outbox {
                 break;
             }
         }
-        if known_to > self.told_to {
+        if known_to > self.reported_to {
             return Watermark::Implausible;
         }
         self.known = true;
@@ -310,7 +310,7 @@ impl Outbox {
             self.state.through = through;
             self.forget_passed();
         }
-        self.version_known |= self.version_told_to.is_some_and(|told| told <= through);
+        self.version_known |= self.version_reported_to.is_some_and(|told| told <= through);
         self.gaps = gaps;
         Watermark::Passed(passed)
     }
@@ -342,17 +342,17 @@ impl Outbox {
         let mut from = range.start.max(self.state.through);
         while let Some(run) = self.held_run(from, range.end.min(self.state.next_seq)) {
             self.declare(Drop { seq: run.start, count: run.count(), cause });
-            self.drops_untold = true;
+            self.drops_unreported = true;
             from = run.end;
         }
     }
 
     /// Sends everything not passed again: the connection is new. The gateway may be new, too, so reports say the version again.
     pub fn rewind(&mut self, now_ms: u64) {
-        (self.version_told_to, self.version_known) = (None, false);
+        (self.version_reported_to, self.version_known) = (None, false);
         self.cursor = self.state.through;
         self.gaps.clear();
-        self.drops_untold = !self.state.drops.is_empty();
+        self.drops_unreported = !self.state.drops.is_empty();
         self.progress_ms = now_ms;
     }
 
@@ -469,134 +469,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filled(samples: u64) -> Outbox {
-        let mut outbox = Outbox::new(State::new(7, Some((6, 55))));
-        outbox.stored(samples);
-        outbox
-    }
-
-    fn range(start: u64, end: u64) -> Range {
-        Range { start, end }
-    }
-
-    #[test]
-    fn only_the_watermark_makes_it_forget() {
-        let mut outbox = filled(10);
-        outbox.sent(range(0, 10), 1, 0);
-        assert_eq!(outbox.held(), 10);
-        assert_eq!(outbox.watermark(7, 4, [], 1), Watermark::Passed(4));
-        assert_eq!(outbox.watermark(7, 2, [range(2, 4)], 2), Watermark::Stale);
-        assert_eq!(outbox.watermark(6, 9, [], 2), Watermark::Stale);
-        outbox.stored(20);
-        assert_eq!(outbox.watermark(7, 11, [], 2), Watermark::Implausible, "ten were told");
-        let mut outbox = Outbox::new(State { next_seq: 10, through: 4, ..outbox.state().clone() });
-        assert!(outbox.should_settle());
-        outbox.stored(12);
-        assert_eq!(outbox.watermark(7, 11, [], 2), Watermark::Implausible, "it was set back");
-        assert_eq!((outbox.held_from(), outbox.held()), (4, 8));
-        assert_eq!(
-            outbox.watermark(7, 9, [range(11, 12)], 2),
-            Watermark::Implausible,
-            "of the eleventh, too"
-        );
-        assert_eq!((outbox.held_from(), outbox.held()), (4, 8));
-    }
-
-    #[test]
-    fn a_new_outbox_names_the_one_before_until_the_gateway_knows() {
-        let mut outbox = filled(3);
-        let header = outbox.header(range(0, 3));
-        assert_eq!((header.prev_boot, header.prev_next_seq), (Some(6), Some(55)));
-        assert_eq!((header.held_from, header.next_seq), (None, None));
-        outbox.watermark(7, 0, [], 0);
-        assert_eq!(outbox.header(range(1, 2)).prev_boot, None);
-        assert_eq!(outbox.header(range(1, 2)).held_from, Some(0));
-        assert_eq!(outbox.header(range(1, 2)).next_seq, Some(3));
-    }
-
-    #[test]
-    fn the_gateway_knows_the_version_when_the_watermark_passes_a_report_that_said_it() {
-        let mut outbox = filled(9);
-        outbox.watermark(7, 3, [], 0);
-        assert!(!outbox.is_version_known(), "what was passed may have been told by another process");
-        outbox.sent(range(3, 6), 1, 0);
-        outbox.sent(range(6, 9), 2, 0);
-        outbox.watermark(7, 5, [], 0);
-        assert!(!outbox.is_version_known());
-        outbox.watermark(7, 6, [], 0);
-        assert!(outbox.is_version_known());
-        outbox.rewind(1);
-        assert!(!outbox.is_version_known(), "it may be another gateway");
-        outbox.watermark(7, 9, [], 0);
-        assert!(!outbox.is_version_known());
-    }
-
-    #[test]
-    fn gaps_are_filled_once_they_cannot_be_on_their_way() {
-        let mut outbox = filled(9);
-        for start in [0, 3, 6] {
-            outbox.sent(range(start, start + 3), 1, 0);
-        }
-        assert_eq!(outbox.next_report(3, 0), None);
-        outbox.watermark(7, 3, [range(3, 6)], 100);
-        assert_eq!(outbox.next_report(3, ON_ITS_WAY_MS - 1), None);
-        assert_eq!(outbox.next_report(2, ON_ITS_WAY_MS), Some(range(3, 5)));
-        outbox.sent(range(3, 5), 2, ON_ITS_WAY_MS);
-        assert_eq!(outbox.next_report(2, ON_ITS_WAY_MS), Some(range(5, 6)));
-        outbox.sent(range(5, 6), 3, ON_ITS_WAY_MS);
-        assert_eq!(outbox.next_report(2, 10 * ON_ITS_WAY_MS), None);
-    }
-
-    #[test]
-    fn a_refused_payload_becomes_a_drop_and_is_told() {
-        let mut outbox = filled(6);
-        outbox.sent(range(0, 3), 0xaa, 0);
-        outbox.sent(range(3, 6), 0xbb, 0);
-        assert!(!outbox.refused(0xcc));
-        assert!(outbox.refused(0xaa));
-        assert_eq!(outbox.drops(), [Drop { seq: 0, count: 3, cause: DropCause::Refused }]);
-        assert_eq!(outbox.held_from(), 3);
-        assert_eq!(outbox.next_report(3, 1), Some(range(6, 6)), "an empty report tells the drop");
-        outbox.sent(range(6, 6), 0, 1);
-        assert_eq!(outbox.next_report(3, 1), None);
-        outbox.watermark(7, 6, [], 2);
-        assert!(outbox.drops().is_empty() && outbox.is_settled());
-    }
-
-    #[test]
-    fn at_the_bound_the_oldest_are_declared_lost() {
-        let mut outbox = filled(10);
-        assert!(outbox.bound(6) && !outbox.bound(6));
-        assert_eq!(outbox.drops(), [Drop { seq: 0, count: 4, cause: DropCause::Full }]);
-        outbox.stored(12);
-        assert!(outbox.bound(6));
-        assert_eq!(outbox.drops(), [Drop { seq: 0, count: 6, cause: DropCause::Full }]);
-        assert_eq!((outbox.held_from(), outbox.held()), (6, 6));
-    }
-
-    #[test]
-    fn more_drops_than_fit_are_joined_and_never_forgotten() {
-        let mut outbox = filled(100);
-        for start in (0..90).step_by(9) {
-            outbox.give_up(range(start, start + 2), DropCause::Refused);
-        }
-        assert_eq!(outbox.drops().len(), DROPS_MAX);
-        for start in (0..90).step_by(9) {
-            let covers = |drop: &Drop| drop.seq <= start && start + 2 <= drop.seq + drop.count;
-            assert!(outbox.drops().iter().any(covers), "{start}");
-        }
-        assert!(outbox.drops().is_sorted_by(|a, b| a.seq + a.count <= b.seq));
-    }
-
-    #[test]
-    fn without_progress_everything_is_sent_again() {
-        let mut outbox = filled(3);
-        outbox.sent(range(0, 3), 1, 5);
-        assert!(!outbox.rewind_if_stalled(4 + STALL_MS));
-        assert!(outbox.rewind_if_stalled(5 + STALL_MS));
-        assert_eq!(outbox.next_report(9, 5 + STALL_MS), Some(range(0, 3)));
-    }
-}
+mod tests;

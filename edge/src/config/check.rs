@@ -1,17 +1,21 @@
 //! Finds every fault of a file, the environment and flags, and only then builds the configuration.
 
 use super::{Config, ENV_PREFIX, Fault, KEYS, Kind};
-use crate::{classes, clock::parse_utc};
+use crate::{classes, clock::parse_utc, drivers::DriverKind};
 use hunhe_proto::id::Id;
 use std::{collections::BTreeSet, path::Path};
 use toml::de::{DeTable, DeValue};
 
-const DEVICE_KEYS: [(&str, bool); 5] =
-    [("id", true), ("class", true), ("driver", true), ("recording", false), ("fault", false)];
+/// What every device has.
+const DEVICE_KEYS: [&str; 3] = ["id", "class", "driver"];
+const REPLAY: &str = "replay";
+/// The key of a device that replays.
+const RECORDING: &str = "recording";
 
 struct Check<'a> {
     file: String,
     text: &'a str,
+    kinds: &'a [DriverKind],
     faults: Vec<Fault>,
     seen: BTreeSet<&'static str>,
 }
@@ -20,12 +24,13 @@ pub(super) fn load(
     file: &Path,
     environment: &[(String, String)],
     flags: &[(String, String)],
+    kinds: &[DriverKind],
 ) -> Result<Config, Vec<Fault>> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|error| {
         vec![Fault { file: name.clone(), line: 0, key: "file".into(), what: format!("cannot read: {error}") }]
     })?;
-    let mut check = Check { file: name, text: &text, faults: Vec::new(), seen: BTreeSet::new() };
+    let mut check = Check { file: name, text: &text, kinds, faults: Vec::new(), seen: BTreeSet::new() };
     let (document, errors) = DeTable::parse_recoverable(&text);
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
@@ -184,56 +189,71 @@ impl Check<'_> {
         classes: Option<&classes::Classes>,
         ids: &mut BTreeSet<String>,
     ) {
-        for (name, value) in table {
-            let (key, at) = (format!("{place}.{}", name.get_ref()), name.span().start);
-            if !DEVICE_KEYS.iter().any(|(known, _)| *known == name.get_ref().as_ref()) {
-                let known = DEVICE_KEYS.map(|(known, _)| known).join(", ");
-                self.fault(at, &key, format!("is not known; a device has {known}"));
-            } else if !value.get_ref().is_str() {
-                self.fault(at, &key, "must be a text in quotes".into());
-            }
-        }
         let text = |key: &str| {
             let (name, value) = table.get_key_value(key)?;
-            Some((name.span().start, value.get_ref().as_str()?.to_string()))
+            Some((name.span().start, value.get_ref().as_str()?))
         };
-        for (key, _) in DEVICE_KEYS.iter().filter(|(key, needed)| *needed && table.get(*key).is_none()) {
+        for key in DEVICE_KEYS.iter().filter(|key| table.get(**key).is_none()) {
             self.fault(at, &format!("{place}.{key}"), "is missing".into());
         }
         if let Some((at, id)) = text("id") {
-            if let Err(error) = Id::new(&id) {
+            if let Err(error) = Id::new(id) {
                 self.fault(at, &format!("{place}.id"), error.to_string());
-            } else if !ids.insert(id.clone()) {
+            } else if !ids.insert(id.to_string()) {
                 self.fault(at, &format!("{place}.id"), format!("{id:?} stands here twice; ids are unique"));
             }
         }
-        let class = text("class");
-        if let (Some((at, name)), Some(classes)) = (&class, classes)
-            && !classes.contains_key(name)
-        {
-            let known = classes.keys().cloned().collect::<Vec<_>>().join(", ");
-            self.fault(
-                *at,
-                &format!("{place}.class"),
-                format!("no class is called {name:?}; known are {known}"),
-            );
-        }
-        match text("driver") {
-            Some((at, driver)) if driver == "replay" && table.get("recording").is_none() => {
-                self.fault(at, &format!("{place}.driver"), "\"replay\" needs `recording`, a folder".into());
+        let mut class = None;
+        if let (Some((at, name)), Some(classes)) = (text("class"), classes) {
+            class = classes.get(name);
+            if class.is_none() {
+                let known = classes.keys().cloned().collect::<Vec<_>>().join(", ");
+                let what = format!("no class is called {name:?}; known are {known}");
+                self.fault(at, &format!("{place}.class"), what);
             }
-            Some((at, driver)) if !["simulated", "replay"].contains(&driver.as_str()) => {
-                self.fault(at, &format!("{place}.driver"), "must be \"simulated\" or \"replay\"".into());
+        }
+        let driver = text("driver");
+        let kind = driver.and_then(|(_, name)| self.kinds.iter().find(|kind| kind.name == name));
+        let own = match (kind, driver) {
+            (Some(kind), _) => kind.keys,
+            (None, Some((_, REPLAY)) | None) => &[RECORDING],
+            (None, Some((at, name))) => {
+                self.fault(at, &format!("{place}.driver"), no_driver(name, self.kinds));
+                // Whose keys they are is not known.
+                return;
             }
-            _ => {}
+        };
+        if let Some((at, REPLAY)) = driver.filter(|_| table.get(RECORDING).is_none()) {
+            self.fault(at, &format!("{place}.driver"), "\"replay\" needs `recording`, a folder".into());
         }
-        if let (Some((at, fault)), Some((_, class)), Some(classes)) = (text("fault"), class, classes)
-            && let Some(class) = classes.get(&class)
-            && !class.faults.contains_key(&fault)
-        {
-            let known = class.faults.keys().cloned().collect::<Vec<_>>().join(", ");
-            self.fault(at, &format!("{place}.fault"), format!("class {} has {known}", class.name));
+        for (name, value) in table {
+            let (name, at) = (name.get_ref().as_ref(), name.span().start);
+            let key = format!("{place}.{name}");
+            if !DEVICE_KEYS.iter().chain(own).any(|known| *known == name) {
+                let known = DEVICE_KEYS.iter().chain(own).copied().collect::<Vec<_>>().join(", ");
+                self.fault(at, &key, format!("is not known; a device with this driver has {known}"));
+            } else if let Some(value) = value.get_ref().as_str() {
+                let checked = kind.zip(class).filter(|(kind, _)| kind.keys.contains(&name));
+                if let Some(Err(what)) = checked.map(|(kind, class)| (kind.check)(name, value, class)) {
+                    self.fault(at, &key, what);
+                }
+            } else {
+                self.fault(at, &key, "must be a text in quotes".into());
+            }
         }
+    }
+}
+
+fn no_driver(name: &str, kinds: &[DriverKind]) -> String {
+    let known = std::iter::once(REPLAY).chain(kinds.iter().map(|kind| kind.name));
+    let known = known.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" and ");
+    let what = format!("{name:?} is no driver of this program, which has {known}");
+    // By name, since it is most likely a trial's configuration on a field's program.
+    let is_left_out = name == "simulated";
+    what + if is_left_out {
+        "; models of devices need hunhe-edge built with its feature `simulate`"
+    } else {
+        ""
     }
 }
 

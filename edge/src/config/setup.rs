@@ -4,7 +4,7 @@ use super::{Config, SetupError};
 use crate::{
     classes,
     clock::{Clock, parse_utc, wall_ms},
-    drivers::{Driver, replay, simulated::Simulated},
+    drivers::{Driver, DriverKind, Site, replay},
     run::{Equipment, Setup},
     spool::Limits,
 };
@@ -12,11 +12,11 @@ use hunhe_edge_core::{link, sample::Late};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 impl Config {
-    /// The agent that this configuration describes.
+    /// The agent that this configuration describes; `kinds` as it was loaded with.
     ///
     /// # Errors
     /// [`SetupError`]: classes, recordings or the password file cannot be used.
-    pub fn setup(&self) -> Result<Setup, SetupError> {
+    pub fn setup(&self, kinds: &[DriverKind]) -> Result<Setup, SetupError> {
         let classes = classes::load(&self.classes)?;
         let mut recordings: BTreeMap<&PathBuf, Vec<Arc<replay::Series>>> = BTreeMap::new();
         for folder in self.devices.iter().filter_map(|device| device.recording.as_ref()) {
@@ -37,22 +37,20 @@ impl Config {
                 class: section.class.clone(),
             };
             let class = Arc::clone(classes.get(&section.class).ok_or_else(missing)?);
-            let driver = if let Some(folder) = &section.recording {
-                let series = recordings.get(folder).into_iter().flatten();
-                let mut series = series.filter(|series| series.device == section.id && series.class == class);
-                Driver::Replay(replay::Player::new(
-                    Arc::clone(series.next().ok_or_else(missing)?),
-                    start_ms.unwrap_or(0),
-                ))
-            } else {
-                let fault = section.fault.as_ref().and_then(|name| class.faults.get(name).cloned());
-                // A live model is sampled as a sensor is: what was missed is a gap.
+            let kind = kinds.iter().find(|kind| kind.name == section.driver);
+            let driver: Box<dyn Driver> = if let Some(kind) = kind {
+                // A live device is read as it is: what was missed is a gap.
                 let late = if clock.is_live() { Late::Skip } else { Late::CatchUp };
-                let from = start_ms.unwrap_or_else(wall_ms);
-                let model = Simulated::new(Arc::clone(&class), section.id, self.seed, fault, from, late);
-                Driver::Simulated(Box::new(model))
+                let from_ms = start_ms.unwrap_or_else(wall_ms);
+                let settings = &section.settings;
+                (kind.open)(&Site { device: section.id, class: &class, settings, from_ms, late })
+            } else {
+                let series = section.recording.as_ref().and_then(|folder| recordings.get(folder));
+                let mut series = series.into_iter().flatten();
+                let series = series.find(|series| series.device == section.id && series.class == class);
+                Box::new(replay::Player::new(Arc::clone(series.ok_or_else(missing)?), start_ms.unwrap_or(0)))
             };
-            equipment.push(Equipment { device: section.id, class, driver });
+            equipment.push(Equipment::new(section.id, class, driver));
         }
         Ok(Setup {
             id: self.agent,
@@ -73,7 +71,6 @@ impl Config {
             samples_max: self.outbox.samples_max,
             lossless: !clock.is_live(),
             clock,
-            offline_ms: Vec::new(),
             drain: self.drain(),
         })
     }

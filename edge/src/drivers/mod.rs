@@ -1,20 +1,24 @@
-//! What a sample comes from: a model of the device ([`simulated`]) or a recording ([`replay`]).
+//! What a sample comes from: a recording ([`replay`]), or whatever else a program brings along as a [`DriverKind`].
 //!
 //! A driver says at which instants there is a sample and what it reads there. A missing instant is a gap: nothing is
 //! sampled, nothing invented.
 
 pub mod replay;
-pub mod simulated;
+
+use hunhe_edge_core::sample::Late;
+use hunhe_proto::{class::Class, id::DeviceId};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 /// A device's source of samples.
-#[derive(Debug)]
-pub enum Driver {
-    /// A model by the class's shapes.
-    Simulated(Box<simulated::Simulated>),
-    /// A recorded series.
-    Replay(replay::Player),
-    /// Nothing: the device is no longer configured, and has only losses to tell.
-    Gone,
+pub trait Driver: Debug + Send {
+    /// Takes the next sample that is due at `event_ms`, into `row` (one value per channel of the class).
+    fn take(&mut self, event_ms: i64, row: &mut [i64]) -> Option<Taken>;
+
+    /// Goes on behind the sample taken at `newest_ms`, before a restart.
+    fn resume(&mut self, newest_ms: i64);
+
+    /// When the next sample is due, in event time; `None` where there is no further one.
+    fn next_ms(&self) -> Option<i64>;
 }
 
 /// A sample that a driver took.
@@ -26,44 +30,46 @@ pub struct Taken {
     pub alarm: bool,
 }
 
-impl Driver {
-    /// Takes the next sample that is due at `event_ms`, into `row` (one value per channel of the class).
-    pub fn take(&mut self, event_ms: i64, row: &mut [i64]) -> Option<Taken> {
-        match self {
-            Self::Simulated(model) => model.take(event_ms, row),
-            Self::Replay(player) => player.take(event_ms, row),
-            Self::Gone => None,
-        }
+/// Nothing: the device is no longer configured, and has only losses to report.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl Driver for Gone {
+    fn take(&mut self, _: i64, _: &mut [i64]) -> Option<Taken> {
+        None
     }
 
-    /// Goes on behind the sample taken at `newest_ms`, before a restart.
-    pub fn resume(&mut self, newest_ms: i64) {
-        match self {
-            Self::Simulated(model) => model.resume(newest_ms),
-            Self::Replay(player) => player.resume(newest_ms),
-            Self::Gone => {}
-        }
-    }
+    fn resume(&mut self, _: i64) {}
 
-    /// When the next sample is due, in event time; `None` where there is no further one.
-    #[must_use]
-    pub fn next_ms(&self) -> Option<i64> {
-        match self {
-            Self::Simulated(model) => Some(model.next_ms()),
-            Self::Replay(player) => player.next_ms(),
-            Self::Gone => None,
-        }
+    fn next_ms(&self) -> Option<i64> {
+        None
     }
+}
 
-    /// Is each report to be sent twice?
-    #[must_use]
-    pub fn duplicates(&self) -> bool {
-        matches!(self, Self::Simulated(model) if model.duplicates())
-    }
+/// A driver that a program brings along: how `[[devices]]` names it, and how it is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct DriverKind {
+    /// The value of `driver`.
+    pub name: &'static str,
+    /// Its own keys of `[[devices]]`; each takes a text.
+    pub keys: &'static [&'static str],
+    /// Says what is wrong with the value of one of its keys, for a device of that class.
+    pub check: fn(key: &str, value: &str, class: &Class) -> Result<(), String>,
+    /// Opens it; what [`DriverKind::check`] refuses does not come here.
+    pub open: fn(&Site<'_>) -> Box<dyn Driver>,
+}
 
-    /// Are reports to be sent in another order?
-    #[must_use]
-    pub fn disorders(&self) -> bool {
-        matches!(self, Self::Simulated(model) if model.disorders())
-    }
+/// What a driver is opened for.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// The device.
+    pub device: DeviceId,
+    /// Its class.
+    pub class: &'a Arc<Class>,
+    /// The values of the driver's keys.
+    pub settings: &'a BTreeMap<String, String>,
+    /// Event time of the first sample.
+    pub from_ms: i64,
+    /// What becomes of instants that were missed.
+    pub late: Late,
 }

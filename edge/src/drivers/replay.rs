@@ -7,7 +7,7 @@
 //! Promise: a decimal text becomes the wire's integer exactly. A value with more decimals than its channel carries,
 //! and anything else that cannot be kept exactly, is an error that names file, line and column.
 
-use super::Taken;
+use super::{Driver, Taken};
 use crate::{classes::Classes, clock::parse_utc};
 use hunhe_proto::{class::Class, column::MAGNITUDE_END, id::DeviceId, reading::ABSENT};
 use std::{
@@ -68,16 +68,18 @@ impl Player {
         let next = series.times_ms.partition_point(|&time| time < from_ms);
         Self { series, next }
     }
+}
 
-    pub(super) fn resume(&mut self, newest_ms: i64) {
+impl Driver for Player {
+    fn resume(&mut self, newest_ms: i64) {
         self.next = self.next.max(self.series.times_ms.partition_point(|&time| time <= newest_ms));
     }
 
-    pub(super) fn next_ms(&self) -> Option<i64> {
+    fn next_ms(&self) -> Option<i64> {
         self.series.times_ms.get(self.next).copied()
     }
 
-    pub(super) fn take(&mut self, event_ms: i64, row: &mut [i64]) -> Option<Taken> {
+    fn take(&mut self, event_ms: i64, row: &mut [i64]) -> Option<Taken> {
         let time_ms = self.next_ms().filter(|&time| time <= event_ms)?;
         row.copy_from_slice(self.series.row(self.next));
         self.next += 1;

@@ -1,9 +1,11 @@
-//! One agent's turns, without sockets, clocks, threads or waiting: whoever drives it says what time it is, commits its
-//! outbox when asked to, and carries its packets through a [`Port`].
+//! One agent's turns, without sockets, clocks, threads or waiting: the caller passes the time, commits the outbox when
+//! asked to, and carries packets through a [`Port`].
 //!
-//! Order within a turn: what came is heard, what is due is sampled, what was sampled or given up is made durable, and
-//! only then does anything leave. [`Agent::step`] stops wherever something must be made durable first; stepping on
-//! without the commit would publish what a power cut can undo, so a failed one ends the agent.
+//! Order within a turn: the agent takes what came and samples what is due; a commit makes durable what was sampled or
+//! given up; only then anything leaves. [`Agent::step`] stops wherever a commit must come first. A step without it would
+//! publish what a power cut can undo, so a failed commit ends the agent.
+//!
+//! Deliberately absent: faults of the network, which a simulation's port brings in.
 
 use super::{Equipment, watch::Watch};
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     spool::{self, Recovered, Spool, SpoolError},
     stats::{DeviceStats, Progress},
 };
-use hunhe_edge_core::{Now, agent, batch, link, outbox::Range};
+use hunhe_edge_core::{Now, agent, link, outbox::Range};
 use hunhe_proto::{
     id::{AgentId, DeviceId},
     reading::DropCause,
@@ -30,7 +32,7 @@ const TAKEN_MAX: usize = 64;
 pub trait Port {
     /// Why none can be opened at all.
     type Error;
-    /// Opens a connection; what becomes of it, [`Port::take`] says.
+    /// Opens a connection; [`Port::take`] answers what becomes of it.
     ///
     /// # Errors
     /// Where it makes no sense to go on.
@@ -48,7 +50,7 @@ pub trait Port {
     fn close(&mut self);
     /// Tears the connection down without a word, where there is one.
     fn tear(&mut self);
-    /// The machine's clock, milliseconds since 1970: what people are told.
+    /// The machine's clock, milliseconds since 1970, as people read it.
     fn wall_ms(&self) -> i64;
 }
 
@@ -65,8 +67,6 @@ pub struct Policy {
     pub lossless: bool,
     /// Event time is real time: reports say how long after their last sample they were sent.
     pub live: bool,
-    /// Event times, as [from, until) in milliseconds since 1970, at which it is kept from connecting: a simulation's.
-    pub offline_ms: Vec<(i64, i64)>,
 }
 
 /// What a step came to.
@@ -96,7 +96,7 @@ pub(super) struct Seat {
     pub(super) equipment: Equipment,
     pub(super) samples: Samples,
     pub(super) stats: DeviceStats,
-    /// Event time at which the class version is to be told again.
+    /// Event time at which a report names the class version again.
     pub(super) version_due_ms: i64,
     /// Appended and not yet committed.
     fresh: Option<Fresh>,
@@ -129,8 +129,6 @@ pub struct Agent<P> {
     pub(super) since_ms: i64,
     pub(super) unnamed: VecDeque<Token>,
     pub(super) in_flight: HashMap<u16, Token>,
-    /// A report held back to be sent after the next one: the fault `disorder`.
-    pub(super) held_back: Option<(Token, String, Vec<u8>)>,
     pub(super) writer: Writer,
     row: Vec<i64>,
     /// Event time at which the next sample of any device is due.
@@ -139,7 +137,7 @@ pub struct Agent<P> {
     fresh: Vec<usize>,
     pub(super) progress: Arc<Progress>,
     /// Devices whose outbox the gateway knows better.
-    pub(super) set_back: Vec<usize>,
+    pub(super) rolled_back: Vec<usize>,
     phase: Phase,
     more: bool,
     stopping: bool,
@@ -147,7 +145,7 @@ pub struct Agent<P> {
 
 impl<P: Port> Agent<P> {
     /// An agent of an opened outbox, whose devices are those of `equipment`, in order, and then those that are gone and
-    /// have losses to tell.
+    /// have losses to declare.
     #[must_use]
     pub fn new(
         policy: Policy,
@@ -161,20 +159,16 @@ impl<P: Port> Agent<P> {
         let mut seats = Vec::with_capacity(recovered.len());
         let mut equipment = equipment.into_iter();
         for Recovered { device, state, newest_ms, samples, .. } in recovered {
-            let mut equipment = equipment.next().unwrap_or_else(|| Equipment::gone(device));
+            let configured = equipment.next();
             // Only the classes of configured devices are known, and with them their versions.
-            let version_due_ms = if equipment.is_gone() { i64::MAX } else { i64::MIN };
+            let version_due_ms = if configured.is_some() { i64::MIN } else { i64::MAX };
+            let mut equipment = configured.unwrap_or_else(|| Equipment::gone(device));
             if let Some(newest_ms) = newest_ms {
                 equipment.driver.resume(newest_ms);
             }
-            let mut batch = batch::Policy::of(&equipment.class, equipment.device);
-            if equipment.driver.disorders() {
-                // Two reports at a time, so that there is an order to turn round.
-                batch.offset_ms +=
-                    equipment.class.interval_ms().saturating_mul(i64::from(equipment.class.report.samples));
-            }
             let stats = DeviceStats::new(equipment.device, &state);
-            devices.push(agent::Device::new(state, batch, policy.samples_max, equipment.class.version));
+            let version = equipment.class.version;
+            devices.push(agent::Device::new(state, equipment.batch, policy.samples_max, version));
             let watch = Watch::of(&equipment.class);
             seats.push(Seat { equipment, samples, stats, version_due_ms, fresh: None, watch });
         }
@@ -190,13 +184,12 @@ impl<P: Port> Agent<P> {
             since_ms: 0,
             unnamed: VecDeque::new(),
             in_flight: HashMap::new(),
-            held_back: None,
             writer: Writer::default(),
             row: Vec::new(),
             due_ms: i64::MIN,
             fresh: Vec::new(),
             progress,
-            set_back: Vec::new(),
+            rolled_back: Vec::new(),
             phase: Phase::Begin,
             more: false,
             stopping: false,
@@ -232,16 +225,12 @@ impl<P: Port> Agent<P> {
                         self.core.give_up(device, range, DropCause::Full);
                     }
                     self.note_changes();
-                    // A drop must be durable before a report tells it.
+                    // A drop must be durable before a report declares it.
                     self.phase = Phase::Durable;
                 }
                 Phase::Durable => {
-                    if !self.stopping && self.is_kept_offline(now) {
-                        self.fall_silent(now);
-                    } else {
-                        self.act(now)?;
-                    }
-                    // A sample that could not be reported was given up: this, too, before it is told.
+                    self.act(now)?;
+                    // A sample that could not be reported was given up: that must be durable as well.
                     if !self.is_dirty() {
                         self.phase = Phase::Begin;
                         return Ok(Step::Rest { more: self.more });
@@ -293,7 +282,7 @@ impl<P: Port> Agent<P> {
         &self.port
     }
 
-    /// The same, for whoever carries the packets.
+    /// The same, to carry its packets.
     pub fn port_mut(&mut self) -> &mut P {
         &mut self.port
     }
@@ -335,23 +324,22 @@ impl<P: Port> Agent<P> {
         self.spool.as_ref().is_none_or(Spool::is_dirty)
     }
 
-    /// An outbox that was set back gives numbers out again, under which the gateway knows other samples. What is held gets
-    /// numbers in another outbox, and what was given up is given up there: also what the gateway may have, since it cannot be
-    /// told apart, and twice is better than never.
+    /// A rolled-back outbox gives numbers out again under which the gateway knows other samples. Another outbox takes over
+    /// what is held and what was given up, also what the gateway may already have: twice is better than never.
     fn begin_anew(&mut self) {
-        for index in std::mem::take(&mut self.set_back) {
+        for index in std::mem::take(&mut self.rolled_back) {
             let (outbox, seat) = (self.core.devices()[index].outbox(), &mut self.seats[index]);
             let (held, cause) = spool::carried(outbox, &seat.samples);
             // Away only while it is committed, and no turn is taken then.
             let Some(spool) = &mut self.spool else { return };
-            let state = spool.succeed(index, (outbox.state().boot, outbox.told_to()), cause, &held);
+            let state = spool.succeed(index, (outbox.state().boot, outbox.reported_to()), cause, &held);
             tracing::error!(
                 device = %seat.equipment.device,
                 boot = outbox.state().boot,
                 next_seq = outbox.state().next_seq,
                 held = held.range().count(),
                 lost = held.first_seq(),
-                "the watermark passes samples that this outbox never told: it was set back, as by a restored copy of its \
+                "the watermark passes samples that this outbox never reported: it was rolled back, as by a restored copy of its \
                  folder. Another outbox begins, with what this one held"
             );
             seat.stats.succeed(&state);
@@ -360,7 +348,7 @@ impl<P: Port> Agent<P> {
         }
     }
 
-    /// Takes what is due; says whether more is due at once.
+    /// Takes what is due; answers whether more is due at once.
     fn sample(&mut self, now: Now) -> bool {
         let event_ms = now.event_ms;
         // A live clock may step back, and the grid with it: then each device is asked.
@@ -451,9 +439,5 @@ impl<P: Port> Agent<P> {
             seat.stats.note_drops(outbox.drops());
             seat.samples.release_below(outbox.held_from());
         });
-    }
-
-    fn is_kept_offline(&self, now: Now) -> bool {
-        self.policy.offline_ms.iter().any(|&(from_ms, until_ms)| (from_ms..until_ms).contains(&now.event_ms))
     }
 }

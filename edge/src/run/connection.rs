@@ -1,4 +1,4 @@
-//! The agent's side of its connection: what came is heard, what the core asks for is done.
+//! The agent's side of its connection: it receives what came, and does what the core asks for.
 
 use super::agent::{Agent, Port, Token};
 use crate::mqtt::Note;
@@ -66,8 +66,8 @@ impl<P: Port> Agent<P> {
                 let missing =
                     missing.map(|gap| Range { start: gap.start, end: gap.start.saturating_add(gap.count) });
                 let outcome = self.core.watermark(index, boot.boot, boot.through, missing, now);
-                if outcome == Watermark::Implausible && !self.set_back.contains(&index) {
-                    self.set_back.push(index);
+                if outcome == Watermark::Implausible && !self.rolled_back.contains(&index) {
+                    self.rolled_back.push(index);
                 }
             }
         }
@@ -101,9 +101,6 @@ impl<P: Port> Agent<P> {
                 }
             }
         }
-        if let Some((token, topic, payload)) = self.held_back.take() {
-            self.publish(token, topic, &payload, false);
-        }
         Ok(())
     }
 
@@ -113,7 +110,6 @@ impl<P: Port> Agent<P> {
         let drops = core.devices()[send.device].outbox().drops();
         let with_health = now.event_ms >= seat.version_due_ms;
         let (live, version) = (self.policy.live, seat.equipment.class.version);
-        let with_health = with_health && !seat.equipment.is_gone();
         let samples = &seat.samples;
         let last_ms = |range: Range| {
             samples
@@ -153,21 +149,13 @@ impl<P: Port> Agent<P> {
         if let Some(newest) =
             seat.samples.rows(Range { start: range.end.saturating_sub(1), end: range.end }).next()
         {
-            seat.watch.tell(newest.get(1..).unwrap_or_default());
+            seat.watch.note_reported(newest.get(1..).unwrap_or_default());
         }
         seat.stats.published += 1;
         self.progress.published.fetch_add(1, Relaxed);
         self.progress.bytes.fetch_add(payload.len() as u64, Relaxed);
         self.core.sent(send.device, range, crc32c::crc32c(payload), now);
         let payload = payload.to_vec();
-        let (duplicates, disorders) = (seat.equipment.driver.duplicates(), seat.equipment.driver.disorders());
-        if disorders && self.held_back.is_none() {
-            self.held_back = Some((Some(send.device), topic, payload));
-            return true;
-        }
-        if duplicates {
-            self.publish(None, topic.clone(), &payload, false);
-        }
         self.publish(Some(send.device), topic, &payload, false);
         true
     }
@@ -188,19 +176,10 @@ impl<P: Port> Agent<P> {
         self.publish(None, topic::state(self.policy.id), &crate::mqtt::state(online, since_ms), true);
     }
 
-    /// The connection breaks without a word, as where the power or the network fails.
-    pub(super) fn fall_silent(&mut self, now: Now) {
-        if self.port.is_open() {
-            self.forget_connection();
-            self.core.lost(now);
-        }
-    }
-
     fn forget_connection(&mut self) {
         self.port.tear();
         self.unnamed.clear();
         self.in_flight.clear();
-        self.held_back = None;
     }
 
     /// Says good-bye where a connection stands; answers whether one does.

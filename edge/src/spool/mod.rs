@@ -205,7 +205,7 @@ impl Spool {
         }
     }
 
-    /// Another outbox succeeds that of `device`. It names the `previous` one and how far that was told, holds what was `held`
+    /// Another outbox succeeds that of `device`. It names the `previous` one and how far that was reported, holds what was `held`
     /// under the numbers that has there, and takes what is below those for `lost`. Durable after the next [`Spool::commit`],
     /// which must come before anything else of this device is appended or noted.
     #[must_use]

@@ -3,7 +3,7 @@
 use super::{FOLDER, LIMITS};
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::{
-    drivers::{Driver, simulated::Simulated},
+    drivers::{Driver, Taken},
     mqtt::{Note, PublishError},
     run::{
         Equipment,
@@ -11,7 +11,10 @@ use hunhe_edge::{
     },
     spool::{Entry, Spool, SpoolError},
 };
-use hunhe_edge_core::{Now, link, sample::Late};
+use hunhe_edge_core::{
+    Now, link,
+    sample::{Late, Schedule},
+};
 use hunhe_proto::{
     class::Class,
     decode::decode,
@@ -37,9 +40,28 @@ unit = "mm"
 kind = "gauge"
 min = 0
 max = 10000
-simulate = { base = 500, daily = 100, noise = 20 }
 "#;
 pub(crate) const START_MS: i64 = 1_785_513_600_000;
+
+/// Reads the seconds since the start.
+#[derive(Debug)]
+struct Ticks(Schedule);
+
+impl Driver for Ticks {
+    fn take(&mut self, event_ms: i64, row: &mut [i64]) -> Option<Taken> {
+        let time_ms = self.0.take_due(event_ms)?;
+        row[0] = (time_ms - START_MS) / 1_000;
+        Some(Taken { time_ms, alarm: false })
+    }
+
+    fn resume(&mut self, newest_ms: i64) {
+        while self.0.next_ms() <= newest_ms && self.0.take_due(newest_ms).is_some() {}
+    }
+
+    fn next_ms(&self) -> Option<i64> {
+        Some(self.0.next_ms())
+    }
+}
 
 /// A broker that accepts everything, and keeps it.
 #[derive(Default)]
@@ -99,9 +121,8 @@ pub(crate) fn agent(disk: &SimulatedDisk, devices: &[&str]) -> Agent<Wire> {
     let entries: Vec<_> = devices.iter().map(|name| Entry::new(id(name), 1, [(1, 0)])).collect();
     let opened = Spool::open(disk.handle(), Path::new(FOLDER), LIMITS, &entries, || 77).unwrap();
     let equipment = devices.iter().map(|name| {
-        let model = Simulated::new(Arc::clone(&class), id(name), 1, None, START_MS, Late::Skip);
-        let driver = Driver::Simulated(Box::new(model));
-        Equipment { device: id(name), class: Arc::clone(&class), driver }
+        let ticks = Ticks(Schedule::new(class.interval_ms(), START_MS, Late::Skip));
+        Equipment::new(id(name), Arc::clone(&class), Box::new(ticks))
     });
     let policy = Policy {
         id: AgentId::new("agent").unwrap(),
@@ -109,7 +130,6 @@ pub(crate) fn agent(disk: &SimulatedDisk, devices: &[&str]) -> Agent<Wire> {
         samples_max: 100,
         lossless: false,
         live: true,
-        offline_ms: Vec::new(),
     };
     let now = Now { steady_ms: 0, event_ms: START_MS };
     Agent::new(policy, equipment.collect(), opened, Wire::default(), now, Arc::default())

@@ -114,8 +114,8 @@ fn an_outbox_that_was_set_back_is_noticed_however_much_it_took_before_it_was_hea
     assert_eq!(lost.count, full + dropped_since, "what was given up stays declared");
     // Nobody but the other device still needs what is behind.
     for second in 151..300 {
-        let told_to = again.devices()[1].outbox().told_to();
-        tell(&mut again, "b", other, told_to);
+        let reported_to = again.devices()[1].outbox().reported_to();
+        tell(&mut again, "b", other, reported_to);
         run(&mut again, second..second + 1);
     }
     assert!(segments(&disk).is_disjoint(&behind), "{behind:?}");
@@ -153,13 +153,13 @@ fn a_new_outbox_without_samples_remembers_the_newest_of_the_one_before() {
     let mut first = agent(&disk, &["a", "b"]);
     run(&mut first, 0..9);
     let state = first.devices()[0].outbox().state().clone();
-    let (boot, told_to) = (state.boot, first.devices()[0].outbox().told_to());
+    let (boot, reported_to) = (state.boot, first.devices()[0].outbox().reported_to());
     let due_ms = first.due_ms();
-    tell(&mut first, "a", boot, told_to);
+    tell(&mut first, "a", boot, reported_to);
     first.finish();
     run(&mut first, 9..11);
-    let told_to = first.devices()[0].outbox().told_to();
-    tell(&mut first, "a", boot, told_to);
+    let reported_to = first.devices()[0].outbox().reported_to();
+    tell(&mut first, "a", boot, reported_to);
     run(&mut first, 11..12);
     assert_eq!(first.devices()[0].outbox().held(), 0);
     tell(&mut first, "a", boot, 1 << 40);

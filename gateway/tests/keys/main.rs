@@ -79,7 +79,8 @@ fn set(root: &mut Value, path: &str, new: Value) {
 /// The program's text, without its tests, comments and strings.
 fn program() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join("src"), root.join("core/src"), root.join("../edge/src")];
+    let mut folders =
+        ["src", "core/src", "../edge/src", "../edge/fleet/src"].map(|at| root.join(at)).to_vec();
     let mut text = String::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {

@@ -37,6 +37,9 @@ const WORDS: &[&[u8]] = &[
     b"[[devices]]\n",
 ];
 
+/// As the agent's program with its simulator.
+const KINDS: &[hunhe_edge::drivers::DriverKind] = &[hunhe_fleet::simulated::SIMULATED];
+
 /// Where this process runs, until it is dropped.
 struct Directory(PathBuf);
 
@@ -118,7 +121,7 @@ fn agent_files_are_configurations_or_faults_by_line() {
     let classes = dir.path().join("classes");
     fs::create_dir(&classes).unwrap();
     fs::copy(crate::seeds("classes/gas_meter.toml"), classes.join("gas_meter.toml")).unwrap();
-    let starter = hunhe_edge::config::starter("c-1", "classes", "state", "g-1", "gas_meter");
+    let starter = hunhe_edge::config::starter("c-1", "classes", "state", ("g-1", "gas_meter"), KINDS);
     let small = "agent = \"c-1\"\nclasses = \"classes\"\nstate_dir = \"state\"\n[broker]\nport = 1884\n\
                  [[devices]]\nid = \"g-1\"\nclass = \"gas_meter\"\ndriver = \"simulated\"\n";
     let target = Target {
@@ -127,7 +130,7 @@ fn agent_files_are_configurations_or_faults_by_line() {
     };
     let outcome = run(&target, |bytes| {
         fs::write(&file, bytes).unwrap();
-        match hunhe_edge::config::Config::load(&file, &[], &[]) {
+        match hunhe_edge::config::Config::load(&file, &[], &[], KINDS) {
             Ok(config) => {
                 assert!(toml::from_str::<toml::Table>(&config.show()).is_ok());
                 true

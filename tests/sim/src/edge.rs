@@ -7,7 +7,6 @@ use crate::{
 };
 use hunhe_disk::simulated::SimulatedDisk;
 use hunhe_edge::{
-    drivers::{Driver, simulated::Simulated},
     mqtt::{Note, PublishError},
     run::{
         Equipment,
@@ -16,6 +15,7 @@ use hunhe_edge::{
     spool::{Entry, Limits, Spool, SpoolError},
 };
 use hunhe_edge_core::{Now, link, sample::Late};
+use hunhe_fleet::simulated::Simulated;
 use hunhe_proto::topic;
 use std::{collections::VecDeque, convert::Infallible, path::Path, rc::Rc, sync::Arc};
 
@@ -183,11 +183,7 @@ impl Process {
         let equipment = crew.devices.iter().map(|(device, class)| {
             let model =
                 Simulated::new(Arc::clone(class), *device, nature.seed, None, nature.start_ms, Late::Skip);
-            Equipment {
-                device: *device,
-                class: Arc::clone(class),
-                driver: Driver::Simulated(Box::new(model)),
-            }
+            Equipment::new(*device, Arc::clone(class), Box::new(model))
         });
         let link = link::Policy {
             sleeping: crew.sleeping,
@@ -195,14 +191,8 @@ impl Process {
             backoff_ms_max: 15_000,
             ..link::Policy::default()
         };
-        let policy = Policy {
-            id: crew.id,
-            link,
-            samples_max: nature.samples_max,
-            lossless: false,
-            live: true,
-            offline_ms: Vec::new(),
-        };
+        let policy =
+            Policy { id: crew.id, link, samples_max: nature.samples_max, lossless: false, live: true };
         let wire = Wire { durable: topic::durable(crew.id).into(), ..Wire::default() };
         let now = Now { steady_ms: 0, ..now };
         let agent = Agent::new(policy, equipment.collect(), opened, wire, now, Arc::default());

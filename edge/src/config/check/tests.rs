@@ -1,5 +1,5 @@
 use super::*;
-use crate::{config::starter, testing};
+use crate::{config::starter, drivers::Gone, testing};
 use std::{fs, path::PathBuf};
 
 struct Place {
@@ -21,12 +21,33 @@ impl Place {
         path
     }
 
-    fn load(&self, text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<(usize, String, String)>> {
+    fn load(&self, text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<Found>> {
         let environment: Vec<_> = environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        load(&self.write(text), &environment, &[])
-            .map_err(|faults| faults.into_iter().map(|fault| (fault.line, fault.key, fault.what)).collect())
+        load(&self.write(text), &environment, &[], &[]).map_err(found)
+    }
+
+    fn load_with_probe(&self, text: &str) -> Result<Config, Vec<Found>> {
+        load(&self.write(text), &[], &[], &[PROBE]).map_err(found)
     }
 }
+
+/// Line, key, and what is wrong.
+type Found = (usize, String, String);
+
+fn found(faults: Vec<Fault>) -> Vec<Found> {
+    faults.into_iter().map(|fault| (fault.line, fault.key, fault.what)).collect()
+}
+
+/// A driver as a program brings it.
+const PROBE: DriverKind = DriverKind {
+    name: "probe",
+    keys: &["wire"],
+    check: |key, value, class| match value {
+        "red" => Ok(()),
+        _ => Err(format!("{key} {value} does not fit {}", class.name)),
+    },
+    open: |_| Box::new(Gone),
+};
 
 const GOOD: &str = r#"agent = "c-1"
 classes = "CLASSES"
@@ -36,7 +57,8 @@ port = 1884
 [[devices]]
 id = "g-1"
 class = "gas_meter"
-driver = "simulated"
+driver = "replay"
+recording = "recording"
 "#;
 
 #[test]
@@ -51,7 +73,8 @@ from = "yesterday"
 [[devices]]
 id = "g-1"
 class = "gas_metre"
-driver = "simulated"
+driver = "replay"
+recording = "recording"
 "#;
     let mut faults = Place::new().load(text, &[]).unwrap_err();
     // state_dir is missing, which has no line.
@@ -94,13 +117,13 @@ fn faults_of_devices_syntax_and_environment_are_found_too() {
         [
             (0, "broker.port"),
             (0, "borker"),
-            (11, "devices[1].id"),
-            (13, "devices[1].driver"),
-            (14, "devices[1].fault")
+            (12, "devices[1].id"),
+            (14, "devices[1].driver"),
+            (15, "devices[1].fault")
         ]
     );
     let broken = place.load(&format!("{GOOD}x = = 1\n"), &[]).unwrap_err();
-    assert!(broken.iter().any(|(line, key, _)| (*line, key.as_str()) == (10, "syntax")), "{broken:?}");
+    assert!(broken.iter().any(|(line, key, _)| (*line, key.as_str()) == (11, "syntax")), "{broken:?}");
     assert!(place.load("", &[]).unwrap_err().iter().any(|(_, key, _)| key == "devices"));
 }
 
@@ -114,7 +137,7 @@ fn layers_override_each_other_and_secrets_are_masked() {
     assert!(config.show().contains("password = \"***\""));
     assert!(!config.show().contains("geheim") && !format!("{config:?}").contains("geheim"));
     let path = place.write(GOOD);
-    let config = load(&path, &[], &[("broker.port".into(), "1999".into())]).unwrap();
+    let config = load(&path, &[], &[("broker.port".into(), "1999".into())], &[]).unwrap();
     assert_eq!(config.broker().unwrap().port, 1999);
     let faults = place.load(&GOOD.replace("port = 1884", "password = \"geheim\""), &[]).unwrap_err();
     assert!(faults[0].2.contains("password_file") && !faults[0].2.contains("geheim"));
@@ -123,11 +146,51 @@ fn layers_override_each_other_and_secrets_are_masked() {
 #[test]
 fn the_starter_file_is_a_good_one() {
     let place = Place::new();
-    let text = starter("c-1", "CLASSES", "state", "g-1", "gas_meter");
-    let config = place.load(&text, &[]).unwrap();
+    let text = |kinds| starter("c-1", "CLASSES", "state", ("g-1", "gas_meter"), kinds);
+    let config = place.load(&text(&[]), &[]).unwrap();
     assert_eq!(config.devices.len(), 1);
     // What `check --show` prints is a configuration, too.
     place.load(&config.show(), &[]).unwrap();
+    assert_eq!(place.load_with_probe(&text(&[PROBE])).unwrap().devices[0].driver, "probe");
+}
+
+#[test]
+fn a_driver_that_the_program_does_not_have_is_refused_with_what_to_do() {
+    let place = Place::new();
+    let refused = |driver: &str| {
+        let text = GOOD.replace("\"replay\"\nrecording = \"recording\"", &format!("{driver:?}"));
+        let [(line, key, what)] = place.load(&text, &[]).unwrap_err().try_into().unwrap();
+        assert_eq!((line, key.as_str()), (9, "devices[0].driver"));
+        what
+    };
+    let simulated = refused("simulated");
+    for part in ["\"simulated\"", "which has \"replay\"", "built with its feature `simulate`"] {
+        assert!(simulated.contains(part), "no {part:?} in {simulated}");
+    }
+    assert_eq!(refused("modbus"), "\"modbus\" is no driver of this program, which has \"replay\"");
+}
+
+#[test]
+fn a_driver_that_the_program_brings_has_its_own_keys() {
+    let place = Place::new();
+    let with = |own: &str| {
+        let text = GOOD.replace("\"replay\"\nrecording = \"recording\"", &format!("\"probe\"\n{own}"));
+        place.load_with_probe(&text)
+    };
+    let config = with("wire = \"red\"").unwrap();
+    assert_eq!(config.devices[0].settings["wire"], "red");
+    assert_eq!(place.load_with_probe(&config.show()).unwrap().devices[0].settings["wire"], "red");
+    for (own, key, what) in [
+        ("wire = \"green\"", "devices[0].wire", "wire green does not fit gas_meter"),
+        ("wire = 7", "devices[0].wire", "must be a text in quotes"),
+        (
+            "recording = \"r\"",
+            "devices[0].recording",
+            "is not known; a device with this driver has id, class, driver, wire",
+        ),
+    ] {
+        assert_eq!(with(own).unwrap_err(), [(10, key.to_string(), what.to_string())]);
+    }
 }
 
 /// A key that changes nothing is a promise that nothing keeps.
@@ -166,7 +229,7 @@ fn the_readme_says_every_key_with_its_default() {
         let row = format!("| `{name}` | {default} |");
         assert!(readme.contains(&row), "no row {row:?} in edge/README.md");
     }
-    for (name, _) in DEVICE_KEYS {
+    for name in DEVICE_KEYS.iter().chain(&[RECORDING]) {
         assert!(readme.contains(&format!("| `{name}` |")), "no row of {name} in edge/README.md");
     }
     let example = readme.split("```toml\n").nth(1).and_then(|text| text.split("```").next()).unwrap();

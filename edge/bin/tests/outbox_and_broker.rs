@@ -2,6 +2,7 @@
 //!
 //! The test plays the gateway: it reads reports, publishes watermarks, and knows from the reports alone what a
 //! gateway could know.
+#![cfg(feature = "simulate")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use hunhe_proto::{
@@ -21,9 +22,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 const CLASS: &str = r#"
 name = "level"
@@ -136,6 +138,8 @@ impl Known {
 /// The test's side of the broker.
 struct Gateway {
     client: AsyncClient,
+    /// The broker is back: only then is it worth connecting again.
+    restarted: Arc<Notify>,
     reports: mpsc::UnboundedReceiver<(String, Vec<u8>)>,
     class: Class,
     devices: BTreeMap<String, Known>,
@@ -153,6 +157,8 @@ impl Gateway {
         let (ready, is_ready) = tokio::sync::oneshot::channel();
         let mut ready = Some(ready);
         let subscriber = client.clone();
+        let restarted = Arc::new(Notify::new());
+        let again = Arc::clone(&restarted);
         tokio::spawn(async move {
             loop {
                 match events.poll().await {
@@ -171,13 +177,14 @@ impl Gateway {
                         }
                     }
                     Ok(_) => {}
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                    Err(_) => again.notified().await,
                 }
             }
         });
         is_ready.await.unwrap();
         let class = toml::from_str(CLASS).unwrap();
-        Self { client, reports, class, devices: BTreeMap::new(), online: Vec::new(), crcs: Vec::new() }
+        let (devices, online, crcs) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { client, restarted, reports, class, devices, online, crcs }
     }
 
     /// Takes one message; checks that it contradicts nothing known.
@@ -312,6 +319,7 @@ async fn a_broker_that_dies_costs_nothing_and_a_refusal_is_declared() {
     let _agent = place.agent();
     gateway.hear_until(|gateway| gateway.next_seq("l-1") >= 20).await;
     place.broker.kill_and_restart();
+    gateway.restarted.notify_one();
     let before = gateway.next_seq("l-1");
     // What was on its way is lost with the broker, and so is all that came before the gateway was back.
     gateway

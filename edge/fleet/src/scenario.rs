@@ -4,7 +4,7 @@
 //! seconds of event time from the simulation's start. A negative beginning means that the target was there before the
 //! start: an agent that is offline from hours before until minutes after it then delivers all it took meanwhile.
 
-use crate::classes::Classes;
+use hunhe_edge::classes::Classes;
 use hunhe_proto::{
     class::{Fault, Text},
     fleet::Member,
@@ -86,14 +86,14 @@ impl Scenario {
     /// Reads a scenario's file.
     ///
     /// # Errors
-    /// It cannot be read, or says what no scenario says.
+    /// It cannot be read, or has keys or values that no scenario has.
     pub fn read(file: &Path) -> Result<Self, ScenarioError> {
         let error = |what: String| ScenarioError { file: file.to_path_buf(), faults: vec![what] };
         let text = std::fs::read_to_string(file).map_err(|e| error(format!("cannot read: {e}")))?;
         toml::from_str(&text).map_err(|e| error(e.to_string().trim_end().to_string()))
     }
 
-    /// What happens to whom in a fleet of these members.
+    /// What happens to which of these members.
     ///
     /// # Errors
     /// All that does not fit: targets that are not there, faults that their class does not have.

@@ -1,5 +1,6 @@
-//! The simulator's program against the real Mosquitto: a leap of a gauge leaves at once on the alarm topic, and an agent that a
-//! scenario takes offline keeps what it takes.
+//! The command `simulate` against the real Mosquitto: a leap of a gauge leaves at once on the alarm topic, an agent that
+//! a scenario takes offline delivers afterwards, and reports are sent twice or in another order where it says so.
+#![cfg(feature = "simulate")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use hunhe_proto::{class::Class, decode::decode, reading::Report, topic};
@@ -13,6 +14,7 @@ use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+use tokio::sync::oneshot;
 
 const CLASS: &str = r#"
 name = "level"
@@ -39,13 +41,15 @@ simulate = { base = 500, noise = 2 }
 [faults]
 leap = { effect = "step", channel = "level", by = 2000.0 }
 rise = { effect = "drift", channel = "level", per_h = 3600.0 }
+twice = { effect = "duplicate" }
+turned = { effect = "disorder" }
 "#;
 
 const FLEET: &str = r#"
 seed = 1
 [[groups]]
 class = "level"
-count = 3
+count = 5
 prefix = "l"
 operator = "water"
 per_agent = 1
@@ -73,6 +77,16 @@ agent = "l-3"
 offline = true
 from_s = 600
 until_s = 2400
+[[events]]
+device = "l-4"
+fault = "twice"
+from_s = 0
+until_s = 3600
+[[events]]
+device = "l-5"
+fault = "turned"
+from_s = 0
+until_s = 3600
 "#;
 
 /// Killed by its process id when the test ends, however it ends.
@@ -88,7 +102,14 @@ impl Drop for Process {
 /// A report as heard: its device, whether by the alarm topic, its samples as (seconds from the start, value).
 type Heard = (String, bool, Vec<(i64, i64)>);
 
-async fn listen(port: u16, class: &Class, mut done: impl FnMut(&[Heard]) -> bool) -> Vec<Heard> {
+/// Listens until `done`, and says by `subscribed` when it does: nothing here is retained.
+async fn listen(
+    port: u16,
+    class: &Class,
+    subscribed: oneshot::Sender<()>,
+    mut done: impl FnMut(&[Heard]) -> bool,
+) -> Vec<Heard> {
+    let mut subscribed = Some(subscribed);
     let mut options = MqttOptions::new(GATEWAY, Broker::tcp("127.0.0.1", port));
     options.set_credentials(GATEWAY, password_of(GATEWAY));
     let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
@@ -100,6 +121,7 @@ async fn listen(port: u16, class: &Class, mut done: impl FnMut(&[Heard]) -> bool
             Event::Incoming(Packet::ConnAck(_)) => {
                 client.try_subscribe("hunhe/v1/#", QoS::AtLeastOnce).unwrap();
             }
+            Event::Incoming(Packet::SubAck(_)) => subscribed.take().unwrap().send(()).unwrap(),
             Event::Incoming(Packet::Publish(publish)) => {
                 let (device, alarm) = match topic::parse(&publish.topic) {
                     Ok(topic::Topic::Up(device)) => (device, false),
@@ -119,14 +141,15 @@ async fn listen(port: u16, class: &Class, mut done: impl FnMut(&[Heard]) -> bool
 }
 
 #[tokio::test]
-async fn a_leap_and_a_change_leave_at_once_and_an_outage_delivers_afterwards() {
+async fn a_leap_and_a_change_leave_at_once_and_the_scenarios_faults_show_on_the_wire() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::create_dir(path("classes")).unwrap();
     for (name, text) in [("classes/level.toml", CLASS), ("fleet.toml", FLEET), ("scenario.toml", SCENARIO)] {
         fs::write(path(name), text).unwrap();
     }
-    let agents = Agents { users: &["l-1", "l-2", "l-3"], password: Some(PASSWORD), own_lines: "" };
+    let agents =
+        Agents { users: &["l-1", "l-2", "l-3", "l-4", "l-5"], password: Some(PASSWORD), own_lines: "" };
     let broker = Mosquitto::start_as_shipped(folder.path(), Saving::EveryMinute, &agents);
     fs::write(path("password"), PASSWORD).unwrap();
     let class: Class = toml::from_str(CLASS).unwrap();
@@ -140,16 +163,16 @@ async fn a_leap_and_a_change_leave_at_once_and_an_outage_delivers_afterwards() {
     command.arg("--password-file").arg(path("password"));
     // Ten minutes of event time a second.
     command.args(["--speed", "600", "--from", "2024-01-01T00:00:00Z", "--for", "6s", "--drain", "1s"]);
-    let listening = listen(broker.gateway_port, &class, |heard| {
+    let (subscribed, is_subscribed) = oneshot::channel();
+    let listening = listen(broker.gateway_port, &class, subscribed, |heard| {
         let ends = |device: &str| {
             let of = heard.iter().filter(|(name, ..)| name == device).flat_map(|(_, _, samples)| samples);
             of.map(|(time_s, _)| *time_s).max().unwrap_or(0)
         };
-        ["l-1", "l-2", "l-3"].into_iter().all(|device| ends(device) > 3000)
+        ["l-1", "l-2", "l-3", "l-4", "l-5"].into_iter().all(|device| ends(device) > 3000)
     });
     let (heard, _city) = tokio::join!(listening, async {
-        // The listener subscribes first: nothing here is retained.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        is_subscribed.await.unwrap();
         Process(command.stdout(Stdio::null()).spawn().unwrap())
     });
     let alarms = |device: &str| -> Vec<_> {
@@ -178,4 +201,11 @@ async fn a_leap_and_a_change_leave_at_once_and_an_outage_delivers_afterwards() {
         .filter(|time_s| *time_s < 3000)
         .collect();
     assert_eq!(all.len(), 50, "every minute, the outage included");
+    let begins = |device: &str| -> Vec<i64> {
+        let of = heard.iter().filter(|(name, ..)| name == device);
+        of.filter_map(|(.., samples)| samples.first()).map(|(time_s, _)| *time_s).collect()
+    };
+    let again = |begins: &[i64]| begins.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    assert!(again(&begins("l-4")) >= 4 && again(&begins("l-1")) == 0, "{:?}", begins("l-4"));
+    assert!(!begins("l-5").is_sorted() && begins("l-4").is_sorted(), "{:?}", begins("l-5"));
 }

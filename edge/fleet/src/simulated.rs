@@ -12,8 +12,8 @@
 mod course;
 mod work;
 
-use super::Taken;
 use course::{Moment, advance, course, first_value, mix, on_steps, to_wire, unit};
+use hunhe_edge::drivers::{Driver, DriverKind, Site, Taken};
 use hunhe_edge_core::sample::{Late, Schedule};
 use hunhe_proto::{
     class::{Channel, Class, Fault, Kind},
@@ -31,6 +31,28 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// A fault without a time sets in after 6 to 17 samples, so that each device has an ordinary past.
 const ONSET_MIN: u64 = 6;
 const ONSET_SPREAD: u64 = 12;
+
+/// Models as a driver of an agent's configuration.
+pub const SIMULATED: DriverKind = DriverKind { name: "simulated", keys: &["fault"], check, open };
+
+fn check(_: &str, fault: &str, class: &Class) -> Result<(), String> {
+    match class.faults.get(fault) {
+        Some(Fault::Duplicate | Fault::Disorder) => {
+            Err("an agent sends each report once and in order; `hunhe-edge simulate` alone does otherwise"
+                .into())
+        }
+        Some(_) => Ok(()),
+        None => {
+            let known = class.faults.keys().cloned().collect::<Vec<_>>().join(", ");
+            Err(format!("class {} has {known}", class.name))
+        }
+    }
+}
+
+fn open(site: &Site<'_>) -> Box<dyn Driver> {
+    let fault = site.settings.get("fault").and_then(|name| site.class.faults.get(name).cloned());
+    Box::new(Simulated::new(Arc::clone(site.class), site.device, 0, fault, site.from_ms, site.late))
+}
 
 /// One modelled device.
 #[derive(Debug)]
@@ -91,7 +113,7 @@ impl Simulated {
         if let Some(fault) = fault {
             let samples = ONSET_MIN - 1 + mix(key ^ 0xfa) % ONSET_SPREAD;
             let onset_ms = i64::try_from(samples).unwrap_or(0) * model.class.interval_ms();
-            model.strike(fault, model.next_ms() + onset_ms, i64::MAX);
+            model.strike(fault, model.schedule.next_ms() + onset_ms, i64::MAX);
         }
         model.pace(start_ms);
         model
@@ -109,7 +131,7 @@ impl Simulated {
         let gauge = channel.is_some_and(|index| self.class.channels[index].kind == Kind::Gauge);
         let alarms = self.class.report.on_alarm.is_some() && gauge && leaps;
         self.strikes.push(Strike { fault, from_ms, until_ms, channel, alarms, seen: false });
-        self.pace(self.next_ms());
+        self.pace(self.schedule.next_ms());
     }
 
     /// Where the device stands, in WGS-84 degrees: what moves, moves around it.
@@ -117,50 +139,9 @@ impl Simulated {
         self.place = Some((lon, lat));
     }
 
-    pub(super) const fn next_ms(&self) -> i64 {
-        self.schedule.next_ms()
-    }
-
-    /// A model that began at the same instant as before comes to the same values again.
-    pub(crate) fn resume(&mut self, newest_ms: i64) {
-        let mut row = vec![0; self.class.channels.len()];
-        while self.next_ms() <= newest_ms && self.take(newest_ms, &mut row).is_some() {}
-    }
-
-    pub(super) fn duplicates(&self) -> bool {
-        self.strikes.iter().any(|strike| strike.seen && matches!(strike.fault, Fault::Duplicate))
-    }
-
-    pub(super) fn disorders(&self) -> bool {
-        self.strikes.iter().any(|strike| matches!(strike.fault, Fault::Disorder))
-    }
-
-    pub(super) fn take(&mut self, event_ms: i64, row: &mut [i64]) -> Option<Taken> {
-        loop {
-            let time_ms = self.schedule.take_due(event_ms)?;
-            if self.strikes.is_empty() && self.class.work.is_none() {
-                self.read(time_ms, row);
-                return Some(Taken { time_ms, alarm: false });
-            }
-            self.pace(time_ms + 1);
-            let stands = |strike: &&Strike| strike.stands(time_ms);
-            if self.strikes.iter().filter(stands).any(|strike| matches!(strike.fault, Fault::Silent)) {
-                continue;
-            }
-            self.read(time_ms, row);
-            let mut alarm = false;
-            let mut offset_ms = 0;
-            for strike in &mut self.strikes {
-                let stands = strike.stands(time_ms);
-                alarm |= stands && strike.alarms && !strike.seen;
-                strike.seen = stands;
-                if let (true, Fault::Clock { offset_s }) = (stands, &strike.fault) {
-                    let unit_ms = i64::from(self.class.time_unit_ms);
-                    offset_ms = (offset_s * 1000).div_euclid(unit_ms) * unit_ms;
-                }
-            }
-            return Some(Taken { time_ms: time_ms + offset_ms, alarm });
-        }
+    /// Its faults and when each stands, from … until, in event time.
+    pub fn faults(&self) -> impl Iterator<Item = (&Fault, i64, i64)> {
+        self.strikes.iter().map(|strike| (&strike.fault, strike.from_ms, strike.until_ms))
     }
 
     /// Sets the schedule for what comes at or after `from_ms`: the next sample as the class asks for at that time, or
@@ -242,6 +223,46 @@ impl Simulated {
             let on_wire = last.unsigned_abs() < MAGNITUDE_END.unsigned_abs();
             *slot = if carried && on_wire { *last } else { ABSENT };
         }
+    }
+}
+
+impl Driver for Simulated {
+    fn take(&mut self, event_ms: i64, row: &mut [i64]) -> Option<Taken> {
+        loop {
+            let time_ms = self.schedule.take_due(event_ms)?;
+            if self.strikes.is_empty() && self.class.work.is_none() {
+                self.read(time_ms, row);
+                return Some(Taken { time_ms, alarm: false });
+            }
+            self.pace(time_ms + 1);
+            let stands = |strike: &&Strike| strike.stands(time_ms);
+            if self.strikes.iter().filter(stands).any(|strike| matches!(strike.fault, Fault::Silent)) {
+                continue;
+            }
+            self.read(time_ms, row);
+            let mut alarm = false;
+            let mut offset_ms = 0;
+            for strike in &mut self.strikes {
+                let stands = strike.stands(time_ms);
+                alarm |= stands && strike.alarms && !strike.seen;
+                strike.seen = stands;
+                if let (true, Fault::Clock { offset_s }) = (stands, &strike.fault) {
+                    let unit_ms = i64::from(self.class.time_unit_ms);
+                    offset_ms = (offset_s * 1000).div_euclid(unit_ms) * unit_ms;
+                }
+            }
+            return Some(Taken { time_ms: time_ms + offset_ms, alarm });
+        }
+    }
+
+    /// A model that began at the same instant as before comes to the same values again.
+    fn resume(&mut self, newest_ms: i64) {
+        let mut row = vec![0; self.class.channels.len()];
+        while self.schedule.next_ms() <= newest_ms && self.take(newest_ms, &mut row).is_some() {}
+    }
+
+    fn next_ms(&self) -> Option<i64> {
+        Some(self.schedule.next_ms())
     }
 }
 
@@ -356,6 +377,19 @@ mod tests {
         assert!(rows.windows(2).any(|pair| pair[1].1[1] != pair[0].1[1]), "a gauge moves");
         let used = rows.windows(2).filter(|pair| pair[1].1[0] > pair[0].1[0]).count();
         assert!((0.2..0.4).contains(&(used as f64 / 5000.0)), "active share 0.3, got {used} of 5000");
+    }
+
+    #[test]
+    fn a_configuration_names_a_fault_of_the_device_and_none_of_sending() {
+        let mut class = testing::gas_meter().as_ref().clone();
+        class.faults.insert("twice".into(), Fault::Duplicate);
+        assert_eq!(check("fault", "stuck", &class), Ok(()));
+        assert!(check("fault", "twice", &class).is_err_and(|what| what.contains("each report once")));
+        assert!(check("fault", "rust", &class).is_err_and(|what| what.contains("has fast_clock, reverse")));
+        let readme = include_str!("../../README.md");
+        for key in SIMULATED.keys {
+            assert!(readme.contains(&format!("| `{key}` |")), "no row of {key} in edge/README.md");
+        }
     }
 
     #[test]

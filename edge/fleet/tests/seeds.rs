@@ -9,10 +9,10 @@
 
 use hunhe_edge::{
     classes::{self, Classes},
-    drivers::{Driver, simulated::Simulated},
-    scenario::Scenario,
+    drivers::Driver as _,
 };
 use hunhe_edge_core::sample::Late;
+use hunhe_fleet::{faults::Faults, scenario::Scenario, simulated::Simulated};
 use hunhe_proto::{
     class::{Channel, Class, Fault, Kind},
     fleet::{Fleet, Member},
@@ -33,7 +33,7 @@ const DAYS_MS: [i64; 4] = [1_768_406_400_000, 1_776_614_400_000, 1_784_044_800_0
 const AUTUMN_MS: i64 = DAYS_MS[3];
 
 fn seeds() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../seeds")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../seeds")
 }
 
 fn classes() -> Classes {
@@ -53,15 +53,13 @@ fn model(class: &Arc<Class>, device: DeviceId, start_ms: i64) -> Simulated {
 }
 
 /// Calls `each` with every sample up to `until_ms`.
-fn play(model: Simulated, width: usize, until_ms: i64, mut each: impl FnMut(i64, &[i64])) -> Driver {
-    let mut driver = Driver::Simulated(Box::new(model));
+fn play(mut driver: Simulated, width: usize, until_ms: i64, mut each: impl FnMut(i64, &[i64])) {
     let mut row = vec![0; width];
     while driver.next_ms().is_some_and(|next| next < until_ms) {
         if let Some(taken) = driver.take(until_ms - 1, &mut row) {
             each(taken.time_ms, &row);
         }
     }
-    driver
 }
 
 #[test]
@@ -128,11 +126,10 @@ fn shows(class: &Arc<Class>, fault: &Fault, device: DeviceId) -> bool {
             model.strike(fault.clone(), from_ms, until_ms);
         }
         let mut rows = Vec::new();
-        let driver =
-            play(model, width, AUTUMN_MS + DAY_MS, |time_ms, row| rows.push((time_ms, row.to_vec())));
-        (rows, driver)
+        play(model, width, AUTUMN_MS + DAY_MS, |time_ms, row| rows.push((time_ms, row.to_vec())));
+        rows
     };
-    let ((healthy, _), (struck, driver)) = (run(false), run(true));
+    let (healthy, struck) = (run(false), run(true));
     let between = |rows: &[(i64, Vec<i64>)], from_ms, until_ms| -> Vec<(i64, Vec<i64>)> {
         rows.iter().filter(|(time, _)| (from_ms..until_ms).contains(time)).cloned().collect()
     };
@@ -149,14 +146,15 @@ fn shows(class: &Arc<Class>, fault: &Fault, device: DeviceId) -> bool {
     assert_eq!(levels(&healthy), levels(&struck), "goes on");
     match fault {
         Fault::Silent => between(&struck, from_ms, until_ms).is_empty(),
-        Fault::Disorder => driver.disorders(),
-        // Only while it stands.
-        Fault::Duplicate => {
-            !driver.duplicates() && {
-                let mut model = model(class, device, from_ms);
-                model.strike(fault.clone(), from_ms, until_ms);
-                play(model, width, from_ms + 2 * HOUR_MS, |_, _| {}).duplicates()
-            }
+        // The port's, not the device's.
+        Fault::Disorder | Fault::Duplicate => {
+            let mut model = model(class, device, AUTUMN_MS);
+            model.strike(fault.clone(), from_ms, until_ms);
+            let mut faults = Faults::default();
+            faults.add(device, &model);
+            let by_device = [faults.disorder_ms, faults.duplicate_ms].into_iter().flatten();
+            let spans: Vec<_> = by_device.flat_map(|(_, spans)| spans).collect();
+            matches!(spans.as_slice(), [span] if *span == (from_ms..until_ms))
         }
         Fault::Clock { .. } => struck.iter().zip(&healthy).any(|(struck, healthy)| struck.0 != healthy.0),
         Fault::Status { bits } => {
