@@ -1,6 +1,10 @@
 //! What people ask costs no alarm and no lane: a city of 238,000 devices, eight clients on every documented path at once.
 
-#![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a step of a test that cannot be done is a failed test"
+)]
 
 use std::{
     collections::BTreeMap,

@@ -368,14 +368,13 @@ fn fill(gateway: &Gateway, broker: u16, detectors: usize) -> String {
     const REFUSED: usize = 1_000;
     const REFUSED_LARGE: usize = 16;
     const WRITTEN_OFF: usize = 50;
-    const MISSING: usize = 100;
+    const MISSING: u64 = 100;
     let mut publisher = Publisher::connect(broker, "detectors", 64).expect("a connection");
     let begin_s = now_ms() / 1_000 - 60;
     for number in 1..=detectors {
-        // Of some the first samples are missing.
         let mut detector = Detector::new(number, 7);
         if number <= WRITTEN_OFF {
-            detector.skip(MISSING as u64);
+            detector.skip(MISSING);
         }
         detector.publish(&mut publisher, begin_s, &[HIGH, HIGH]).expect("published");
     }
@@ -394,12 +393,11 @@ fn fill(gateway: &Gateway, broker: u16, detectors: usize) -> String {
         let page = gateway.http.json("/api/v1/quarantine?limit=1000");
         (page["items"].as_array()?.len() >= REFUSED).then_some(())
     });
-    eventually(WITHIN, "the alerts are there", || {
+    eventually(WITHIN, "the alerts are there, and the ledger says what is missing", || {
         let page = gateway.http.json("/api/v1/alerts?state=open&limit=1000");
-        (page["items"].as_array()?.len() >= detectors).then_some(())
-    });
-    eventually(WITHIN, "the ledger says what is missing", || {
-        (gateway.ledger()["unexplained"].as_u64()? == (WRITTEN_OFF * MISSING) as u64).then_some(())
+        let missing = gateway.ledger()["unexplained"].as_u64()?;
+        (page["items"].as_array()?.len() >= detectors && missing == WRITTEN_OFF as u64 * MISSING)
+            .then_some(())
     });
     for number in 1..=WRITTEN_OFF {
         let order = ["--device", &detectors::id(number), "--reason", "for a test", "--by", "lin", "--url"];
