@@ -1,6 +1,7 @@
 //! Back to the edge: what each agent's outboxes may forget and should send again, retained on its topic.
 //!
-//! Coalesced to one message per agent and [`EVERY`]. Nobody tells an agent twice what does not change, so a watermark counts as
+//! Coalesced to one message per agent and [`EVERY`]; an agent with many devices gets one in several of these rounds
+//! ([`is_due`]), since its message names all of them and the lane writes it. Nobody tells an agent twice what does not change, so a watermark counts as
 //! told only when the broker has acknowledged it: until then it is sent again on the next connection, and after a crash, since
 //! checkpoints name the agents that wait.
 //!
@@ -9,6 +10,7 @@
 //! Bound: the newest watermark of each agent waits while the broker is away, none else; [`IN_FLIGHT`] are on their way.
 
 use crate::mqtt::{self, Broker, PublishingSession};
+use hunhe_gateway_core::registry::AgentIx;
 use hunhe_proto::id::AgentId;
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, PublishOptions, QoS};
 use std::{
@@ -20,6 +22,17 @@ use tokio::sync::Notify;
 
 /// The least time between two watermarks of an agent.
 pub const EVERY: Duration = Duration::from_secs(2);
+/// Devices that a message may name in every round, and the most rounds between two messages to an agent.
+const DEVICES_A_ROUND: usize = 256;
+const ROUNDS_MAX: u64 = 5;
+
+/// Whether an agent with so many devices is told in a round. Agents of a size take turns.
+#[must_use]
+pub fn is_due(round: u64, agent: AgentIx, devices: usize) -> bool {
+    let rounds = (devices.div_ceil(DEVICES_A_ROUND) as u64).clamp(1, ROUNDS_MAX);
+    (round + u64::from(agent.0)).is_multiple_of(rounds)
+}
+
 /// Publishes waiting for the broker's acknowledgement.
 const IN_FLIGHT: u16 = 64;
 /// Without an acknowledgement for so long a connection is taken for dead.
@@ -187,6 +200,16 @@ mod tests {
 
     fn agent(name: &str) -> AgentId {
         AgentId::new(name).unwrap()
+    }
+
+    #[test]
+    fn an_agent_is_told_every_round_and_one_with_many_devices_every_few_rounds() {
+        for (devices, rounds) in [(0, 1), (1, 1), (256, 1), (257, 2), (1_000, 4), (100_000, 5)] {
+            for from in 0..10 {
+                let told = (from..from + rounds).filter(|round| is_due(*round, AgentIx(7), devices)).count();
+                assert_eq!(told, 1, "{devices} devices, of {rounds} rounds from {from}");
+            }
+        }
     }
 
     #[test]

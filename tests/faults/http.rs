@@ -394,10 +394,9 @@ fn fill(gateway: &Gateway, broker: u16, detectors: usize) -> String {
         (page["items"].as_array()?.len() >= REFUSED).then_some(())
     });
     eventually(WITHIN, "the alerts are there, and the ledger says what is missing", || {
-        let page = gateway.http.json("/api/v1/alerts?state=open&limit=1000");
+        let alerts = gateway.http.json("/api/v1/alerts?state=open&limit=1000")["items"].as_array()?.len();
         let missing = gateway.ledger()["unexplained"].as_u64()?;
-        (page["items"].as_array()?.len() >= detectors && missing == WRITTEN_OFF as u64 * MISSING)
-            .then_some(())
+        (alerts >= detectors && missing == WRITTEN_OFF as u64 * MISSING).then_some(())
     });
     for number in 1..=WRITTEN_OFF {
         let order = ["--device", &detectors::id(number), "--reason", "for a test", "--by", "lin", "--url"];

@@ -208,8 +208,8 @@ fn refused_payloads_are_named_to_the_agent_oldest_forgotten_first() {
     let agent = registry().find_agent(id("agent-gas")).unwrap();
     let expected: Vec<u32> = (4..20).map(|byte| crc32c::crc32c(&[0x07, byte])).collect();
     assert_eq!(lane.watermark(agent).refused, expected);
-    assert_eq!(lane.take_touched_agents(), [agent]);
-    assert_eq!(lane.take_touched_agents(), []);
+    assert_eq!(lane.take_touched_agents(|_| true), [agent]);
+    assert_eq!(lane.take_touched_agents(|_| true), []);
 }
 
 fn times() -> impl Strategy<Value = i64> {
@@ -289,7 +289,7 @@ proptest! {
             redrive(&mut lane, at_ms, names[name], &sent, &refused);
             tick(&mut lane, at_ms);
             let _ = lane.ledger(|_| true).0.unexplained();
-            for agent in lane.take_touched_agents() {
+            for agent in lane.take_touched_agents(|_| true) {
                 let _ = lane.watermark(agent);
             }
         }

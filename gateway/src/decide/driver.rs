@@ -117,6 +117,7 @@ impl Driver {
             released: Lsn::NONE,
             done: Lsn::NONE,
             watermarks_at: now,
+            watermark_round: 0,
             full: false,
             without_room: None,
             stopping: false,

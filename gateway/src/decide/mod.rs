@@ -106,6 +106,7 @@ struct Turns {
     /// Decided records up to here are done, and all that was said of them has been heard.
     done: Lsn,
     watermarks_at: Instant,
+    watermark_round: u64,
     /// The next record waits for room in the decided log.
     full: bool,
     /// The journal record whose decisions are encoded and wait for more room than is kept.
@@ -488,7 +489,12 @@ impl Work {
 
     fn send_watermarks(&mut self) {
         let (driver, Watermark { part, bytes }) = (&mut self.driver, &mut self.watermark);
-        for agent in driver.lane.take_touched_agents() {
+        let round = self.turns.watermark_round;
+        self.turns.watermark_round += 1;
+        let due = |agent| {
+            self.turns.stopping || watermark::is_due(round, agent, driver.registry.agent(agent).devices.len())
+        };
+        for agent in driver.lane.take_touched_agents(due) {
             bytes.clear();
             driver.lane.watermark_in_parts(agent, part, |part| {
                 // A vector always has room.

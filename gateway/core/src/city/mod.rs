@@ -118,13 +118,16 @@ impl City {
         }
     }
 
-    /// The agents touched since the last call, ascending.
-    pub fn take_touched(&mut self) -> Vec<AgentIx> {
+    /// The agents touched since they were last taken, ascending: those that are due, the others stay.
+    pub fn take_touched(&mut self, due: impl Fn(AgentIx) -> bool) -> Vec<AgentIx> {
         self.touched.sort_unstable();
-        for agent in &self.touched {
+        let (taken, later) = core::mem::take(&mut self.touched).into_iter().partition(|agent| due(*agent));
+        self.touched = later;
+        for agent in &taken {
+            let agent: &AgentIx = agent;
             self.agents[agent.at()].touched = false;
         }
-        core::mem::take(&mut self.touched)
+        taken
     }
 
     /// Remembers a payload that no resend will make readable.

@@ -62,8 +62,8 @@ impl Lane {
         self.city.touch(agent);
     }
 
-    /// The agents whose watermark may have moved since the last call.
-    pub fn take_touched_agents(&mut self) -> Vec<AgentIx> {
-        self.city.take_touched()
+    /// The agents whose watermark may have moved since they were last taken: those that are due, the others stay.
+    pub fn take_touched_agents(&mut self, due: impl Fn(AgentIx) -> bool) -> Vec<AgentIx> {
+        self.city.take_touched(due)
     }
 }
