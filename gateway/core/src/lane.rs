@@ -22,7 +22,7 @@
 mod confirm;
 
 use crate::{
-    city::{City, audit::Audit, silence, totals::Books},
+    city::{City, audit::Audit, deadlines::Deadlines, totals::Books},
     device::{
         alert::Context,
         conduct::{self, Seen},
@@ -91,6 +91,7 @@ pub struct Lane {
     pub(crate) removed: BTreeMap<DeviceId, Box<DeviceState>>,
     pub(crate) counters: Counters,
     pub(crate) city: City,
+    pub(crate) deadlines: Deadlines,
     pub(crate) audit: Audit,
     pub(crate) books: Books,
     report: Report,
@@ -99,10 +100,6 @@ pub struct Lane {
 
 /// How many payloads an agent is told of that no resend will make readable.
 const REFUSED_MAX: usize = 16;
-/// Silent devices are looked for once in so much time: their open windows are shown no later than this, milliseconds.
-const SWEEP_MS: i64 = 60_000;
-/// Silence is looked for once in so much time, milliseconds.
-const SILENCE_MS: i64 = 5_000;
 
 impl Lane {
     /// A lane that has seen nothing.
@@ -110,6 +107,7 @@ impl Lane {
     pub fn new(registry: Arc<Registry>, policy: Policy) -> Self {
         let devices = alloc::vec![None; registry.devices().len()];
         let city = City::new(&registry);
+        let deadlines = Deadlines::new(&registry);
         let books = Books::new(devices.len());
         Self {
             registry,
@@ -118,6 +116,7 @@ impl Lane {
             removed: BTreeMap::new(),
             counters: Counters::default(),
             city,
+            deadlines,
             audit: Audit::default(),
             books,
             report: Report::default(),
@@ -174,7 +173,7 @@ impl Lane {
             Err(DecodeError::TimeRange)
                 if class_version_of(payload).is_some_and(|told| rules.version(told).is_none()) =>
             {
-                let context = Context::at(device, id, rules, arrival.at_ms);
+                let context = Context::at(device, id, rules, (arrival.at_ms, self.city.listened_ms));
                 if heard {
                     self.refused_whole(&context, arrival, Reason::UnknownClassVersion, decisions);
                 }
@@ -186,6 +185,7 @@ impl Lane {
             }
         };
         self.report = report;
+        self.deadlines.note(&registry, device, self.devices[device.at()].as_deref(), &self.city);
         self.city.touch(agent);
         outcome
     }
@@ -211,7 +211,7 @@ impl Lane {
             }
             None => self
                 .admit(
-                    &Context::at(device, id, rules, arrival.at_ms),
+                    &Context::at(device, id, rules, (arrival.at_ms, self.city.listened_ms)),
                     arrival,
                     (report, window),
                     heard,
@@ -231,6 +231,7 @@ impl Lane {
             rules,
             version: of,
             arrival,
+            listened_ms,
             report,
             window,
             doubt,
@@ -391,37 +392,10 @@ impl Lane {
     }
 
     fn tick(&mut self, now_ms: i64, listened_ms: u32, decisions: &mut Decisions) {
-        let before_ms = core::mem::replace(&mut self.city.now_ms, now_ms);
         self.city.listened_ms = self.city.listened_ms.saturating_add(listened_ms.into());
-        let passes = |every_ms: i64| now_ms.div_euclid(every_ms) != before_ms.div_euclid(every_ms);
-        if passes(SILENCE_MS) {
-            let registry = Arc::clone(&self.registry);
-            silence::sweep(&registry, &mut self.devices, &mut self.city, now_ms, &mut decisions.alerts);
-        }
-        if passes(SWEEP_MS) {
-            self.sweep(now_ms, decisions);
-        }
-    }
-
-    /// Shows open windows of devices that are silent, and ends late tracks that nothing moves any more, and alerts on how a
-    /// device reports that nothing renewed.
-    fn sweep(&mut self, now_ms: i64, decisions: &mut Decisions) {
-        let conducts = &self.registry.conducts;
-        for (device, state) in self.registry.indices().zip(&mut self.devices) {
-            let Some(state) = state.as_deref_mut() else { continue };
-            let misbehaves = conduct::is_open(conducts, &state.alerts);
-            if !state.windows.has_unshown() && !state.alerts.has_late() && !misbehaves {
-                continue;
-            }
-            let rules = self.registry.class_of(device);
-            let id = self.registry.device(device).id;
-            let context = Context::at(device, id, rules, now_ms);
-            let quiet_ms = self.city.listened_ms.saturating_sub(state.listened_ms);
-            state.alerts.tick(&context, &mut decisions.alerts);
-            conduct::tick(conducts, &mut state.alerts, &context, &mut decisions.alerts);
-            if quiet_ms > u64::from(rules.class.report.silent_after_s) * 1000 {
-                state.windows.show_due(rules, device, i64::MAX, &mut decisions.shown);
-            }
+        self.city.now_ms = now_ms;
+        if listened_ms > 0 {
+            self.deadlines.tick(&self.registry, &mut self.devices, &mut self.city, decisions);
         }
     }
 }

@@ -344,6 +344,11 @@ impl Registry {
         (0..u32::try_from(self.devices.len()).unwrap_or(u32::MAX)).map(DeviceIx)
     }
 
+    /// All agents' indices.
+    pub(crate) fn agents_indices(&self) -> impl Iterator<Item = AgentIx> + use<> {
+        (0..u32::try_from(self.agents.len()).unwrap_or(u32::MAX)).map(AgentIx)
+    }
+
     /// All agents, by index.
     #[must_use]
     pub fn agents(&self) -> &[Agent] {

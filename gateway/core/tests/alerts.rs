@@ -126,6 +126,7 @@ fn old_data_is_retrospective_and_neither_pages_nor_clears_what_stands() {
     use {Mode::*, Phase::*};
     let mut lane = lane(vec![high(0, 0)]);
     let now = 3 * 24 * 60;
+    tick(&mut lane, START_MS + now * MINUTE_MS);
     assert_eq!(told(&report(&mut lane, "flow-0", 5000, now, &[90], 0)), [(Firing, Live, now, now, 9000)]);
     // A backlog behind it: a breach of its own, and many values that would clear the live alert.
     let night = report(&mut lane, "flow-0", 0, 0, &[50, 95, 95, 50, 50], now);

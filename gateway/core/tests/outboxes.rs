@@ -176,6 +176,7 @@ fn an_outbox_that_gave_way_comes_back_with_what_it_still_owed() {
 #[test]
 fn many_new_outboxes_within_an_hour_and_samples_lost_with_one_are_alerts_of_the_device() {
     let mut lane = watched();
+    tick(&mut lane, NOW_MS);
     let mut told = samples(VICTIM, 0..5);
     told.header.next_seq = Some(10);
     assert!(send(&mut lane, NOW_MS, "gas-0", &told).alerts.is_empty());
