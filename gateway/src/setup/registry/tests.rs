@@ -5,10 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use hunhe_gateway_core::registry::ZoneIx;
+use hunhe_proto::fleet::ZoneKind;
 use hunhe_proto::id::Id;
 
 use super::{Pseudonyms, RegistryBuilder, load, read, read_class};
 use crate::setup::config::{Config, Fault, Layers, Place};
+use crate::setup::places::Places;
 
 const METER: &str = r#"name = "gas_meter"
 version = 1
@@ -148,6 +151,33 @@ fn devices_of_fleets_and_lists_are_registered() {
         assert_ne!(device.pseudonym, device.id);
         assert!(device.pseudonym.as_str().starts_with('p') && device.pseudonym.as_str().len() == 17);
     }
+}
+
+#[test]
+fn the_city_says_what_a_zone_is() {
+    let site = Site::new();
+    fs::create_dir_all(site.path("seeds/city")).unwrap();
+    let zone = |kind: &str| {
+        format!(
+            "[[zones]]\nid = \"z-1\"\nkind = \"{kind}\"\ndistrict = 210102\ntitle = {{ zh = \"一区\", en = \"Zone 1\" }}\n\
+             [[zones]]\nid = \"empty\"\nkind = \"farm\"\ndistrict = 210102\ntitle = {{ zh = \"农场\", en = \"Farm\" }}\n"
+        )
+    };
+    let list = "device,class,serial,operator,district,zone,agent,lon,lat,pseudonym\n\
+                dma-1,flow_meter,,water,210103,dma-a,,123.5,41.7,\n";
+    site.write("seeds/list.csv", list);
+    site.write("seeds/city/city.toml", &zone("gas_pressure"));
+    let registry = load(&site.config()).unwrap();
+    let known: Vec<_> = registry.zones().iter().map(|zone| (zone.id.to_string(), zone.kind)).collect();
+    assert_eq!(known, [("z-1".into(), Some(ZoneKind::GasPressure)), ("dma-a".into(), None)]);
+    let listed = registry.device(registry.find(Id::new("dma-1").unwrap()).unwrap());
+    assert_eq!(registry.zone(listed.zone).id.as_str(), "dma-a");
+    assert_eq!(registry.device(registry.indices().next().unwrap()).zone, ZoneIx(0));
+    let places = Places::read(&site.config());
+    assert_eq!((places.zone("z-1").en, places.zone("dma-a").en), ("Zone 1".into(), "dma-a".into()));
+    site.write("seeds/city/city.toml", &zone("pressure"));
+    let faults = read(&site.config()).unwrap_err();
+    assert!(faults.to_string().contains("city.toml:3"), "{faults}");
 }
 
 #[test]
