@@ -1,4 +1,4 @@
-//! All state of a shard of devices, driven by journaled events alone: the same journal gives the same decisions.
+//! All state of the devices of one process, driven by journaled events alone: the same journal gives the same decisions.
 //!
 //! The path of a message, [`Lane::handle`]: topic → device → report → class version → outbox (deduplication) → times →
 //! values → changes → windows. What falls out on the way is a refusal with its reason; what comes through is a set of
@@ -17,7 +17,7 @@
 //! and the record stays with them, listed again. A message that was refused whole (unknown device, undecodable,
 //! `dedup_window`) never entered the ledger; its redrive names no samples and is decided like a message come now.
 //!
-//! Lanes share nothing. Deliberately absent: clocks (time is an argument), storage.
+//! One process has one lane, for all devices of its registry. Deliberately absent: clocks (time is an argument), storage.
 
 mod confirm;
 
@@ -81,7 +81,7 @@ pub struct Counters {
     pub breaches_joined: u64,
 }
 
-/// All state of a shard of devices.
+/// All state of the devices of one process.
 #[derive(Debug)]
 pub struct Lane {
     pub(crate) registry: Arc<Registry>,

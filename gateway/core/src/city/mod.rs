@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub(crate) mod deadlines;
+mod partial;
 pub(crate) mod silence;
 pub(crate) mod totals;
 mod wheel;

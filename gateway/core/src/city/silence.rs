@@ -6,15 +6,15 @@
 //! the share is known; it is not raised while the agent's stands. The agent's alert ends when all but a quarter of the
 //! share have reported again.
 //!
-//! Invariants: the count of an agent is the sum of its devices' conditions; it changes with them, so no event counts them
-//! anew. While an agent's alert stands, a device is silent that has not reported since it was raised; else one that has
+//! Invariants: the count of an agent is a [`Partial`], the sum of its devices' conditions; it changes with them, so no
+//! event counts them anew. While an agent's alert stands, a device is silent that has not reported since it was raised; else one that has
 //! not reported for as long as its class's rule says.
 //! Bounds: a byte a device, 12 bytes an agent.
 //!
 //! Deliberately absent: devices that have never reported. Nothing is known of when they should have.
 
 use crate::{
-    city::{City, Standing},
+    city::{City, Standing, partial::Partial},
     device::{
         DeviceState,
         alert::{Change, Episode, Mode, Phase, Subject, episode_id},
@@ -54,19 +54,25 @@ pub(crate) struct Conditions {
     is_changed: Vec<bool>,
 }
 
-impl Count {
-    fn part(condition: Condition) -> Self {
+impl From<Condition> for Count {
+    fn from(condition: Condition) -> Self {
         match condition {
             Condition::Unwatched => Self::default(),
             Condition::Reporting => Self { watched: 1, silent: 0 },
             Condition::Silent => Self { watched: 1, silent: 1 },
         }
     }
+}
 
-    fn replace(&mut self, before: Condition, now: Condition) {
-        let (before, now) = (Self::part(before), Self::part(now));
-        self.watched = self.watched - before.watched + now.watched;
-        self.silent = self.silent - before.silent + now.silent;
+impl Partial for Count {
+    fn merge(&mut self, other: &Self) {
+        self.watched += other.watched;
+        self.silent += other.silent;
+    }
+
+    fn remove(&mut self, other: &Self) {
+        self.watched -= other.watched;
+        self.silent -= other.silent;
     }
 }
 
@@ -90,7 +96,7 @@ impl Conditions {
     pub(crate) fn note(&mut self, device: DeviceIx, agent: AgentIx, now: Condition) {
         let before = core::mem::replace(&mut self.devices[device.at()], now);
         if before != now {
-            self.agents[agent.at()].replace(before, now);
+            self.agents[agent.at()].replace(&before.into(), &now.into());
             self.judge_again(agent);
         }
     }
