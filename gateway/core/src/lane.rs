@@ -20,6 +20,8 @@
 //! One process has one lane, for all devices of its registry. Deliberately absent: clocks (time is an argument), storage.
 
 mod confirm;
+#[cfg(feature = "planted")]
+mod planted;
 
 use crate::{
     city::{City, audit::Audit, deadlines::Deadlines, totals::Books},
@@ -32,7 +34,7 @@ use crate::{
         ranges::TooScattered,
         validate::TimeWindow,
     },
-    event::{Arrival, Confirmed, Decisions, Event, Reason, Refusal, RefusedRange, WriteOff},
+    event::{Arrival, Decisions, Event, Reason, Refusal, RefusedRange, WriteOff},
     registry::{ClassRules, DeviceIx, Registry, Resolved, VersionRules},
 };
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
@@ -47,7 +49,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::device::DeviceState;
 
-/// What a lane may be told beside the registry.
+/// What decisions follow from beside registry and events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Samples this much older than their arrival are taken, even from before 2020; milliseconds.
@@ -55,7 +57,21 @@ pub struct Policy {
     /// How long the sink of record keeps samples, by their time; older ones are refused. 0: for ever. Milliseconds.
     pub retention_ms: i64,
     /// For tests of the ledger: the n-th accepted sample vanishes without a trace.
+    #[cfg(feature = "planted")]
     pub planted_drop: Option<u64>,
+}
+
+impl Policy {
+    /// Samples so much older than their arrival are taken, and kept for so long; milliseconds.
+    #[must_use]
+    pub fn new(accept_past_ms: i64, retention_ms: i64) -> Self {
+        Self {
+            accept_past_ms,
+            retention_ms,
+            #[cfg(feature = "planted")]
+            planted_drop: None,
+        }
+    }
 }
 
 /// What a lane has counted since its first start.
@@ -374,21 +390,8 @@ impl Lane {
         for range in decisions.refused.iter().filter(|_| !decisions.redriven) {
             *self.counters.samples_refused.entry(range.reason.name().into()).or_default() += range.count;
         }
+        #[cfg(feature = "planted")]
         self.plant(decisions, boot, device, accepted);
-    }
-
-    /// See [`Policy::planted_drop`].
-    fn plant(&mut self, decisions: &mut Decisions, boot: u32, device: DeviceIx, accepted: u64) {
-        let samples = self.counters.samples;
-        let reached = |nth: u64| samples >= nth && samples - accepted < nth;
-        if !self.policy.planted_drop.is_some_and(reached) {
-            return;
-        }
-        decisions.accepted.forget_last_row();
-        if let Some(state) = self.devices[device.at()].as_deref_mut() {
-            // The sample left for a sink, and nobody will hear of it again.
-            state.outboxes.confirmed(boot, Confirmed { handled: 1, ..Confirmed::default() });
-        }
     }
 
     fn tick(&mut self, now_ms: i64, listened_ms: u32, decisions: &mut Decisions) {
