@@ -100,7 +100,7 @@ mod city {
         let city = city(options, &seeds, fleet, scenario, broker)?;
         fleet::check(&city).context("--scenario none and more --devices are ways out")?;
         let devices = registry.devices().len();
-        let mut gateway = Gateway::start(config, registry, Extras { clock, planted_drop: None }).await?;
+        let mut gateway = Gateway::start(config, registry, Extras { clock }).await?;
         say(&format!(
             "Hunhe 浑河: http://{}  ({devices} devices; Ctrl-C ends it / 按 Ctrl-C 结束)",
             gateway.address

@@ -17,7 +17,6 @@ use crate::{
     setup::config::Config,
     sinks, watermark,
 };
-use anyhow::Context;
 use hunhe_gateway_core::registry::Registry;
 use hunhe_log::{Committer, Intake, Lsn};
 use std::{
@@ -34,8 +33,6 @@ use tokio::{sync::mpsc, sync::watch, task::JoinSet};
 pub struct Extras {
     /// The clock of arrivals.
     pub clock: Clock,
-    /// See [`Policy::planted_drop`](hunhe_gateway_core::lane::Policy::planted_drop).
-    pub planted_drop: Option<u64>,
 }
 
 /// A running gateway.
@@ -206,18 +203,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     formats::check(&config.data_dir)?;
     let registry = crate::setup::registry::load(&config)?;
     tracing::info!(devices = registry.devices().len(), agents = registry.agents().len(), "registry read");
-    let extras = Extras { planted_drop: planted_drop()?, ..Extras::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run_until_signal(config, registry, extras))
-}
-
-/// A test of the ledger may ask for a sample to vanish. Only a program built for tests listens.
-fn planted_drop() -> anyhow::Result<Option<u64>> {
-    if !cfg!(feature = "planted") {
-        return Ok(None);
-    }
-    let Ok(nth) = std::env::var("PLANT_DROP") else { return Ok(None) };
-    Ok(Some(nth.parse().context("PLANT_DROP is the number of the sample to drop")?))
+    runtime.block_on(run_until_signal(config, registry, Extras::default()))
 }
 
 async fn run_until_signal(config: Config, registry: Registry, extras: Extras) -> anyhow::Result<()> {

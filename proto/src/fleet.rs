@@ -122,14 +122,17 @@ impl Fleet {
 }
 
 /// The districts, operators and zones that devices are placed in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct City {
     /// By administrative code.
+    #[serde(default)]
     pub districts: Vec<District>,
     /// Who runs devices.
+    #[serde(default)]
     pub operators: Vec<Operator>,
     /// What is balanced or watched as one.
+    #[serde(default)]
     pub zones: Vec<Zone>,
 }
 
@@ -189,6 +192,22 @@ pub enum ZoneKind {
     Farm,
     /// Hatchery.
     Hatchery,
+}
+
+impl ZoneKind {
+    /// As in files and answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dma => "dma",
+            Self::GasPressure => "gas_pressure",
+            Self::GasStation => "gas_station",
+            Self::Weather => "weather",
+            Self::Drainage => "drainage",
+            Self::Farm => "farm",
+            Self::Hatchery => "hatchery",
+        }
+    }
 }
 
 impl City {

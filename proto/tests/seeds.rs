@@ -109,6 +109,10 @@ fn the_full_fleet_stands_in_its_city_and_has_the_sources_numbers() {
     let city: City = read(&seeds().join("city/city.toml"));
     let fleet: Fleet = read(&seeds().join("city/full.toml"));
     assert_eq!(city.faults_found(&fleet), []);
+    for zone in &city.zones {
+        let written = toml::Value::try_from(zone.kind).unwrap();
+        assert_eq!(written.as_str(), Some(zone.kind.name()), "a kind has one name everywhere");
+    }
     let members = fleet.expand().unwrap();
     let classes = classes();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();

@@ -37,9 +37,9 @@ fn setup(dir: &Path, broker: u16, devices: &[(&str, &str)]) -> Setup {
     let (rules, list) = (dir.join("rules"), dir.join("devices.csv"));
     fs::create_dir_all(&rules).expect("a folder");
     fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
-    let mut text = String::from("device,class,serial,operator,district,zone,agent,lon,lat\n");
+    let mut text = String::from("device,class,operator,district,zone,agent,lon,lat\n");
     for (device, agent) in devices {
-        text += &format!("{device},gas_station_detector,,gas,210102,station-heping,{agent},123.4,41.8\n");
+        text += &format!("{device},gas_station_detector,gas,210102,station-heping,{agent},123.4,41.8\n");
     }
     fs::write(&list, text).expect("a list");
     Setup {

@@ -74,8 +74,8 @@ fn setup(dir: &Path, broker: u16) -> Setup {
     fs::write(dir.join("rules/probe.toml"), RULES).expect("rules");
     fs::write(dir.join("classes/probe.toml"), class(1, 2)).expect("a class");
     let list = dir.join("devices.csv");
-    let text = "device,class,serial,operator,district,zone,agent,lon,lat\n\
-                probe-1,probe,,water,210102,z-1,box,123.4,41.8\nprobe-2,probe,,water,210102,z-1,box,123.4,41.8\n";
+    let text = "device,class,operator,district,zone,agent,lon,lat\n\
+                probe-1,probe,water,210102,z-1,box,123.4,41.8\nprobe-2,probe,water,210102,z-1,box,123.4,41.8\n";
     fs::write(&list, text).expect("a list");
     let registry =
         format!("devices = [{list:?}]\nclasses = {:?}\nrules = {:?}", dir.join("classes"), dir.join("rules"));

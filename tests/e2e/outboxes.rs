@@ -29,8 +29,8 @@ fn now_h() -> i64 {
 
 fn start(dir: &Path, broker: &Mosquitto) -> Gateway {
     let list = dir.join("devices.csv");
-    let text = "device,class,serial,operator,district,zone,agent,lon,lat\n\
-                meter-1,gas_meter,,gas,210102,gas-heping,box,123.4,41.8\n";
+    let text = "device,class,operator,district,zone,agent,lon,lat\n\
+                meter-1,gas_meter,gas,210102,gas-heping,box,123.4,41.8\n";
     fs::write(&list, text).expect("a list");
     let setup = Setup {
         broker: broker.gateway_port,

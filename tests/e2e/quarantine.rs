@@ -43,9 +43,9 @@ fn three(seq: u64, hours_ago: i64) -> Vec<u8> {
 }
 
 fn register(list: &Path, meters: &[&str]) {
-    let mut text = String::from("device,class,serial,operator,district,zone,agent,lon,lat,pseudonym\n");
+    let mut text = String::from("device,class,operator,district,zone,agent,lon,lat,pseudonym\n");
     for meter in meters {
-        text += &format!("{meter},gas_meter,,gas,210102,gas-heping,box,123.4,41.8,shown-{meter}\n");
+        text += &format!("{meter},gas_meter,gas,210102,gas-heping,box,123.4,41.8,shown-{meter}\n");
     }
     fs::write(list, text).expect("a list");
 }

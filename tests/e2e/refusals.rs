@@ -123,9 +123,9 @@ fn each_bad_input_is_refused_with_its_own_reason_and_the_connection_lives_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let list = dir.path().join("devices.csv");
-    let mut text = String::from("device,class,serial,operator,district,zone,agent,lon,lat\n");
+    let mut text = String::from("device,class,operator,district,zone,agent,lon,lat\n");
     for meter in 1..=7 {
-        text += &format!("meter-{meter},gas_meter,,gas,210102,gas-heping,box,123.4,41.8\n");
+        text += &format!("meter-{meter},gas_meter,gas,210102,gas-heping,box,123.4,41.8\n");
     }
     fs::write(&list, text).expect("a list");
     let setup = Setup {

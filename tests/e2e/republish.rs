@@ -26,8 +26,8 @@ fn now_s() -> i64 {
 
 fn setup(dir: &Path, broker: u16, more: &str) -> Setup {
     let list = dir.join("devices.csv");
-    let text = "device,class,serial,operator,district,zone,agent,lon,lat,pseudonym\n\
-                det-0,gas_station_detector,,gas,210102,station-heping,det-0,123.4,41.8,shown-0\n";
+    let text = "device,class,operator,district,zone,agent,lon,lat,pseudonym\n\
+                det-0,gas_station_detector,gas,210102,station-heping,det-0,123.4,41.8,shown-0\n";
     fs::write(&list, text).expect("a list");
     Setup {
         broker,

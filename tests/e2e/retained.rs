@@ -29,8 +29,8 @@ fn recent_hour() -> i64 {
 fn setup(dir: &Path, broker: u16) -> Setup {
     let list = dir.join("devices.csv");
     let text = format!(
-        "device,class,serial,operator,district,zone,agent,lon,lat\n\
-         {METER},gas_meter,,gas,210102,gas-heping,{METER},123.4,41.8\n"
+        "device,class,operator,district,zone,agent,lon,lat\n\
+         {METER},gas_meter,gas,210102,gas-heping,{METER},123.4,41.8\n"
     );
     fs::write(&list, text).expect("a list");
     Setup {

@@ -40,10 +40,10 @@ pub fn id(number: usize) -> String {
 /// A device list of detectors, each its own agent.
 #[must_use]
 pub fn list(detectors: usize) -> String {
-    let mut text = String::from("device,class,serial,operator,district,zone,agent,lon,lat\n");
+    let mut text = String::from("device,class,operator,district,zone,agent,lon,lat\n");
     for number in 0..detectors {
         let id = id(number);
-        text += &format!("{id},gas_station_detector,,gas,210102,station-heping,{id},123.4,41.8\n");
+        text += &format!("{id},gas_station_detector,gas,210102,station-heping,{id},123.4,41.8\n");
     }
     text
 }

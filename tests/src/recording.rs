@@ -60,9 +60,9 @@ impl Recording {
     /// A device list for the gateway: every device behind `agent`.
     #[must_use]
     pub fn device_list(&self, agent: &str) -> String {
-        let mut text = String::from("device,class,serial,operator,district,zone,agent,lon,lat\n");
+        let mut text = String::from("device,class,operator,district,zone,agent,lon,lat\n");
         for (device, class) in &self.devices {
-            writeln!(text, "{device},{class},,water,210102,dma-1,{agent},123.4,41.8").expect("text grows");
+            writeln!(text, "{device},{class},water,210102,dma-1,{agent},123.4,41.8").expect("text grows");
         }
         text
     }

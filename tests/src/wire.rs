@@ -22,10 +22,10 @@ pub fn gas_meter_id(meter: u64) -> String {
 /// A device list of gas meters, so many behind one concentrator.
 #[must_use]
 pub fn gas_meter_list(meters: u64, per_agent: u64) -> String {
-    let mut text = String::from("device,class,serial,operator,district,zone,agent,lon,lat\n");
+    let mut text = String::from("device,class,operator,district,zone,agent,lon,lat\n");
     for meter in 0..meters {
         text += &gas_meter_id(meter);
-        text += ",gas_meter,,gas,210102,gas-heping,c-load-";
+        text += ",gas_meter,gas,210102,gas-heping,c-load-";
         text += &(meter / per_agent).to_string();
         text += ",123.4,41.8\n";
     }

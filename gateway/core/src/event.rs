@@ -237,6 +237,7 @@ impl Accepted {
     }
 
     /// Takes the last row of the last set away, for tests of the ledger.
+    #[cfg(feature = "planted")]
     pub(crate) fn forget_last_row(&mut self) {
         let Some(set) = self.sets.last_mut() else { return };
         for column in (0..set.channels.len()).rev() {

@@ -1,4 +1,4 @@
-//! All state of a shard of devices, driven by journaled events alone: the same journal gives the same decisions.
+//! All state of the devices of one process, driven by journaled events alone: the same journal gives the same decisions.
 //!
 //! The path of a message, [`Lane::handle`]: topic → device → report → class version → outbox (deduplication) → times →
 //! values → changes → windows. What falls out on the way is a refusal with its reason; what comes through is a set of
@@ -17,12 +17,14 @@
 //! and the record stays with them, listed again. A message that was refused whole (unknown device, undecodable,
 //! `dedup_window`) never entered the ledger; its redrive names no samples and is decided like a message come now.
 //!
-//! Lanes share nothing. Deliberately absent: clocks (time is an argument), storage.
+//! One process has one lane, for all devices of its registry. Deliberately absent: clocks (time is an argument), storage.
 
 mod confirm;
+#[cfg(feature = "planted")]
+mod planted;
 
 use crate::{
-    city::{City, audit::Audit, silence, totals::Books},
+    city::{City, audit::Audit, deadlines::Deadlines, totals::Books},
     device::{
         alert::Context,
         conduct::{self, Seen},
@@ -32,7 +34,7 @@ use crate::{
         ranges::TooScattered,
         validate::TimeWindow,
     },
-    event::{Arrival, Confirmed, Decisions, Event, Reason, Refusal, RefusedRange, WriteOff},
+    event::{Arrival, Decisions, Event, Reason, Refusal, RefusedRange, WriteOff},
     registry::{ClassRules, DeviceIx, Registry, Resolved, VersionRules},
 };
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
@@ -47,7 +49,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::device::DeviceState;
 
-/// What a lane may be told beside the registry.
+/// What decisions follow from beside registry and events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Samples this much older than their arrival are taken, even from before 2020; milliseconds.
@@ -55,7 +57,21 @@ pub struct Policy {
     /// How long the sink of record keeps samples, by their time; older ones are refused. 0: for ever. Milliseconds.
     pub retention_ms: i64,
     /// For tests of the ledger: the n-th accepted sample vanishes without a trace.
+    #[cfg(feature = "planted")]
     pub planted_drop: Option<u64>,
+}
+
+impl Policy {
+    /// Samples so much older than their arrival are taken, and kept for so long; milliseconds.
+    #[must_use]
+    pub fn new(accept_past_ms: i64, retention_ms: i64) -> Self {
+        Self {
+            accept_past_ms,
+            retention_ms,
+            #[cfg(feature = "planted")]
+            planted_drop: None,
+        }
+    }
 }
 
 /// What a lane has counted since its first start.
@@ -81,7 +97,7 @@ pub struct Counters {
     pub breaches_joined: u64,
 }
 
-/// All state of a shard of devices.
+/// All state of the devices of one process.
 #[derive(Debug)]
 pub struct Lane {
     pub(crate) registry: Arc<Registry>,
@@ -91,6 +107,7 @@ pub struct Lane {
     pub(crate) removed: BTreeMap<DeviceId, Box<DeviceState>>,
     pub(crate) counters: Counters,
     pub(crate) city: City,
+    pub(crate) deadlines: Deadlines,
     pub(crate) audit: Audit,
     pub(crate) books: Books,
     report: Report,
@@ -99,10 +116,6 @@ pub struct Lane {
 
 /// How many payloads an agent is told of that no resend will make readable.
 const REFUSED_MAX: usize = 16;
-/// Silent devices are looked for once in so much time: their open windows are shown no later than this, milliseconds.
-const SWEEP_MS: i64 = 60_000;
-/// Silence is looked for once in so much time, milliseconds.
-const SILENCE_MS: i64 = 5_000;
 
 impl Lane {
     /// A lane that has seen nothing.
@@ -110,6 +123,7 @@ impl Lane {
     pub fn new(registry: Arc<Registry>, policy: Policy) -> Self {
         let devices = alloc::vec![None; registry.devices().len()];
         let city = City::new(&registry);
+        let deadlines = Deadlines::new(&registry);
         let books = Books::new(devices.len());
         Self {
             registry,
@@ -118,6 +132,7 @@ impl Lane {
             removed: BTreeMap::new(),
             counters: Counters::default(),
             city,
+            deadlines,
             audit: Audit::default(),
             books,
             report: Report::default(),
@@ -174,7 +189,7 @@ impl Lane {
             Err(DecodeError::TimeRange)
                 if class_version_of(payload).is_some_and(|told| rules.version(told).is_none()) =>
             {
-                let context = Context::at(device, id, rules, arrival.at_ms);
+                let context = Context::at(device, id, rules, (arrival.at_ms, self.city.listened_ms));
                 if heard {
                     self.refused_whole(&context, arrival, Reason::UnknownClassVersion, decisions);
                 }
@@ -186,6 +201,7 @@ impl Lane {
             }
         };
         self.report = report;
+        self.deadlines.note(&registry, device, self.devices[device.at()].as_deref(), &self.city);
         self.city.touch(agent);
         outcome
     }
@@ -211,7 +227,7 @@ impl Lane {
             }
             None => self
                 .admit(
-                    &Context::at(device, id, rules, arrival.at_ms),
+                    &Context::at(device, id, rules, (arrival.at_ms, self.city.listened_ms)),
                     arrival,
                     (report, window),
                     heard,
@@ -231,6 +247,7 @@ impl Lane {
             rules,
             version: of,
             arrival,
+            listened_ms,
             report,
             window,
             doubt,
@@ -373,55 +390,15 @@ impl Lane {
         for range in decisions.refused.iter().filter(|_| !decisions.redriven) {
             *self.counters.samples_refused.entry(range.reason.name().into()).or_default() += range.count;
         }
+        #[cfg(feature = "planted")]
         self.plant(decisions, boot, device, accepted);
     }
 
-    /// See [`Policy::planted_drop`].
-    fn plant(&mut self, decisions: &mut Decisions, boot: u32, device: DeviceIx, accepted: u64) {
-        let samples = self.counters.samples;
-        let reached = |nth: u64| samples >= nth && samples - accepted < nth;
-        if !self.policy.planted_drop.is_some_and(reached) {
-            return;
-        }
-        decisions.accepted.forget_last_row();
-        if let Some(state) = self.devices[device.at()].as_deref_mut() {
-            // The sample left for a sink, and nobody will hear of it again.
-            state.outboxes.confirmed(boot, Confirmed { handled: 1, ..Confirmed::default() });
-        }
-    }
-
     fn tick(&mut self, now_ms: i64, listened_ms: u32, decisions: &mut Decisions) {
-        let before_ms = core::mem::replace(&mut self.city.now_ms, now_ms);
         self.city.listened_ms = self.city.listened_ms.saturating_add(listened_ms.into());
-        let passes = |every_ms: i64| now_ms.div_euclid(every_ms) != before_ms.div_euclid(every_ms);
-        if passes(SILENCE_MS) {
-            let registry = Arc::clone(&self.registry);
-            silence::sweep(&registry, &mut self.devices, &mut self.city, now_ms, &mut decisions.alerts);
-        }
-        if passes(SWEEP_MS) {
-            self.sweep(now_ms, decisions);
-        }
-    }
-
-    /// Shows open windows of devices that are silent, and ends late tracks that nothing moves any more, and alerts on how a
-    /// device reports that nothing renewed.
-    fn sweep(&mut self, now_ms: i64, decisions: &mut Decisions) {
-        let conducts = &self.registry.conducts;
-        for (device, state) in self.registry.indices().zip(&mut self.devices) {
-            let Some(state) = state.as_deref_mut() else { continue };
-            let misbehaves = conduct::is_open(conducts, &state.alerts);
-            if !state.windows.has_unshown() && !state.alerts.has_late() && !misbehaves {
-                continue;
-            }
-            let rules = self.registry.class_of(device);
-            let id = self.registry.device(device).id;
-            let context = Context::at(device, id, rules, now_ms);
-            let quiet_ms = self.city.listened_ms.saturating_sub(state.listened_ms);
-            state.alerts.tick(&context, &mut decisions.alerts);
-            conduct::tick(conducts, &mut state.alerts, &context, &mut decisions.alerts);
-            if quiet_ms > u64::from(rules.class.report.silent_after_s) * 1000 {
-                state.windows.show_due(rules, device, i64::MAX, &mut decisions.shown);
-            }
+        self.city.now_ms = now_ms;
+        if listened_ms > 0 {
+            self.deadlines.tick(&self.registry, &mut self.devices, &mut self.city, decisions);
         }
     }
 }

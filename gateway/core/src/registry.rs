@@ -5,7 +5,7 @@
 //! run names devices by id.
 //!
 //! A city's registry is most of what an idle gateway holds, so nothing stands in it twice: the tables over ids hold
-//! indices alone, and operators and zones are shared.
+//! indices alone, operators are shared, and zones are an index.
 
 mod class_rules;
 
@@ -20,6 +20,7 @@ use core::hash::{BuildHasher, BuildHasherDefault};
 use hashbrown::{HashMap, HashTable};
 use hunhe_proto::{
     class::Class,
+    fleet::ZoneKind,
     id::{AgentId, DeviceId, Id},
 };
 use siphasher::sip::SipHasher13;
@@ -53,6 +54,10 @@ index!(
     /// An agent of this registry.
     AgentIx
 );
+index!(
+    /// A zone of this registry.
+    ZoneIx
+);
 
 /// A registered device.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,8 +74,8 @@ pub struct Device {
     pub operator: Arc<Id>,
     /// District code.
     pub district: u32,
-    /// DMA, pressure zone, station or farm; shared with its other devices.
-    pub zone: Arc<Id>,
+    /// DMA, pressure zone, station or farm.
+    pub zone: ZoneIx,
     /// WGS-84 degrees of longitude and latitude.
     pub position: (f64, f64),
 }
@@ -82,6 +87,15 @@ pub struct Agent {
     pub id: AgentId,
     /// The devices behind it.
     pub devices: Vec<DeviceIx>,
+}
+
+/// What devices of one place are balanced or watched as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zone {
+    /// As registry files name it.
+    pub id: Id,
+    /// What it is, where the city says.
+    pub kind: Option<ZoneKind>,
 }
 
 /// A device before registration.
@@ -158,6 +172,7 @@ pub struct Registry {
     classes: Vec<ClassRules>,
     devices: Vec<Device>,
     agents: Vec<Agent>,
+    zones: Vec<Zone>,
     /// By the hash of the id, which stands in `devices`.
     device_by_id: HashTable<DeviceIx>,
     /// By the hash of the pseudonym, which stands there as well.
@@ -165,8 +180,8 @@ pub struct Registry {
     /// Pseudonyms of devices that are registered no more.
     former: IdMap<Id>,
     agent_by_id: IdMap<AgentIx>,
-    /// Operators and zones.
-    names: IdMap<Arc<Id>>,
+    zone_by_id: IdMap<ZoneIx>,
+    operators: IdMap<Arc<Id>>,
     rules: Vec<Rule>,
     pub(crate) shares: Vec<Share>,
     pub(crate) conducts: Vec<Conduct>,
@@ -259,7 +274,12 @@ impl Registry {
             self.agents.push(Agent { id: agent, devices: Vec::new() });
         }
         self.agents[agent_at.at()].devices.push(index);
-        let (operator, zone) = (self.shared(operator), self.shared(zone));
+        let operator = Arc::clone(self.operators.entry(operator).or_insert_with(|| Arc::new(operator)));
+        let next_zone = ZoneIx(u32::try_from(self.zones.len()).map_err(full)?);
+        let zone_at = *self.zone_by_id.entry(zone).or_insert(next_zone);
+        if zone_at == next_zone {
+            self.zones.push(Zone { id: zone, kind: None });
+        }
         self.devices.push(Device {
             id,
             pseudonym,
@@ -267,7 +287,7 @@ impl Registry {
             agent: agent_at,
             operator,
             district,
-            zone,
+            zone: zone_at,
             position,
         });
         let devices = &self.devices;
@@ -278,8 +298,11 @@ impl Registry {
         Ok(index)
     }
 
-    fn shared(&mut self, name: Id) -> Arc<Id> {
-        Arc::clone(self.names.entry(name).or_insert_with(|| Arc::new(name)))
+    /// Says what a zone is. Nothing follows where no device is in it.
+    pub fn set_zone_kind(&mut self, zone: Id, kind: ZoneKind) {
+        if let Some(known) = self.zone_by_id.get(&zone).and_then(|zone| self.zones.get_mut(zone.at())) {
+            known.kind = Some(kind);
+        }
     }
 
     /// The device of that id.
@@ -366,6 +389,18 @@ impl Registry {
         &self.agents[index.at()]
     }
 
+    /// A zone.
+    #[must_use]
+    pub fn zone(&self, index: ZoneIx) -> &Zone {
+        &self.zones[index.at()]
+    }
+
+    /// All zones that have a device, by index.
+    #[must_use]
+    pub fn zones(&self) -> &[Zone] {
+        &self.zones
+    }
+
     /// All devices, by index.
     #[must_use]
     pub fn devices(&self) -> &[Device] {
@@ -375,6 +410,11 @@ impl Registry {
     /// All devices' indices.
     pub fn indices(&self) -> impl Iterator<Item = DeviceIx> + use<> {
         (0..u32::try_from(self.devices.len()).unwrap_or(u32::MAX)).map(DeviceIx)
+    }
+
+    /// All agents' indices.
+    pub(crate) fn agents_indices(&self) -> impl Iterator<Item = AgentIx> + use<> {
+        (0..u32::try_from(self.agents.len()).unwrap_or(u32::MAX)).map(AgentIx)
     }
 
     /// All agents, by index.

@@ -1,7 +1,7 @@
 //! What people and programs ask of a lane: the ledger, watermarks, devices, and its state for a checkpoint.
 
 use crate::{
-    city::{Notes, audit::Audit},
+    city::{Notes, audit::Audit, deadlines::Deadlines},
     device::{alert::episode_id, ledger::Totals},
     lane::{Counters, DeviceState, Lane, ledger_of},
     registry::{AgentIx, ClassRules, DeviceIx},
@@ -221,6 +221,7 @@ impl Lane {
             self.books.note(device.0, || ledger_of(&self.devices, device.0));
             self.devices[device.at()] = Some(state);
         }
+        self.deadlines = Deadlines::restored(&self.registry, &self.devices, &self.city);
         unregistered
     }
 }

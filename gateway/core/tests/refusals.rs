@@ -272,7 +272,7 @@ proptest! {
         past in times(),
     ) {
         let names = ["gas-0", "gas-1", "flow-0", "flow-1"];
-        let policy = Policy { accept_past_ms: past, retention_ms: past, planted_drop: None };
+        let policy = Policy::new(past, past);
         let mut lane = Lane::new(registry(), policy);
         for (topic, payload, known) in junk {
             let topic = [topic, up("gas-0"), b"hunhe/v1/agents/agent-gas/state".to_vec()][known].clone();

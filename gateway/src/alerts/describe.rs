@@ -43,7 +43,7 @@ impl Describer {
             Some(device) => std::slice::from_ref(device),
             None => &registry.agent(agent).devices,
         };
-        let zone = self.common(concerned, |at| registry.device(at).zone.to_string());
+        let zone = self.common(concerned, |at| registry.zone(registry.device(at).zone).id.to_string());
         let district = self.common(concerned, |at| registry.device(at).district.to_string());
         let operator =
             concerned.first().map_or_else(String::new, |&at| registry.device(at).operator.to_string());

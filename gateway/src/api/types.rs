@@ -253,12 +253,12 @@ pub struct District {
     pub readings: u64,
 }
 
-/// A zone: a metered area, a pressure zone, a gas station, a farm.
+/// A zone: a metered area, part of a gas network, a gas station, a farm.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Zone {
     /// Identifier.
     pub id: String,
-    /// `dma`, `pressure`, `gas_station` or `farm`.
+    /// `dma`, `gas_pressure`, `gas_station`, `weather`, `drainage`, `farm` or `hatchery`; empty where the city does not say.
     pub kind: String,
     /// Name.
     pub name: Bilingual,

@@ -1,6 +1,5 @@
 //! Parts that are made of the configuration alone.
 
-use super::Extras;
 use crate::{
     mqtt::Broker,
     setup::config::{Config, Period, Rollups},
@@ -23,17 +22,24 @@ pub(super) fn broker(config: &Config) -> anyhow::Result<Broker> {
 }
 
 /// What decisions follow from beside registry and messages.
-pub(super) fn policy(config: &Config, extras: Extras) -> Policy {
+pub(super) fn policy(config: &Config) -> anyhow::Result<Policy> {
     let database = config.influx.iter().find(|influx| influx.name == config.sink_of_record);
     let retention = match database {
         Some(database) => database.retention,
         None => Some(config.embedded.retention),
     };
-    Policy {
-        accept_past_ms: config.validate.accept_past.as_ms(),
-        retention_ms: retention.map_or(0, Period::as_ms),
-        planted_drop: extras.planted_drop,
-    }
+    let policy = Policy::new(config.validate.accept_past.as_ms(), retention.map_or(0, Period::as_ms));
+    #[cfg(feature = "planted")]
+    let policy = Policy { planted_drop: planted_drop()?, ..policy };
+    Ok(policy)
+}
+
+/// A test of the ledger may ask for a sample to vanish.
+#[cfg(feature = "planted")]
+fn planted_drop() -> anyhow::Result<Option<u64>> {
+    let Ok(nth) = std::env::var("PLANT_DROP") else { return Ok(None) };
+    let nth = nth.parse();
+    Ok(Some(nth.map_err(|_| anyhow::anyhow!("PLANT_DROP is the number of the sample to drop"))?))
 }
 
 /// The windows that some sink takes.

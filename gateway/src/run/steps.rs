@@ -118,7 +118,7 @@ pub(super) struct LaneParts {
 impl Ground {
     pub(super) fn new(config: Config, registry: Registry, extras: Extras) -> anyhow::Result<(Self, Ends)> {
         let files = Shares::of_process(config.http.connections_max)?;
-        let policy = policy(&config, extras);
+        let policy = policy(&config)?;
         let (stop, stopped) = watch::channel(false);
         let (fatal, fatal_reports) = mpsc::unbounded_channel();
         let (lane, reports) = LaneHandle::new();

@@ -1,50 +1,49 @@
-//! Names of districts and zones, where the seeds have them: `city/city.toml`. A place without a name shows its code.
+//! The city's file, `city/city.toml` in the seeds: names of districts and zones, and what zones are.
+//!
+//! A place that the file does not name shows its code. Without the file no place has a name. A faulty file is a fault of
+//! the registry, which is read first.
 
-use crate::setup::config::Config;
-use hunhe_proto::class::Text;
+use crate::setup::{
+    config::{Config, Fault},
+    registry::{Located, read_text},
+};
+use hunhe_proto::{
+    class::Text,
+    fleet::{City, District, Zone},
+};
 use std::collections::HashMap;
 
 /// The city's names by code.
 #[derive(Debug, Default)]
 pub struct Places {
-    districts: HashMap<String, Place>,
-    zones: HashMap<String, Place>,
+    districts: HashMap<String, Text>,
+    zones: HashMap<String, Text>,
 }
 
-#[derive(Debug)]
-struct Place {
-    kind: String,
-    title: Text,
-}
-
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-struct Written {
-    districts: Vec<WrittenPlace>,
-    zones: Vec<WrittenPlace>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-struct WrittenPlace {
-    #[serde(alias = "id")]
-    code: toml::Value,
-    #[serde(default)]
-    kind: String,
-    title: Text,
+/// The city in the configured seeds.
+///
+/// # Errors
+/// The file cannot be read, or does not describe a city.
+pub(super) fn read_city(config: &Config) -> Result<City, Vec<Fault>> {
+    let path = config.seeds_dir.join("city/city.toml");
+    if !path.exists() {
+        return Ok(City::default());
+    }
+    let text = read_text(&path).map_err(|fault| vec![fault])?;
+    Located::parse(&path.display().to_string(), &text)?.read().map_err(|fault| vec![fault])
 }
 
 impl Places {
     /// The names in the configured seeds.
     #[must_use]
     pub fn read(config: &Config) -> Self {
-        let path = config.seeds_dir.join("city/city.toml");
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        match toml::from_str::<Written>(&text) {
-            Ok(written) => Self { districts: by_code(written.districts), zones: by_code(written.zones) },
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "names of districts and zones cannot be read: codes are shown");
-                Self::default()
-            }
+        let City { districts, zones, operators: _ } = read_city(config).unwrap_or_default();
+        Self {
+            districts: districts
+                .into_iter()
+                .map(|District { code, title, .. }| (code.to_string(), title))
+                .collect(),
+            zones: zones.into_iter().map(|Zone { id, title, .. }| (id.to_string(), title)).collect(),
         }
     }
 
@@ -59,26 +58,9 @@ impl Places {
     pub fn zone(&self, id: &str) -> Text {
         title(&self.zones, id)
     }
-
-    /// What kind of zone it is; empty where the seeds do not name it.
-    #[must_use]
-    pub fn kind(&self, zone: &str) -> &str {
-        self.zones.get(zone).map_or("", |place| &place.kind)
-    }
 }
 
-fn title(places: &HashMap<String, Place>, code: &str) -> Text {
+fn title(titles: &HashMap<String, Text>, code: &str) -> Text {
     let plain = || Text { zh: code.to_owned(), en: code.to_owned() };
-    places.get(code).map_or_else(plain, |place| place.title.clone())
-}
-
-fn by_code(written: Vec<WrittenPlace>) -> HashMap<String, Place> {
-    let place = |place: WrittenPlace| {
-        let code = match place.code {
-            toml::Value::String(text) => text,
-            other => other.to_string(),
-        };
-        (code, Place { kind: place.kind, title: place.title })
-    };
-    written.into_iter().map(place).collect()
+    titles.get(code).cloned().unwrap_or_else(plain)
 }

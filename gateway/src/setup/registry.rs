@@ -24,8 +24,10 @@ use hunhe_proto::class::Class;
 use hunhe_proto::id::Id;
 
 use crate::setup::config::{Config, Fault, Faults, Place};
+use crate::setup::places::read_city;
 
 pub use classes::read_class;
+pub(super) use locate::Located;
 pub use pseudonyms::Pseudonyms;
 pub use rules::read_rules;
 
@@ -91,6 +93,14 @@ pub fn read(config: &Config) -> Result<RegistryDraft, Faults> {
             Ok(text) => builder.devices(&path.display().to_string(), &text),
             Err(fault) => builder.faults.push(fault),
         }
+    }
+    match read_city(config) {
+        Ok(city) => {
+            for zone in city.zones {
+                builder.registry.set_zone_kind(zone.id, zone.kind);
+            }
+        }
+        Err(mut found) => builder.faults.append(&mut found),
     }
     builder.faults.append(&mut faults);
     builder.faults.extend(acl::faults_of_names(&builder.registry, &config.broker));
@@ -161,7 +171,7 @@ impl RegistryBuilder {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, Fault> {
+pub(super) fn read_text(path: &Path) -> Result<String, Fault> {
     std::fs::read_to_string(path).map_err(|error| {
         let place = Place::whole(&path.display().to_string());
         Fault::new(place, "", format!("cannot be read: {error}"), "name a readable UTF-8 file")

@@ -165,8 +165,8 @@ fn a_database_that_comes_up_later_is_asked_again_and_only_then_written_to() {
 fn checked(dir: &Path, urls: &[&str]) -> (u8, String) {
     let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../seeds");
     let list = dir.join("list.csv");
-    let text = "device,class,serial,operator,district,zone,agent,lon,lat\n\
-                det-1,gas_station_detector,,gas,210102,s,,123.4,41.8\n";
+    let text = "device,class,operator,district,zone,agent,lon,lat\n\
+                det-1,gas_station_detector,gas,210102,s,,123.4,41.8\n";
     fs::write(&list, text).unwrap();
     let mut config =
         format!("data_dir = \"data\"\nseeds_dir = {seeds:?}\n[registry]\ndevices = [{list:?}]\n");

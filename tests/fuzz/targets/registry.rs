@@ -11,8 +11,8 @@ use hunhe_gateway_core::registry::DEVICES_MAX;
 use hunhe_proto::class::Class;
 use std::fs;
 
-const LIST: &str = "device,class,serial,operator,district,zone,agent,lon,lat,pseudonym\n\
-                    g-1,gas_meter,123,gas,210102,z-1,c-1,123.4,41.8,p-1\ng-2,gas_meter,,gas,210102,z-1,c-1,123.4,41.8,\n";
+const LIST: &str = "device,class,operator,district,zone,agent,lon,lat,pseudonym\n\
+                    g-1,gas_meter,gas,210102,z-1,c-1,123.4,41.8,p-1\ng-2,gas_meter,gas,210102,z-1,c-1,123.4,41.8,\n";
 const FLEET: &str = "seed = 7\n[[groups]]\nclass = \"gas_meter\"\ncount = 5\nprefix = \"g\"\noperator = \"gas\"\n\
                      per_agent = 2\nhousehold = true\nplaces = [{ district = 210102, zone = \"z-1\", lon = 123.4, lat = 41.8 }]\n\
                      [[groups]]\nclass = \"gas_station_detector\"\ncount = 3\nprefix = \"d\"\noperator = \"gas\"\n\

@@ -1,11 +1,14 @@
-//! What crosses devices: agents, what they must be told, and who is heard of.
+//! What crosses devices: agents and what is published to them, silence, the ledger over all devices.
 //!
 //! Bounds: one entry per registered agent; at most [`Lane`](crate::lane::Lane)'s bound of refused payloads each,
 //! oldest forgotten first (the edge then sends that report again, and it is refused again).
 
 pub mod audit;
-pub mod silence;
+pub(crate) mod deadlines;
+mod partial;
+pub(crate) mod silence;
 pub(crate) mod totals;
+mod wheel;
 
 use crate::{
     device::alert::Episode,
@@ -22,8 +25,8 @@ use serde::{Deserialize, Serialize};
 pub struct City {
     /// The gateway's clock at the last tick, milliseconds since 1970.
     pub now_ms: i64,
-    /// For how long the gateway has been able to hear, since it began, milliseconds: the clock of silence. It stands still
-    /// while the gateway is deaf, and nobody sets it.
+    /// The clock of silence: for how long the gateway has been able to receive, in milliseconds. It is monotonic, and
+    /// stands still while the gateway receives nothing.
     pub listened_ms: u64,
     agents: Vec<Agent>,
     touched: Vec<AgentIx>,
@@ -31,7 +34,7 @@ pub struct City {
     devices_online: usize,
 }
 
-/// What a restart needs of it, by agent id: the watermark names the refused payloads and nobody would tell them again.
+/// What a restart needs, by agent id: a watermark names the refused payloads, and no journal record is read for it again.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Notes {
     pub(crate) now_ms: i64,

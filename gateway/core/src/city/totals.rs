@@ -1,15 +1,16 @@
 //! The ledger over all devices, kept up by difference: asking for it costs what changed since, not the city.
 //!
-//! Invariant: the sum is that of every device's own totals, exactly, whenever it is asked. A device whose ledger is about
-//! to change is noted, and its part taken out; it is put in anew when the books are balanced, or for the answer alone.
-//! So no device's part has to be remembered. Bound: a bit a device, and a word for each that is noted.
+//! Invariant: the sum is that of every device's own totals, exactly, whenever it is asked. It is a [`Partial`]: those of
+//! several processes merge into the city's. A device whose ledger is about to change is noted, and its part is removed. It
+//! is merged anew when the ledger is balanced, or for the answer alone. So no device's part has to be remembered.
+//! Bounds: a byte a device, and 4 bytes for each that is noted.
 
-use crate::device::ledger::Totals;
+use crate::{city::partial::Partial, device::ledger::Totals};
 use alloc::vec::Vec;
 
 /// The sum of ledgers, and how many of them do not close.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sum {
+pub(super) struct Sum {
     sampled: i128,
     stored: i128,
     quarantined: i128,
@@ -20,19 +21,47 @@ struct Sum {
     open: i64,
 }
 
-impl Sum {
-    fn add(&mut self, totals: &Totals, sign: i8) {
-        let signed = |count: u64| i128::from(sign) * i128::from(count);
-        self.sampled += signed(totals.sampled);
-        self.stored += signed(totals.stored);
-        self.quarantined += signed(totals.quarantined);
-        self.declared_lost += signed(totals.declared_lost);
-        self.written_off += signed(totals.written_off);
-        self.outstanding += signed(totals.outstanding);
-        self.duplicates += signed(totals.duplicates);
-        self.open += i64::from(sign) * i64::from(totals.unexplained() != 0);
+impl From<&Totals> for Sum {
+    /// The part of one device.
+    fn from(totals: &Totals) -> Self {
+        Self {
+            sampled: totals.sampled.into(),
+            stored: totals.stored.into(),
+            quarantined: totals.quarantined.into(),
+            declared_lost: totals.declared_lost.into(),
+            written_off: totals.written_off.into(),
+            outstanding: totals.outstanding.into(),
+            duplicates: totals.duplicates.into(),
+            open: i64::from(totals.unexplained() != 0),
+        }
+    }
+}
+
+impl Partial for Sum {
+    fn merge(&mut self, other: &Self) {
+        self.sampled += other.sampled;
+        self.stored += other.stored;
+        self.quarantined += other.quarantined;
+        self.declared_lost += other.declared_lost;
+        self.written_off += other.written_off;
+        self.outstanding += other.outstanding;
+        self.duplicates += other.duplicates;
+        self.open += other.open;
     }
 
+    fn remove(&mut self, other: &Self) {
+        self.sampled -= other.sampled;
+        self.stored -= other.stored;
+        self.quarantined -= other.quarantined;
+        self.declared_lost -= other.declared_lost;
+        self.written_off -= other.written_off;
+        self.outstanding -= other.outstanding;
+        self.duplicates -= other.duplicates;
+        self.open -= other.open;
+    }
+}
+
+impl Sum {
     /// Sums stop at the type's end: only devices that lie about their counters get there.
     fn totals(&self) -> Totals {
         let count = |sum: i128| u64::try_from(sum.max(0)).unwrap_or(u64::MAX);
@@ -68,7 +97,7 @@ impl Books {
         if let Some(noted) = self.is_noted.get_mut(device as usize)
             && !core::mem::replace(noted, true)
         {
-            self.sum.add(&standing(), -1);
+            self.sum.remove(&Sum::from(&standing()));
             self.noted.push(device);
         }
     }
@@ -76,7 +105,7 @@ impl Books {
     /// Takes up what changed.
     pub(crate) fn balance(&mut self, mut now: impl FnMut(u32) -> Totals) {
         for device in self.noted.drain(..) {
-            self.sum.add(&now(device), 1);
+            self.sum.merge(&Sum::from(&now(device)));
             self.is_noted[device as usize] = false;
         }
     }
@@ -85,7 +114,7 @@ impl Books {
     pub(crate) fn totals(&self, now: impl Fn(u32) -> Totals) -> (Totals, bool) {
         let mut sum = self.sum;
         for &device in &self.noted {
-            sum.add(&now(device), 1);
+            sum.merge(&Sum::from(&now(device)));
         }
         (sum.totals(), sum.open == 0)
     }

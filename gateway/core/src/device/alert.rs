@@ -52,7 +52,7 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 use step::{Now, Teller, step};
 
-/// A late track without samples for so long, by the gateway's clock, is over; milliseconds.
+/// A late track that takes no sample while the gateway listens for so long is over; milliseconds.
 const LATE_IDLE_MS: u64 = 600_000;
 
 /// Does an alert speak of now?
@@ -117,7 +117,8 @@ pub(crate) struct Episode {
     pub(crate) phase: Phase,
     pub(crate) mode: Mode,
     pub(crate) since_ms: i64,
-    /// The first sample for which it was over; [`ABSENT`] while it is not. Of [`conduct`](crate::device::conduct): the last time.
+    /// The first sample for which it was over; [`ABSENT`] while it is not. Of [`conduct`](crate::device::conduct): when the
+    /// device did it last, by the city's clock of silence.
     pub(crate) clear_ms: i64,
     /// Not told for want of allowance: of a pending episode its beginning, of one that fires its end.
     pub(crate) withheld: bool,
@@ -136,8 +137,8 @@ struct Late {
     episodes: Vec<Episode>,
     /// The newest sample on it.
     last_ms: i64,
-    /// When it moved last, by the gateway's clock.
-    arrival_ms: i64,
+    /// When it moved last, by the city's clock of silence, in milliseconds.
+    listened_ms: u64,
 }
 
 /// The alerts of a device.
@@ -157,6 +158,8 @@ pub(crate) struct Context<'a> {
     pub(crate) id: Id,
     pub(crate) rules: &'a ClassRules,
     pub(crate) arrival_ms: i64,
+    /// The city's clock of silence, in milliseconds.
+    pub(crate) listened_ms: u64,
     /// Samples from here on are live, milliseconds since 1970.
     pub(crate) live_from_ms: i64,
     /// Samples after this are dated ahead of the present, milliseconds since 1970.
@@ -273,17 +276,22 @@ impl Alerts {
 
     /// Time passed: a late track that nothing moves any more is over.
     pub(crate) fn tick(&mut self, context: &Context<'_>, out: &mut Vec<Change>) {
-        let idle_ms = |late: &Late| context.arrival_ms.abs_diff(late.arrival_ms);
-        if let Some(mut late) = self.late.take_if(|late| idle_ms(late) >= LATE_IDLE_MS) {
+        if let Some(mut late) = self.late.take_if(|late| late.over_ms() <= context.listened_ms) {
             let from = out.len();
             let mut teller = Teller { context, allowance: &mut self.allowance, out, from, joined: 0 };
             end_all(&mut late, &mut teller, true);
         }
     }
 
-    /// Is there anything that [`Self::tick`] could end?
-    pub(crate) const fn has_late(&self) -> bool {
-        self.late.is_some()
+    /// When [`Self::tick`] ends a late track that nothing moves, by the city's clock of silence.
+    pub(crate) fn late_over_ms(&self) -> Option<u64> {
+        self.late.as_deref().map(Late::over_ms)
+    }
+}
+
+impl Late {
+    const fn over_ms(&self) -> u64 {
+        self.listened_ms.saturating_add(LATE_IDLE_MS)
     }
 }
 
@@ -295,17 +303,17 @@ fn judge_late(
     accepted: &Accepted,
     end: usize,
 ) {
-    let arrival_ms = teller.context.arrival_ms;
+    let listened_ms = teller.context.listened_ms;
     let times = &accepted.times_ms[set.rows.clone()][..end];
     let late =
-        late.get_or_insert_with(|| Box::new(Late { episodes: Vec::new(), last_ms: i64::MIN, arrival_ms }));
+        late.get_or_insert_with(|| Box::new(Late { episodes: Vec::new(), last_ms: i64::MIN, listened_ms }));
     if times[0] <= late.last_ms {
         end_all(late, teller, false);
     }
     let track = Track { before_ms: late.last_ms, reached: None };
     run_all(&mut late.episodes, teller, track, (set, 0..end), accepted);
     late.last_ms = times[end - 1];
-    late.arrival_ms = arrival_ms;
+    late.listened_ms = listened_ms;
 }
 
 /// Ends what is open on a late track; unless it must end, only where that can be told.

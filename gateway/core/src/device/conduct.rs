@@ -1,7 +1,7 @@
 //! How a device reports, in the place of what it measures: new outboxes, outboxes that gave way, refused messages.
 //!
-//! Each deed raises the alert of the rules that watch it at once, by the gateway's clock; the alert is over when there was
-//! no other for the rule's `clear_hold_s`. What is refused whole reaches people this way, whoever sent it.
+//! Each deed raises the alert of the rules that watch it at once. The alert is over when the gateway has listened for the
+//! rule's `clear_hold_s` without another deed. A refused message reaches people this way, whoever sent it.
 //!
 //! Bound: one open episode a device and rule.
 
@@ -56,6 +56,11 @@ impl Conduct {
         self.key
     }
 
+    /// When an alert of it is over, by the city's clock of silence.
+    const fn over_ms(&self, open: &Episode) -> u64 {
+        open.clear_ms.cast_unsigned().saturating_add(self.calm_ms)
+    }
+
     /// The alert's value, where the device did what the rule watches.
     fn value(&self, seen: &Seen) -> Option<i64> {
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -81,24 +86,24 @@ pub(crate) fn judge(
     out: &mut Vec<Change>,
 ) {
     let now_ms = context.arrival_ms;
+    let listened_ms = context.listened_ms.cast_signed();
     for (conduct, value) in conducts.iter().filter_map(|conduct| Some((conduct, conduct.value(seen)?))) {
         if let Some(open) = alerts.episodes.iter_mut().find(|open| open.key == conduct.key) {
-            open.clear_ms = now_ms;
+            open.clear_ms = listened_ms;
             continue;
         }
-        // Of an episode of conduct, `clear_ms` is when it was seen last.
-        let episode = Episode { clear_ms: now_ms, ..Episode::raised(conduct.key, now_ms) };
+        let episode = Episode { clear_ms: listened_ms, ..Episode::raised(conduct.key, now_ms) };
         out.push(context.change(conduct.rule, &episode, Phase::Firing, now_ms, value, false));
         alerts.episodes.push(episode);
     }
 }
 
-/// Time passed: ends what was not seen again for long enough.
+/// Time passed: ends the alerts of deeds that nothing repeated for long enough.
 pub(crate) fn tick(conducts: &[Conduct], alerts: &mut Alerts, context: &Context<'_>, out: &mut Vec<Change>) {
     let now_ms = context.arrival_ms;
     alerts.episodes.retain(|episode| {
         let Some(conduct) = conducts.iter().find(|conduct| conduct.key == episode.key) else { return true };
-        let over = now_ms.abs_diff(episode.clear_ms) >= conduct.calm_ms;
+        let over = conduct.over_ms(episode) <= context.listened_ms;
         if over {
             out.push(context.change(conduct.rule, episode, Phase::Resolved, now_ms, 0, false));
         }
@@ -106,7 +111,8 @@ pub(crate) fn tick(conducts: &[Conduct], alerts: &mut Alerts, context: &Context<
     });
 }
 
-/// Is there anything that [`tick`] could end?
-pub(crate) fn is_open(conducts: &[Conduct], alerts: &Alerts) -> bool {
-    alerts.episodes.iter().any(|open| conducts.iter().any(|conduct| conduct.key == open.key))
+/// When [`tick`] ends an alert that no deed renews, by the city's clock of silence.
+pub(crate) fn over_ms(conducts: &[Conduct], alerts: &Alerts) -> Option<u64> {
+    let of = |open: &Episode| conducts.iter().find(|conduct| conduct.key == open.key);
+    alerts.episodes.iter().filter_map(|open| Some(of(open)?.over_ms(open))).min()
 }

@@ -32,6 +32,8 @@ pub(crate) struct Judge<'a> {
     /// The version of the class that the report follows.
     pub(crate) version: &'a VersionRules,
     pub(crate) arrival: Arrival,
+    /// The city's clock of silence, in milliseconds.
+    pub(crate) listened_ms: u64,
     pub(crate) report: &'a Report,
     pub(crate) window: TimeWindow,
     /// What V01 makes of every sample here.
@@ -142,6 +144,7 @@ impl Judge<'_> {
             id: self.id,
             rules: self.rules,
             arrival_ms: self.arrival.at_ms,
+            listened_ms: self.listened_ms,
             live_from_ms: self.state.live_from_ms(self.arrival, self.rules),
             ahead_from_ms,
         };

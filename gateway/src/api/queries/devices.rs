@@ -19,7 +19,7 @@ use crate::{
     decide::published::Row,
 };
 use hunhe_gateway_core::{event::ABSENT, registry::DeviceIx};
-use hunhe_proto::{class::Kind, id::Id};
+use hunhe_proto::{class::Kind, fleet::ZoneKind, id::Id};
 use std::sync::Arc;
 
 fn kind_name(kind: Kind) -> &'static str {
@@ -96,10 +96,11 @@ impl Answers {
     pub(super) async fn zones_now(&self) -> Result<Vec<Zone>, ApiError> {
         let census = self.census_now().await?;
         let directory = &self.view.directory;
-        let counts = directory.zones.iter().zip(&census.zones).zip(&directory.zone_districts);
-        let zone = |((id, count), district): ((&String, &Count), &u32)| Zone {
+        let zones = directory.zones.iter().zip(&directory.zone_kinds);
+        let counts = zones.zip(&census.zones).zip(&directory.zone_districts);
+        let zone = |(((id, kind), count), district): (((&String, &Option<ZoneKind>), &Count), &u32)| Zone {
             id: id.clone(),
-            kind: self.places.kind(id).to_owned(),
+            kind: kind.map_or("", ZoneKind::name).into(),
             name: (&self.places.zone(id)).into(),
             district: district.to_string(),
             devices: count.devices,
@@ -155,7 +156,7 @@ fn describe(view: &View, device: DeviceIx, now_ms: i64) -> Device {
         id: known.pseudonym.to_string(),
         class: rules.class.name.clone(),
         district: known.district.to_string(),
-        zone: Some(known.zone.to_string()),
+        zone: Some(registry.zone(known.zone).id.to_string()),
         operator: known.operator.to_string(),
         agent: shown_agent(registry, Some(device), known.agent),
         position: (!rules.class.household)

@@ -3,8 +3,8 @@
 //! Made once at start, since a registry does not change while the gateway runs. Invariant: names ascend as text, so a page
 //! of any list goes on behind its last key. About 36 bytes a device.
 
-use hunhe_gateway_core::registry::{AgentIx, ClassIx, DeviceIx, IdMap, Registry};
-use hunhe_proto::id::Id;
+use hunhe_gateway_core::registry::{AgentIx, ClassIx, DeviceIx, IdMap, Registry, ZoneIx};
+use hunhe_proto::{fleet::ZoneKind, id::Id};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names that many devices share, ascending.
@@ -62,6 +62,8 @@ pub struct Directory {
     pub(super) by_class: Lists,
     pub(super) by_district: Lists,
     pub(super) by_zone: Lists,
+    /// By zone: what it is, where the city says.
+    pub(super) zone_kinds: Box<[Option<ZoneKind>]>,
     /// By zone: the district of its first device.
     pub(super) zone_districts: Box<[u32]>,
 }
@@ -73,7 +75,12 @@ impl Directory {
         let mut sorted: Vec<(Id, DeviceIx)> =
             registry.indices().map(|device| (registry.device(device).pseudonym, device)).collect();
         sorted.sort_unstable();
-        let (zones, zone_at) = shared(registry, |device| *device.zone);
+        let mut zones: Vec<ZoneIx> = (0..).map(ZoneIx).take(registry.zones().len()).collect();
+        zones.sort_unstable_by_key(|&zone| registry.zone(zone).id);
+        let mut zone_at = vec![0; zones.len()];
+        for (at, zone) in (0..).zip(&zones) {
+            zone_at[zone.at()] = at;
+        }
         let (operators, operator_at) = shared(registry, |device| *device.operator);
         let codes: BTreeMap<String, u32> = {
             let codes: BTreeSet<u32> = registry.devices().iter().map(|device| device.district).collect();
@@ -90,10 +97,12 @@ impl Directory {
             rules: device.class,
             class: class_at[device.class.at()],
             district: district_at.get(&device.district).copied().unwrap_or_default(),
-            zone: zone_at.get(&*device.zone).copied().unwrap_or_default(),
+            zone: zone_at[device.zone.at()],
             operator: operator_at.get(&*device.operator).copied().unwrap_or_default(),
         };
         let places: Box<[Place]> = registry.devices().iter().map(place).collect();
+        let zone_kinds = zones.iter().map(|&zone| registry.zone(zone).kind).collect();
+        let zones = Names(zones.iter().map(|&zone| registry.zone(zone).id.to_string()).collect());
         let mut zone_districts = vec![0; zones.len()].into_boxed_slice();
         for (device, place) in registry.devices().iter().zip(&places).rev() {
             zone_districts[place.zone as usize] = device.district;
@@ -112,6 +121,7 @@ impl Directory {
             districts,
             zones,
             operators,
+            zone_kinds,
             zone_districts,
         }
     }

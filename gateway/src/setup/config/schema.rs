@@ -140,7 +140,7 @@ section! {
         rules: PathBuf, Kind::SeedPath, Unwritten::Is("\"rules\"");
         /// Fleet descriptions (TOML) to expand.
         fleets: Vec<PathBuf>, Kind::SeedPaths, Unwritten::Is("[]");
-        /// Device lists (CSV: device,class,serial,operator,district,zone,agent,lon,lat,pseudonym).
+        /// Device lists (CSV: device,class,operator,district,zone,agent,lon,lat,pseudonym).
         devices: Vec<PathBuf>, Kind::SeedPaths, Unwritten::Is("[]");
     }
 }

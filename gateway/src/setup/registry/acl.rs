@@ -77,9 +77,9 @@ mod tests {
         let class = include_str!("../../../../seeds/classes/gas_station_detector.toml");
         let mut builder =
             RegistryBuilder::new(vec![read_class("detector.toml", class).unwrap()], Pseudonyms::default());
-        let mut text = String::from("device,class,serial,operator,district,zone,agent,lon,lat\n");
+        let mut text = String::from("device,class,operator,district,zone,agent,lon,lat\n");
         for (device, agent) in list {
-            text += &format!("{device},gas_station_detector,,gas,210102,s,{agent},123.4,41.8\n");
+            text += &format!("{device},gas_station_detector,gas,210102,s,{agent},123.4,41.8\n");
         }
         builder.devices("list.csv", &text);
         builder.finish().unwrap().registry

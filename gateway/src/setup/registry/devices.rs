@@ -13,8 +13,8 @@ use super::{FAULTS_PER_FILE_MAX, RegistryBuilder};
 use crate::setup::config::{Fault, Place};
 
 /// The columns of a device list, in order.
-const COLUMNS: [&str; 10] =
-    ["device", "class", "serial", "operator", "district", "zone", "agent", "lon", "lat", "pseudonym"];
+const COLUMNS: [&str; 9] =
+    ["device", "class", "operator", "district", "zone", "agent", "lon", "lat", "pseudonym"];
 
 const ID_REMEDY: &str = "write 1 to 32 lower-case letters, digits and hyphens";
 
@@ -76,7 +76,7 @@ impl RegistryBuilder {
     pub fn devices(&mut self, file: &str, text: &str) {
         let place = |line: usize| Place::File { file: file.into(), line: Some(line) };
         let mut rows = rows(text);
-        let header = rows.next().filter(|(_, header)| *header == COLUMNS[..] || *header == COLUMNS[..9]);
+        let header = rows.next().filter(|(_, header)| *header == COLUMNS[..] || *header == COLUMNS[..8]);
         let Some((_, header)) = header else {
             let remedy = format!("the first line must be {}", COLUMNS.join(","));
             self.faults.push(Fault::new(place(1), "", "has other columns", remedy));
@@ -105,7 +105,7 @@ impl RegistryBuilder {
         for (field, text) in fields.iter_mut().zip(row) {
             *field = text;
         }
-        let [device, class, _serial, operator, district, zone, agent, lon, lat, pseudonym] = fields;
+        let [device, class, operator, district, zone, agent, lon, lat, pseudonym] = fields;
         let degrees = |name, text: &str, most: f64| match text.parse::<f64>() {
             Ok(value) if value.abs() <= most => Ok(value),
             _ => Err((name, (format!("{text:?} is no angle here"), "write WGS-84 degrees, as 123.43"))),

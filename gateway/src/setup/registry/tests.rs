@@ -5,10 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use hunhe_gateway_core::registry::ZoneIx;
+use hunhe_proto::fleet::ZoneKind;
 use hunhe_proto::id::Id;
 
 use super::{Pseudonyms, RegistryBuilder, load, read, read_class};
 use crate::setup::config::{Config, Fault, Layers, Place};
+use crate::setup::places::Places;
 
 const METER: &str = r#"name = "gas_meter"
 version = 1
@@ -53,7 +56,7 @@ impl Site {
         site.write("seeds/classes/gas_meter.toml", METER);
         site.write("seeds/classes/flow_meter.toml", &plain());
         site.write("seeds/fleet.toml", &format!("seed = 7\n{}", group("gas_meter", "g", 3, true)));
-        site.write("seeds/list.csv", "device,class,serial,operator,district,zone,agent,lon,lat,pseudonym\n");
+        site.write("seeds/list.csv", "device,class,operator,district,zone,agent,lon,lat,pseudonym\n");
         site
     }
 
@@ -116,10 +119,10 @@ fn what_keeps_versions_from_standing_side_by_side_is_told_where_the_newer_one_sa
 #[test]
 fn an_agent_with_a_name_of_the_gateways_own_is_told_beside_all_other_faults() {
     let site = Site::new();
-    let list = "device,class,serial,operator,district,zone,agent,lon,lat,pseudonym\n\
-                dma-1,flow_meter,,water,210103,dma-a,hunhe-gateway-up,123.5,41.7,\n\
-                gateway,flow_meter,,water,210103,dma-a,,123.5,41.7,\n\
-                dma-3,no_such_class,,water,210103,dma-a,c-1,123.5,41.7,\n";
+    let list = "device,class,operator,district,zone,agent,lon,lat,pseudonym\n\
+                dma-1,flow_meter,water,210103,dma-a,hunhe-gateway-up,123.5,41.7,\n\
+                gateway,flow_meter,water,210103,dma-a,,123.5,41.7,\n\
+                dma-3,no_such_class,water,210103,dma-a,c-1,123.5,41.7,\n";
     site.write("seeds/list.csv", list);
     let faults = read(&site.config()).unwrap_err().to_string();
     for named in ["hunhe-gateway-up bears", "gateway bears", "no_such_class"] {
@@ -134,9 +137,9 @@ fn devices_of_fleets_and_lists_are_registered() {
     let site = Site::new();
     site.write(
         "seeds/list.csv",
-        "device,class,serial,operator,district,zone,agent,lon,lat,pseudonym\n\
-         dma-1,flow_meter,SN 9,water,210103,dma-a,,123.5,41.7,\n\
-         dma-2,flow_meter,,water,210103,dma-a,c-1,123.5,41.7,shown\n",
+        "device,class,operator,district,zone,agent,lon,lat,pseudonym\n\
+         dma-1,flow_meter,water,210103,dma-a,,123.5,41.7,\n\
+         dma-2,flow_meter,water,210103,dma-a,c-1,123.5,41.7,shown\n",
     );
     let registry = load(&site.config()).unwrap();
     assert_eq!(registry.devices().len(), 5);
@@ -148,6 +151,33 @@ fn devices_of_fleets_and_lists_are_registered() {
         assert_ne!(device.pseudonym, device.id);
         assert!(device.pseudonym.as_str().starts_with('p') && device.pseudonym.as_str().len() == 17);
     }
+}
+
+#[test]
+fn the_city_says_what_a_zone_is() {
+    let site = Site::new();
+    fs::create_dir_all(site.path("seeds/city")).unwrap();
+    let zone = |kind: &str| {
+        format!(
+            "[[zones]]\nid = \"z-1\"\nkind = \"{kind}\"\ndistrict = 210102\ntitle = {{ zh = \"一区\", en = \"Zone 1\" }}\n\
+             [[zones]]\nid = \"empty\"\nkind = \"farm\"\ndistrict = 210102\ntitle = {{ zh = \"农场\", en = \"Farm\" }}\n"
+        )
+    };
+    let list = "device,class,operator,district,zone,agent,lon,lat,pseudonym\n\
+                dma-1,flow_meter,water,210103,dma-a,,123.5,41.7,\n";
+    site.write("seeds/list.csv", list);
+    site.write("seeds/city/city.toml", &zone("gas_pressure"));
+    let registry = load(&site.config()).unwrap();
+    let known: Vec<_> = registry.zones().iter().map(|zone| (zone.id.to_string(), zone.kind)).collect();
+    assert_eq!(known, [("z-1".into(), Some(ZoneKind::GasPressure)), ("dma-a".into(), None)]);
+    let listed = registry.device(registry.find(Id::new("dma-1").unwrap()).unwrap());
+    assert_eq!(registry.zone(listed.zone).id.as_str(), "dma-a");
+    assert_eq!(registry.device(registry.indices().next().unwrap()).zone, ZoneIx(0));
+    let places = Places::read(&site.config());
+    assert_eq!((places.zone("z-1").en, places.zone("dma-a").en), ("Zone 1".into(), "dma-a".into()));
+    site.write("seeds/city/city.toml", &zone("pressure"));
+    let faults = read(&site.config()).unwrap_err();
+    assert!(faults.to_string().contains("city.toml:3"), "{faults}");
 }
 
 #[test]
@@ -163,12 +193,12 @@ fn all_faults_of_all_files_are_reported_together() {
     site.write("seeds/fleet.toml", &format!("seed = 7\n{groups}{}", group("flow_meter", "UP", 1, false)));
     site.write(
         "seeds/list.csv",
-        "device,class,serial,operator,district,zone,agent,lon,lat\n\
-         d-1,flow_meter,,w,210103,z,,123.5,41.7\n\
-         D-2,flow_meter,,w,210103,z,,123.5,41.7\n\
-         d-3,flow_meter,,w,north,z,,123.5,41.7\n\
-         d-4,flow_meter,,w,210103,z,,123.5,410.7\n\
-         d-1,flow_meter,,w,210103,z,,123.5,41.7\n\
+        "device,class,operator,district,zone,agent,lon,lat\n\
+         d-1,flow_meter,w,210103,z,,123.5,41.7\n\
+         D-2,flow_meter,w,210103,z,,123.5,41.7\n\
+         d-3,flow_meter,w,north,z,,123.5,41.7\n\
+         d-4,flow_meter,w,210103,z,,123.5,410.7\n\
+         d-1,flow_meter,w,210103,z,,123.5,41.7\n\
          d-5,flow_meter\n",
     );
     assert_eq!(
@@ -194,10 +224,7 @@ fn all_faults_of_all_files_are_reported_together() {
 fn a_list_of_nothing_but_faults_stops_at_its_bound() {
     let site = Site::new();
     let lines = "?\n".repeat(5_000);
-    site.write(
-        "seeds/list.csv",
-        &format!("device,class,serial,operator,district,zone,agent,lon,lat\n{lines}"),
-    );
+    site.write("seeds/list.csv", &format!("device,class,operator,district,zone,agent,lon,lat\n{lines}"));
     assert_eq!(site.spots().len(), super::FAULTS_PER_FILE_MAX + 1);
 }
 
@@ -241,8 +268,8 @@ fn reading_changes_nothing_and_loading_keeps_the_pseudonyms() {
 #[test]
 fn a_list_cannot_rename_a_household_nor_take_anothers_name() {
     let site = Site::new();
-    let header = "device,class,serial,operator,district,zone,agent,lon,lat,pseudonym\n";
-    let row = |id: &str, name: &str| format!("{id},gas_meter,,gas,210103,z,,123.5,41.7,{name}\n");
+    let header = "device,class,operator,district,zone,agent,lon,lat,pseudonym\n";
+    let row = |id: &str, name: &str| format!("{id},gas_meter,gas,210103,z,,123.5,41.7,{name}\n");
     site.write("seeds/list.csv", &format!("{header}{}", row("h-1", "blue")));
     load(&site.config()).unwrap();
     site.write("seeds/list.csv", &format!("{header}{}{}", row("h-1", "red"), row("h-2", "blue")));

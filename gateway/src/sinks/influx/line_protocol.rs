@@ -130,7 +130,7 @@ impl Encoder {
                 ("device", device.pseudonym.as_str()),
                 ("district", &device.district.to_string()),
                 ("operator", device.operator.as_str()),
-                ("zone", device.zone.as_str()),
+                ("zone", registry.zone(device.zone).id.as_str()),
             ] {
                 series.push(b',');
                 series.extend_from_slice(key.as_bytes());

@@ -141,8 +141,21 @@ impl Now {
 
 impl<'a> Context<'a> {
     /// By the gateway's clock alone: no sample is concerned.
-    pub(crate) fn at(device: DeviceIx, id: Id, rules: &'a ClassRules, now_ms: i64) -> Self {
-        Self { device, id, rules, arrival_ms: now_ms, live_from_ms: now_ms, ahead_from_ms: now_ms }
+    pub(crate) fn at(
+        device: DeviceIx,
+        id: Id,
+        rules: &'a ClassRules,
+        (now_ms, listened_ms): (i64, u64),
+    ) -> Self {
+        Self {
+            device,
+            id,
+            rules,
+            arrival_ms: now_ms,
+            listened_ms,
+            live_from_ms: now_ms,
+            ahead_from_ms: now_ms,
+        }
     }
 
     /// A condition is not taken to have held over a longer time without a sample, in milliseconds.
