@@ -69,8 +69,9 @@ fixtures: ## write seeds/fixtures again: what each format on disk looks like tod
 	$(CARGO) run --profile $(PROFILE) -p hunhe-gateway --example fixtures -- seeds/fixtures
 	$(CARGO) run --profile $(PROFILE) -p hunhe-edge --example outbox_fixture -- seeds/fixtures
 
-bench: build ## first performance figures, about 6 minutes; PEERS=1 adds a Node.js and a Python pipeline
-	TESTS_BIN_DIR=$(abspath $(BIN)) $(BIN)/hunhe-measure bench $(if $(PEERS),--peers)
+bench: ## what a reading costs, in the release profile, about 3 minutes once built; PEERS=1 adds two usual pipelines, GROWTH=1 a table
+	$(MAKE) --no-print-directory build PROFILE=release
+	TESTS_BIN_DIR=$(abspath $(TARGET_DIR)/release) $(TARGET_DIR)/release/hunhe-measure bench $(if $(PEERS),--peers) $(if $(GROWTH),--growth)
 
 sim: build ## seeded histories of a small city with crashes and an oracle; SEEDS=2000, FROM=0, PROFILE=ci or release; overnight SEEDS=1000000
 	mkdir -p $(REPORTS)

@@ -42,7 +42,7 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// What a reading costs, end to end (6 minutes; with --peers 15).
+    /// What a reading costs, end to end (3 minutes; with --peers 10 more, with --growth 8 more).
     Bench(bench::Options),
     /// From a delivery to its acknowledgement at 5,000 messages a second (half a minute).
     Acknowledgement(load::Acknowledgement),

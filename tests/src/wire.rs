@@ -72,6 +72,21 @@ pub fn boot_of(report: &[u8]) -> Option<u32> {
     (*tag == 0x0d).then(|| rest.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes)))?
 }
 
+/// The hourly register of a gas meter for some hours from `hour` since 1970 on: in litres, by a different course for each `meter`.
+#[must_use]
+pub fn gas_hours(boot: u32, seq: u64, hour: i64, hours: u64, meter: u64) -> Vec<u8> {
+    let values: Vec<i64> = (hour..)
+        .take(usize::try_from(hours).unwrap_or(usize::MAX))
+        .map(|hour| {
+            let noise = (meter ^ hour.unsigned_abs()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            let noise = i64::try_from(noise % 100).unwrap_or(0);
+            10_000_000 + i64::try_from(meter % 9_000_000).unwrap_or(0) + hour % 200_000 * 100 + noise
+        })
+        .collect();
+    let class_version = Some(GAS_METER_VERSION);
+    report(Header { boot, seq, class_version, ..Header::default() }, hour, 1, &values)
+}
+
 /// The hourly register of a gas meter for the day that begins at `hour` since 1970: in litres, rising as a household's does, by a
 /// different course for each `meter`.
 #[must_use]

@@ -1,9 +1,11 @@
 //! What a reading costs, end to end, with the real broker and the real database on this machine.
 //!
-//! Reports of a day of hourly gas registers (24 readings), encoded beforehand, go over Mosquitto into the gateway with
-//! all its steps on and out to VictoriaMetrics: once without and once with the embedded store. CPU time is what Linux
-//! accounts to each process, broker, database and loader included, as they share the cores. With `--peers` two usual
-//! pipelines do the part of it that they can (receive, decode, write) on the same messages in the same run.
+//! Reports of hourly gas registers, encoded beforehand, go over Mosquitto into the gateway with all its steps on and out to
+//! VictoriaMetrics: once without and once with the embedded store. Two rounds of reports warm the database, and the time ends
+//! with the last row there, not with the wait until rows are durable. CPU time is what Linux accounts to each process, broker,
+//! database and loader included, as they share the cores. With `--peers` two usual pipelines do the part of it that they can
+//! (receive, decode, write, with the same tags) on the same messages in the same run. With `--growth` a table says how the cost
+//! of a reading grows with the number of devices, and with the readings of a message.
 
 mod load;
 mod peers;
@@ -25,15 +27,38 @@ pub(crate) struct Options {
     /// Also measure a Node.js and a Python pipeline.
     #[arg(long)]
     peers: bool,
+    /// Also measure other numbers of devices, and of readings in a message.
+    #[arg(long)]
+    growth: bool,
 }
 
+/// Devices and measured rounds of 24 readings, and readings in a message of 20,000 devices and measured rounds.
+const DEVICES: [(u64, u64); 4] = [(1_000, 40), (10_000, 8), (100_000, 2), (1_000_000, 1)];
+const READINGS: [(u64, u64); 3] = [(1, 24), (24, 4), (100, 2)];
+const METERS_FOR_READINGS: u64 = 20_000;
+const DAY: u64 = hunhe_tests::wire::GAS_SAMPLES as u64;
+
 pub(crate) fn run(options: &Options) -> Outcome {
-    let days = options.days + run::WARM_DAYS as u64;
-    println!("making {days} days of reports of {} meters", options.meters);
-    let messages = load::Messages::of_days(options.meters, days);
+    let mut figures = city(options);
+    if options.growth {
+        figures.insert("by_devices".into(), by_devices());
+        figures.insert("by_readings_per_message".into(), by_readings());
+    }
+    // The costs of today are figures, not promises.
+    Outcome { figures: Value::Object(figures), broken: Vec::new() }
+}
+
+fn messages(meters: u64, measured: u64, readings: u64) -> load::Messages {
+    let rounds = measured + run::WARM_ROUNDS as u64;
+    println!("making {rounds} reports of {readings} readings of each of {meters} meters");
+    load::Messages::new(meters, rounds, readings)
+}
+
+fn city(options: &Options) -> Map<String, Value> {
+    let messages = messages(options.meters, options.days, DAY);
     let mut figures = Map::new();
     figures.insert("meters".into(), json!(options.meters));
-    figures.insert("readings_per_message".into(), json!(hunhe_tests::wire::GAS_SAMPLES));
+    figures.insert("readings_per_message".into(), json!(DAY));
     figures.insert("payload_bytes_per_reading".into(), json!(messages.payload_bytes_per_reading()));
 
     let without = run::gateway(&messages, options.meters, false);
@@ -53,9 +78,29 @@ pub(crate) fn run(options: &Options) -> Outcome {
         }
     }
     if options.peers {
-        let peers = peers::measure(&messages);
-        figures.insert("peers".into(), peers);
+        figures.insert("peers".into(), peers::measure(&messages));
     }
-    // The costs of today are figures, not promises.
-    Outcome { figures: Value::Object(figures), broken: Vec::new() }
+    figures
+}
+
+fn by_devices() -> Value {
+    let costs = DEVICES.map(|(meters, rounds)| {
+        let cost = run::gateway(&messages(meters, rounds, DAY), meters, false);
+        (meters.to_string(), row(&cost))
+    });
+    Value::Object(costs.into_iter().collect())
+}
+
+fn by_readings() -> Value {
+    let costs = READINGS.map(|(readings, rounds)| {
+        let cost = run::gateway(&messages(METERS_FOR_READINGS, rounds, readings), METERS_FOR_READINGS, false);
+        (readings.to_string(), row(&cost))
+    });
+    Value::Object(costs.into_iter().collect())
+}
+
+fn row(cost: &run::Figures) -> Value {
+    json!({
+        "gateway_cpu_ns_per_reading": cost.gateway_ns, "readings_per_s": cost.readings_per_s, "rss_mib": cost.rss_mib,
+    })
 }

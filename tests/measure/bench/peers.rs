@@ -13,7 +13,6 @@ use hunhe_tests::{
     mqtt::password_of,
     process::{Process, eventually},
     procfs, project_dir,
-    wire::GAS_SAMPLES,
 };
 use serde_json::{Value, json};
 
@@ -58,7 +57,7 @@ fn one(messages: &Messages, name: &str, mut command: Command) -> (f64, f64) {
         std::fs::read_to_string(&said).is_ok_and(|text| text.contains("ready")).then_some(())
     });
     let meters = messages.meters.min(METERS_MAX);
-    let rows = meters * GAS_SAMPLES as u64;
+    let rows = meters * messages.readings;
     messages.publish(broker.port, 0..1, meters);
     eventually(WITHIN, "the first day is written", || (database.rows_inserted() >= rows).then_some(()));
     let (before, begun) = (procfs::cpu_ns(process.id()), Instant::now());

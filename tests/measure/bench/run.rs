@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use super::load::Messages;
 
 const WITHIN: Duration = Duration::from_secs(600);
-/// Days before the measured ones: the first makes the series, the second is the first that only adds to them.
-pub(crate) const WARM_DAYS: usize = 2;
+/// Rounds before the measured ones: the first makes the series, the second is the first that only adds to them.
+pub(crate) const WARM_ROUNDS: usize = 2;
 
 /// What a run showed; times are nanoseconds of CPU per reading.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct Figures {
     pub(crate) budget: Value,
 }
 
-/// All days of the first `meters` meters; [`WARM_DAYS`] are not measured.
+/// All rounds of the first `meters` meters; [`WARM_ROUNDS`] are not measured.
 pub(crate) fn gateway(messages: &Messages, meters: u64, embedded: bool) -> Figures {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
@@ -47,10 +47,10 @@ pub(crate) fn gateway(messages: &Messages, meters: u64, embedded: bool) -> Figur
     };
     let gateway = Gateway::start(dir.path(), &setup, &[]);
     let registry_load_s = gateway.ready_after.as_secs_f64();
-    let day = meters * wire::GAS_SAMPLES as u64;
-    messages.publish(broker.port, 0..WARM_DAYS, meters);
-    await_rows(&database, day * WARM_DAYS as u64);
-    gateway.await_settled(day * WARM_DAYS as u64, WITHIN);
+    let round = meters * messages.readings;
+    messages.publish(broker.port, 0..WARM_ROUNDS, meters);
+    await_rows(&database, round * WARM_ROUNDS as u64);
+    gateway.await_settled(round * WARM_ROUNDS as u64, WITHIN);
 
     let processes = [
         ("gateway", gateway.process.id()),
@@ -61,19 +61,19 @@ pub(crate) fn gateway(messages: &Messages, meters: u64, embedded: bool) -> Figur
     let cpu = || processes.map(|(_, pid)| procfs::cpu_ns(pid));
     let (before, threads_before, begun) =
         (cpu(), procfs::cpu_ns_by_thread(gateway.process.id()), Instant::now());
-    messages.publish(broker.port, WARM_DAYS..messages.days(), meters);
+    messages.publish(broker.port, WARM_ROUNDS..messages.rounds(), meters);
     let published_s = begun.elapsed().as_secs_f64();
-    let all = day * messages.days() as u64;
+    let all = round * messages.rounds() as u64;
     await_rows(&database, all);
     // The last row is in the database. What follows costs the gateway something, too: it is not the figure of throughput.
     let elapsed_s = begun.elapsed().as_secs_f64();
     gateway.await_settled(all, WITHIN);
     let (after, threads_after) = (cpu(), procfs::cpu_ns_by_thread(gateway.process.id()));
 
-    let readings = (day * (messages.days() - WARM_DAYS) as u64) as f64;
+    let readings = (round * (messages.rounds() - WARM_ROUNDS) as u64) as f64;
     let ledger = gateway.ledger();
     assert_eq!(ledger["unexplained"], 0, "{ledger}");
-    assert_eq!(ledger["stored"], day * messages.days() as u64, "{ledger}");
+    assert_eq!(ledger["stored"], all, "{ledger}");
     let by_process: BTreeMap<_, _> = processes
         .iter()
         .zip(before.iter().zip(after))

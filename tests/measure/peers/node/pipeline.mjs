@@ -23,9 +23,10 @@ function write(topic, payload) {
   for (const block of report.blocks) {
     let time = Number(block.t0) * HOUR_MS;
     for (const value of column(block.principal)) {
-      writer.writePoint(
-        new Point("gas_meter").tag("device", device).floatField("register", value / 1000).timestamp(time),
-      );
+      // The gateway's tags.
+      const point = new Point("gas_meter").tag("device", device).tag("district", "210102");
+      point.tag("operator", "gas").tag("zone", "gas-heping");
+      writer.writePoint(point.floatField("register", value / 1000).timestamp(time));
       time += HOUR_MS;
     }
   }

@@ -31,7 +31,9 @@ def main() -> None:
         points = []
         for block in Report.FromString(message.payload).blocks:
             for hour, value in enumerate(column(block.principal), block.t0):
-                point = Point("gas_meter").tag("device", device).field("register", value / 1000)
+                # The gateway's tags.
+                point = Point("gas_meter").tag("device", device).tag("district", "210102")
+                point.tag("operator", "gas").tag("zone", "gas-heping").field("register", value / 1000)
                 points.append(point.time(hour * HOUR_MS, WritePrecision.MS))
         writer.write(bucket="hunhe", record=points)
 
