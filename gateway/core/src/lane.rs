@@ -24,7 +24,7 @@ mod confirm;
 mod planted;
 
 use crate::{
-    city::{City, audit::Audit, deadlines::Deadlines, totals::Books},
+    city::{City, audit::Audit, deadlines::Deadlines, totals::LedgerTotals},
     device::{
         alert::Context,
         conduct::{self, Seen},
@@ -109,7 +109,7 @@ pub struct Lane {
     pub(crate) city: City,
     pub(crate) deadlines: Deadlines,
     pub(crate) audit: Audit,
-    pub(crate) books: Books,
+    pub(crate) ledger_totals: LedgerTotals,
     report: Report,
     fresh: Vec<Range<u64>>,
 }
@@ -124,7 +124,7 @@ impl Lane {
         let devices = alloc::vec![None; registry.devices().len()];
         let city = City::new(&registry);
         let deadlines = Deadlines::new(&registry);
-        let books = Books::new(devices.len());
+        let ledger_totals = LedgerTotals::new(devices.len());
         Self {
             registry,
             policy,
@@ -134,7 +134,7 @@ impl Lane {
             city,
             deadlines,
             audit: Audit::default(),
-            books,
+            ledger_totals,
             report: Report::default(),
             fresh: Vec::new(),
         }
@@ -218,7 +218,7 @@ impl Lane {
         let boot = report.header.boot;
         let window = TimeWindow::at(arrival.at_ms, self.policy.accept_past_ms)
             .kept_for(arrival.at_ms, self.policy.retention_ms);
-        self.books.note(device.0, || ledger_of(&self.devices, device.0));
+        self.ledger_totals.note(device.0, || ledger_of(&self.devices, device.0));
         self.fresh.clear();
         let doubt = match redrive {
             Some(refused) => {
@@ -278,7 +278,7 @@ impl Lane {
         reason: Reason,
         decisions: &mut Decisions,
     ) {
-        self.books.note(context.device.0, || ledger_of(&self.devices, context.device.0));
+        self.ledger_totals.note(context.device.0, || ledger_of(&self.devices, context.device.0));
         let listened_ms = self.city.listened_ms;
         let state = self.devices[context.device.at()]
             .get_or_insert_with(|| Box::new(DeviceState::heard_first(context.rules, arrival, listened_ms)));
@@ -342,7 +342,7 @@ impl Lane {
         if !self.audit.is_known_to(write_off) {
             return;
         }
-        self.books.note(device.0, || ledger_of(&self.devices, device.0));
+        self.ledger_totals.note(device.0, || ledger_of(&self.devices, device.0));
         if let Some(state) = self.devices[device.at()].as_deref_mut() {
             state.outboxes.write_off(write_off.samples);
             self.audit.note(write_off);

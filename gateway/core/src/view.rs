@@ -75,7 +75,7 @@ impl Lane {
     /// The ledger over all devices, and whether each of them closes.
     #[must_use]
     pub fn totals(&self) -> (Totals, bool) {
-        self.books.totals(|device| ledger_of(&self.devices, device))
+        self.ledger_totals.totals(|device| ledger_of(&self.devices, device))
     }
 
     /// The ledger over devices that `wanted` lets through, and how many of them have reported.
@@ -218,7 +218,7 @@ impl Lane {
                 // Nobody listened to it while it was away.
                 state.listened_ms = self.city.listened_ms;
             }
-            self.books.note(device.0, || ledger_of(&self.devices, device.0));
+            self.ledger_totals.note(device.0, || ledger_of(&self.devices, device.0));
             self.devices[device.at()] = Some(state);
         }
         self.deadlines = Deadlines::restored(&self.registry, &self.devices, &self.city);

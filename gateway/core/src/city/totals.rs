@@ -77,17 +77,17 @@ impl Sum {
     }
 }
 
-/// The books of a lane.
+/// The ledger over all devices of a lane.
 #[derive(Debug, Default)]
-pub(crate) struct Books {
+pub(crate) struct LedgerTotals {
     /// Of all devices but those that are noted.
     sum: Sum,
     noted: Vec<u32>,
     is_noted: Vec<bool>,
 }
 
-impl Books {
-    /// Books of so many devices that have not reported.
+impl LedgerTotals {
+    /// LedgerTotals of so many devices that have not reported.
     pub(crate) fn new(devices: usize) -> Self {
         Self { is_noted: alloc::vec![false; devices], ..Self::default() }
     }

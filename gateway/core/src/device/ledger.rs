@@ -70,8 +70,8 @@ impl Totals {
 
 /// What became of one outbox's received samples.
 ///
-/// Signed, so that words of sinks and operators may overtake each other: a sample can leave quarantine in these books
-/// before it is known to have got there. The sums are right whenever all words are in.
+/// Signed, so that confirmations of sinks and orders of operators may overtake each other: a sample may leave quarantine
+/// here before it is known to have got there. The sums are right as soon as all of them are in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tally {
     /// Decided and not yet handled by a sink.

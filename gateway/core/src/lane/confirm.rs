@@ -12,7 +12,7 @@ use hunhe_proto::id::DeviceId;
 impl Lane {
     /// Notes what a sink did with a device's decided samples.
     pub fn confirmed(&mut self, device: DeviceIx, boot: u32, confirmed: Confirmed) {
-        self.books.note(device.0, || ledger_of(&self.devices, device.0));
+        self.ledger_totals.note(device.0, || ledger_of(&self.devices, device.0));
         if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
             state.outboxes.confirmed(boot, confirmed);
         }
@@ -38,7 +38,7 @@ impl Lane {
 
     /// Notes that quarantined samples were discarded, by an operator or at the quarantine's bound.
     pub fn discarded(&mut self, device: DeviceIx, boot: u32, samples: u64) {
-        self.books.note(device.0, || ledger_of(&self.devices, device.0));
+        self.ledger_totals.note(device.0, || ledger_of(&self.devices, device.0));
         if let Some(state) = self.devices.get_mut(device.at()).and_then(Option::as_deref_mut) {
             state.outboxes.discarded(boot, samples);
         }
@@ -48,7 +48,7 @@ impl Lane {
     /// a message, a sink's confirmation, a discard or a restored checkpoint was about it. No answer changes.
     pub fn balance(&mut self, mut each: impl FnMut(DeviceIx, &DeviceState, &Totals)) {
         let devices = &self.devices;
-        self.books.balance(|device| {
+        self.ledger_totals.balance(|device| {
             let totals = ledger_of(devices, device);
             if let Some(state) = devices.get(device as usize).and_then(Option::as_deref) {
                 each(DeviceIx(device), state, &totals);
