@@ -34,21 +34,13 @@ const SESSIONS: [&str; 4] =
 
 /// Devices with their agents, all of one class.
 fn setup(dir: &Path, broker: u16, devices: &[(&str, &str)]) -> Setup {
-    let (rules, list) = (dir.join("rules"), dir.join("devices.csv"));
-    fs::create_dir_all(&rules).expect("a folder");
-    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    let (rules, list) = (detectors::write_rules(dir), dir.join("devices.csv"));
     let mut text = String::from("device,class,operator,district,zone,agent,lon,lat\n");
     for (device, agent) in devices {
         text += &format!("{device},gas_station_detector,gas,210102,station-heping,{agent},123.4,41.8\n");
     }
     fs::write(&list, text).expect("a list");
-    Setup {
-        broker,
-        database: None,
-        registry: format!("rules = {rules:?}\ndevices = [{list:?}]"),
-        more: String::new(),
-        sink_of_record: "embedded",
-    }
+    Setup::embedded(broker, format!("rules = {rules:?}\ndevices = [{list:?}]"), "")
 }
 
 /// Connects as `user` under another client's name, with a clean session; answers the broker's return code, and holds the

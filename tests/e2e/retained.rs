@@ -12,6 +12,7 @@ use hunhe_proto::{reading::Header, v1};
 use hunhe_tests::{
     broker::{Agents, Mosquitto, Saving},
     gateway::{Gateway, Setup},
+    now_h,
     process::eventually,
     publisher::Publisher,
     wire::{GAS_METER_VERSION, report, up_topic},
@@ -22,8 +23,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 const METER: &str = "meter-1";
 /// Half an hour ago, in hours since 1970.
 fn recent_hour() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    i64::try_from(now.as_secs() / 3600).expect("a year of this age") - 1
+    now_h() - 1
 }
 
 fn setup(dir: &Path, broker: u16) -> Setup {
@@ -33,13 +33,7 @@ fn setup(dir: &Path, broker: u16) -> Setup {
          {METER},gas_meter,gas,210102,gas-heping,{METER},123.4,41.8\n"
     );
     fs::write(&list, text).expect("a list");
-    Setup {
-        broker,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more: String::new(),
-        sink_of_record: "embedded",
-    }
+    Setup::embedded(broker, format!("devices = [{list:?}]"), "")
 }
 
 fn sample(seq: u64) -> Vec<u8> {

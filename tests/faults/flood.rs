@@ -41,19 +41,15 @@ const METERS_PER_S: u64 = 100;
 type Raises = BTreeMap<(String, String), Instant>;
 
 fn setup(dir: &Path, broker: u16) -> Setup {
-    let rules = dir.join("rules");
-    fs::create_dir_all(&rules).expect("a folder");
-    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    let rules = detectors::write_rules(dir);
     let (meters, stations) = (dir.join("meters.csv"), dir.join("detectors.csv"));
     fs::write(&meters, gas_meter_list(METERS, 100)).expect("a list");
     fs::write(&stations, detectors::list(ALARMING + 1)).expect("a list");
-    Setup {
+    Setup::embedded(
         broker,
-        database: None,
-        registry: format!("rules = {rules:?}\ndevices = [{meters:?}, {stations:?}]"),
-        more: "[checkpoint]\nevery_s = 3600\nevery_journal_bytes = 4294967296\n".into(),
-        sink_of_record: "embedded",
-    }
+        format!("rules = {rules:?}\ndevices = [{meters:?}, {stations:?}]"),
+        "[checkpoint]\nevery_s = 3600\nevery_journal_bytes = 4294967296\n",
+    )
 }
 
 /// Reports of 4,096 samples in about 2.6 kB.

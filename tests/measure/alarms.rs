@@ -128,19 +128,15 @@ fn announced(webhook: &Webhook, mode: &str) -> usize {
 }
 
 fn setup(dir: &Path, broker: u16, webhook: &Webhook) -> Setup {
-    let rules = dir.join("rules");
-    fs::create_dir_all(&rules).expect("a folder");
-    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    let rules = detectors::write_rules(dir);
     let (meters, stations) = (dir.join("meters.csv"), dir.join("detectors.csv"));
     fs::write(&meters, gas_meter_list(METERS, 100)).expect("a list");
     fs::write(&stations, detectors::list(LIVE + BACKLOGGED)).expect("a list");
-    Setup {
+    Setup::embedded(
         broker,
-        database: None,
-        registry: format!("rules = {rules:?}\ndevices = [{meters:?}, {stations:?}]"),
-        more: webhook.to_toml("duty", 10),
-        sink_of_record: "embedded",
-    }
+        format!("rules = {rules:?}\ndevices = [{meters:?}, {stations:?}]"),
+        webhook.to_toml("duty", 10),
+    )
 }
 
 /// By (device, since): when it was handed to the broker.

@@ -64,6 +64,12 @@ pub fn now_s() -> i64 {
     now_ms() / 1000
 }
 
+/// Hours since 1970.
+#[must_use]
+pub fn now_h() -> i64 {
+    now_s() / 3600
+}
+
 /// The project's folder.
 #[must_use]
 pub fn project_dir() -> PathBuf {
