@@ -33,6 +33,7 @@ pub mod process;
 pub mod procfs;
 pub mod proxy;
 pub mod publisher;
+pub mod raises;
 pub mod recording;
 pub mod report;
 pub mod siege;
