@@ -1,10 +1,6 @@
 //! Retained reports come again at each subscription: they are refused, named in metrics, and are no data.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a step of a test that cannot be done is a failed test"
-)]
+#![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 
 use std::{fs, path::Path, time::Duration};
 
@@ -45,13 +41,6 @@ fn sample(seq: u64) -> Vec<u8> {
     )
 }
 
-/// A figure of `/metrics`.
-fn metric(gateway: &Gateway, name: &str) -> f64 {
-    let text = gateway.http.text("/metrics");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
-}
-
 #[test]
 fn a_retained_report_is_refused_at_every_start_and_a_retained_state_is_not() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -72,19 +61,19 @@ fn a_retained_report_is_refused_at_every_start_and_a_retained_state_is_not() {
         for session in ["up", "alarm"] {
             let name = format!("hunhe_mqtt_retained_refused_total{{session=\"{session}\"}}");
             eventually(WITHIN, &format!("{session} names it at start {start}"), || {
-                (metric(&gateway, &name) >= 1.0).then_some(())
+                (gateway.http.metric(&name) >= 1.0).then_some(())
             });
         }
         // A state at each start, and nothing else, is a message.
         eventually(WITHIN, "the agent is known to be online", || {
-            (metric(&gateway, "hunhe_devices_online") >= 1.0).then_some(())
+            (gateway.http.metric("hunhe_devices_online") >= 1.0).then_some(())
         });
         // `online` may be known from the checkpoint, before the state has come again.
         eventually(WITHIN, &format!("the state comes at start {start}"), || {
-            (metric(&gateway, "hunhe_messages_total") >= f64::from(start)).then_some(())
+            (gateway.http.metric("hunhe_messages_total") >= f64::from(start)).then_some(())
         });
         // The reports were refused before it, so that no more comes.
-        assert_eq!(metric(&gateway, "hunhe_messages_total"), f64::from(start), "start {start}");
+        assert_eq!(gateway.http.metric("hunhe_messages_total"), f64::from(start), "start {start}");
         let ledger = gateway.ledger();
         assert_eq!(ledger["sampled"], 0, "{ledger}");
         if start < 3 {
