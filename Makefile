@@ -12,7 +12,7 @@ SERVICES := (package(hunhe-tests) & kind(test) - binary(/^(tidy|mutants)$$/)) | 
 	| binary_id(hunhe-edge-bin::outbox_and_broker) | (binary_id(hunhe-gateway::influx) & test(/^(database|influxdb)::/))
 export TESTS_RECORDINGS ?= $(CURDIR)/../shared/data
 
-.PHONY: help tools demo test bench sim alarms fleet acknowledgement kills overload faults siege power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser fuzz fixtures clean
+.PHONY: help tools demo test bench sim alarms fleet acknowledgement kills overload faults siege power restart mutants campaign prepare dashboard build lint docs deny unit pipeline browser picture fuzz fixtures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ pipeline: build ## tests with the real Mosquitto, VictoriaMetrics and InfluxDB, 
 
 browser: build ## the page in Chromium, Chinese and English
 	@.ci/browser
+
+picture: browser ## the README's picture of the page, from the browser's run
+	cp $(REPORTS)/browser/zh-dark.png $(DASHBOARD)/page.png
 
 fuzz: ## every decoder against mutated input, INPUTS=1000000 over all, about a minute; SEED=n is another run
 	TESTS_FUZZ_INPUTS=$(or $(INPUTS),1000000) $(if $(SEED),TESTS_FUZZ_SEED=$(SEED)) \

@@ -2,8 +2,9 @@
 //! recording, the gateway, the embedded store and the page.
 //!
 //! Event time goes a minute a second, and the whole process runs on that one virtual clock; the recording alone has a
-//! pace of its own. A scenario makes things go wrong, and right again, within two minutes. The embedded broker keeps
-//! nothing on disk and is for this demonstration alone. Built with the feature `demo`; without it the command says so.
+//! pace of its own. A scenario makes things go wrong, and right again, within two minutes, and begins again every ten
+//! minutes: whoever opens the page late sees incidents too. The embedded broker keeps nothing on disk and is for this
+//! demonstration alone. Built with the feature `demo`; without it the command says so.
 
 use crate::ops::cli::DemoOptions;
 use std::process::ExitCode;

@@ -26,6 +26,7 @@ use hunhe_tests::{
 };
 use serde_json::json;
 
+const CONNECTIONS: &str = "hunhe_broker_connections_total";
 const WITHIN: Duration = Duration::from_secs(30);
 /// More than the five that end a gateway.
 const TAKEOVERS: usize = 12;
@@ -34,21 +35,13 @@ const SESSIONS: [&str; 4] =
 
 /// Devices with their agents, all of one class.
 fn setup(dir: &Path, broker: u16, devices: &[(&str, &str)]) -> Setup {
-    let (rules, list) = (dir.join("rules"), dir.join("devices.csv"));
-    fs::create_dir_all(&rules).expect("a folder");
-    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    let (rules, list) = (detectors::write_rules(dir), dir.join("devices.csv"));
     let mut text = String::from("device,class,operator,district,zone,agent,lon,lat\n");
     for (device, agent) in devices {
         text += &format!("{device},gas_station_detector,gas,210102,station-heping,{agent},123.4,41.8\n");
     }
     fs::write(&list, text).expect("a list");
-    Setup {
-        broker,
-        database: None,
-        registry: format!("rules = {rules:?}\ndevices = [{list:?}]"),
-        more: String::new(),
-        sink_of_record: "embedded",
-    }
+    Setup::embedded(broker, format!("rules = {rules:?}\ndevices = [{list:?}]"), "")
 }
 
 /// Connects as `user` under another client's name, with a clean session; answers the broker's return code, and holds the
@@ -72,21 +65,15 @@ fn attack(broker: &Mosquitto) {
     }
 }
 
-fn connections(gateway: &Gateway) -> String {
-    let text = gateway.http.text("/metrics");
-    let line = text.lines().find(|line| line.starts_with("hunhe_broker_connections_total "));
-    line.expect("the metric").to_owned()
-}
-
 #[test]
 fn an_agents_password_takes_neither_the_gateways_sessions_nor_what_waits_in_them() {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start_as_shipped(dir.path(), Saving::EveryMinute, &Agents::named(&["det-0"]));
     let setup = setup(dir.path(), broker.gateway_port, &[("det-0", "det-0")]);
     let mut gateway = Gateway::start(dir.path(), &setup, &[]);
-    let before = connections(&gateway);
+    let before = gateway.http.metric(CONNECTIONS);
     attack(&broker);
-    assert_eq!(connections(&gateway), before, "a session was taken over");
+    assert_eq!(gateway.http.metric(CONNECTIONS), before, "a session was taken over");
     assert!(gateway.process.ended().is_none(), "the gateway ended");
 
     // While it is down, its queue at the broker holds an alarm that was acknowledged.

@@ -3,16 +3,13 @@
 
 #![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, path::Path, time::Duration};
 
 use hunhe_proto::reading::Header;
 use hunhe_tests::{
     broker::{Mosquitto, Saving},
     gateway::{Gateway, Setup},
+    now_s,
     process::eventually,
     publisher::Publisher,
     wire::{report, up_topic},
@@ -79,7 +76,7 @@ fn setup(dir: &Path, broker: u16) -> Setup {
     fs::write(&list, text).expect("a list");
     let registry =
         format!("devices = [{list:?}]\nclasses = {:?}\nrules = {:?}", dir.join("classes"), dir.join("rules"));
-    Setup { broker, database: None, registry, more: String::new(), sink_of_record: "embedded" }
+    Setup::embedded(broker, registry, "")
 }
 
 fn levels(gateway: &Gateway, device: &str, from_min: i64) -> serde_json::Value {
@@ -94,8 +91,7 @@ fn a_newer_version_beside_the_old_one_leaves_what_is_stored_and_reads_each_devic
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let mut gateway = Gateway::start(dir.path(), &setup(dir.path(), broker.gateway_port), &[]);
     let mut publisher = Publisher::connect(broker.port, "box", 16).expect("a connection");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let t0 = i64::try_from(now / 60).expect("a year of this age") - 60;
+    let t0 = now_s() / 60 - 60;
     let mut send = |device: &str, boot: u32, seq: u64, version: Option<u32>, minute: i64, values: &[i64]| {
         let header = Header { boot, seq, class_version: version, ..Header::default() };
         let payload = report(header, t0 + minute, LEVEL, values);

@@ -3,17 +3,14 @@
 
 #![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, path::Path, time::Duration};
 
 use hunhe_proto::reading::Header;
 use hunhe_tests::{
     broker::{Mosquitto, Saving},
     command_of,
     gateway::{Gateway, Setup},
+    now_h,
     process::eventually,
     publisher::Publisher,
     wire::{GAS_METER_VERSION, report, up_topic},
@@ -22,23 +19,12 @@ use serde_json::{Value, json};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
-fn now_h() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    i64::try_from(now.as_secs() / 3600).expect("a year of this age")
-}
-
 fn start(dir: &Path, broker: &Mosquitto) -> Gateway {
     let list = dir.join("devices.csv");
     let text = "device,class,operator,district,zone,agent,lon,lat\n\
                 meter-1,gas_meter,gas,210102,gas-heping,box,123.4,41.8\n";
     fs::write(&list, text).expect("a list");
-    let setup = Setup {
-        broker: broker.gateway_port,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more: String::new(),
-        sink_of_record: "embedded",
-    };
+    let setup = Setup::embedded(broker.gateway_port, format!("devices = [{list:?}]"), "");
     Gateway::start(dir, &setup, &[])
 }
 

@@ -39,15 +39,11 @@ fn nothing_that_the_programs_write_is_open_to_others_whatever_the_umask() {
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let list = dir.path().join("devices.csv");
     fs::write(&list, recording.device_list(agent::ID)).expect("a list");
-    let setup = Setup {
-        broker: broker.gateway_port,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more:
-            "[validate]\naccept_past = \"10y\"\n[embedded]\nretention = \"11y\"\n[checkpoint]\nevery_s = 1\n"
-                .into(),
-        sink_of_record: "embedded",
-    };
+    let setup = Setup::embedded(
+        broker.gateway_port,
+        format!("devices = [{list:?}]"),
+        "[validate]\naccept_past = \"10y\"\n[embedded]\nretention = \"11y\"\n[checkpoint]\nevery_s = 1\n",
+    );
     let mut gateway = Gateway::start_under(dir.path(), &setup, &[], &without_umask());
     let data = dir.path().join("gateway/data");
     let mut agent =

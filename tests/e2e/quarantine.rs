@@ -3,17 +3,14 @@
 
 #![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, path::Path, time::Duration};
 
 use hunhe_proto::reading::Header;
 use hunhe_tests::{
     broker::{Mosquitto, Saving},
     command_of,
     gateway::{Gateway, Setup},
+    now_h,
     process::eventually,
     procfs,
     publisher::Publisher,
@@ -24,11 +21,6 @@ use serde_json::{Value, json};
 
 const WITHIN: Duration = Duration::from_secs(20);
 const DAY_H: i64 = 24;
-
-fn now_h() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    i64::try_from(now.as_secs() / 3600).expect("a year of this age")
-}
 
 /// Three samples of a gas meter, so many hours ago.
 fn three(seq: u64, hours_ago: i64) -> Vec<u8> {
@@ -105,13 +97,7 @@ fn what_an_unknown_device_sent_is_stored_once_it_is_registered_and_leaves_the_qu
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let list = dir.path().join("devices.csv");
     register(&list, &["known"]);
-    let setup = Setup {
-        broker: broker.gateway_port,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more: String::new(),
-        sink_of_record: "embedded",
-    };
+    let setup = Setup::embedded(broker.gateway_port, format!("devices = [{list:?}]"), "");
     let gateway = Gateway::start(dir.path(), &setup, &[]);
     let publisher = Publisher::connect(broker.port, "box", 16).expect("a connection");
     let mut site = Site { gateway, publisher };
@@ -159,13 +145,7 @@ fn what_is_older_than_the_retention_is_refused_and_stored_once_it_is_raised() {
     let list = dir.path().join("devices.csv");
     register(&list, &["meter-1"]);
     let retention = |days: &str| format!("[embedded]\nretention = \"{days}\"\n");
-    let mut setup = Setup {
-        broker: broker.gateway_port,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more: retention("45d"),
-        sink_of_record: "embedded",
-    };
+    let mut setup = Setup::embedded(broker.gateway_port, format!("devices = [{list:?}]"), retention("45d"));
     let gateway = Gateway::start(dir.path(), &setup, &[]);
     let publisher = Publisher::connect(broker.port, "box", 16).expect("a connection");
     let mut site = Site { gateway, publisher };
@@ -208,13 +188,11 @@ fn a_quarantine_full_of_large_messages_stays_within_its_bytes_and_is_listed_with
     let noisy: Vec<String> = (0..MESSAGES).map(|number| format!("noisy-{number}")).collect();
     let meters: Vec<&str> = noisy.iter().map(String::as_str).chain(["meter-1"]).collect();
     register(&list, &meters);
-    let setup = Setup {
-        broker: broker.gateway_port,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more: format!("[quarantine]\nlimit_bytes = {LIMIT}\n"),
-        sink_of_record: "embedded",
-    };
+    let setup = Setup::embedded(
+        broker.gateway_port,
+        format!("devices = [{list:?}]"),
+        format!("[quarantine]\nlimit_bytes = {LIMIT}\n"),
+    );
     let gateway = Gateway::start(dir.path(), &setup, &[]);
     let publisher = Publisher::connect(broker.port, "box", 16).expect("a connection");
     let mut site = Site { gateway, publisher };

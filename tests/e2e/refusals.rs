@@ -3,16 +3,13 @@
 
 #![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use hunhe_proto::reading::Header;
 use hunhe_tests::{
     broker::{Mosquitto, Saving},
     gateway::{Gateway, Setup},
+    now_h,
     process::eventually,
     publisher::Publisher,
     wire::{GAS_METER_VERSION, report, up_topic},
@@ -26,11 +23,6 @@ const GOOD: [i64; 3] = [1_000_000, 1_000_010, 1_000_020];
 
 fn header(seq: u64) -> Header {
     Header { boot: 7, seq, class_version: Some(GAS_METER_VERSION), ..Header::default() }
-}
-
-fn now_h() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    i64::try_from(now.as_secs() / 3600).expect("a year of this age")
 }
 
 /// A field of the wire: key and length-delimited content.
@@ -128,13 +120,7 @@ fn each_bad_input_is_refused_with_its_own_reason_and_the_connection_lives_on() {
         text += &format!("meter-{meter},gas_meter,gas,210102,gas-heping,box,123.4,41.8\n");
     }
     fs::write(&list, text).expect("a list");
-    let setup = Setup {
-        broker: broker.gateway_port,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more: String::new(),
-        sink_of_record: "embedded",
-    };
+    let setup = Setup::embedded(broker.gateway_port, format!("devices = [{list:?}]"), "");
     let gateway = Gateway::start(dir.path(), &setup, &[]);
     let mut publisher = Publisher::connect(broker.port, "hostile", 16).expect("a connection");
 

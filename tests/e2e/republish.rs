@@ -10,6 +10,7 @@ use hunhe_tests::{
     detectors::{Detector, LOW},
     events,
     gateway::{Gateway, Setup},
+    now_s,
     process::eventually,
     publisher::Publisher,
 };
@@ -19,23 +20,12 @@ use serde_json::{Value, json};
 const VALID: u8 = 1;
 const WITHIN: Duration = Duration::from_secs(30);
 
-fn now_s() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    i64::try_from(since.as_secs()).expect("a time")
-}
-
 fn setup(dir: &Path, broker: u16, more: &str) -> Setup {
     let list = dir.join("devices.csv");
     let text = "device,class,operator,district,zone,agent,lon,lat,pseudonym\n\
                 det-0,gas_station_detector,gas,210102,station-heping,det-0,123.4,41.8,shown-0\n";
     fs::write(&list, text).expect("a list");
-    Setup {
-        broker,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more: more.into(),
-        sink_of_record: "embedded",
-    }
+    Setup::embedded(broker, format!("devices = [{list:?}]"), more)
 }
 
 /// The device's own agent, and a program that may listen.

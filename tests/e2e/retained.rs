@@ -1,10 +1,6 @@
 //! Retained reports come again at each subscription: they are refused, named in metrics, and are no data.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a step of a test that cannot be done is a failed test"
-)]
+#![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 
 use std::{fs, path::Path, time::Duration};
 
@@ -12,6 +8,7 @@ use hunhe_proto::{reading::Header, v1};
 use hunhe_tests::{
     broker::{Agents, Mosquitto, Saving},
     gateway::{Gateway, Setup},
+    now_h,
     process::eventually,
     publisher::Publisher,
     wire::{GAS_METER_VERSION, report, up_topic},
@@ -22,8 +19,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 const METER: &str = "meter-1";
 /// Half an hour ago, in hours since 1970.
 fn recent_hour() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    i64::try_from(now.as_secs() / 3600).expect("a year of this age") - 1
+    now_h() - 1
 }
 
 fn setup(dir: &Path, broker: u16) -> Setup {
@@ -33,13 +29,7 @@ fn setup(dir: &Path, broker: u16) -> Setup {
          {METER},gas_meter,gas,210102,gas-heping,{METER},123.4,41.8\n"
     );
     fs::write(&list, text).expect("a list");
-    Setup {
-        broker,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more: String::new(),
-        sink_of_record: "embedded",
-    }
+    Setup::embedded(broker, format!("devices = [{list:?}]"), "")
 }
 
 fn sample(seq: u64) -> Vec<u8> {
@@ -49,13 +39,6 @@ fn sample(seq: u64) -> Vec<u8> {
         1,
         &[1_000_000],
     )
-}
-
-/// A figure of `/metrics`.
-fn metric(gateway: &Gateway, name: &str) -> f64 {
-    let text = gateway.http.text("/metrics");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
 }
 
 #[test]
@@ -78,19 +61,19 @@ fn a_retained_report_is_refused_at_every_start_and_a_retained_state_is_not() {
         for session in ["up", "alarm"] {
             let name = format!("hunhe_mqtt_retained_refused_total{{session=\"{session}\"}}");
             eventually(WITHIN, &format!("{session} names it at start {start}"), || {
-                (metric(&gateway, &name) >= 1.0).then_some(())
+                (gateway.http.metric(&name) >= 1.0).then_some(())
             });
         }
         // A state at each start, and nothing else, is a message.
         eventually(WITHIN, "the agent is known to be online", || {
-            (metric(&gateway, "hunhe_devices_online") >= 1.0).then_some(())
+            (gateway.http.metric("hunhe_devices_online") >= 1.0).then_some(())
         });
         // `online` may be known from the checkpoint, before the state has come again.
         eventually(WITHIN, &format!("the state comes at start {start}"), || {
-            (metric(&gateway, "hunhe_messages_total") >= f64::from(start)).then_some(())
+            (gateway.http.metric("hunhe_messages_total") >= f64::from(start)).then_some(())
         });
         // The reports were refused before it, so that no more comes.
-        assert_eq!(metric(&gateway, "hunhe_messages_total"), f64::from(start), "start {start}");
+        assert_eq!(gateway.http.metric("hunhe_messages_total"), f64::from(start), "start {start}");
         let ledger = gateway.ledger();
         assert_eq!(ledger["sampled"], 0, "{ledger}");
         if start < 3 {

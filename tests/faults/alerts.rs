@@ -30,25 +30,14 @@ const KILLS: u64 = 10;
 const WITHIN: Duration = Duration::from_secs(60);
 
 fn setup(dir: &Path, broker: &Mosquitto, detectors: usize, more: &str) -> Setup {
-    let (rules, list) = (dir.join("rules"), dir.join("devices.csv"));
-    fs::create_dir_all(&rules).expect("a folder");
-    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
-    fs::write(&list, detectors::list(detectors)).expect("a list");
     Setup {
         broker: broker.gateway_port,
         database: None,
-        registry: format!("rules = {rules:?}\ndevices = [{list:?}]"),
+        registry: detectors::registry(dir, detectors),
         // Checkpoints often, so that kills fall before, into and after them.
         more: format!("[checkpoint]\nevery_s = 1\n{more}"),
         sink_of_record: "embedded",
     }
-}
-
-/// An output's status.
-fn output(gateway: &Gateway, name: &str) -> Value {
-    let status = gateway.http.json("/api/v1/status");
-    let all = status["outputs"].as_array().expect("outputs");
-    all.iter().find(|output| output["name"] == name).expect("an output").clone()
 }
 
 /// What a change is to someone who does not know ids: whose, since when, and raised or over.
@@ -70,10 +59,54 @@ fn by_alert(taken: &[Received]) -> BTreeMap<String, Vec<String>> {
     by_alert
 }
 
+/// Detectors and rounds of the test with kills.
+const DETECTORS: usize = 12;
+const ROUNDS: usize = 20;
+
+/// When a round's raise is, in event time.
+fn round_s(begin_s: i64, round: usize) -> i64 {
+    begin_s + 20 * i64::try_from(round).expect("small")
+}
+
+/// Raises and ends each detector's alert in every round, ten seconds of event time apart; all of it is fresh.
+fn publish_rounds(port: u16, begin_s: i64, done: &AtomicUsize) {
+    let mut publisher = Publisher::connect(port, "detectors", 64).expect("a connection");
+    let mut detectors: Vec<Detector> = (0..DETECTORS).map(|at| Detector::new(at, 7)).collect();
+    for round in 0..ROUNDS {
+        for (value, later_s) in [(HIGH, 0), (LOW, 10)] {
+            for detector in &mut detectors {
+                let at_s = round_s(begin_s, round) + later_s;
+                detector.publish(&mut publisher, at_s, &[value]).expect("published");
+            }
+            publisher.settle().expect("the broker has it");
+            std::thread::sleep(Duration::from_millis(400));
+        }
+        done.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// The same change is recognisably the same: one key, and one body but for the sequence. Answers how many changes there
+/// were, how many came again, and those that came again with another body.
+fn by_key(webhook: &Webhook) -> (usize, usize, Vec<(Value, Value)>) {
+    let mut bodies: BTreeMap<String, Value> = BTreeMap::new();
+    let (mut repeated, mut altered) = (0, Vec::new());
+    for Received { key, authorization, body, .. } in webhook.received() {
+        assert_eq!(authorization.as_deref(), Some("Bearer open-sesame"));
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        assert_eq!(key, format!("{}-{}-{}", text("id"), text("state"), text("mode")));
+        let mut same = body;
+        same["sequence"] = Value::Null;
+        match bodies.get(&key) {
+            None => drop(bodies.insert(key, same)),
+            Some(before) if *before == same => repeated += 1,
+            Some(before) => altered.push((before.clone(), same)),
+        }
+    }
+    (bodies.len(), repeated, altered)
+}
+
 #[test]
 fn ten_kills_lose_no_raise_and_no_end_and_invent_none() {
-    const DETECTORS: usize = 12;
-    const ROUNDS: usize = 20;
     let seed = std::env::var("TESTS_KILL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
@@ -86,28 +119,10 @@ fn ten_kills_lose_no_raise_and_no_end_and_invent_none() {
     let more = format!("{}token_file = {token:?}\n", webhook.to_toml("duty", 2));
     let mut gateway = Gateway::start(dir.path(), &setup(dir.path(), &broker, DETECTORS, &more), &[]);
 
-    // Each round takes ten seconds of event time and a good quarter of a second to publish; all of it is fresh.
     let begin_s = now_s() - 240;
-    let round_s = |round: usize| begin_s + 20 * i64::try_from(round).expect("small");
     let done = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut publisher = Publisher::connect(broker.port, "detectors", 64).expect("a connection");
-            let mut detectors: Vec<Detector> = (0..DETECTORS).map(|at| Detector::new(at, 7)).collect();
-            for round in 0..ROUNDS {
-                for detector in &mut detectors {
-                    detector.publish(&mut publisher, round_s(round), &[HIGH]).expect("published");
-                }
-                publisher.settle().expect("the broker has it");
-                std::thread::sleep(Duration::from_millis(400));
-                for detector in &mut detectors {
-                    detector.publish(&mut publisher, round_s(round) + 10, &[LOW]).expect("published");
-                }
-                publisher.settle().expect("the broker has it");
-                std::thread::sleep(Duration::from_millis(400));
-                done.fetch_add(1, Ordering::SeqCst);
-            }
-        });
+        scope.spawn(|| publish_rounds(broker.port, begin_s, &done));
         let mut draw = seed | 1;
         for kill in 0..KILLS {
             draw ^= draw << 13;
@@ -123,7 +138,9 @@ fn ten_kills_lose_no_raise_and_no_end_and_invent_none() {
     });
 
     let expected: BTreeSet<_> = (0..DETECTORS)
-        .flat_map(|at| (0..ROUNDS).map(move |round| (detectors::id(at), detectors::instant(round_s(round)))))
+        .flat_map(|at| {
+            (0..ROUNDS).map(move |round| (detectors::id(at), detectors::instant(round_s(begin_s, round))))
+        })
         .flat_map(|(id, since)| {
             ["firing", "resolved"].map(|state| (id.clone(), since.clone(), state.to_owned()))
         })
@@ -138,21 +155,7 @@ fn ten_kills_lose_no_raise_and_no_end_and_invent_none() {
     let lost: Vec<_> = expected.difference(&seen).collect();
     let invented: Vec<_> = seen.difference(&expected).collect();
 
-    // The same change is recognisably the same: one key, and one body but for the sequence.
-    let mut bodies: BTreeMap<String, Value> = BTreeMap::new();
-    let (mut repeated, mut altered) = (0, Vec::new());
-    for Received { key, authorization, body, .. } in webhook.received() {
-        assert_eq!(authorization.as_deref(), Some("Bearer open-sesame"));
-        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        assert_eq!(key, format!("{}-{}-{}", text("id"), text("state"), text("mode")));
-        let mut same = body;
-        same["sequence"] = Value::Null;
-        match bodies.get(&key) {
-            None => drop(bodies.insert(key, same)),
-            Some(before) if *before == same => repeated += 1,
-            Some(before) => altered.push((before.clone(), same)),
-        }
-    }
+    let (bodies, repeated, altered) = by_key(&webhook);
     let disordered: Vec<_> =
         by_alert(&taken).into_iter().filter(|(_, states)| *states != ["firing", "resolved"]).collect();
     report::write(
@@ -165,7 +168,7 @@ fn ten_kills_lose_no_raise_and_no_end_and_invent_none() {
     assert_eq!((lost, invented), (vec![], vec![]));
     assert!(altered.is_empty(), "{:?}", altered.first());
     assert!(disordered.is_empty(), "{disordered:?}");
-    assert_eq!(bodies.len(), expected.len(), "one key a change");
+    assert_eq!(bodies, expected.len(), "one key a change");
 
     // The list agrees with what was delivered.
     let page = gateway.http.json("/api/v1/alerts?state=resolved&limit=1000");
@@ -173,23 +176,13 @@ fn ten_kills_lose_no_raise_and_no_end_and_invent_none() {
     assert_eq!(page["open"]["critical"], 0);
 }
 
-#[test]
-fn a_dead_webhook_delays_nobody_and_gets_everything_in_order_when_it_returns() {
-    const DETECTORS: usize = 3;
-    const ROUNDS: i64 = 10;
-    let dir = tempfile::tempdir().expect("a folder");
-    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
-    let (dead, alive) = (Webhook::start(), Webhook::start());
-    dead.set_down(true);
-    let more = format!("{}{}", dead.to_toml("dead", 2), alive.to_toml("alive", 2));
-    let gateway = Gateway::start(dir.path(), &setup(dir.path(), &broker, DETECTORS, &more), &[]);
-    let page = events::alerts_of(gateway.port);
-    let mqtt = events::published(broker.port, "judge", "hunhe/v1/alerts/#");
-    let mut publisher = Publisher::connect(broker.port, "detectors", 64).expect("a connection");
-    let mut detectors: Vec<Detector> = (0..DETECTORS).map(|at| Detector::new(at, 7)).collect();
+/// Ten raises and ends of three detectors' alerts; when each was handed over.
+fn publish_one_by_one(port: u16) -> Vec<Instant> {
+    let mut publisher = Publisher::connect(port, "detectors", 64).expect("a connection");
+    let mut detectors: Vec<Detector> = (0..3).map(|at| Detector::new(at, 7)).collect();
     let begin_s = now_s() - 240;
     let mut sent = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..10 {
         for (value, later_s) in [(HIGH, 0), (LOW, 10)] {
             for detector in &mut detectors {
                 sent.push(Instant::now());
@@ -201,6 +194,20 @@ fn a_dead_webhook_delays_nobody_and_gets_everything_in_order_when_it_returns() {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+    sent
+}
+
+#[test]
+fn a_dead_webhook_delays_nobody_and_gets_everything_in_order_when_it_returns() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
+    let (dead, alive) = (Webhook::start(), Webhook::start());
+    dead.set_down(true);
+    let more = format!("{}{}", dead.to_toml("dead", 2), alive.to_toml("alive", 2));
+    let gateway = Gateway::start(dir.path(), &setup(dir.path(), &broker, 3, &more), &[]);
+    let page = events::alerts_of(gateway.port);
+    let mqtt = events::published(broker.port, "judge", "hunhe/v1/alerts/#");
+    let sent = publish_one_by_one(broker.port);
     let changes = sent.len();
     let there = |what: &str, count: &dyn Fn() -> usize| {
         eventually(WITHIN, what, || (count() >= changes).then_some(()));
@@ -211,7 +218,7 @@ fn a_dead_webhook_delays_nobody_and_gets_everything_in_order_when_it_returns() {
     assert!(dead.received().is_empty());
     // A status is given again for a moment.
     eventually(WITHIN, "the status says who is behind", || {
-        let [dead, mqtt, alive] = ["dead", "mqtt", "alive"].map(|name| output(&gateway, name));
+        let [dead, mqtt, alive] = ["dead", "mqtt", "alive"].map(|name| gateway.output(name));
         let behind = dead["state"] == "retrying" && dead["lag"] == changes && dead["delivered"] == 0;
         let done = mqtt["kind"] == "mqtt" && mqtt["lag"] == 0 && alive["delivered"] == changes;
         (behind && done).then_some(())
@@ -235,27 +242,17 @@ fn a_dead_webhook_delays_nobody_and_gets_everything_in_order_when_it_returns() {
 
     dead.set_down(false);
     eventually(WITHIN, "the webhook gets all it missed", || (dead.taken().len() >= changes).then_some(()));
-    let order = |received: &[Received]| -> Vec<String> {
-        let mut changes: Vec<String> = Vec::new();
-        for one in received {
-            if !changes.contains(&one.key) {
-                changes.push(one.key.clone());
-            }
-        }
-        changes
-    };
     let mut expected: Vec<Value> = events::so_far(&page).into_iter().map(|(_, alert)| alert).collect();
     expected.sort_by_key(|alert| alert["sequence"].as_u64());
-    let (mut late, mut all) = (order(&dead.taken()), order(&alive.taken()));
+    let keys =
+        |webhook: &Webhook| -> BTreeSet<String> { webhook.taken().into_iter().map(|one| one.key).collect() };
     let disordered = by_alert(&dead.taken()).into_values().filter(|states| *states != ["firing", "resolved"]);
     assert_eq!(disordered.count(), 0);
     // The one that was tried alone is the oldest.
     assert_eq!(dead.taken()[0].body["sequence"], expected[0]["sequence"]);
-    late.sort();
-    all.sort();
-    assert_eq!(late, all);
+    assert_eq!(keys(&dead), keys(&alive));
     eventually(WITHIN, "its status says so", || {
-        let found = output(&gateway, "dead");
+        let found = gateway.output("dead");
         (found["state"] == "running" && found["lag"] == 0 && found["last_error"].is_null()).then_some(())
     });
 }
@@ -280,25 +277,19 @@ fn bad_answers_are_told_apart() {
     let mut publisher = Publisher::connect(broker.port, "detectors", 64).expect("a connection");
     let mut detector = Detector::new(0, 7);
     let begin_s = now_s() - 120;
-    let mut publish = |later_s, values: &[i64]| {
+    let mut publish = |later_s: i64, values: &[i64]| {
         detector.publish(&mut publisher, begin_s + later_s, values).expect("published");
         publisher.settle().expect("the broker has it");
-    };
-    let settled = |what: &str, delivered: u64, failed: u64| {
-        eventually(WITHIN, what, || {
-            let duty = output(&gateway, "duty");
-            (duty["lag"] == 0 && duty["delivered"] == delivered && duty["failed"] == failed).then_some(())
-        });
     };
     // The raise alone is under way when the trouble begins; its end and the next raise come while it lasts.
     publish(0, &[HIGH]);
     eventually(WITHIN, "the trouble begins", || (!webhook.received().is_empty()).then_some(()));
     publish(10, &[LOW, HIGH]);
     eventually(WITHIN, "it says that it is held, and why", || {
-        let duty = output(&gateway, "duty");
+        let duty = gateway.output("duty");
         (duty["state"] == "held" && duty["last_error"].as_str()?.starts_with("401")).then_some(())
     });
-    settled("the trouble is over", 3, 0);
+    await_duty(&gateway, "the trouble is over", 3, 0);
     let received = webhook.received();
     let answers: Vec<_> = received.iter().map(|one| one.answer).collect();
     assert_eq!(answers[..in_trouble.len()], in_trouble);
@@ -313,13 +304,26 @@ fn bad_answers_are_told_apart() {
     let held = received[5].at - received[4].at;
     assert!(held >= Duration::from_secs(4) && held < Duration::from_secs(20), "held for {held:?}");
 
-    // The end of the second alert is refused for good; the third is delivered behind it.
+    refuse_one_for_good(&gateway, &webhook, &mut publish);
+}
+
+/// A duty webhook that has so many, all that there is.
+fn await_duty(gateway: &Gateway, what: &str, delivered: u64, failed: u64) {
+    eventually(WITHIN, what, || {
+        let duty = gateway.output("duty");
+        (duty["lag"] == 0 && duty["delivered"] == delivered && duty["failed"] == failed).then_some(())
+    });
+}
+
+/// The end of the second alert is refused for good; the third is delivered behind it.
+fn refuse_one_for_good(gateway: &Gateway, webhook: &Webhook, publish: &mut impl FnMut(i64, &[i64])) {
+    let before = webhook.received().len();
     webhook.script(&[Answer::Status(422), Answer::Status(503), Answer::Status(202)]);
     publish(30, &[LOW]);
-    settled("the refused one is passed", 3, 1);
+    await_duty(gateway, "the refused one is passed", 3, 1);
     publish(40, &[HIGH]);
-    settled("the one behind it is delivered", 4, 1);
-    let late = webhook.received().split_off(received.len());
+    await_duty(gateway, "the one behind it is delivered", 4, 1);
+    let late = webhook.received().split_off(before);
     let told: Vec<_> = late.iter().map(|one| (one.body["state"].as_str(), one.answer)).collect();
     assert_eq!(
         told,
@@ -391,7 +395,7 @@ fn take_a_rule_away(saved: bool) {
     assert!(last["text"]["zh"].as_str().is_some_and(|text| text.contains("已撤销")), "{last}");
     let page = gateway.http.json("/api/v1/alerts?state=open");
     assert_eq!(page["items"].as_array().map(Vec::len), Some(0), "{page}");
-    eventually(WITHIN, "its end was passed", || (output(&gateway, "duty")["lag"] == 0).then_some(()));
+    eventually(WITHIN, "its end was passed", || (gateway.output("duty")["lag"] == 0).then_some(()));
     // Two more ticks would tell.
     std::thread::sleep(Duration::from_millis(2_500));
     assert_eq!(ends().len(), 1, "once");
@@ -424,7 +428,7 @@ fn what_a_replay_raises_by_new_rules_is_delivered() {
         publisher.settle().expect("the broker has it");
     }
     eventually(WITHIN, "one is raised", || {
-        (webhook.taken().len() == 1 && output(&gateway, "duty")["lag"] == 0).then_some(())
+        (webhook.taken().len() == 1 && gateway.output("duty")["lag"] == 0).then_some(())
     });
     fs::write(&rules, detectors::RULES.replace("version = 1", "version = 2")).expect("rules");
     gateway.kill_and_restart();

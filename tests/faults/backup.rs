@@ -62,9 +62,7 @@ fn refused(output: &Output, code: i32, words: &str) {
 fn setup(dir: &Path, broker: u16, meters: &Meters, webhook: &Webhook) -> Setup {
     let more = format!("{SMALL_LOGS}{}", webhook.to_toml("duty", 2));
     let setup = meters.setup(dir, broker, &more);
-    let (rules, list) = (dir.join("rules"), dir.join("detectors.csv"));
-    fs::create_dir_all(&rules).expect("a folder");
-    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    let (rules, list) = (detectors::write_rules(dir), dir.join("detectors.csv"));
     fs::write(&list, detectors::list(3)).expect("a list");
     let devices = dir.join("devices.csv");
     Setup { registry: format!("rules = {rules:?}\ndevices = [{devices:?}, {list:?}]"), ..setup }

@@ -3,7 +3,10 @@
 
 #![expect(clippy::expect_used, reason = "a step of a test that cannot be done is a failed test")]
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use hunhe_tests::{
     broker::{Mosquitto, Saving},
@@ -34,22 +37,32 @@ fn lag(gateway: &Gateway) -> (u64, Value) {
     (sink["lag_records"].as_u64().expect("a count"), status.clone())
 }
 
+/// Readings in the database, and those that are there a second time.
+fn points(database: &VictoriaMetrics) -> (u64, u64) {
+    let stored = database.export("gas_meter_register", false);
+    let doubled =
+        |points: &[(i64, f64)]| points.windows(2).filter(|pair| pair[0].0 == pair[1].0).count() as u64;
+    (
+        stored.values().map(|points| points.len() as u64).sum(),
+        stored.values().map(|points| doubled(points)).sum(),
+    )
+}
+
+fn start_gateway(dir: &Path, broker: u16, database: u16) -> Gateway {
+    let list = dir.join("devices.csv");
+    std::fs::write(&list, wire::gas_meter_list(METERS, 1000)).expect("a list");
+    let registry = format!("devices = [{list:?}]");
+    // The load is of January 2026.
+    let setup = Setup::embedded(broker, registry, "[embedded]\nretention = \"20y\"\n");
+    Gateway::start(dir, &Setup { database: Some(database), ..setup }, &[])
+}
+
 #[test]
 fn a_minute_without_the_database_stops_nothing_and_drains_at_least_three_times_faster() {
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
     let mut database = VictoriaMetrics::start(dir.path());
-    let list = dir.path().join("devices.csv");
-    std::fs::write(&list, wire::gas_meter_list(METERS, 1000)).expect("a list");
-    let setup = Setup {
-        broker: broker.gateway_port,
-        database: Some(database.port),
-        registry: format!("devices = [{list:?}]"),
-        // The load is of January 2026.
-        more: "[embedded]\nretention = \"20y\"\n".into(),
-        sink_of_record: "embedded",
-    };
-    let gateway = Gateway::start(dir.path(), &setup, &[]);
+    let gateway = start_gateway(dir.path(), broker.gateway_port, database.port);
     let load = Load::start(broker.port, METERS, REPORTS_PER_S);
     let reports = |duration: Duration| duration.as_secs() * REPORTS_PER_S;
     eventually(DRAIN, "the load runs", || (load.sent() >= reports(BEFORE)).then_some(()));
@@ -86,12 +99,7 @@ fn a_minute_without_the_database_stops_nothing_and_drains_at_least_three_times_f
     let drain_ratio = behind as f64 / (in_per_s * drained.as_secs_f64()) + 1.0;
     let ledger = gateway.await_settled(sent * 24, DRAIN);
 
-    let stored = database.export("gas_meter_register", false);
-    let points: u64 = stored.values().map(|points| points.len() as u64).sum();
-    let times_doubled: u64 = stored
-        .values()
-        .map(|points| points.windows(2).filter(|pair| pair[0].0 == pair[1].0).count() as u64)
-        .sum();
+    let (points, times_doubled) = points(&database);
     let lost = (sent * 24).saturating_sub(points - times_doubled);
     report::write(
         "faults",

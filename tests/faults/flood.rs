@@ -3,24 +3,24 @@
 #![expect(clippy::expect_used, reason = "a broken promise fails loudly here")]
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hunhe_proto::reading::{Header, SAMPLES_MAX};
 use hunhe_tests::{
     broker::{Mosquitto, Saving},
-    detectors::{self, CH4, CLASS_VERSION, Detector, HIGH, LOW},
-    events::{self, Events},
+    detectors::{self, CH4, CLASS_VERSION, Detector, LOW},
+    events,
     gateway::{Gateway, Setup},
     now_s,
     process::eventually,
     publisher::Publisher,
+    raises::{raise, report_meters, times},
     report,
-    wire::{gas_day, gas_meter_id, gas_meter_list, report_every, up_topic},
+    wire::{gas_meter_list, report_every, up_topic},
 };
 use serde_json::{Value, json};
 
@@ -37,23 +37,16 @@ const REPORT_S: i64 = 4_096;
 const METERS: u64 = 500;
 const METERS_PER_S: u64 = 100;
 
-/// By (device, since): when it was handed to the broker.
-type Raises = BTreeMap<(String, String), Instant>;
-
 fn setup(dir: &Path, broker: u16) -> Setup {
-    let rules = dir.join("rules");
-    fs::create_dir_all(&rules).expect("a folder");
-    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    let rules = detectors::write_rules(dir);
     let (meters, stations) = (dir.join("meters.csv"), dir.join("detectors.csv"));
     fs::write(&meters, gas_meter_list(METERS, 100)).expect("a list");
     fs::write(&stations, detectors::list(ALARMING + 1)).expect("a list");
-    Setup {
+    Setup::embedded(
         broker,
-        database: None,
-        registry: format!("rules = {rules:?}\ndevices = [{meters:?}, {stations:?}]"),
-        more: "[checkpoint]\nevery_s = 3600\nevery_journal_bytes = 4294967296\n".into(),
-        sink_of_record: "embedded",
-    }
+        format!("rules = {rules:?}\ndevices = [{meters:?}, {stations:?}]"),
+        "[checkpoint]\nevery_s = 3600\nevery_journal_bytes = 4294967296\n",
+    )
 }
 
 /// Reports of 4,096 samples in about 2.6 kB.
@@ -93,68 +86,6 @@ fn flood(port: u16, mut reports: Vec<Vec<u8>>, done: &AtomicBool, sent: &AtomicU
     }
 }
 
-/// A day of each meter in turn; how many.
-fn report_meters(port: u16, done: &AtomicBool) -> u64 {
-    let mut publisher = Publisher::connect(port, "meters", 1_000).expect("a connection");
-    let today = now_s() / 86_400;
-    let begun = Instant::now();
-    for turn in 0.. {
-        if done.load(Ordering::SeqCst) {
-            return turn;
-        }
-        let due = begun + Duration::from_micros(1_000_000 / METERS_PER_S * turn);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let (meter, round) = (turn % METERS, turn / METERS);
-        let day = today - 30 + i64::try_from(round).expect("small");
-        let payload = gas_day(1, 24 * round, day * 24, meter);
-        publisher.publish(up_topic(&gas_meter_id(meter)).as_bytes(), &payload).expect("the broker takes it");
-        publisher.settle().expect("the broker has it");
-    }
-    0
-}
-
-/// Raises detectors in turn, and ends each before its next turn.
-fn raise(port: u16) -> Raises {
-    let mut publisher = Publisher::connect(port, "alarms", 64).expect("a connection");
-    let mut detectors: Vec<Detector> = (0..ALARMING).map(|number| Detector::alarming(number, 1)).collect();
-    let mut sent = Raises::new();
-    let mut at = Instant::now();
-    for turn in 0..RAISES + ALARMING / 2 {
-        // Never faster than that, even after a delay: a raise and its end are samples of different seconds.
-        at = Instant::now().max(at + RAISE_EVERY);
-        std::thread::sleep(at.saturating_duration_since(Instant::now()));
-        if turn < RAISES {
-            let detector = &mut detectors[turn % ALARMING];
-            let (since_s, before) = (now_s(), Instant::now());
-            detector.publish(&mut publisher, since_s, &[HIGH]).expect("published");
-            publisher.settle().expect("the broker has it");
-            sent.insert((detector.id.clone(), detectors::instant(since_s)), before);
-        }
-        if let Some(over) = turn.checked_sub(ALARMING / 2) {
-            detectors[over % ALARMING].publish(&mut publisher, now_s(), &[LOW]).expect("published");
-            publisher.settle().expect("the broker has it");
-        }
-    }
-    sent
-}
-
-/// Milliseconds of each raise to where it is heard, sorted; nothing while one of them has not arrived.
-fn times(raises: &Raises, heard: &Events) -> Option<Vec<f64>> {
-    let mut first: BTreeMap<(String, String), Instant> = BTreeMap::new();
-    for (at, alert) in events::so_far(heard) {
-        if alert["state"] == "firing" {
-            let text = |key: &str| alert[key].as_str().unwrap_or_default().to_owned();
-            first.entry((text("device"), text("since"))).or_insert(at);
-        }
-    }
-    let ms = |(raise, sent): (&(String, String), &Instant)| {
-        first.get(raise).map(|at| at.duration_since(*sent).as_secs_f64() * 1000.0)
-    };
-    let mut ms: Vec<f64> = raises.iter().map(ms).collect::<Option<_>>()?;
-    ms.sort_by(f64::total_cmp);
-    Some(ms)
-}
-
 fn folder_bytes(folder: &Path) -> u64 {
     let files = fs::read_dir(folder).expect("a log").filter_map(|file| file.ok()?.metadata().ok());
     files.map(|metadata| metadata.len()).sum()
@@ -178,13 +109,15 @@ fn a_device_that_floods_delays_nobodys_alarm_and_fills_no_disk() {
     let reports = flood_reports();
     assert!((2_000..3_000).contains(&reports[0].len()), "{} bytes", reports[0].len());
     let (raises, days) = std::thread::scope(|scope| {
-        let meters = scope.spawn(|| report_meters(broker.port, &done));
+        let meters = scope.spawn(|| report_meters(broker.port, METERS, METERS_PER_S, &done));
         scope.spawn(|| flood(broker.port, reports, &done, &flooded));
-        let raises = raise(broker.port);
+        let mut publisher = Publisher::connect(broker.port, "alarms", 64).expect("a connection");
+        let mut alarming: Vec<Detector> = (0..ALARMING).map(|number| Detector::alarming(number, 1)).collect();
+        let raises = raise(&mut publisher, &mut alarming, RAISES, RAISE_EVERY);
         done.store(true, Ordering::SeqCst);
         (raises, meters.join().expect("the meters' thread"))
     });
-    let heard = || Some((times(&raises, &page)?, times(&raises, &mqtt)?));
+    let heard = || Some((times(&raises, events::so_far(&page))?, times(&raises, events::so_far(&mqtt))?));
     let (page_ms, mqtt_ms) = eventually(WITHIN, "every raise is heard", heard);
     let p99 = |sorted: &[f64]| sorted[(sorted.len() * 99).div_ceil(100) - 1];
     println!(

@@ -40,17 +40,7 @@ const REQUEST_MIB: f64 = 16.0;
 const CH4_DECIMALS: u8 = 2;
 
 fn setup(dir: &Path, broker: u16, detectors: usize, more: &str) -> Setup {
-    let (rules, list) = (dir.join("rules"), dir.join("devices.csv"));
-    fs::create_dir_all(&rules).expect("a folder");
-    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
-    fs::write(&list, detectors::list(detectors)).expect("a list");
-    Setup {
-        broker,
-        database: None,
-        registry: format!("rules = {rules:?}\ndevices = [{list:?}]"),
-        more: format!("[checkpoint]\nevery_s = 1\n{more}"),
-        sink_of_record: "embedded",
-    }
+    Setup::embedded(broker, detectors::registry(dir, detectors), format!("[checkpoint]\nevery_s = 1\n{more}"))
 }
 
 /// A program that starts another with so many files to open.

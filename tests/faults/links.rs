@@ -29,13 +29,11 @@ fn bad_links_lose_nothing_and_double_nothing() {
     let (of_agent, of_gateway) = (Proxy::to(broker.port), Proxy::to(broker.gateway_port));
     let list = dir.path().join("devices.csv");
     fs::write(&list, recording.device_list(agent::ID)).expect("a list");
-    let setup = Setup {
-        broker: of_gateway.port,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more: "[validate]\naccept_past = \"10y\"\n[embedded]\nretention = \"11y\"\n".into(),
-        sink_of_record: "embedded",
-    };
+    let setup = Setup::embedded(
+        of_gateway.port,
+        format!("devices = [{list:?}]"),
+        "[validate]\naccept_past = \"10y\"\n[embedded]\nretention = \"11y\"\n",
+    );
     let keep_alive_s = KEEP_ALIVE_S.to_string();
     let mut gateway = Gateway::start(dir.path(), &setup, &[("HUNHE_BROKER_KEEP_ALIVE_S", &keep_alive_s)]);
     let mut agent = Agent::start(dir.path(), of_agent.port, &recording, 1_500);

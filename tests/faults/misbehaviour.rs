@@ -36,6 +36,7 @@ const AT_ONCE: usize = 3;
 /// What the gateway takes unless configured otherwise.
 const PACKET_BYTES_MAX: usize = 262_144;
 
+#[derive(Clone)]
 struct Case {
     name: &'static str,
     manners: Vec<Manner>,
@@ -57,21 +58,45 @@ fn publish_of(length: usize) -> Vec<u8> {
     bytes
 }
 
-fn cases() -> Vec<Case> {
+fn unasked(bytes: &[u8]) -> Manner {
+    Manner::Unasked(bytes.to_vec())
+}
+
+/// Of sessions and deliveries.
+fn manners() -> Vec<Case> {
     use Manner::{
         CloseAfterConnack, CloseAfterSuback, Disbelieve, ForgetSession, HalfPacket, Refuse,
-        RefuseSubscription, SameId, Silence, Twice, Unasked, Window,
+        RefuseSubscription, SameId, Silence, Twice, Window,
     };
-    let unasked = |bytes: &[u8]| Unasked(bytes.to_vec());
-    let name_of_none = [0x30, 4, 0, 2, 0xff, 0xfe];
-    let mut long_header = vec![0x32];
-    long_header.extend([0xff, 0xff, 0xff, 0x7f]);
     vec![
         case("refused", [Refuse(3), Refuse(5), Refuse(2)]),
         case("closed after CONNACK", [CloseAfterConnack, CloseAfterConnack, CloseAfterConnack]),
         case("closed after SUBACK", [CloseAfterSuback, CloseAfterSuback, CloseAfterSuback]),
         case("subscription refused", [RefuseSubscription, RefuseSubscription]),
         case("session forgotten", [Window(50), ForgetSession, ForgetSession]),
+        case("half a packet and no more", [HalfPacket { after: 100, cut: false }]),
+        case("silence", [Silence]),
+        case(
+            "half a packet and the end",
+            [
+                HalfPacket { after: 0, cut: true },
+                HalfPacket { after: 70, cut: true },
+                HalfPacket { after: 150, cut: true },
+            ],
+        ),
+        case("one at a time", [Window(1)]),
+        Case { stray: 0..=u64::MAX, ..case("each delivery twice", [Twice, Twice]) },
+        Case { stray: 0..=u64::MAX, ..case("one packet id for all", [SameId, SameId]) },
+        case("acknowledgements not believed", [Disbelieve(100), Disbelieve(150)]),
+    ]
+}
+
+/// Packets that nobody asked for.
+fn packets() -> Vec<Case> {
+    let name_of_none = [0x30, 4, 0, 2, 0xff, 0xfe];
+    let long_header = [0x32, 0xff, 0xff, 0xff, 0x7f];
+    let publish = |length: usize| unasked(&publish_of(length));
+    vec![
         // More of them in a row than would be taken for another client with our id.
         case(
             "answers to nothing",
@@ -97,38 +122,21 @@ fn cases() -> Vec<Case> {
                 unasked(&packet(0x40, &[])),
             ],
         ),
-        case("half a packet and no more", [HalfPacket { after: 100, cut: false }]),
-        case("silence", [Silence]),
-        case(
-            "half a packet and the end",
-            [
-                HalfPacket { after: 0, cut: true },
-                HalfPacket { after: 70, cut: true },
-                HalfPacket { after: 150, cut: true },
-            ],
-        ),
-        case("one at a time", [Window(1)]),
-        Case { stray: 0..=u64::MAX, ..case("each delivery twice", [Twice, Twice]) },
-        Case { stray: 0..=u64::MAX, ..case("one packet id for all", [SameId, SameId]) },
-        case("acknowledgements not believed", [Disbelieve(100), Disbelieve(150)]),
         // A message that long is none of ours; it is taken, judged and acknowledged.
         Case {
             // One a subscription, unless the connection ended before.
             stray: 2..=4,
-            ..case(
-                "packets at the limit",
-                [Unasked(publish_of(PACKET_BYTES_MAX - 1)), Unasked(publish_of(PACKET_BYTES_MAX))],
-            )
+            ..case("packets at the limit", [publish(PACKET_BYTES_MAX - 1), publish(PACKET_BYTES_MAX)])
         },
         case(
             "packets beyond the limit",
             [
-                Unasked(publish_of(PACKET_BYTES_MAX + 1)),
-                Unasked(long_header.clone()),
-                Unasked(publish_of(PACKET_BYTES_MAX + 1)),
-                Unasked(publish_of(PACKET_BYTES_MAX + 1)),
-                Unasked(long_header),
-                Unasked(publish_of(PACKET_BYTES_MAX + 1)),
+                publish(PACKET_BYTES_MAX + 1),
+                unasked(&long_header),
+                publish(PACKET_BYTES_MAX + 1),
+                publish(PACKET_BYTES_MAX + 1),
+                unasked(&long_header),
+                publish(PACKET_BYTES_MAX + 1),
             ],
         ),
     ]
@@ -136,7 +144,7 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn the_gateway_survives_every_misbehaviour_of_the_broker() {
-    let cases = cases();
+    let cases = [manners(), packets()].concat();
     let next = Mutex::new(cases.iter());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -247,13 +255,11 @@ fn an_agent_forgets_nothing_over_a_broker_that_stores_nothing_and_watermarks_tha
 
     let list = dir.path().join("devices.csv");
     fs::write(&list, recording.device_list(agent::ID)).expect("a list");
-    let setup = Setup {
-        broker: broker.port,
-        database: None,
-        registry: format!("devices = [{list:?}]"),
-        more: "[validate]\naccept_past = \"10y\"\n[embedded]\nretention = \"11y\"\n".into(),
-        sink_of_record: "embedded",
-    };
+    let setup = Setup::embedded(
+        broker.port,
+        format!("devices = [{list:?}]"),
+        "[validate]\naccept_past = \"10y\"\n[embedded]\nretention = \"11y\"\n",
+    );
     let gateway = Gateway::start(dir.path(), &setup, &[]);
     let ended = agent.process.wait(Duration::from_secs(120));
     assert!(ended.success(), "the agent ended with {ended}");

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::Path,
     time::{Duration, Instant},
 };
@@ -26,21 +25,16 @@ use serde_json::{Value, json};
 const WITHIN: Duration = Duration::from_secs(120);
 /// Until an output that delivers nothing is an alert; the state machine's own test has the default.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
+const DETECTORS: usize = 1_000;
 const HEARTBEATS: Duration = Duration::from_secs(30);
 
 fn start(dir: &Path, broker: &Mosquitto, detectors: usize, alerts: &str, webhooks: &str) -> Gateway {
-    let (rules, list) = (dir.join("rules"), dir.join("devices.csv"));
-    fs::create_dir_all(&rules).expect("a folder");
-    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
-    fs::write(&list, detectors::list(detectors)).expect("a list");
     let stalled = STALLED_AFTER.as_secs();
-    let setup = Setup {
-        broker: broker.gateway_port,
-        database: None,
-        registry: format!("rules = {rules:?}\ndevices = [{list:?}]"),
-        more: format!("[checkpoint]\nevery_s = 1\n[alerts]\nstalled_after_s = {stalled}\n{alerts}{webhooks}"),
-        sink_of_record: "embedded",
-    };
+    let setup = Setup::embedded(
+        broker.gateway_port,
+        detectors::registry(dir, detectors),
+        format!("[checkpoint]\nevery_s = 1\n[alerts]\nstalled_after_s = {stalled}\n{alerts}{webhooks}"),
+    );
     Gateway::start(dir, &setup, &[])
 }
 
@@ -57,12 +51,6 @@ fn alarm(
     }
     publisher.settle().expect("the broker has it");
     (begun.elapsed(), Instant::now())
-}
-
-fn output(gateway: &Gateway, name: &str) -> Value {
-    let status = gateway.http.json("/api/v1/status");
-    let all = status["outputs"].as_array().expect("outputs");
-    all.iter().find(|output| output["name"] == name).expect("an output").clone()
 }
 
 /// Whether a change is about a device, not about an output.
@@ -103,7 +91,6 @@ fn of_devices(mqtt: &Events) -> Vec<(Instant, Value)> {
 
 #[test]
 fn a_slow_a_hanging_and_a_refusing_output_delay_none_of_seven_others_and_lose_nothing() {
-    const DETECTORS: usize = 1_000;
     const BOUND: Duration = Duration::from_secs(2);
     let dir = tempfile::tempdir().expect("a folder");
     let broker = Mosquitto::start(dir.path(), Saving::EveryMinute);
@@ -161,26 +148,31 @@ fn a_slow_a_hanging_and_a_refusing_output_delay_none_of_seven_others_and_lose_no
     hanging.set_hanging(false);
     refusing.set_failing(0);
     for (name, webhook) in [("slow", &slow), ("hanging", &hanging), ("refusing", &refusing)] {
-        eventually(WITHIN, &format!("{name} gets all"), || {
-            let done = output(&gateway, name)["lag"] == 0 && webhook.taken_count() >= DETECTORS + 100;
-            done.then_some(())
-        });
-        let states = by_device(&webhook.taken());
-        assert_eq!(states.len(), DETECTORS, "{name}");
-        for (device, states) in &states {
-            let ended = detectors[..100].iter().any(|detector| detector.id == *device);
-            let expected: &[&str] = if ended { &["firing", "resolved"] } else { &["firing"] };
-            assert_eq!(states, expected, "{name}: {device}");
-        }
+        check_that_all_came(&gateway, name, webhook, &detectors[..100]);
     }
     for name in ["hanging", "refusing"] {
         eventually(WITHIN, "the alert about it is over, everywhere", || {
             let told = about_output(&others[0].taken(), name) == ["firing", "resolved"];
-            (told && output(&gateway, name)["state"] == "running").then_some(())
+            (told && gateway.output(name)["state"] == "running").then_some(())
         });
     }
     assert_eq!(about_output(&others[0].taken(), "slow"), Vec::<String>::new(), "a slow one moves");
     assert!(*worst <= BOUND, "{latest:?}");
+}
+
+/// An output gets every raise, and behind it the ends of those alerts that ended.
+fn check_that_all_came(gateway: &Gateway, name: &str, webhook: &Webhook, ended: &[Detector]) {
+    eventually(WITHIN, &format!("{name} gets all"), || {
+        let done = gateway.output(name)["lag"] == 0 && webhook.taken_count() >= DETECTORS + ended.len();
+        done.then_some(())
+    });
+    let states = by_device(&webhook.taken());
+    assert_eq!(states.len(), DETECTORS, "{name}");
+    for (device, states) in &states {
+        let is_over = ended.iter().any(|detector| detector.id == *device);
+        let expected: &[&str] = if is_over { &["firing", "resolved"] } else { &["firing"] };
+        assert_eq!(states, expected, "{name}: {device}");
+    }
 }
 
 /// The hanging and the refusing output are alerts on the page, at the other outputs, in metrics and in the heartbeat.
@@ -189,7 +181,7 @@ fn check_that_both_are_alerts(gateway: &Gateway, other: &Webhook, mqtt: &Events,
         eventually(WITHIN, "another output gets the alert about it", || {
             (about_output(&other.taken(), name) == ["firing"]).then_some(())
         });
-        let shown = output(gateway, name);
+        let shown = gateway.output(name);
         assert_eq!(shown["state"], "stalled", "{shown}");
         assert!(shown["stalled_since"].is_string() && shown["last_error"].is_string(), "{shown}");
         let topics = events::so_far(mqtt).into_iter().filter(|(_, alert)| alert["output"] == name);
@@ -232,11 +224,11 @@ fn a_kill_neither_ends_nor_repeats_the_alert_of_a_stalled_output_and_the_heartbe
     eventually(WITHIN, "it is an alert", || {
         (about_output(&duty.taken(), "hanging") == ["firing"]).then_some(())
     });
-    let since = output(&gateway, "hanging")["stalled_since"].clone();
+    let since = gateway.output("hanging")["stalled_since"].clone();
     for _ in 0..2 {
         gateway.kill_and_restart();
         eventually(WITHIN, "it is stalled still, since when it was", || {
-            (output(&gateway, "hanging")["stalled_since"] == since).then_some(())
+            (gateway.output("hanging")["stalled_since"] == since).then_some(())
         });
     }
     let page = gateway.http.json("/api/v1/alerts?state=open&operator=gateway");
@@ -264,7 +256,7 @@ fn a_kill_neither_ends_nor_repeats_the_alert_of_a_stalled_output_and_the_heartbe
         .map(|one| (one.key, one.body["text"]["en"].clone()))
         .collect();
     assert_eq!(resolved.len(), 1, "no restart ended it before: {resolved:?}");
-    eventually(WITHIN, "it has all", || (output(&gateway, "hanging")["lag"] == 0).then_some(()));
+    eventually(WITHIN, "it has all", || (gateway.output("hanging")["lag"] == 0).then_some(()));
     // Both alerts, and the end of the one that is about it.
     assert_eq!(by_device(&hanging.taken()).len(), 1);
     assert_eq!(about_output(&hanging.taken(), "hanging"), ["firing", "resolved"]);

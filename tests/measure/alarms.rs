@@ -8,7 +8,7 @@
 //! of the live stream, was read.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -20,12 +20,13 @@ use hunhe_proto::reading::Header;
 use hunhe_tests::{
     broker::{Mosquitto, Saving},
     detectors::{self, CH4, Detector, HIGH, LOW},
-    events::{self, Events},
+    events,
     gateway::{Gateway, Setup},
     now_s,
     publisher::Publisher,
+    raises::{raise, report_meters, times},
     webhook::Webhook,
-    wire::{gas_day, gas_meter_id, gas_meter_list, report_every, up_topic},
+    wire::{gas_meter_list, report_every, up_topic},
 };
 use serde_json::{Value, json};
 
@@ -71,25 +72,29 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
     publisher.settle().expect("the broker has it");
 
-    let (done, meters, backlog) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-    let mut raises = BTreeMap::new();
-    std::thread::scope(|scope| {
-        scope.spawn(|| report_meters(broker.port, &done, &meters));
+    let (done, backlog) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut live: Vec<Detector> = (0..LIVE).map(|number| Detector::new(number, 1)).collect();
+    let (raises, days) = std::thread::scope(|scope| {
+        let meters = scope.spawn(|| report_meters(broker.port, METERS, METERS_PER_S, &done));
         scope.spawn(|| send_backlog(broker.port, &done, options.raises, &backlog));
-        raises = raise(&mut publisher, options.raises);
+        let raises = raise(&mut publisher, &mut live, options.raises, RAISE_EVERY);
         done.store(true, Ordering::SeqCst);
+        (raises, meters.join().expect("the meters' thread"))
     });
-    let (backlogged, readings) = (backlog.into_inner(), meters.into_inner() * 24);
+    let (backlogged, readings) = (backlog.into_inner(), days * 24);
+    let heard = || {
+        let taken = webhook.taken().into_iter().map(|received| (received.at, received.body));
+        Some((times(&raises, taken)?, times(&raises, events::so_far(&page))?))
+    };
     let begun = Instant::now();
-    let all_here =
-        || announced(&webhook, "retrospective") >= PLANTED && times(&raises, &webhook, &page).is_some();
+    let all_here = || announced(&webhook, "retrospective") >= PLANTED && heard().is_some();
     while !all_here() && begun.elapsed() < WITHIN {
         std::thread::sleep(Duration::from_millis(100));
     }
     // One announcement too many would come now.
     gateway.await_settled(backlogged + readings, WITHIN);
     std::thread::sleep(Duration::from_secs(2));
-    let Some((to_webhook, to_page)) = times(&raises, &webhook, &page) else {
+    let Some((to_webhook, to_page)) = heard() else {
         return Outcome {
             figures: json!({}),
             broken: vec![format!("a raise was not delivered within {WITHIN:?}")],
@@ -128,95 +133,20 @@ fn announced(webhook: &Webhook, mode: &str) -> usize {
 }
 
 fn setup(dir: &Path, broker: u16, webhook: &Webhook) -> Setup {
-    let rules = dir.join("rules");
-    fs::create_dir_all(&rules).expect("a folder");
-    fs::write(rules.join("test.toml"), detectors::RULES).expect("rules");
+    let rules = detectors::write_rules(dir);
     let (meters, stations) = (dir.join("meters.csv"), dir.join("detectors.csv"));
     fs::write(&meters, gas_meter_list(METERS, 100)).expect("a list");
     fs::write(&stations, detectors::list(LIVE + BACKLOGGED)).expect("a list");
-    Setup {
+    Setup::embedded(
         broker,
-        database: None,
-        registry: format!("rules = {rules:?}\ndevices = [{meters:?}, {stations:?}]"),
-        more: webhook.to_toml("duty", 10),
-        sink_of_record: "embedded",
-    }
-}
-
-/// By (device, since): when it was handed to the broker.
-type Raises = BTreeMap<(String, String), Instant>;
-
-/// Raises detectors in turn, and ends each before its next turn.
-fn raise(publisher: &mut Publisher, raises: usize) -> Raises {
-    let mut live: Vec<Detector> = (0..LIVE).map(|number| Detector::new(number, 1)).collect();
-    let mut sent = Raises::new();
-    let mut at = Instant::now();
-    for turn in 0..raises + LIVE / 2 {
-        at += RAISE_EVERY;
-        std::thread::sleep(at.saturating_duration_since(Instant::now()));
-        if turn < raises {
-            let detector = &mut live[turn % LIVE];
-            let (since_s, before) = (now_s(), Instant::now());
-            detector.publish(publisher, since_s, &[HIGH]).expect("published");
-            publisher.settle().expect("the broker has it");
-            sent.insert((detector.id.clone(), detectors::instant(since_s)), before);
-        }
-        // Half a round later it is over.
-        if let Some(over) = turn.checked_sub(LIVE / 2) {
-            live[over % LIVE].publish(publisher, now_s(), &[LOW]).expect("published");
-            publisher.settle().expect("the broker has it");
-        }
-    }
-    sent
-}
-
-/// Milliseconds of each raise to webhook and page, sorted; nothing while one of them has not arrived.
-fn times(raises: &Raises, webhook: &Webhook, page: &Events) -> Option<(Vec<f64>, Vec<f64>)> {
-    let taken = webhook.taken().into_iter().map(|received| (received.at, received.body));
-    let after = |arrived: Vec<(Instant, Value)>| -> Option<Vec<f64>> {
-        let mut first: BTreeMap<(String, String), Instant> = BTreeMap::new();
-        for (at, alert) in arrived {
-            if alert["state"] == "firing" && alert["mode"] == "live" {
-                let text = |key: &str| alert[key].as_str().unwrap_or_default().to_owned();
-                first.entry((text("device"), text("since"))).or_insert(at);
-            }
-        }
-        let ms = |(raise, sent): (&(String, String), &Instant)| {
-            first.get(raise).map(|at| at.duration_since(*sent).as_secs_f64() * 1000.0)
-        };
-        let mut ms: Vec<f64> = raises.iter().map(ms).collect::<Option<_>>()?;
-        ms.sort_by(f64::total_cmp);
-        Some(ms)
-    };
-    Some((after(taken.collect())?, after(events::so_far(page))?))
+        format!("rules = {rules:?}\ndevices = [{meters:?}, {stations:?}]"),
+        webhook.to_toml("duty", 10),
+    )
 }
 
 fn quantile(sorted: &[f64], percent: usize) -> f64 {
     let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(at).copied().unwrap_or(f64::NAN)
-}
-
-/// A day of each meter in turn, so many a second.
-fn report_meters(port: u16, done: &AtomicBool, sent: &AtomicU64) {
-    let mut publisher = Publisher::connect(port, "meters", 1000).expect("a connection");
-    let today = now_s() / 86_400;
-    let topics: Vec<String> = (0..METERS).map(|meter| up_topic(&gas_meter_id(meter))).collect();
-    let begun = Instant::now();
-    for turn in 0_u64.. {
-        if done.load(Ordering::SeqCst) {
-            break;
-        }
-        let due = begun + Duration::from_micros(1_000_000 / METERS_PER_S * turn);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let (meter, round) = (turn % METERS, turn / METERS);
-        let day = today - 30 + i64::try_from(round).expect("small");
-        let topic = &topics[usize::try_from(meter).expect("small")];
-        let payload = gas_day(1, 24 * round, day * 24, meter);
-        publisher.publish(topic.as_bytes(), &payload).expect("the broker takes it");
-        sent.fetch_add(1, Ordering::SeqCst);
-        // Each leaves at once, as from devices of their own.
-        publisher.settle().expect("the broker has it");
-    }
 }
 
 /// Forty days of detectors, spread over the time of the live raises.

@@ -1,5 +1,10 @@
 //! Station gas detectors that say what a test wants said, and the one rule that watches them.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
 use hunhe_proto::{id::Id, reading::Header, topic};
 
 use crate::{
@@ -46,6 +51,29 @@ pub fn list(detectors: usize) -> String {
         text += &format!("{id},gas_station_detector,gas,210102,station-heping,{id},123.4,41.8\n");
     }
     text
+}
+
+/// Writes the rule's file below `dir`; answers its folder.
+///
+/// # Panics
+/// It cannot be written.
+#[must_use]
+pub fn write_rules(dir: &Path) -> PathBuf {
+    let rules = dir.join("rules");
+    fs::create_dir_all(&rules).expect("a folder");
+    fs::write(rules.join("test.toml"), RULES).expect("rules");
+    rules
+}
+
+/// The same with a list of detectors; answers both as keys of `[registry]`.
+///
+/// # Panics
+/// They cannot be written.
+#[must_use]
+pub fn registry(dir: &Path, detectors: usize) -> String {
+    let (rules, devices) = (write_rules(dir), dir.join("devices.csv"));
+    fs::write(&devices, list(detectors)).expect("a list");
+    format!("rules = {rules:?}\ndevices = [{devices:?}]")
 }
 
 /// One detector's outbox.

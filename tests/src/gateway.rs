@@ -56,6 +56,13 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Without a database: the embedded store is the sink of record.
+    #[must_use]
+    pub fn embedded(broker: u16, registry: impl Into<String>, more: impl Into<String>) -> Self {
+        let (registry, more) = (registry.into(), more.into());
+        Self { broker, database: None, registry, more, sink_of_record: "embedded" }
+    }
+
     fn to_toml(&self, dir: &Path, port: u16) -> String {
         let Self { broker, database, registry, more, sink_of_record } = self;
         let database = database.map_or_else(String::new, |port| {
@@ -150,18 +157,23 @@ impl Gateway {
     }
 
     /// A sink's status.
-    ///
-    /// # Panics
-    /// There is no such sink.
     #[must_use]
     pub fn sink(&self, name: &str) -> Value {
+        self.named("sinks", name)
+    }
+
+    /// The status of an output of alerts.
+    #[must_use]
+    pub fn output(&self, name: &str) -> Value {
+        self.named("outputs", name)
+    }
+
+    /// # Panics
+    /// There is none of that name.
+    fn named(&self, list: &str, name: &str) -> Value {
         let status = self.http.json("/api/v1/status");
-        let sinks = status["sinks"].as_array().expect("sinks");
-        sinks
-            .iter()
-            .find(|sink| sink["name"] == name)
-            .unwrap_or_else(|| panic!("no sink {name}: {status}"))
-            .clone()
+        let all = status[list].as_array().expect("a list");
+        all.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no {name}: {status}")).clone()
     }
 
     /// Waits until every one of the samples has left `outstanding` and every sink has done what there was to do.

@@ -67,6 +67,17 @@ impl Http {
         let text = self.text(path);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}"))
     }
+
+    /// A figure of `/metrics`, by its name with its labels.
+    ///
+    /// # Panics
+    /// There is none of that name.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.text("/metrics");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
 }
 
 /// Text as a part of a query.

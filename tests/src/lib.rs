@@ -33,6 +33,7 @@ pub mod process;
 pub mod procfs;
 pub mod proxy;
 pub mod publisher;
+pub mod raises;
 pub mod recording;
 pub mod report;
 pub mod siege;
@@ -62,6 +63,12 @@ pub fn now_ms() -> i64 {
 #[must_use]
 pub fn now_s() -> i64 {
     now_ms() / 1000
+}
+
+/// Hours since 1970.
+#[must_use]
+pub fn now_h() -> i64 {
+    now_s() / 3600
 }
 
 /// The project's folder.

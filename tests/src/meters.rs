@@ -1,16 +1,13 @@
 //! Gas meters whose messages can be told apart and counted: message `n` holds one sample, of meter `n % meters`, with
 //! sequence number `n / meters`, so that whoever knows the numbers knows what must be stored.
 
-use std::{
-    fs,
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs, path::Path};
 
 use hunhe_proto::{id::Id, reading::Header, topic};
 
 use crate::{
     gateway::{Gateway, Setup},
+    now_h,
     wire::{GAS_METER_VERSION, gas_meter_id, gas_meter_list, report, up_topic},
 };
 
@@ -18,7 +15,7 @@ use crate::{
 pub const BOOT: u32 = 77;
 const VOLUME: u16 = 1;
 /// Event time begins so long ago: far enough for every test, near enough to be taken.
-const BEGIN_HOURS_AGO: u64 = 35 * 24;
+const BEGIN_HOURS_AGO: i64 = 35 * 24;
 
 /// Meters behind concentrators.
 #[derive(Debug, Clone, Copy)]
@@ -34,9 +31,7 @@ impl Meters {
     /// So many.
     #[must_use]
     pub fn new(count: u64, per_agent: u64) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let begin_hour = i64::try_from(now / 3600 - BEGIN_HOURS_AGO).unwrap_or(0);
-        Self { count, per_agent, begin_hour }
+        Self { count, per_agent, begin_hour: now_h() - BEGIN_HOURS_AGO }
     }
 
     /// A gateway's configuration for them, with the embedded store as the sink of record.
@@ -54,13 +49,7 @@ impl Meters {
             text += &format!("{line},{pseudonym}\n");
         }
         fs::write(&list, text).expect("a list");
-        Setup {
-            broker,
-            database: None,
-            registry: format!("devices = [{list:?}]"),
-            more: more.into(),
-            sink_of_record: "embedded",
-        }
+        Setup::embedded(broker, format!("devices = [{list:?}]"), more)
     }
 
     /// The payload of one sample.

@@ -52,17 +52,8 @@ const NOT_YET: &[&str] = &[
     "gateway/tests/influx/scripts.rs: `faults` longer than 70 lines",
     "gateway/tests/records.rs: `decided_records_come_back_and_a_cause_is_seen_whole_or_not_at_all` longer than 70 lines",
     "proto/tests/encoding.rs: `golden_full_report` longer than 70 lines",
-    "tests/faults/alerts.rs: `a_dead_webhook_delays_nobody_and_gets_everything_in_order_when_it_returns` longer than 70 lines",
-    "tests/faults/alerts.rs: `bad_answers_are_told_apart` longer than 70 lines",
-    "tests/faults/alerts.rs: `ten_kills_lose_no_raise_and_no_end_and_invent_none` longer than 70 lines",
     "tests/faults/backup.rs: `what_was_backed_up_is_there_once_and_what_came_after_it_is_accounted_for` longer than 70 lines",
-    "tests/faults/database_down.rs: `a_minute_without_the_database_stops_nothing_and_drains_at_least_three_times_faster` longer than 70 lines",
-    "tests/faults/misbehaviour.rs: `cases` longer than 70 lines",
-    "tests/faults/outputs.rs: `a_slow_a_hanging_and_a_refusing_output_delay_none_of_seven_others_and_lose_nothing` longer than 70 lines",
-    "tests/fuzz/targets/journal.rs: `a_damaged_segment_gives_what_was_written_or_is_reported_and_the_log_goes_on` longer than 70 lines",
-    "tests/e2e/queries.rs: `eight_clients_on_every_path_of_a_whole_city_delay_no_alarm_and_cost_the_lane_nothing` longer than 70 lines",
     "tests/sim/src/gateway.rs: `start` longer than 70 lines",
-    "tests/sim/src/world.rs: `new` longer than 70 lines",
 ];
 
 #[test]

@@ -10,7 +10,7 @@
 //!
 //! Deliberately absent: loss and damage of single packets, which QoS 1 over TCP does not show.
 
-use crate::simulated::Simulated;
+use crate::{rounds::Span, simulated::Simulated};
 use hunhe_edge::{
     mqtt::{Inbox, Mqtt, Note, PublishError},
     run::{Wakes, agent::Port},
@@ -23,7 +23,6 @@ use hunhe_proto::{
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Display,
-    ops::Range,
     sync::Arc,
 };
 
@@ -31,23 +30,23 @@ use std::{
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     /// The agent reaches nobody.
-    pub offline_ms: Vec<Range<i64>>,
+    pub offline_ms: Vec<Span>,
     /// Reports of a device are sent twice.
-    pub duplicate_ms: BTreeMap<DeviceId, Vec<Range<i64>>>,
+    pub duplicate_ms: BTreeMap<DeviceId, Vec<Span>>,
     /// Reports of a device are sent in another order, where two wait at once.
-    pub disorder_ms: BTreeMap<DeviceId, Vec<Range<i64>>>,
+    pub disorder_ms: BTreeMap<DeviceId, Vec<Span>>,
 }
 
 impl Faults {
     /// Adds what a modelled device does not do itself.
     pub fn add(&mut self, device: DeviceId, model: &Simulated) {
-        for (fault, from_ms, until_ms) in model.faults() {
+        for (fault, span) in model.faults() {
             let spans = match fault {
                 Fault::Duplicate => &mut self.duplicate_ms,
                 Fault::Disorder => &mut self.disorder_ms,
                 _ => continue,
             };
-            spans.entry(device).or_default().push(from_ms..until_ms);
+            spans.entry(device).or_default().push(span);
         }
     }
 
@@ -118,7 +117,7 @@ impl<P: Port> Faulty<P> {
         !draining && stands(&self.faults.offline_ms, event_ms)
     }
 
-    fn has_fault(&self, of: &BTreeMap<DeviceId, Vec<Range<i64>>>, publish: &Publish) -> bool {
+    fn has_fault(&self, of: &BTreeMap<DeviceId, Vec<Span>>, publish: &Publish) -> bool {
         let spans = publish.device.and_then(|device| of.get(&device));
         spans.is_some_and(|spans| stands(spans, (self.now)().event_ms))
     }
@@ -232,8 +231,8 @@ impl Wakes for Faulty<Mqtt> {
     }
 }
 
-fn stands(spans: &[Range<i64>], event_ms: i64) -> bool {
-    spans.iter().any(|span| span.contains(&event_ms))
+fn stands(spans: &[Span], event_ms: i64) -> bool {
+    spans.iter().any(|span| span.stands(event_ms))
 }
 
 #[cfg(test)]

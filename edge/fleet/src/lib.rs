@@ -4,6 +4,7 @@
 //! - [`simulated`]: one modelled device, a driver as an agent uses it
 //! - [`faults`]: what goes wrong between an agent and its broker, a port around the agent's own
 //! - [`scenario`]: what goes wrong where, and when
+//! - [`rounds`]: when it stands, where a scenario begins again
 //!
 //! Promise: agents are those of `hunhe-edge`, unchanged; whatever is simulated comes in through their driver and their
 //! port. Devices of a recording take their samples from it, whether the description names them (then with the agent it
@@ -13,6 +14,7 @@
 //! that simulate link this crate.
 
 pub mod faults;
+pub mod rounds;
 pub mod scenario;
 mod setups;
 pub mod simulated;

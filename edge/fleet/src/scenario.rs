@@ -3,7 +3,11 @@
 //! A file in `seeds/scenarios` names targets (a device, an agent, or a zone) and faults of the class files. Times are
 //! seconds of event time from the simulation's start. A negative beginning means that the target was there before the
 //! start: an agent that is offline from hours before until minutes after it then delivers all it took meanwhile.
+//!
+//! A scenario with a period begins again after it ([`rounds`](crate::rounds)). What began before the start belongs to
+//! the first round alone.
 
+use crate::rounds::Span;
 use hunhe_edge::classes::Classes;
 use hunhe_proto::{
     class::{Fault, Text},
@@ -22,6 +26,8 @@ use std::{
 pub struct Scenario {
     /// For people.
     pub title: Text,
+    /// Event time after which all begins again, in seconds; absent: it happens once.
+    pub repeat_s: Option<i64>,
     /// In any order.
     pub events: Vec<Event>,
 }
@@ -60,17 +66,15 @@ pub struct ScenarioError {
     pub faults: Vec<String>,
 }
 
-/// A fault and its time, in seconds from the start.
+/// A fault and its time, from the start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Strike {
     /// The fault's name.
     pub name: String,
     /// What it does.
     pub fault: Fault,
-    /// Its beginning.
-    pub from_s: i64,
-    /// Its end.
-    pub until_s: i64,
+    /// When it stands.
+    pub span: Span,
 }
 
 /// A scenario, by device and agent of one fleet.
@@ -78,8 +82,8 @@ pub struct Strike {
 pub struct Plan {
     /// What strikes each device.
     pub strikes: BTreeMap<DeviceId, Vec<Strike>>,
-    /// When an agent has no connection, as (from, until) in seconds from the start.
-    pub offline: BTreeMap<AgentId, Vec<(i64, i64)>>,
+    /// When an agent has no connection, from the start.
+    pub offline: BTreeMap<AgentId, Vec<Span>>,
 }
 
 impl Scenario {
@@ -100,7 +104,9 @@ impl Scenario {
     pub fn plan(&self, members: &[Member<'_>], classes: &Classes) -> Result<Plan, Vec<String>> {
         let (mut plan, mut faults) = (Plan::default(), Vec::new());
         for (number, event) in (1..).zip(&self.events) {
-            if let Err(what) = event.plan(members, classes, &mut plan) {
+            let planned =
+                event.span(self.repeat_s).and_then(|span| event.plan(span, members, classes, &mut plan));
+            if let Err(what) = planned {
                 faults.push(format!("event {number}: {what}"));
             }
         }
@@ -109,10 +115,29 @@ impl Scenario {
 }
 
 impl Event {
-    fn plan(&self, members: &[Member<'_>], classes: &Classes, plan: &mut Plan) -> Result<(), String> {
+    /// When it stands, in milliseconds from the start, in a scenario that begins again after `repeat_s`.
+    pub(crate) fn span(&self, repeat_s: Option<i64>) -> Result<Span, String> {
         if self.until_s <= self.from_s {
             return Err("until_s must come after from_s".into());
         }
+        if repeat_s.is_some_and(|repeat_s| repeat_s < self.until_s.max(1)) {
+            return Err("until_s must not come after repeat_s, where the next round begins".into());
+        }
+        let every_s = repeat_s.filter(|_| self.from_s >= 0);
+        Ok(Span {
+            from_ms: self.from_s.saturating_mul(1000),
+            until_ms: self.until_s.saturating_mul(1000),
+            every_ms: every_s.map(|every_s| every_s.saturating_mul(1000)),
+        })
+    }
+
+    fn plan(
+        &self,
+        span: Span,
+        members: &[Member<'_>],
+        classes: &Classes,
+        plan: &mut Plan,
+    ) -> Result<(), String> {
         let targets = self.targets(members)?;
         match (&self.fault, self.offline) {
             (Some(name), false) => {
@@ -121,15 +146,14 @@ impl Event {
                     let fault = class.and_then(|class| class.faults.get(name)).ok_or_else(|| {
                         format!("class {} of {} has no fault {name:?}", member.group.class, member.id)
                     })?;
-                    let (from_s, until_s) = (self.from_s, self.until_s);
-                    let strike = Strike { name: name.clone(), fault: fault.clone(), from_s, until_s };
+                    let strike = Strike { name: name.clone(), fault: fault.clone(), span };
                     plan.strikes.entry(member.id).or_default().push(strike);
                 }
             }
             (None, true) => {
                 let agents: BTreeSet<AgentId> = targets.iter().map(|member| member.agent).collect();
                 for agent in agents {
-                    plan.offline.entry(agent).or_default().push((self.from_s, self.until_s));
+                    plan.offline.entry(agent).or_default().push(span);
                 }
             }
             _ => return Err("needs either a fault or `offline = true`".into()),
@@ -184,7 +208,7 @@ mod tests {
     }
 
     fn plan(events: &str) -> Result<Plan, Vec<String>> {
-        let text = format!("title = {{ zh = \"\", en = \"\" }}\n{events}");
+        let text = format!("title = {{ zh = \"\", en = \"\" }}\nrepeat_s = 60\n{events}");
         let scenario: Scenario = toml::from_str(&text).unwrap();
         let classes = [("gas_meter".to_string(), testing::gas_meter())].into_iter().collect();
         scenario.plan(&fleet().expand().unwrap(), &classes)
@@ -200,17 +224,21 @@ mod tests {
         .unwrap();
         let struck: Vec<String> = plan.strikes.keys().map(ToString::to_string).collect();
         assert_eq!(struck, ["g-1", "g-3", "g-4"]);
-        assert_eq!(plan.offline.into_iter().next().unwrap().1, [(3, 4)]);
+        assert_eq!(
+            plan.offline.into_iter().next().unwrap().1,
+            [Span { every_ms: Some(60_000), ..Span::from(3000..4000) }]
+        );
     }
 
     #[test]
-    fn what_does_not_fit_is_told_by_event() {
+    fn each_event_that_does_not_fit_is_named() {
         let faults = plan(
             "[[events]]\ndevice = \"g-9\"\nfault = \"stuck\"\nfrom_s = 1\nuntil_s = 2\n\
              [[events]]\ndevice = \"g-1\"\nfault = \"burst\"\nfrom_s = 1\nuntil_s = 2\n\
              [[events]]\ndevice = \"g-1\"\nagent = \"c-g-1\"\nfault = \"stuck\"\nfrom_s = 1\nuntil_s = 2\n\
              [[events]]\ndevice = \"g-1\"\nfrom_s = 1\nuntil_s = 2\n\
-             [[events]]\ndevice = \"g-1\"\nfault = \"stuck\"\nfrom_s = 2\nuntil_s = 2\n",
+             [[events]]\ndevice = \"g-1\"\nfault = \"stuck\"\nfrom_s = 2\nuntil_s = 2\n\
+             [[events]]\ndevice = \"g-1\"\nfault = \"stuck\"\nfrom_s = 2\nuntil_s = 61\n",
         )
         .unwrap_err();
         for (fault, what) in faults.iter().zip([
@@ -219,10 +247,11 @@ mod tests {
             "exactly one",
             "either a fault",
             "after from_s",
+            "after repeat_s",
         ]) {
             assert!(fault.contains(what), "{fault}");
         }
-        assert_eq!(faults.len(), 5);
+        assert_eq!(faults.len(), 6);
         assert!(
             toml::from_str::<Scenario>("title = { zh = \"\", en = \"\" }\nevents = []\nspeed = 1").is_err()
         );

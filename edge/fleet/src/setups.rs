@@ -78,8 +78,7 @@ fn crews(
         let model = clocks.modelled(class, member, options, plan);
         let crew = crews.entry(agent).or_default();
         if let Some(times) = plan.offline.get(&member.agent) {
-            let times = times.iter().map(|&(from_s, until_s)| clocks.at(from_s)..clocks.at(until_s));
-            crew.faults.offline_ms = times.collect();
+            crew.faults.offline_ms = times.iter().map(|span| span.later(clocks.models_from_ms)).collect();
         }
         crew.model(class, member.id, model);
     }
@@ -169,26 +168,21 @@ impl Clocks {
         }
     }
 
-    /// Event time in milliseconds, so many seconds from the start.
-    const fn at(&self, from_start_s: i64) -> i64 {
-        self.models_from_ms.saturating_add(from_start_s.saturating_mul(1000))
-    }
-
     fn modelled(&self, class: &Arc<Class>, member: &Member<'_>, options: &Options, plan: &Plan) -> Simulated {
         let device = member.id;
         let struck = |(name, share): &&(String, f64)| is_struck(device, options.seed, name, *share);
         let fault = options.faults.iter().filter(struck).find_map(|(name, _)| class.faults.get(name));
         let fault: Option<Fault> = fault.cloned();
         let offline = plan.offline.get(&member.agent).into_iter().flatten();
-        let from_ms = match offline.map(|&(from_s, _)| from_s).min() {
-            Some(from_s) if from_s < 0 => self.at(from_s),
+        let from_ms = match offline.map(|span| span.from_ms).min() {
+            Some(from_ms) if from_ms < 0 => self.models_from_ms.saturating_add(from_ms),
             _ => self.models_from_ms - past_ms(class, member, options.past),
         };
         let mut model =
             Simulated::new(Arc::clone(class), device, options.seed, fault, from_ms, Late::CatchUp);
         model.stand(member.place.lon, member.place.lat);
-        for Strike { fault, from_s, until_s, .. } in plan.strikes.get(&device).into_iter().flatten() {
-            model.strike(fault.clone(), self.at(*from_s), self.at(*until_s));
+        for Strike { fault, span, .. } in plan.strikes.get(&device).into_iter().flatten() {
+            model.strike(fault.clone(), span.later(self.models_from_ms));
         }
         model
     }

@@ -12,6 +12,7 @@
 mod course;
 mod work;
 
+use crate::rounds::Span;
 use course::{Moment, advance, course, first_value, mix, on_steps, to_wire, unit};
 use hunhe_edge::drivers::{Driver, DriverKind, Site, Taken};
 use hunhe_edge_core::sample::{Late, Schedule};
@@ -75,8 +76,7 @@ pub struct Simulated {
 #[derive(Debug)]
 struct Strike {
     fault: Fault,
-    from_ms: i64,
-    until_ms: i64,
+    span: Span,
     /// The channel it changes, by index.
     channel: Option<usize>,
     /// The device itself alarms for it.
@@ -87,7 +87,11 @@ struct Strike {
 
 impl Strike {
     const fn stands(&self, time_ms: i64) -> bool {
-        self.from_ms <= time_ms && time_ms < self.until_ms
+        self.span.stands(time_ms)
+    }
+
+    fn stood_h(&self, time_ms: i64) -> f64 {
+        hours(time_ms - self.span.around(time_ms).start)
     }
 }
 
@@ -113,14 +117,14 @@ impl Simulated {
         if let Some(fault) = fault {
             let samples = ONSET_MIN - 1 + mix(key ^ 0xfa) % ONSET_SPREAD;
             let onset_ms = i64::try_from(samples).unwrap_or(0) * model.class.interval_ms();
-            model.strike(fault, model.schedule.next_ms() + onset_ms, i64::MAX);
+            model.strike(fault, (model.schedule.next_ms() + onset_ms..i64::MAX).into());
         }
         model.pace(start_ms);
         model
     }
 
-    /// `fault` stands from `from_ms` until `until_ms`, in event time.
-    pub fn strike(&mut self, fault: Fault, from_ms: i64, until_ms: i64) {
+    /// `fault` stands in that span of event time.
+    pub fn strike(&mut self, fault: Fault, span: Span) {
         let channel = affected_channel(&self.class, &fault);
         if matches!(fault, Fault::Rollover { .. })
             && let Some(index) = channel
@@ -130,7 +134,7 @@ impl Simulated {
         let leaps = matches!(fault, Fault::Step { .. } | Fault::Constant { .. });
         let gauge = channel.is_some_and(|index| self.class.channels[index].kind == Kind::Gauge);
         let alarms = self.class.report.on_alarm.is_some() && gauge && leaps;
-        self.strikes.push(Strike { fault, from_ms, until_ms, channel, alarms, seen: false });
+        self.strikes.push(Strike { fault, span, channel, alarms, seen: false });
         self.pace(self.schedule.next_ms());
     }
 
@@ -139,9 +143,9 @@ impl Simulated {
         self.place = Some((lon, lat));
     }
 
-    /// Its faults and when each stands, from … until, in event time.
-    pub fn faults(&self) -> impl Iterator<Item = (&Fault, i64, i64)> {
-        self.strikes.iter().map(|strike| (&strike.fault, strike.from_ms, strike.until_ms))
+    /// Its faults and when each stands, in event time.
+    pub fn faults(&self) -> impl Iterator<Item = (&Fault, Span)> {
+        self.strikes.iter().map(|strike| (&strike.fault, strike.span))
     }
 
     /// Sets the schedule for what comes at or after `from_ms`: the next sample as the class asks for at that time, or
@@ -174,12 +178,14 @@ impl Simulated {
         if let Some(alarm) = denser {
             let clear_ms = i64::from(alarm.clear_s) * 1000;
             for strike in self.strikes.iter().filter(|strike| strike.alarms) {
-                let until_ms = strike.until_ms.saturating_add(clear_ms);
-                if strike.from_ms <= time_ms && time_ms < until_ms {
+                // The round that may not have cleared yet.
+                let stood = strike.span.around(time_ms.saturating_sub(clear_ms));
+                let until_ms = stood.end.saturating_add(clear_ms);
+                if stood.start <= time_ms && time_ms < until_ms {
                     interval_ms = i64::from(self.class.time_unit_ms) * i64::from(alarm.interval);
                     change_ms = change_ms.min(until_ms);
-                } else if time_ms < strike.from_ms {
-                    change_ms = change_ms.min(strike.from_ms);
+                } else if time_ms < stood.start {
+                    change_ms = change_ms.min(stood.start);
                 }
             }
         }
@@ -284,7 +290,7 @@ fn register<'a>(
             Fault::Constant { value, .. } => return to_wire(value * channel.scale()),
             Fault::Swap { .. } if !strike.seen => return 0,
             Fault::Step { by, .. } => per_h += by,
-            Fault::Drift { per_h: more, .. } => per_h += more * hours(time_ms - strike.from_ms),
+            Fault::Drift { per_h: more, .. } => per_h += more * strike.stood_h(time_ms),
             Fault::Reverse { .. } => sign = -1.0,
             _ => {}
         }
@@ -306,7 +312,7 @@ fn level_under<'a>(
         match strike.fault {
             Fault::Stuck { .. } => return last,
             Fault::Constant { value, .. } => return to_wire(value * channel.scale()),
-            Fault::Drift { per_h, .. } => level += per_h * hours(time_ms - strike.from_ms),
+            Fault::Drift { per_h, .. } => level += per_h * strike.stood_h(time_ms),
             Fault::Step { by, .. } => level += by,
             Fault::Status { bits: more } => bits |= i64::from(more),
             _ => {}

@@ -12,7 +12,12 @@ use hunhe_edge::{
     drivers::Driver as _,
 };
 use hunhe_edge_core::sample::Late;
-use hunhe_fleet::{faults::Faults, scenario::Scenario, simulated::Simulated};
+use hunhe_fleet::{
+    faults::Faults,
+    rounds::Span,
+    scenario::{Plan, Scenario},
+    simulated::Simulated,
+};
 use hunhe_proto::{
     class::{Channel, Class, Fault, Kind},
     fleet::{Fleet, Member},
@@ -123,7 +128,7 @@ fn shows(class: &Arc<Class>, fault: &Fault, device: DeviceId) -> bool {
     let run = |struck: bool| {
         let mut model = model(class, device, AUTUMN_MS);
         if struck {
-            model.strike(fault.clone(), from_ms, until_ms);
+            model.strike(fault.clone(), (from_ms..until_ms).into());
         }
         let mut rows = Vec::new();
         play(model, width, AUTUMN_MS + DAY_MS, |time_ms, row| rows.push((time_ms, row.to_vec())));
@@ -149,12 +154,12 @@ fn shows(class: &Arc<Class>, fault: &Fault, device: DeviceId) -> bool {
         // The port's, not the device's.
         Fault::Disorder | Fault::Duplicate => {
             let mut model = model(class, device, AUTUMN_MS);
-            model.strike(fault.clone(), from_ms, until_ms);
+            model.strike(fault.clone(), (from_ms..until_ms).into());
             let mut faults = Faults::default();
             faults.add(device, &model);
             let by_device = [faults.disorder_ms, faults.duplicate_ms].into_iter().flatten();
             let spans: Vec<_> = by_device.flat_map(|(_, spans)| spans).collect();
-            matches!(spans.as_slice(), [span] if *span == (from_ms..until_ms))
+            matches!(spans.as_slice(), [span] if *span == Span::from(from_ms..until_ms))
         }
         Fault::Clock { .. } => struck.iter().zip(&healthy).any(|(struck, healthy)| struck.0 != healthy.0),
         Fault::Status { bits } => {
@@ -319,33 +324,45 @@ fn episodes(rule: &Rule, class: &Class, samples: &[(i64, Vec<i64>)]) -> Vec<(i64
     episodes
 }
 
+/// By round, device and rule: when it fires and resolves, in seconds from the round's start.
+type Raised = BTreeMap<(i64, String, String), (i64, Option<i64>)>;
+
+/// What is raised from ten hours before the start to two hours into the second round.
+fn raised_of(members: &[Member<'_>], plan: &Plan, classes: &Classes, start_ms: i64, repeat_s: i64) -> Raised {
+    let (mut raised, rules) = (BTreeMap::new(), rules());
+    for member in members.iter().filter(|member| plan.strikes.contains_key(&member.id)) {
+        let class = &classes[&member.group.class];
+        let from_ms = start_ms - 10 * HOUR_MS;
+        let mut model = model(class, member.id, from_ms);
+        for strike in &plan.strikes[&member.id] {
+            model.strike(strike.fault.clone(), strike.span.later(start_ms));
+        }
+        let mut samples = Vec::new();
+        play(model, class.channels.len(), start_ms + repeat_s * 1000 + 2 * HOUR_MS, |time_ms, row| {
+            samples.push(((time_ms - start_ms) / 1000, row.to_vec()));
+        });
+        for rule in rules.iter().filter(|rule| rule.class.as_ref() == Some(&class.name)) {
+            for (from_s, until_s) in episodes(rule, class, &samples) {
+                let round = from_s.div_euclid(repeat_s);
+                let of_round = (from_s - round * repeat_s, until_s.map(|s| s - round * repeat_s));
+                let key = (round, member.id.to_string(), rule.id.clone());
+                assert_eq!(raised.insert(key, of_round), None);
+            }
+        }
+    }
+    raised
+}
+
 #[test]
-fn the_scenario_raises_and_ends_what_it_says_and_nothing_else() {
+fn each_round_of_the_scenario_raises_and_ends_what_it_says_and_nothing_else() {
     let (classes, fleet, rules) = (classes(), fleet("demo.toml"), rules());
     let members = fleet.expand().unwrap();
     let scenario = Scenario::read(&seeds().join("scenarios/shenyang.toml")).unwrap();
     let plan = scenario.plan(&members, &classes).unwrap();
+    let repeat_s = scenario.repeat_s.expect("the demonstration goes on");
     for start_ms in [AUTUMN_MS, AUTUMN_MS + 9 * HOUR_MS, DAYS_MS[0] + 17 * HOUR_MS] {
-        let mut raised = BTreeMap::new();
-        for member in members.iter().filter(|member| plan.strikes.contains_key(&member.id)) {
-            let class = &classes[&member.group.class];
-            let from_ms = start_ms - 10 * HOUR_MS;
-            let mut model = model(class, member.id, from_ms);
-            for strike in &plan.strikes[&member.id] {
-                let at = |from_start_s: i64| start_ms + from_start_s * 1000;
-                model.strike(strike.fault.clone(), at(strike.from_s), at(strike.until_s));
-            }
-            let mut samples = Vec::new();
-            play(model, class.channels.len(), start_ms + 2 * HOUR_MS, |time_ms, row| {
-                samples.push(((time_ms - start_ms) / 1000, row.to_vec()));
-            });
-            for rule in rules.iter().filter(|rule| rule.class.as_ref() == Some(&class.name)) {
-                for episode in episodes(rule, class, &samples) {
-                    assert_eq!(raised.insert((member.id.to_string(), rule.id.clone()), episode), None);
-                }
-            }
-        }
-        let expected: BTreeSet<(String, String)> = [
+        let raised = raised_of(&members, &plan, &classes, start_ms, repeat_s);
+        let expected = [
             ("det-3", "station_ch4_warning"),
             ("det-3", "station_ch4_low"),
             ("det-3", "station_ch4_high"),
@@ -363,12 +380,18 @@ fn the_scenario_raises_and_ends_what_it_says_and_nothing_else() {
             ("s-5", "sentinel_ch4_warning"),
             ("s-5", "sentinel_ch4_low"),
         ]
-        .map(|(device, rule)| (device.into(), rule.into()))
-        .into();
+        .map(|(device, rule)| (device.to_string(), rule.to_string()));
+        // What began before the start belongs to the first round alone.
+        let rounds = |device: &str| if device == "s-5" { vec![-1] } else { vec![0, 1] };
+        let expected: BTreeSet<(i64, String, String)> = expected
+            .into_iter()
+            .flat_map(|(d, r)| rounds(&d).into_iter().map(move |n| (n, d.clone(), r.clone())))
+            .collect();
         assert_eq!(raised.keys().cloned().collect::<BTreeSet<_>>(), expected);
-        for ((device, rule), (from_s, until_s)) in raised {
+        for ((round, device, rule), (from_s, until_s)) in raised {
             let until_s = until_s.unwrap_or_else(|| panic!("{rule} of {device} does not end"));
-            if device == "s-5" {
+            if round < 0 {
+                let until_s = until_s - repeat_s;
                 assert!(until_s < -10_000, "{rule} of {device}: over before anybody hears of it");
             } else {
                 assert!(from_s >= 900 && until_s <= 5400, "{rule} of {device}: {from_s} to {until_s} s");
@@ -377,10 +400,15 @@ fn the_scenario_raises_and_ends_what_it_says_and_nothing_else() {
     }
     let offline = |agent: &str| plan.offline[&AgentId::new(agent).unwrap()][0];
     let silence = rules.iter().find(|rule| rule.id == "pipe_sentinel_silent").unwrap().when.silent_s.unwrap();
-    let (from_s, until_s) = offline("c-s-2");
+    let cell = offline("c-s-2");
+    let (length_s, until_s) = ((cell.until_ms - cell.from_ms) / 1000, cell.until_ms / 1000);
     // A report has come at most a period before.
-    assert!(until_s - from_s > silence + 60 && until_s < 5400, "the cell's silence fires, and ends in time");
-    assert!(offline("c-s-1").1 < silence, "the cell that delivers its night is not missed before");
+    assert!(length_s > silence + 60 && until_s < 5400, "the cell's silence fires, and ends in time");
+    assert!(
+        offline("c-s-1").until_ms / 1000 < silence,
+        "the cell that delivers its night is not missed before"
+    );
+    assert_eq!(offline("c-s-1").every_ms, None, "later rounds miss no cell that the first does not");
     let behind = |agent: &str| members.iter().filter(|member| member.agent.as_str() == agent).count();
     assert!(behind("c-s-2") >= 5 && behind("c-s-1") >= 5);
 }
@@ -402,4 +430,25 @@ fn the_scenario_that_the_readme_teaches_fits_the_demonstration() {
     let example = readme.split("```toml\n").find(|text| text.starts_with("# scenario")).unwrap();
     let scenario: Scenario = toml::from_str(example.split("```").next().unwrap()).unwrap();
     scenario.plan(&fleet("demo.toml").expand().unwrap(), &classes()).unwrap();
+}
+
+/// The names that a structure's own refusal of an unknown key lists.
+fn keys_of(text: &str) -> Vec<String> {
+    let refusal = toml::from_str::<Scenario>(text).unwrap_err().to_string();
+    let (_, listed) = refusal.split_once("expected one of ").expect("a key that nothing has is refused");
+    listed.split('`').skip(1).step_by(2).map(String::from).collect()
+}
+
+#[test]
+fn every_key_of_a_scenario_stands_in_the_readme() {
+    let readme = std::fs::read_to_string(seeds().join("README.md")).unwrap();
+    let table = readme.split("\n## ").find(|part| part.starts_with("Scenarios\n")).unwrap();
+    let names = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let explained: BTreeSet<&str> = names.flat_map(|names| names.split('`').step_by(2)).collect();
+    let keys =
+        [keys_of("zzz = 1"), keys_of("title = { zh = \"\", en = \"\" }\n[[events]]\nzzz = 1")].concat();
+    assert_eq!(keys.len(), 11, "{keys:?}");
+    for key in keys.iter().filter(|key| *key != "events") {
+        assert!(explained.contains(key.as_str()), "seeds/README.md does not explain {key}");
+    }
 }

@@ -1,6 +1,6 @@
 // Opens the dashboard of a running gateway (`HUNHE_URL`) in Chromium and checks what an operator relies on: both
-// languages, the map, alerts as they come, live data, the keyboard, both sizes, and a console without an error. Exit
-// code 0 or 1. A gateway without alerts (`--scenario none`) is told by `ALERTS=none`.
+// languages, the map, alerts as they come, the city's time, live data, the keyboard, both sizes, and a console without
+// an error. Exit code 0 or 1. A gateway without alerts (`--scenario none`) is told by `ALERTS=none`.
 //
 //   HUNHE_URL=http://127.0.0.1:8480/ npm run test:browser
 //
@@ -26,7 +26,7 @@ const context = await chromium.launchPersistentContext(profile, {
   headless: true,
   viewport: { width: 1920, height: 1080 },
   locale: "zh-CN",
-  // The page shows the city's time wherever it is opened.
+  // Far from the city, whose time the page shows.
   timezoneId: "America/New_York",
   colorScheme: "dark",
   args: [
@@ -113,6 +113,15 @@ try {
       assert.match(await row.locator(".word").innerText(), /严重|重要|警告|提示/);
       assert.ok(["critical", "major", "warning", "info"].includes(await row.getAttribute("data-severity")));
       assert.ok(await row.locator("svg.mark path").count());
+    });
+
+    await step("an alert's time is the city's, also in a browser in New York", async () => {
+      const [shown, iso, behindMinutes] = await page.locator(".alert time[datetime]").first().evaluate((time) =>
+        [time.innerText, time.dateTime, new Date(time.dateTime).getTimezoneOffset()]);
+      assert.ok(behindMinutes >= 240, "the browser is in New York");
+      // Asia/Shanghai is eight hours ahead of UTC all year.
+      const city = new Date(Date.parse(iso) + 8 * 3_600_000).toISOString();
+      assert.ok(shown.endsWith(city.slice(11, 19)), `${shown} is not ${city} of the city`);
     });
 
     await step("the keyboard walks the alerts and opens one on the chart", async () => {

@@ -94,7 +94,7 @@ pub(crate) fn observe(class: &Arc<Class>, fault: Option<&Fault>) -> String {
         model.stand(123.4, 41.8);
         if let Some(fault) = fault {
             let hour_ms = 3_600_000;
-            model.strike(fault.clone(), START_MS + 12 * hour_ms, START_MS + 40 * hour_ms);
+            model.strike(fault.clone(), (START_MS + 12 * hour_ms..START_MS + 40 * hour_ms).into());
         }
         faults.add(device, &model);
         Equipment::new(device, Arc::clone(class), Box::new(model))

@@ -72,6 +72,40 @@ fn was_written(lsn: Lsn, kind: u8, payload: &[u8]) -> bool {
     (1..=RECORDS).contains(&lsn.0) && kind == lsn.0 as u8 % 5 && payload == payload_of(lsn.0)
 }
 
+/// What a look finds; nothing where the segment is of a newer format, which this version leaves alone.
+fn verify(disk: &SimulatedDisk, segment: &[u8]) -> Option<inspect::Report> {
+    let before = disk.files();
+    let found = inspect::verify(&disk.handle(), Path::new(DIR));
+    if let Err(Error::NewerFormat(newer)) = &found {
+        assert!(newer.found > 1 && segment[8] > 1, "{newer}");
+        assert!(refuse_newer_segments(disk, Path::new(DIR)).is_err());
+        assert!(matches!(Writer::open(options(disk)), Err(Error::NewerFormat(_))));
+    }
+    assert_eq!(disk.files(), before, "a look changes nothing");
+    match found {
+        Err(Error::NewerFormat(_)) => None,
+        found => Some(found.unwrap()),
+    }
+}
+
+/// The numbers of all records, how many gaps were reported, and whether anything came that was never written.
+fn read_all(reader: &mut Reader) -> (BTreeSet<Lsn>, u64, bool) {
+    let (mut read, mut lost, mut foreign) = (BTreeSet::new(), 0, false);
+    loop {
+        match reader.next().unwrap() {
+            Next::Record(record) => {
+                foreign |= !was_written(record.lsn, record.kind, record.payload);
+                assert!(read.insert(record.lsn), "{} twice", record.lsn);
+            }
+            Next::Lost { first, last } => {
+                assert!(first <= last);
+                lost += 1;
+            }
+            Next::CaughtUp => return (read, lost, foreign),
+        }
+    }
+}
+
 #[test]
 fn a_damaged_segment_gives_what_was_written_or_is_reported_and_the_log_goes_on() {
     let _alone = crate::alone();
@@ -92,35 +126,10 @@ fn a_damaged_segment_gives_what_was_written_or_is_reported_and_the_log_goes_on()
         let mut summed = input.to_vec();
         mend(&mut summed);
         let forged = summed == input;
-        let before = disk.files();
-        let report = match inspect::verify(&disk.handle(), Path::new(DIR)) {
-            Ok(report) => report,
-            Err(Error::NewerFormat(newer)) => {
-                assert!(newer.found > 1 && bytes[8] > 1, "{newer}");
-                assert!(refuse_newer_segments(&disk, Path::new(DIR)).is_err());
-                assert!(matches!(Writer::open(options(&disk)), Err(Error::NewerFormat(_))));
-                assert_eq!(disk.files(), before, "a newer one is left as it is");
-                return false;
-            }
-            Err(error) => panic!("{error}"),
-        };
-        assert_eq!(disk.files(), before, "a look changes nothing");
+        let Some(report) = verify(&disk, bytes) else { return false };
         let (mut writer, recovery) = Writer::open(options(&disk)).unwrap();
         let mut reader = Reader::open(writer.subscribe(), writer.oldest()).unwrap();
-        let (mut read, mut lost, mut foreign) = (BTreeSet::new(), 0, false);
-        loop {
-            match reader.next().unwrap() {
-                Next::Record(record) => {
-                    foreign |= !was_written(record.lsn, record.kind, record.payload);
-                    assert!(read.insert(record.lsn), "{} twice", record.lsn);
-                }
-                Next::Lost { first, last } => {
-                    assert!(first <= last);
-                    lost += 1;
-                }
-                Next::CaughtUp => break,
-            }
-        }
+        let (read, lost, foreign) = read_all(&mut reader);
         assert!(forged || !foreign, "a record that nobody wrote");
         let all = (1..=RECORDS).all(|lsn| read.contains(&Lsn(lsn)));
         // A log cut exactly behind a record is a shorter log: whoever knows of more (a checkpoint) says so.

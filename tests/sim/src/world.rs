@@ -107,6 +107,33 @@ struct EdgeSite {
     partitioned: bool,
 }
 
+impl EdgeSite {
+    fn draw(random: &mut Random) -> Self {
+        Self {
+            disk: SimulatedDisk::new(),
+            dead: Arc::default(),
+            process: None,
+            without: false,
+            configured: 0,
+            full: false,
+            failures: 0,
+            nature: edge::Nature {
+                start_ms: BASE_MS,
+                seed: random.draw(),
+                samples_max: random.one_of(&[30, 200, 5_000]),
+                limits: Limits {
+                    bytes_max: random.one_of(&[8 << 10, 64 << 10, 1 << 20]),
+                    segment_bytes: random.one_of(&[1 << 10, 4 << 10]),
+                },
+            },
+            clock: edge::Clock::default(),
+            clock_since_ms: 0,
+            turn_ms: NEVER,
+            partitioned: false,
+        }
+    }
+}
+
 struct GatewaySite {
     disk: SimulatedDisk,
     dead: Arc<AtomicBool>,
@@ -120,6 +147,25 @@ struct GatewaySite {
     tick_ms: u64,
     partitioned: bool,
     commit_takes_ms: u64,
+}
+
+impl GatewaySite {
+    fn draw(random: &mut Random, interval_s: u64) -> Self {
+        Self {
+            disk: SimulatedDisk::new(),
+            dead: Arc::default(),
+            process: None,
+            full: false,
+            nature: gateway::Nature::draw(&mut random.fork(), BASE_MS, interval_s),
+            life: 0,
+            commit_ms: NEVER,
+            lane_ms: NEVER,
+            sinks_ms: NEVER,
+            tick_ms: NEVER,
+            partitioned: false,
+            commit_takes_ms: 0,
+        }
+    }
 }
 
 /// The world of a seed.
@@ -171,43 +217,8 @@ impl World {
         let interval_s = random.one_of(&[1, 1, 2, 2, 5, 5, 15, 60, 900]);
         let fleet = Fleet::draw(&mut random.fork(), interval_s)?;
         let plan = Plan::draw(&mut random.fork(), interval_s, fleet.crews.len());
-        let edges = (0..fleet.crews.len()).map(|_| EdgeSite {
-            disk: SimulatedDisk::new(),
-            dead: Arc::default(),
-            process: None,
-            without: false,
-            configured: 0,
-            full: false,
-            failures: 0,
-            nature: edge::Nature {
-                start_ms: BASE_MS,
-                seed: random.draw(),
-                samples_max: random.one_of(&[30, 200, 5_000]),
-                limits: Limits {
-                    bytes_max: random.one_of(&[8 << 10, 64 << 10, 1 << 20]),
-                    segment_bytes: random.one_of(&[1 << 10, 4 << 10]),
-                },
-            },
-            clock: edge::Clock::default(),
-            clock_since_ms: 0,
-            turn_ms: NEVER,
-            partitioned: false,
-        });
-        let edges = edges.collect();
-        let gateway = GatewaySite {
-            disk: SimulatedDisk::new(),
-            dead: Arc::default(),
-            process: None,
-            full: false,
-            nature: gateway::Nature::draw(&mut random.fork(), BASE_MS, interval_s),
-            life: 0,
-            commit_ms: NEVER,
-            lane_ms: NEVER,
-            sinks_ms: NEVER,
-            tick_ms: NEVER,
-            partitioned: false,
-            commit_takes_ms: 0,
-        };
+        let edges = (0..fleet.crews.len()).map(|_| EdgeSite::draw(&mut random)).collect();
+        let gateway = GatewaySite::draw(&mut random, interval_s);
         let nap_ms = (plan.duration_ms / 2_500).clamp(100, 15_000);
         let mut world = Self {
             now_ms: 0,

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::JoinHandle,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use hunhe_proto::reading::Header;
@@ -15,6 +15,7 @@ use hunhe_proto::reading::Header;
 use super::city::Agent;
 use crate::{
     detectors::{CH4, CLASS_VERSION, HIGH},
+    now_s,
     publisher::Publisher,
     wire::report,
 };
@@ -85,9 +86,8 @@ fn raise(port: u16, agents: &[Agent], raised: &Mutex<Raised>, [ended, paused]: [
         if ended.load(Relaxed) {
             return;
         }
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let header = Header { boot: BOOT, class_version: Some(CLASS_VERSION), ..Header::default() };
-        let payload = report(header, i64::try_from(now_s).unwrap_or(0), CH4, &[HIGH]);
+        let payload = report(header, now_s(), CH4, &[HIGH]);
         let topic = topic.replace("/up", "/alarm");
         raised.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), Instant::now());
         while !ended.load(Relaxed) {

@@ -105,13 +105,7 @@ impl City {
     pub(super) fn setup(&self, dir: &Path, broker: u16, webhooks: &str) -> Setup {
         let fleet = dir.join("city.toml");
         fs::write(&fleet, toml::to_string(&self.fleet).expect("a fleet is TOML")).expect("a fleet's file");
-        Setup {
-            broker,
-            database: None,
-            registry: format!("fleets = [{fleet:?}]\nclasses = {:?}", classes(dir)),
-            more: webhooks.into(),
-            sink_of_record: "embedded",
-        }
+        Setup::embedded(broker, format!("fleets = [{fleet:?}]\nclasses = {:?}", classes(dir)), webhooks)
     }
 }
 

@@ -8,11 +8,12 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use super::city::Agent;
 use crate::{
+    now_s,
     publisher::Publisher,
     wire::{GAS_SAMPLES, gas_day},
 };
@@ -91,8 +92,7 @@ fn publish(
 ) {
     let connect = |agent: &Agent| Publisher::connect(port, &agent.id, WINDOW);
     let mut connections: Vec<Option<Publisher>> = agents.iter().map(|agent| connect(agent).ok()).collect();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let first_day = i64::try_from(now / 86_400).unwrap_or(0) - DAYS;
+    let first_day = now_s() / 86_400 - DAYS;
     let devices = agents.first().map_or(0, |agent| agent.devices.len());
     let (mut number, mut due, mut looked) = (0_usize, 0.0, Instant::now());
     while !ended.load(Relaxed) {

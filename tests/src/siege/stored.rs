@@ -2,19 +2,16 @@
 //!
 //! Households' devices are asked for by their pseudonyms, which the gateway's own folder tells whoever runs it.
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, fs, path::Path};
 
 use serde_json::Value;
+
+use crate::now_ms;
 
 /// Devices that are looked at behind each stage, of each kind.
 pub(super) const LOOKED_AT: usize = 40;
 /// Older than any honest sample.
-const BACK_MS: u64 = 30 * 86_400_000;
+const BACK_MS: i64 = 30 * 86_400_000;
 
 /// Devices that are named in words; the others are counted.
 const NAMED: usize = 3;
@@ -36,8 +33,7 @@ pub(super) fn shown(mut faults: Vec<String>) -> Vec<String> {
 
 /// Where the samples of one device's channel are asked for.
 pub(super) fn path(device: &str, channel: &str) -> String {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() * 1_000);
-    let (from, to) = (now_ms - BACK_MS, now_ms + 86_400_000);
+    let (from, to) = (now_ms() - BACK_MS, now_ms() + 86_400_000);
     format!("/api/v1/devices/{device}/series?channel={channel}&from={from}&to={to}")
 }
 

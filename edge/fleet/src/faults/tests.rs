@@ -1,6 +1,7 @@
 use super::*;
 use std::{
     convert::Infallible,
+    ops::Range,
     sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
 };
 
@@ -79,8 +80,8 @@ impl Bench {
     }
 }
 
-fn only(span: Range<i64>) -> Vec<Range<i64>> {
-    vec![span]
+fn only(span: Range<i64>) -> Vec<Span> {
+    vec![span.into()]
 }
 
 fn device(name: &str) -> DeviceId {
