@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use hunhe_gateway::decided::{self, Decided, Message};
-use hunhe_gateway::setup::config::Rollups;
 use hunhe_gateway::sinks::influx::line_protocol::{Dialect, Encoder, Style};
+use hunhe_gateway_core::event::Rollups;
 use hunhe_gateway_core::event::{Decisions, SampleSet};
 use hunhe_gateway_core::registry::{DeviceIx, Enrolment, Registry};
 use hunhe_log::{Lsn, Next, Options, Reader, Writer};

@@ -40,9 +40,8 @@ pub use confirm::{Confirmation, Confirmations};
 pub use samples::{SampleSets, Samples};
 pub use windows::{Window, Windows};
 
-use crate::setup::config::Rollups;
 use hunhe_gateway_core::{
-    event::{Decisions, Refusal},
+    event::{Decisions, Refusal, Rollups},
     registry::{ClassRules, DeviceIx, Place, Registry},
 };
 use hunhe_log::{AppendError, Writer};

@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use hunhe_fixtures::{enrolment, id, seed_class as class, seed_classes as classes};
 use hunhe_gateway::decided::{self, Buffers, Decided, Encoder, HEAD_BYTES_MAX, Message, StoredChannel};
-use hunhe_gateway::setup::config::Rollups;
+use hunhe_gateway_core::event::Rollups;
 use hunhe_gateway_core::{
     event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed},
     lane::{Lane, Policy},

@@ -15,10 +15,9 @@ use hunhe_gateway::{
     decide::checkpoint::{Checkpoint, Checkpoints},
     decided::{self, Buffers, DECISION_BYTES_MAX, Decided, Encoder, Message, StoredChannel},
     record::{self, Entering, OutputChange},
-    setup::config::Rollups,
 };
 use hunhe_gateway_core::{
-    event::{Arrival, ChannelStat, Decisions, Event, SampleSet, WindowClosed, WriteOff},
+    event::{Arrival, ChannelStat, Decisions, Event, Rollups, SampleSet, WindowClosed, WriteOff},
     lane::{Lane, Policy},
     registry::{DeviceIx, Registry},
 };

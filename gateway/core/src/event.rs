@@ -175,6 +175,32 @@ pub struct Refusal {
     pub reason: Reason,
 }
 
+/// Which windows somebody takes, from few to many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rollups {
+    /// Samples alone.
+    None,
+    /// Those of a day.
+    Daily,
+    /// Those of every length.
+    All,
+}
+
+impl Rollups {
+    const DAY_MS: i64 = 86_400_000;
+
+    /// Are windows of so many milliseconds among them?
+    #[must_use]
+    pub fn has(self, length_ms: i64) -> bool {
+        match self {
+            Self::None => false,
+            Self::Daily => length_ms == Self::DAY_MS,
+            Self::All => true,
+        }
+    }
+}
+
 /// A window as far as its samples are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowClosed {

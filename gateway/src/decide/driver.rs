@@ -8,11 +8,13 @@ use super::{
 };
 use crate::{
     alerts::{self, AlertLog},
-    decided,
-    setup::config::Rollups,
-    watermark,
+    decided, watermark,
 };
-use hunhe_gateway_core::{event::Decisions, lane::Lane, registry::Registry};
+use hunhe_gateway_core::{
+    event::{Decisions, Rollups},
+    lane::Lane,
+    registry::Registry,
+};
 use hunhe_log::{Lsn, Reader, Tail, Unsynced, Writer};
 use std::{
     collections::BTreeMap,
@@ -128,7 +130,7 @@ impl Driver {
             turns,
             decisions: Decisions::default(),
             encoder: decided::Encoder::new(rollups),
-            watermark: super::Watermark::default(),
+            watermark: super::watermarks::Watermark::default(),
         };
         Ok(Running { reader, work })
     }

@@ -28,6 +28,7 @@ mod handle;
 pub mod published;
 pub mod recover;
 pub mod restored;
+mod watermarks;
 
 pub use driver::{CheckpointPolicy, Driver};
 pub use handle::{LaneEnded, LaneError, LaneHandle, Progress, Said, finish_on_threads, sync_on_threads};
@@ -40,9 +41,7 @@ use crate::{
 use ahead::{Ahead, Due};
 use hunhe_gateway_core::{device::alert::Phase, event::Decisions, lane::Lane};
 use hunhe_log::{AppendError, Lsn, Next, Reader};
-use hunhe_proto::v1::Durable;
 use hunhe_store::Discard;
-use prost::Message as _;
 use std::{
     sync::{
         atomic::Ordering,
@@ -125,14 +124,7 @@ struct Work {
     turns: Turns,
     decisions: Decisions,
     encoder: decided::Encoder,
-    watermark: Watermark,
-}
-
-/// An agent's watermark in the making, kept for its memory.
-#[derive(Default)]
-struct Watermark {
-    part: Durable,
-    bytes: Vec<u8>,
+    watermark: watermarks::Watermark,
 }
 
 impl Running {
@@ -484,23 +476,6 @@ impl Work {
                 error,
                 "a checkpoint could not be written: the journal is kept from the one before"
             ),
-        }
-    }
-
-    fn send_watermarks(&mut self) {
-        let (driver, Watermark { part, bytes }) = (&mut self.driver, &mut self.watermark);
-        let round = self.turns.watermark_round;
-        self.turns.watermark_round += 1;
-        let due = |agent| {
-            self.turns.stopping || watermark::is_due(round, agent, driver.registry.agent(agent).devices.len())
-        };
-        for agent in driver.lane.take_touched_agents(due) {
-            bytes.clear();
-            driver.lane.watermark_in_parts(agent, part, |part| {
-                // A vector always has room.
-                let _ = part.encode(bytes);
-            });
-            driver.outgoing.put(driver.registry.agent(agent).id, bytes.clone());
         }
     }
 }

@@ -254,7 +254,7 @@ mod tests {
         };
         let (mut log, _) = Writer::open(options).unwrap();
         let registry = Registry::new(Vec::new());
-        let mut encoder = Encoder::new(crate::setup::config::Rollups::None);
+        let mut encoder = Encoder::new(hunhe_gateway_core::event::Rollups::None);
         let refusal = Refusal { device: None, boot: 0, reason: Reason::UnknownDevice };
         for source_lsn in 1..=count {
             let message = Message { source_lsn, arrival_ms: 5, topic: b"t", payload: b"p", redrive_of: None };

@@ -2,10 +2,10 @@
 
 use crate::{
     mqtt::Broker,
-    setup::config::{Config, Period, Rollups},
+    setup::config::{Config, Period},
     sinks::influx,
 };
-use hunhe_gateway_core::lane::Policy;
+use hunhe_gateway_core::{event::Rollups, lane::Policy};
 
 pub(super) fn broker(config: &Config) -> anyhow::Result<Broker> {
     Ok(Broker {

@@ -38,14 +38,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hunhe_gateway_core::registry::Registry;
+use hunhe_gateway_core::{event::Rollups, registry::Registry};
 use hunhe_proto::id::Id;
 use tokio::sync::watch as signal;
 
 use super::{Running, Site, status::SinkStatus};
 use crate::{
     decided::Confirmation,
-    setup::config::{self, InfluxKind, Rollups},
+    setup::config::{self, InfluxKind},
 };
 use hunhe_log::Tail;
 use hunhe_log::cursor::{CursorError, CursorFile, Held};

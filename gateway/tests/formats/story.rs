@@ -12,13 +12,13 @@ use hunhe_gateway::{
     decide::checkpoint::{Checkpoint, Checkpoints},
     decided::{Encoder, Message},
     record::{Entering, OutputChange},
-    setup::{config::Rollups, places::Places, registry::Pseudonyms},
+    setup::{places::Places, registry::Pseudonyms},
 };
 use hunhe_gateway_core::{
     device::alert::{Change, Mode, Phase, Subject},
     event::{
-        ABSENT, Accepted, Arrival, ChannelStat, Decisions, Event, Reason, Refusal, RefusedRange, SampleSet,
-        Shown, WindowClosed, WriteOff,
+        ABSENT, Accepted, Arrival, ChannelStat, Decisions, Event, Reason, Refusal, RefusedRange, Rollups,
+        SampleSet, Shown, WindowClosed, WriteOff,
     },
     lane::{Lane, Policy},
     registry::{DeviceIx, Registry},

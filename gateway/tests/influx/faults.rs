@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use hunhe_gateway::decided::Confirmation;
-use hunhe_gateway::setup::config::Rollups;
 use hunhe_gateway::sinks::influx::line_protocol::Dialect;
 use hunhe_gateway::sinks::influx::{self, DeadLetter, Options, Report};
 use hunhe_gateway::sinks::status::{SinkStatus, State};
+use hunhe_gateway_core::event::Rollups;
 use hunhe_gateway_core::event::{ABSENT, Confirmed};
 use hunhe_gateway_core::registry::Registry;
 

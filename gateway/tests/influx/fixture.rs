@@ -7,7 +7,7 @@ use hunhe_disk::Disk;
 use hunhe_fixtures::enrolment;
 pub(crate) use hunhe_fixtures::{class, id};
 use hunhe_gateway::decided::{Encoder, Message};
-use hunhe_gateway::setup::config::Rollups;
+use hunhe_gateway_core::event::Rollups;
 use hunhe_gateway_core::event::{ABSENT, ChannelStat, Decisions, Reason, Refusal, SampleSet, WindowClosed};
 use hunhe_gateway_core::registry::{DeviceIx, Enrolment, Registry};
 use hunhe_log::{Lsn, Options, Writer};

@@ -21,12 +21,15 @@ use hunhe_gateway::{
     },
     record::{Delivery, Entering},
     setup::{
-        config::{DecidedLimits, JournalLimits, Rollups},
+        config::{DecidedLimits, JournalLimits},
         places::Places,
     },
     watermark::{Outgoing, Taken},
 };
-use hunhe_gateway_core::lane::{Lane, Policy};
+use hunhe_gateway_core::{
+    event::Rollups,
+    lane::{Lane, Policy},
+};
 use hunhe_log::{
     Bounds, Commits, Error as JournalError, Intake, Lsn, Next, Priority, ReadError, Reader, Settled,
     Settlement, Step, Tail, Unsynced, cursor::CursorFile,

@@ -26,7 +26,7 @@ pub use fault::{Fault, Faults, Place};
 pub use period::{Period, PeriodError};
 pub use schema::{
     Alerts, Broker, Checkpointing, Config, DecidedLimits, Embedded, Http, Influx, InfluxKind, JournalLimits,
-    Log, LogFormat, QuarantineLimits, Registration, Republish, Rollups, Validation, Webhook,
+    Log, LogFormat, QuarantineLimits, Registration, Republish, Validation, Webhook,
 };
 pub use secret::Secret;
 pub use show::{Loaded, sample};

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hunhe_gateway_core::event::Rollups;
 use serde::{Deserialize, Serialize};
 
 use super::keys::{Key, Kind, Unwritten};
@@ -354,32 +355,6 @@ pub enum InfluxKind {
     Influxdb2,
     /// VictoriaMetrics: both stay, so revisions get timestamps of their own.
     Victoriametrics,
-}
-
-/// Which windows a sink writes, from few to many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Rollups {
-    /// Samples alone.
-    None,
-    /// Those of a day.
-    Daily,
-    /// Those of every length.
-    All,
-}
-
-impl Rollups {
-    const DAY_MS: i64 = 86_400_000;
-
-    /// Are windows of so many milliseconds among them?
-    #[must_use]
-    pub fn has(self, length_ms: i64) -> bool {
-        match self {
-            Self::None => false,
-            Self::Daily => length_ms == Self::DAY_MS,
-            Self::All => true,
-        }
-    }
 }
 
 /// How log lines look.

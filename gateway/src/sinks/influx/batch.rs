@@ -1,7 +1,10 @@
 //! Lines on their way to the database, and where each came from.
 
 use axum::body::Bytes;
-use hunhe_gateway_core::{event::Confirmed, registry::DeviceIx};
+use hunhe_gateway_core::{
+    event::{Confirmed, Rollups},
+    registry::DeviceIx,
+};
 use hunhe_proto::id::Id;
 
 use super::DeadLetter;
@@ -9,7 +12,6 @@ use crate::decided::{SampleSets, Samples, Window, Windows};
 use crate::{
     decided::Confirmation,
     retry::RefusedLine,
-    setup::config::Rollups,
     sinks::influx::line_protocol::{Encoder, Unwritable},
 };
 use hunhe_log::Lsn;

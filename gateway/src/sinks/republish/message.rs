@@ -134,7 +134,7 @@ mod tests {
         };
         let (mut log, _) = Writer::open(options).unwrap();
         let registry = Arc::new(hunhe_fixtures::detector_registry());
-        let mut records = Records::new(crate::setup::config::Rollups::None);
+        let mut records = Records::new(hunhe_gateway_core::event::Rollups::None);
         let source = Source { source_lsn: 1, arrival_ms: 5, topic: b"t", payload: b"p", redrive_of: None };
         records.encode(&registry, source, &decisions());
         records.append(&mut log).unwrap();

@@ -110,7 +110,7 @@ impl Log {
             disk,
             writer,
             registry: Arc::new(hunhe_fixtures::detector_registry()),
-            records: Records::new(crate::setup::config::Rollups::None),
+            records: Records::new(hunhe_gateway_core::event::Rollups::None),
             source_lsn: 0,
         }
     }
