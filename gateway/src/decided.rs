@@ -48,7 +48,7 @@ use hunhe_log::{AppendError, Writer};
 use hunhe_proto::id::Id;
 use numbers::{Fields, put_text, put_varint};
 
-/// What a record of samples may take beyond twice the bytes of their report: source record, id, outbox, counts.
+/// What a record of samples may take beyond twice the bytes of their report: source record, id, place, outbox, counts.
 pub const HEAD_BYTES_MAX: usize = 96;
 /// What a message can lead to at most: 4096 samples of 32 channels, 4096 windows of a minute of them, and its own bytes.
 pub const DECISION_BYTES_MAX: u64 = 8 << 20;

@@ -11,7 +11,8 @@ mod gathered;
 use crate::retry::{Backoff, MQTT_WAITS};
 use gathered::Gathered;
 use rumqttc::{AckMode, AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions};
-use tokio::sync::watch;
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
 
 /// How to reach the broker.
 #[derive(Debug, Clone)]
@@ -99,6 +100,7 @@ pub(crate) struct PublishingSession {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     connected: watch::Receiver<Option<AsyncClient>>,
+    leaving: Arc<Notify>,
     connecting: tokio::task::JoinHandle<()>,
 }
 
@@ -106,15 +108,25 @@ impl Publisher {
     /// Begins to connect, on the current runtime.
     pub(crate) fn start(broker: Broker, session: PublishingSession) -> Self {
         let (current, connected) = watch::channel(None);
+        let leaving = Arc::<Notify>::default();
+        let left = Arc::clone(&leaving);
         let connecting = tokio::spawn(keep_connected(broker, session, move |client, event_loop| {
-            let current = current.clone();
+            let (current, left) = (current.clone(), Arc::clone(&left));
             async move {
-                let accepted = poll(event_loop, client, &current).await;
+                let accepted = tokio::select! {
+                    accepted = poll(event_loop, client, &current) => accepted,
+                    () = left.notified() => true,
+                };
                 current.send_replace(None);
                 accepted
             }
         }));
-        Self { connected, connecting }
+        Self { connected, leaving, connecting }
+    }
+
+    /// Gives the present connection up, with all that the broker has not acknowledged on it, and connects anew.
+    pub(crate) fn leave(&self) {
+        self.leaving.notify_waiters();
     }
 
     /// The present connection, if there is one.

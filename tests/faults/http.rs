@@ -368,17 +368,19 @@ fn fill(gateway: &Gateway, broker: u16, detectors: usize) -> String {
         }
         detector.publish(&mut publisher, begin_s, &[HIGH, HIGH]).expect("published");
     }
-    let mut refuse = |number: usize, bytes: usize| {
-        let topic = format!("hunhe/v1/00/nobody-{number}/up");
-        publisher.publish(topic.as_bytes(), &vec![0xff; bytes]).expect("published");
+    let mut refuse = |numbers: std::ops::Range<usize>, bytes: usize| {
+        for number in numbers {
+            let topic = format!("hunhe/v1/00/nobody-{number}/up");
+            publisher.publish(topic.as_bytes(), &vec![0xff; bytes]).expect("published");
+        }
+        publisher.settle().expect("the broker has them");
     };
-    (0..REFUSED_LARGE).for_each(|number| refuse(number, 64_000));
+    refuse(0..REFUSED_LARGE, 64_000);
     let refused = eventually(WITHIN, "the quarantine has them", || {
         let page = gateway.http.json("/api/v1/quarantine?kind=message&limit=1");
         (page["total"].as_u64()? >= REFUSED_LARGE as u64).then_some(page)
     });
-    (REFUSED_LARGE..REFUSED).for_each(|number| refuse(number, 500));
-    publisher.settle().expect("the broker has it");
+    refuse(REFUSED_LARGE..REFUSED, 500);
     eventually(WITHIN, "the quarantine has a page of them", || {
         let page = gateway.http.json("/api/v1/quarantine?limit=1000");
         (page["items"].as_array()?.len() >= REFUSED).then_some(())

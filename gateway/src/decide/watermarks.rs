@@ -1,6 +1,6 @@
 //! The lane's part of a watermark: which agents are due, and what each is told.
 //!
-//! Invariant: an agent that is not due stays noted, and the last turn before an end tells all. Bound: one device's part and one
+//! Invariant: an agent that is not due stays noted, also in a checkpoint. Bound: one device's part and one
 //! agent's message are in memory. Deliberately absent: the way to the broker ([`watermark`]).
 
 use super::Work;

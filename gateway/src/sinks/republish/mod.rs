@@ -222,6 +222,10 @@ impl Publishing {
             if let Some(unlogged) = self.status.failure_to_log(false) {
                 tracing::warn!(sink = NAME, reason, unlogged, "samples are published again");
             }
+            if reason == publish::TOO_LATE {
+                // What it owes would fill the window of every later attempt.
+                self.publisher.leave();
+            }
             self.status.enter(State::Retrying, reason);
             self.status.will_retry();
             if acknowledged > before {

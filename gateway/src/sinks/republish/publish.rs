@@ -1,7 +1,7 @@
 //! Publishes a batch on one connection, and waits for the acknowledgement of each message.
 //!
 //! Promise: the messages before `acknowledged` are acknowledged, also where the attempt fails. The next attempt begins
-//! there, so a slow broker gets on from attempt to attempt.
+//! there, so a slow broker gets on from attempt to attempt. One that owes an acknowledgement for too long is left and found anew.
 //!
 //! Bounds: [`IN_FLIGHT`] messages wait for an acknowledgement; each waits no longer than the caller's patience, counted from
 //! the acknowledgement before.

@@ -252,6 +252,19 @@ fn a_batch_is_repeated_from_the_first_message_that_lacks_an_acknowledgement() {
 }
 
 #[test]
+fn a_broker_that_never_acknowledges_a_whole_window_is_left_and_found_anew() {
+    let mut log = Log::new();
+    log.append_samples(400);
+    let (broker, heard) = broker(|number| (number >= 300).then_some(Duration::ZERO));
+    let running = log.start(broker, SHORT);
+    let status = running.status();
+    eventually("the sink is at the head", || status.cursor().source_lsn == 400);
+    let samples: BTreeSet<String> = heard.lock().unwrap().iter().cloned().collect();
+    assert_eq!((samples.len(), status.snapshot().retries), (400, 2));
+    running.end();
+}
+
+#[test]
 fn a_broker_that_is_away_is_told_from_one_that_does_not_acknowledge() {
     let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (silent, _) = broker(|_| None);
