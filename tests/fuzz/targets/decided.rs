@@ -6,6 +6,8 @@ use hunhe_proto::reading::{SAMPLES_MAX, VALUES_MAX};
 use std::hint::black_box;
 
 const DEVICE: &[u8] = b"\x03g-1";
+/// The registry's order, and an index.
+const PLACE: &[u8] = b"\x01\x02\x03\x04\x05\x06\x07\x08\x02\0\0\0";
 /// A report's samples, or its windows of four lengths, and room for vectors that grow by doubling.
 const ALLOCATED_MAX: usize = 8 << 20;
 
@@ -18,7 +20,7 @@ fn records() -> Vec<Vec<u8>> {
     let head = |kind: u8| [&[kind][..], &7_u64.to_le_bytes(), DEVICE].concat();
     let samples = |redriven: &[u8], set: &[&[u8]]| {
         let boot: &[u8] = &9_u32.to_le_bytes();
-        [&*head(1), boot, redriven, &set.concat()].concat()
+        [&*head(1), PLACE, boot, redriven, &set.concat()].concat()
     };
     // Three rows, all of them announced; two channels.
     let even: &[&[u8]] =
@@ -32,7 +34,7 @@ fn records() -> Vec<Vec<u8>> {
         let stat: &[u8] = &[0, 8, 0, 2, 0, 0, 0, 4, 0, 0, 0];
         let wide: &[&[u8]] = &[&[0, 8, 0, 2, 0, 0, 0, 4, 1], &(-5_i128).to_le_bytes(), &7_i128.to_le_bytes()];
         let group: &[u8] = &[2, 0xc0, 0xa9, 0x07, 4, 2, 0, 1, 80, 0xc0, 0xa9, 0x07, 0, 0, 0, 0];
-        [&*head(2), group, stat, &wide.concat()].concat()
+        [&*head(2), PLACE, group, stat, &wide.concat()].concat()
     };
     let refused = {
         let reason: &[u8] = b"\x0cout_of_range";

@@ -253,6 +253,8 @@ fn head(kind_cause: u64, device: Id) -> Vec<u8> {
     let mut out = kind_cause.to_le_bytes().to_vec();
     out.push(device.as_str().len() as u8);
     out.extend_from_slice(device.as_str().as_bytes());
+    // A place in another registry: the id decides.
+    out.extend_from_slice(&[0; 12]);
     out
 }
 
