@@ -289,7 +289,7 @@ fn no_record_is_judged_again_until_all_that_was_journaled_before_the_start_is_in
 }
 
 #[test]
-fn a_decided_log_that_cannot_be_read_at_the_start_holds_the_sink_and_not_the_gateway() {
+fn a_decided_log_that_cannot_be_read_holds_the_sink_until_it_can_and_never_the_gateway() {
     let dir = tempfile::tempdir().unwrap();
     let disk = SimulatedDisk::new();
     let mut log = Log::on(disk.handle(), Path::new("/decided"), 1 << 20, &registry(2));
@@ -307,12 +307,33 @@ fn a_decided_log_that_cannot_be_read_at_the_start_holds_the_sink_and_not_the_gat
     let (lane, _said) = LaneHandle::new();
     let tail = log.writer.subscribe();
     let sink = embedded::start(options(two), open(&store), registry(2), tail, Arc::new(lane)).unwrap();
-    let (status, begun) = (sink.status(), Instant::now());
-    while status.snapshot().state != State::Held {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it never is held");
+    let status = sink.status();
+    let comes_to = |state| {
+        let begun = Instant::now();
+        while status.snapshot().state != state {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it never is {state:?}");
+            std::thread::yield_now();
+        }
+    };
+    comes_to(State::Held);
+    assert!(!sink.has_failed());
+    disk.clear_plan();
+    comes_to(State::Running);
+    // Beside what is read already: the sink comes back to the place where the disk failed.
+    disk.set_plan(
+        |call| {
+            if call.action == Action::Read { Fate::Fails(io::ErrorKind::Other) } else { Fate::Done }
+        },
+    );
+    log.append_rows(0, 7, 2, &[row_at(2)]);
+    comes_to(State::Held);
+    disk.clear_plan();
+    comes_to(State::Running);
+    while status.snapshot().rows_written < 1 {
         std::thread::yield_now();
     }
-    assert!(!sink.has_failed() && sink.join());
+    sink.stop();
+    assert!(sink.join());
 }
 
 fn row_at(hour: u64) -> Row {

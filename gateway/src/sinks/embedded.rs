@@ -8,8 +8,8 @@
 //!
 //! Where source records behind the checkpoint are decided anew ([`Options::source_lsn_max`]), *written* goes back to it: the store takes what
 //! it has already as once. Both move by complete source records. The decided log is released by *written* alone. An error of the
-//! store or of the decided log is never retried on the same handle: the sink stops as held, says why, and what follows stays
-//! in the decided log until a restart.
+//! store is never retried on the same handle: the sink stops as held, says why, and what follows stays in the decided log
+//! until a restart. A decided log that cannot be read is read again, at growing intervals, and the sink is held until then.
 //!
 //! The quarantine is in `refused`. Discards are reported to the ledger after the checkpoint that made them durable, by
 //! number ([`Discard`](hunhe_store::Discard)), so that each is counted once. Records can be judged again from when all
@@ -25,6 +25,7 @@ use crate::{
         Confirmation, Confirmations, Decided, Samples, Window,
         feed::{Feed, Step},
     },
+    retry::Backoff,
     sinks::{
         Running, Site, is_stopping,
         status::{SinkStatus, State},
@@ -223,10 +224,12 @@ struct Sink {
 
 /// Records between two looks at the clock.
 const RECORDS_PER_TURN: usize = 4096;
+/// The longest sleep without a look at whether to stop.
+const NAP: Duration = Duration::from_millis(100);
 /// Discards wait no longer than this for a checkpoint, and with it for the ledger.
 const DISCARDS_WAIT: Duration = Duration::from_secs(5);
 
-/// The sink and its place in the decided log, which its own thread opens: a disk that cannot read it holds this sink alone.
+/// The sink and its place in the decided log, which its own thread opens: a disk that cannot read it holds up no start.
 struct Following {
     sink: Sink,
     decided: Tail,
@@ -240,11 +243,9 @@ impl super::Sink for Following {
 
     fn run(mut self, stop: watch::Receiver<bool>) {
         let status = self.status();
-        let wants_samples = self.sink.options.samples;
-        let opened = Feed::open(self.decided, self.known)
-            .map(|feed| if wants_samples { feed } else { feed.heads_only() })
-            .map_err(EmbeddedError::from);
-        if let Err(error) = opened.and_then(|mut feed| self.sink.follow(&mut feed, &stop)) {
+        let Some(feed) = self.open(&stop) else { return status.enter(State::Ended, "") };
+        let mut feed = if self.sink.options.samples { feed } else { feed.heads_only() };
+        if let Err(error) = self.sink.follow(&mut feed, &stop) {
             let words = format!("{:#}", anyhow::Error::from(error));
             tracing::error!(
                 error = words,
@@ -257,15 +258,51 @@ impl super::Sink for Following {
     }
 }
 
+impl Following {
+    /// Opens the decided log, as often as needed; `None`: asked to stop. One attempt is made in any case, since a stop is
+    /// for after the log's end.
+    fn open(&self, stop: &watch::Receiver<bool>) -> Option<Feed> {
+        let mut backoff = Backoff::default();
+        loop {
+            match Feed::open(self.decided.clone(), self.known) {
+                Ok(feed) => return Some(feed),
+                Err(_) if is_stopping(stop) => return None,
+                Err(error) => self.sink.hold(&error, &mut backoff, stop),
+            }
+        }
+    }
+}
+
 impl Sink {
+    /// Waits before the decided log is read again, but not beyond a request to stop.
+    fn hold(&self, error: &ReadError, backoff: &mut Backoff, stop: &watch::Receiver<bool>) {
+        tracing::error!(sink = NAME, %error, "the decided log cannot be read; trying again");
+        self.status.enter(State::Held, &error.to_string());
+        let until = Instant::now() + Duration::from_millis(backoff.next_held_ms());
+        while !is_stopping(stop) && Instant::now() < until {
+            std::thread::sleep(NAP);
+        }
+    }
+
     fn follow(&mut self, feed: &mut Feed, stop: &watch::Receiver<bool>) -> Result<(), EmbeddedError> {
         self.status.enter(State::Running, "");
+        let mut unreadable = None;
         let mut checkpoint_at = Instant::now();
         let mut retain_at = Instant::now();
         let mut steady = steady::Steady::default();
         loop {
             let stopping = is_stopping(stop);
-            let caught_up = self.turn(feed)?;
+            let caught_up = match self.turn(feed) {
+                Err(EmbeddedError::Feed(_)) if stopping => return self.checkpoint(feed),
+                Err(EmbeddedError::Feed(error)) => {
+                    self.hold(&error, unreadable.get_or_insert_with(Backoff::default), stop);
+                    continue;
+                }
+                turned => turned?,
+            };
+            if unreadable.take().is_some() {
+                self.status.enter(State::Running, "");
+            }
             let discards_due = checkpoint_at.elapsed() >= DISCARDS_WAIT && self.store.is_discard_waiting();
             if checkpoint_at.elapsed() >= self.options.checkpoint_every || self.checkpoint_due || discards_due
             {
@@ -281,26 +318,31 @@ impl Sink {
                 return self.checkpoint(feed);
             }
             if caught_up {
-                feed.wait(Duration::from_millis(100));
+                feed.wait(NAP);
             }
         }
     }
 
     fn turn(&mut self, feed: &mut Feed) -> Result<bool, EmbeddedError> {
-        let mut caught_up = false;
+        let mut read = Ok(false);
         let mut rows = 0;
         for _ in 0..RECORDS_PER_TURN {
             // A full quarantine may take as much in one turn as the store holds in memory.
             if self.checkpoint_due {
                 break;
             }
-            match feed.step()? {
-                Step::CaughtUp => {
-                    caught_up = true;
+            match feed.step() {
+                Ok(Step::CaughtUp) => {
+                    read = Ok(true);
                     break;
                 }
-                Step::Lost { records, how } => self.status.lose(records, how),
-                Step::Record(_, decided) => {
+                // What was read before is taken; the next turn tries at the same place.
+                Err(error) => {
+                    read = Err(error);
+                    break;
+                }
+                Ok(Step::Lost { records, how }) => self.status.lose(records, how),
+                Ok(Step::Record(_, decided)) => {
                     if decided.source_lsn() != self.current {
                         self.end_source()?;
                         self.current = decided.source_lsn();
@@ -309,6 +351,7 @@ impl Sink {
                 }
             }
         }
+        let caught_up = matches!(read, Ok(true));
         if caught_up && feed.complete().source_lsn >= self.current {
             self.end_source()?;
         }
@@ -321,7 +364,7 @@ impl Sink {
         }
         self.open_redrives(feed);
         self.confirm(feed.complete().source_lsn);
-        Ok(caught_up)
+        Ok(read?)
     }
 
     /// Returns how many rows were new to the store.
