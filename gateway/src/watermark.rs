@@ -1,9 +1,9 @@
 //! Back to the edge: what each agent's outboxes may forget and should send again, retained on its topic.
 //!
-//! Coalesced to one message per agent and [`EVERY`]; an agent with many devices gets one in several of these rounds
-//! ([`is_due`]), since its message names all of them and the lane writes it. Nobody tells an agent twice what does not change, so a watermark counts as
-//! told only when the broker has acknowledged it: until then it is sent again on the next connection, and after a crash, since
-//! checkpoints name the agents that wait.
+//! Coalesced to one message per agent and [`EVERY`]. While an agent with many devices sends, it gets one in several of these
+//! rounds ([`is_due`]), since its message names all of them and the lane encodes it. A watermark that does not change is not
+//! published twice, so it counts as published only when the broker has acknowledged it: until then it is sent again on the next
+//! connection, and after a crash, since checkpoints name the agents that wait.
 //!
 //! A broker that acknowledges nothing for [`PATIENCE`] is left and found anew, since it may have forgotten what it was sent.
 //!
@@ -26,7 +26,7 @@ pub const EVERY: Duration = Duration::from_secs(2);
 const DEVICES_A_ROUND: usize = 256;
 const ROUNDS_MAX: u64 = 5;
 
-/// Whether an agent with so many devices is told in a round. Agents of a size take turns.
+/// Whether an agent with so many devices, which sends, gets its watermark in a round. Agents of a size take turns.
 #[must_use]
 pub fn is_due(round: u64, agent: AgentIx, devices: usize) -> bool {
     let rounds = (devices.div_ceil(DEVICES_A_ROUND) as u64).clamp(1, ROUNDS_MAX);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_told_every_round_and_one_with_many_devices_every_few_rounds() {
+    fn an_agent_has_a_watermark_every_round_and_one_with_many_devices_every_few_rounds() {
         for (devices, rounds) in [(0, 1), (1, 1), (256, 1), (257, 2), (1_000, 4), (100_000, 5)] {
             for from in 0..10 {
                 let told = (from..from + rounds).filter(|round| is_due(*round, AgentIx(7), devices)).count();

@@ -130,7 +130,7 @@ impl Lane {
     }
 
     /// What the agent's outboxes may forget, and should send again: in parts, whose concatenation as bytes is the whole
-    /// message. A concentrator has a thousand devices and is told every two seconds, so no more than `part` is in memory.
+    /// message. A concentrator may have thousands of devices; one of them at a time is in `part`.
     pub fn watermark_in_parts(&self, agent: AgentIx, part: &mut Durable, mut each: impl FnMut(&Durable)) {
         part.refused.clear();
         part.devices.resize_with(1, DeviceDurable::default);

@@ -212,6 +212,20 @@ fn refused_payloads_are_named_to_the_agent_oldest_forgotten_first() {
     assert_eq!(lane.take_touched_agents(|_| true), []);
 }
 
+#[test]
+fn an_agent_that_is_not_due_is_taken_once_it_has_stopped_sending() {
+    let mut lane = lane();
+    let agent = registry().find_agent(id("agent-gas")).unwrap();
+    for byte in 0..3 {
+        message(&mut lane, NOW_MS, &up("gas-0"), &[0x07, byte]);
+        assert_eq!(lane.take_touched_agents(|_| false), [], "it sends");
+    }
+    assert_eq!(lane.take_touched_agents(|_| false), [agent]);
+    assert_eq!(lane.take_touched_agents(|_| true), [], "it was taken");
+    message(&mut lane, NOW_MS, &up("gas-0"), &[0x07, 9]);
+    assert_eq!(lane.take_touched_agents(|_| true), [agent], "it is due");
+}
+
 fn times() -> impl Strategy<Value = i64> {
     let edge = 1_i64 << 53;
     prop_oneof![

@@ -1,4 +1,4 @@
-//! The lane's part of a watermark: which agents are due, and what each is told.
+//! The lane's part of a watermark: which agents are due, and what is published to each.
 //!
 //! Invariant: an agent that is not due stays noted, also in a checkpoint. Bound: one device's part and one
 //! agent's message are in memory. Deliberately absent: the way to the broker ([`watermark`]).

@@ -47,6 +47,9 @@ pub(crate) struct Agent {
     pub(crate) online: Option<bool>,
     pub(crate) since_ms: i64,
     pub(crate) touched: bool,
+    /// It was not touched since agents were last taken.
+    #[serde(skip)]
+    pub(crate) is_quiet: bool,
     pub(crate) refused: VecDeque<u32>,
     /// Most of its devices are silent.
     pub(crate) silence: Option<Standing>,
@@ -116,20 +119,26 @@ impl City {
     /// The agent's watermark may have moved.
     pub fn touch(&mut self, agent: AgentIx) {
         let known = &mut self.agents[agent.at()];
+        known.is_quiet = false;
         if !core::mem::replace(&mut known.touched, true) {
             self.touched.push(agent);
         }
     }
 
-    /// The agents touched since they were last taken, ascending: those that are due, the others stay.
+    /// The agents touched since they were last taken, ascending: those that are due, and those that were not touched since
+    /// the last call. The others stay.
     pub fn take_touched(&mut self, due: impl Fn(AgentIx) -> bool) -> Vec<AgentIx> {
         self.touched.sort_unstable();
-        let (taken, later) = core::mem::take(&mut self.touched).into_iter().partition(|agent| due(*agent));
-        self.touched = later;
+        let touched = core::mem::take(&mut self.touched);
+        let is_due = |agent: &AgentIx| due(*agent) || self.agents[agent.at()].is_quiet;
+        let (taken, later): (Vec<_>, Vec<_>) = touched.into_iter().partition(is_due);
         for agent in &taken {
-            let agent: &AgentIx = agent;
             self.agents[agent.at()].touched = false;
         }
+        for agent in &later {
+            self.agents[agent.at()].is_quiet = true;
+        }
+        self.touched = later;
         taken
     }
 

@@ -62,7 +62,8 @@ impl Lane {
         self.city.touch(agent);
     }
 
-    /// The agents whose watermark may have moved since they were last taken: those that are due, the others stay.
+    /// The agents whose watermark may have moved since they were last taken: those that are due, and those that nothing was
+    /// received of since the last call. The others stay.
     pub fn take_touched_agents(&mut self, due: impl Fn(AgentIx) -> bool) -> Vec<AgentIx> {
         self.city.take_touched(due)
     }
