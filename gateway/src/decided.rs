@@ -278,12 +278,9 @@ impl Encoder {
         samples.put(bytes, registry, &message, &decisions.accepted, |bytes| {
             records.push((SAMPLES, bytes.len()))
         });
-        if *rollups > Rollups::None {
-            let wanted = |length_ms| rollups.has(length_ms);
-            windows.put(bytes, registry, message.source_lsn, &decisions.shown, wanted, |bytes| {
-                records.push((WINDOWS, bytes.len()));
-            });
-        }
+        windows.put(bytes, registry, message.source_lsn, &decisions.shown, *rollups, |bytes| {
+            records.push((WINDOWS, bytes.len()));
+        });
         if let Some(refusal) = &decisions.refusal {
             put_refused(bytes, registry, &message, refusal, decisions);
             records.push((REFUSED, bytes.len()));

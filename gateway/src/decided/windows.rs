@@ -10,7 +10,7 @@ use super::{
     put_channel, put_head, put_place, read_place,
 };
 use hunhe_gateway_core::{
-    event::{ChannelStat, Shown, WindowClosed},
+    event::{ChannelStat, Rollups, Shown, WindowClosed},
     registry::{ClassRules, Place, Registry},
 };
 use hunhe_proto::{id::Id, reading::COLUMNS_MAX};
@@ -235,14 +235,14 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Appends records of the windows whose length in milliseconds is wanted, and says after each that it ends there.
+    /// Appends records of these windows, and says after each that it ends there.
     pub(super) fn put(
         &mut self,
         out: &mut Vec<u8>,
         registry: &Registry,
         source_lsn: u64,
         shown: &Shown,
-        wanted: impl Fn(i64) -> bool,
+        rollups: Rollups,
         mut ended: impl FnMut(&Vec<u8>),
     ) {
         let mut order = std::mem::take(&mut self.order);
@@ -252,7 +252,7 @@ impl Scratch {
             rest = others;
             // A message shows a window at most once: their order says nothing.
             order.clear();
-            order.extend((0..fit.len()).filter(|&at| wanted(fit[at].length_ms)));
+            order.extend((0..fit.len()).filter(|&at| rollups.has(fit[at].length_ms)));
             if order.is_empty() {
                 continue;
             }

@@ -139,24 +139,20 @@ impl Connection<'_> {
     pub(super) async fn run(&mut self, client: AsyncClient, mut event_loop: EventLoop) -> Ended {
         let mut subscribed = 0;
         loop {
-            let event = {
-                let mut event = pin!(event_loop.poll());
-                match poll_fn(|context| Poll::Ready(event.as_mut().poll(context))).await {
-                    Poll::Ready(event) if !self.batch.is_full() => event,
-                    polled => {
-                        let gathers = self.role == Role::Up && self.batch.entering.len() >= MANY;
-                        if let Some(ended) = self.hand_over().await {
-                            return ended;
-                        }
-                        if gathers && polled.is_pending() {
-                            tokio::time::sleep(GATHER).await;
-                        }
-                        match polled {
-                            Poll::Ready(event) => event,
-                            Poll::Pending => event.await,
-                        }
-                    }
+            let mut event = pin!(event_loop.poll());
+            let polled = poll_fn(|context| Poll::Ready(event.as_mut().poll(context))).await;
+            if polled.is_pending() || self.batch.is_full() {
+                let gathers = self.role == Role::Up && self.batch.entering.len() >= MANY;
+                if let Some(ended) = self.hand_over().await {
+                    return ended;
                 }
+                if gathers && polled.is_pending() {
+                    tokio::time::sleep(GATHER).await;
+                }
+            }
+            let event = match polled {
+                Poll::Ready(event) => event,
+                Poll::Pending => event.await,
             };
             let event = match event {
                 Ok(event) => event,
