@@ -23,7 +23,7 @@ fn only_the_watermark_makes_it_forget() {
     let mut outbox = Outbox::new(State { next_seq: 10, through: 4, ..outbox.state().clone() });
     assert!(outbox.should_settle());
     outbox.stored(12);
-    assert_eq!(outbox.watermark(7, 11, [], 2), Watermark::Implausible, "it was set back");
+    assert_eq!(outbox.watermark(7, 11, [], 2), Watermark::Implausible, "the outbox was rolled back");
     assert_eq!((outbox.held_from(), outbox.held()), (4, 8));
     assert_eq!(outbox.watermark(7, 9, [range(11, 12)], 2), Watermark::Implausible, "of the eleventh, too");
     assert_eq!((outbox.held_from(), outbox.held()), (4, 8));

@@ -228,8 +228,9 @@ const SHORT: Patience =
 fn a_broker_that_is_slow_over_a_batch_gets_each_sample_once() {
     let mut log = Log::new();
     log.append_samples(30);
-    let (broker, heard) = broker(|_| Some(Duration::from_millis(50)));
-    let running = log.start(broker, SHORT);
+    // The batch takes longer than an acknowledgement may; each acknowledgement takes a thirtieth of that.
+    let (broker, heard) = broker(|_| Some(Duration::from_millis(80)));
+    let running = log.start(broker, Patience { acknowledgement: Duration::from_millis(2_300), ..SHORT });
     let status = running.status();
     eventually("the sink is at the head", || status.cursor().source_lsn == 30);
     assert_eq!(heard.lock().unwrap().len(), 30);
